@@ -1,0 +1,8 @@
+#include <pybind11/pybind11.h>
+
+#include "bindings/core/register.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The kernels of csrc/core on plain numbers: no torch in it.";
+  shardplan::register_kernels(m);
+}

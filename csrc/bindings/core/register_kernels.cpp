@@ -1,0 +1,132 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bindings/core/register.h"
+#include "core/box.h"
+#include "core/layout.h"
+#include "core/overlap.h"
+#include "core/validate.h"
+
+namespace py = pybind11;
+
+namespace shardplan {
+namespace {
+
+using Numbers = std::vector<std::int64_t>;
+/// (kind, dim, split factor): kind is "replicate", "shard" or "strided_shard".
+using PlacementTuple = std::tuple<std::string, std::int64_t, std::int64_t>;
+
+Placement placement_from(const PlacementTuple& tuple) {
+  const auto& [kind, dim, split_factor] = tuple;
+  if (kind == "replicate") return {Placement::Kind::kReplicate, 0, 1};
+  if (kind == "shard") return {Placement::Kind::kShard, dim, 1};
+  if (kind == "strided_shard") return {Placement::Kind::kStridedShard, dim, split_factor};
+  throw py::value_error("placement is one of replicate, shard and strided_shard, not " + kind);
+}
+
+Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& sizes) {
+  const py::buffer_info offset_info = offsets.request();
+  const py::buffer_info size_info = sizes.request();
+  for (const py::buffer_info* info : {&offset_info, &size_info}) {
+    if (!info->item_type_is_equivalent_to<std::int64_t>() || info->ndim != 1 ||
+        (info->size > 1 && info->strides[0] != sizeof(std::int64_t))) {
+      throw py::value_error("boxes are given as contiguous one-dimensional int64 buffers");
+    }
+  }
+  if (offset_info.size != size_info.size) {
+    throw py::value_error("offsets and sizes differ in length: " + std::to_string(offset_info.size) +
+                          " and " + std::to_string(size_info.size));
+  }
+  const auto numbers = static_cast<std::size_t>(offset_info.size);
+  if (ndim == 0 || numbers % ndim != 0) {
+    throw py::value_error(std::to_string(numbers) + " numbers do not make boxes of " +
+                          std::to_string(ndim) + " dims");
+  }
+  Boxes boxes(ndim);
+  boxes.reserve(numbers / ndim);
+  const auto* offset = static_cast<const std::int64_t*>(offset_info.ptr);
+  const auto* size = static_cast<const std::int64_t*>(size_info.ptr);
+  for (std::size_t at = 0; at < numbers; at += ndim) {
+    if (!boxes.push(offset + at, size + at)) {
+      throw py::value_error("box " + std::to_string(at / ndim) + " ends beyond int64");
+    }
+  }
+  return boxes;
+}
+
+const char* fault_name(Fault fault) {
+  switch (fault) {
+    case Fault::kNone: return "none";
+    case Fault::kOutOfBounds: return "out_of_bounds";
+    case Fault::kOverlap: return "overlap";
+    case Fault::kFill: return "fill";
+    case Fault::kTooLarge: return "too_large";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+void register_kernels(py::module_& m) {
+  py::class_<Boxes>(m, "Boxes", "Boxes of one tensor as columns of int64.")
+      .def(py::init(&boxes_from), py::arg("ndim"), py::arg("offsets"), py::arg("sizes"))
+      .def("__len__", &Boxes::size)
+      .def_property_readonly("ndim", &Boxes::ndim);
+
+  m.def(
+      "local_box",
+      [](const Numbers& shape, const Numbers& mesh_shape, const Numbers& coordinate,
+         const std::vector<PlacementTuple>& placements) -> std::optional<std::pair<Numbers, Numbers>> {
+        std::vector<Placement> parsed;
+        for (const PlacementTuple& tuple : placements) parsed.push_back(placement_from(tuple));
+        Numbers offsets(shape.size());
+        Numbers sizes(shape.size());
+        if (!local_box(shape, mesh_shape, coordinate, parsed, offsets.data(), sizes.data())) {
+          return std::nullopt;
+        }
+        return std::make_pair(sizes, offsets);
+      },
+      py::arg("shape"), py::arg("mesh_shape"), py::arg("coordinate"), py::arg("placements"),
+      "Sizes and offsets of a rank's box, or None for what the closed form does not cover.");
+
+  m.def(
+      "overlap_pairs",
+      [](const Boxes& saved, const Boxes& wanted) {
+        if (saved.ndim() != wanted.ndim()) {
+          throw py::value_error("saved boxes have " + std::to_string(saved.ndim()) +
+                                " dims, wanted ones " + std::to_string(wanted.ndim()));
+        }
+        ReadColumns rows;
+        bool fits = false;
+        {
+          py::gil_scoped_release release;
+          fits = append_reads(0, saved, wanted, rows);
+        }
+        if (!fits) throw py::value_error("an overlap does not fit int64");
+        return std::make_pair(rows.wanted, rows.saved);
+      },
+      py::arg("saved"), py::arg("wanted"),
+      "Which saved boxes meet which wanted ones: two lists of indices, in upstream's order.");
+
+  m.def(
+      "check_boxes",
+      [](const Boxes& boxes, const Numbers& shape, bool must_fill) {
+        if (shape.size() != boxes.ndim()) {
+          throw py::value_error("the tensor has " + std::to_string(shape.size()) +
+                                " dims, its boxes " + std::to_string(boxes.ndim()));
+        }
+        py::gil_scoped_release release;
+        return fault_name(check_boxes(boxes, shape, must_fill));
+      },
+      py::arg("boxes"), py::arg("shape"), py::arg("must_fill"),
+      "What is first found wrong: none, out_of_bounds, overlap, fill or too_large.");
+}
+
+}  // namespace shardplan

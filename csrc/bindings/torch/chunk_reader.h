@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bindings/torch/python_object.h"
+#include "core/box.h"
+
+namespace shardplan {
+
+/// Reading of stock ChunkStorageMetadata. Only objects of exactly that class, whose offsets and sizes
+/// are tuples of ints that fit int64, are read; false means: ask upstream, no Python error is set.
+
+/// Number of dims of a chunk's offsets.
+bool read_ndim(PyObject* chunk, std::size_t& ndim);
+
+/// Reads one chunk of `ndim` dims.
+bool read_chunk(PyObject* chunk, std::size_t ndim, std::int64_t* offsets, std::int64_t* sizes);
+
+/// Appends every chunk of a plain list.
+bool read_chunks(PyObject* list, Boxes& out);
+
+}  // namespace shardplan

@@ -1,0 +1,157 @@
+#include "bindings/torch/item_maker.h"
+
+#include <torch/csrc/Size.h>
+
+#include <initializer_list>
+
+#include "bindings/torch/stock_types.h"
+
+namespace shardplan {
+namespace {
+
+struct Attribute {
+  PyObject* name;
+  PyObject* value;
+};
+
+// Set directly, as `object.__setattr__` does: the stock classes are frozen.
+py::object make(const StockClass& cls, std::initializer_list<Attribute> attributes) {
+  if (!cls.known) {
+    py::dict arguments;
+    for (const Attribute& attribute : attributes) {
+      arguments[py::handle(attribute.name)] = py::handle(attribute.value);
+    }
+    return py::handle(reinterpret_cast<PyObject*>(cls.type))(**arguments);
+  }
+  py::object made = checked(cls.type->tp_alloc(cls.type, 0));
+  for (const Attribute& attribute : attributes) {
+    if (PyObject_GenericSetAttr(made.ptr(), attribute.name, attribute.value) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  return made;
+}
+
+py::object make_index(PyObject* fqn, PyObject* offset, PyObject* hint) {
+  const StockTypes& stock = StockTypes::get();
+  if (offset == nullptr) return make(stock.metadata_index, {{stock.fqn, fqn}, {stock.index, hint}});
+  return make(stock.metadata_index,
+              {{stock.fqn, fqn}, {stock.index, hint}, {stock.offset, offset}});
+}
+
+py::object make_properties(const PropertyValues& values) {
+  const StockTypes& stock = StockTypes::get();
+  py::object made = checked(stock.tensor_properties.type->tp_alloc(stock.tensor_properties.type, 0));
+  for (std::size_t field = 0; field < values.size(); ++field) {
+    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], values[field].ptr()) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  return made;
+}
+
+py::object make_write_item(const SaveColumns& rows, const SaveTables& tables, std::size_t row) {
+  const StockTypes& stock = StockTypes::get();
+  PyObject* fqn = tables.names[rows.name[row]].ptr();
+  if (rows.kind[row] == WriteKind::kBytes) {
+    const py::object index = make_index(fqn, nullptr, Py_None);
+    return make(stock.write_item, {{stock.index, index.ptr()},
+                                   {stock.type, stock.write_bytes},
+                                   {stock.bytes_io_data, Py_None},
+                                   {stock.tensor_data, Py_None}});
+  }
+  const std::size_t ndim = rows.ndim[row];
+  const std::int64_t* numbers = rows.numbers.data() + rows.first[row];
+  const py::object size = make_size(numbers, ndim);
+  const py::object index_offset = make_size(numbers + ndim, ndim);
+  const py::object chunk = make_chunk(numbers + ndim, numbers + 2 * ndim, ndim);
+  const py::object properties = make_properties(tables.properties[rows.properties[row]]);
+  const py::object data = make(stock.tensor_write_data, {{stock.chunk_name, chunk.ptr()},
+                                                         {stock.properties, properties.ptr()},
+                                                         {stock.size, size.ptr()}});
+  const py::object index = make_index(fqn, index_offset.ptr(), Py_None);
+  PyObject* type = rows.kind[row] == WriteKind::kTensor ? stock.write_tensor : stock.write_shard;
+  return make(stock.write_item, {{stock.index, index.ptr()},
+                                 {stock.type, type},
+                                 {stock.bytes_io_data, Py_None},
+                                 {stock.tensor_data, data.ptr()}});
+}
+
+py::object make_read_item(PyObject* type, const py::object& dest_index,
+                          const py::object& dest_offsets, const py::object& storage_index,
+                          const py::object& storage_offsets, const py::object& lengths) {
+  const StockTypes& stock = StockTypes::get();
+  return make(stock.read_item, {{stock.type, type},
+                                {stock.dest_index, dest_index.ptr()},
+                                {stock.dest_offsets, dest_offsets.ptr()},
+                                {stock.storage_index, storage_index.ptr()},
+                                {stock.storage_offsets, storage_offsets.ptr()},
+                                {stock.lengths, lengths.ptr()}});
+}
+
+py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std::size_t row) {
+  const StockTypes& stock = StockTypes::get();
+  PyObject* fqn = tables.names[rows.name[row]].ptr();
+  if (rows.kind[row] == ReadKind::kBytes) {
+    const std::int64_t zero = 0;
+    return make_read_item(stock.read_bytes, make_index(fqn, nullptr, Py_None), make_size(&zero, 1),
+                          make_index(fqn, nullptr, Py_None), make_size(&zero, 1),
+                          make_size(&zero, 1));
+  }
+  const std::size_t ndim = rows.ndim[row];
+  const std::int64_t* numbers = rows.numbers.data() + rows.first[row];
+  const py::object wanted = checked(PyLong_FromSize_t(rows.wanted[row]));
+  const py::object saved = checked(PyLong_FromSize_t(rows.saved[row]));
+  const py::object wanted_start = make_size(numbers, ndim);
+  const py::object saved_start = make_size(numbers + ndim, ndim);
+  return make_read_item(stock.read_tensor, make_index(fqn, wanted_start.ptr(), wanted.ptr()),
+                        make_size(numbers + 2 * ndim, ndim),
+                        make_index(fqn, saved_start.ptr(), saved.ptr()),
+                        make_size(numbers + 3 * ndim, ndim), make_size(numbers + 4 * ndim, ndim));
+}
+
+}  // namespace
+
+py::object make_size(const std::int64_t* numbers, std::size_t ndim) {
+  py::object made = checked(THPSizeType.tp_alloc(&THPSizeType, static_cast<Py_ssize_t>(ndim)));
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    PyObject* number = PyLong_FromLongLong(numbers[dim]);
+    if (number == nullptr) throw py::error_already_set();
+    PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(dim), number);
+  }
+  // A size of ints can be in no cycle; the collector need not visit it.
+  PyObject_GC_UnTrack(made.ptr());
+  return made;
+}
+
+py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, std::size_t ndim) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object offsets_object = make_size(offsets, ndim);
+  const py::object sizes_object = make_size(sizes, ndim);
+  return make(stock.chunk,
+              {{stock.offsets, offsets_object.ptr()}, {stock.sizes, sizes_object.ptr()}});
+}
+
+py::list make_write_items(const SaveColumns& rows, const SaveTables& tables) {
+  const CollectorPause pause;
+  py::list items(rows.size());
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    py::object item = rows.kind[row] == WriteKind::kForeign ? tables.foreign[rows.name[row]]
+                                                            : make_write_item(rows, tables, row);
+    PyList_SET_ITEM(items.ptr(), static_cast<Py_ssize_t>(row), item.release().ptr());
+  }
+  return items;
+}
+
+py::list make_read_items(const ReadColumns& rows, const ReadTables& tables) {
+  const CollectorPause pause;
+  py::list items(rows.size());
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    py::object item = rows.kind[row] == ReadKind::kForeign ? tables.foreign[rows.name[row]]
+                                                           : make_read_item(rows, tables, row);
+    PyList_SET_ITEM(items.ptr(), static_cast<Py_ssize_t>(row), item.release().ptr());
+  }
+  return items;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <cstddef>
+
+namespace shardplan {
+
+namespace py = pybind11;
+
+/// Reads a Python int that fits int64. False, with no error set, for anything else.
+inline bool read_int(PyObject* object, std::int64_t& out) {
+  if (!PyLong_Check(object)) return false;
+  int overflow = 0;
+  out = PyLong_AsLongLongAndOverflow(object, &overflow);
+  return overflow == 0;
+}
+
+/// Reads `ndim` ints of a tuple (a torch.Size is one). False, with no error set, for anything else.
+inline bool read_tuple(PyObject* object, std::size_t ndim, std::int64_t* out) {
+  if (!PyTuple_Check(object) || static_cast<std::size_t>(PyTuple_GET_SIZE(object)) != ndim) {
+    return false;
+  }
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    if (!read_int(PyTuple_GET_ITEM(object, static_cast<Py_ssize_t>(dim)), out[dim])) return false;
+  }
+  return true;
+}
+
+/// getattr that gives nothing, and clears the error, where the attribute is missing.
+inline py::object read_attribute(PyObject* object, PyObject* name) {
+  PyObject* value = PyObject_GetAttr(object, name);
+  if (value == nullptr) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
+    PyErr_Clear();
+  }
+  return py::reinterpret_steal<py::object>(value);
+}
+
+inline py::object checked(PyObject* owned) {
+  if (owned == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(owned);
+}
+
+/// Holds the collector back while many objects are made. Nests; must not outlive the GIL.
+class CollectorPause {
+ public:
+  CollectorPause() {
+    if (depth_++ == 0) was_enabled_ = PyGC_Disable() != 0;
+  }
+  ~CollectorPause() {
+    if (--depth_ == 0 && was_enabled_) PyGC_Enable();
+  }
+  CollectorPause(const CollectorPause&) = delete;
+  CollectorPause& operator=(const CollectorPause&) = delete;
+
+ private:
+  static inline int depth_ = 0;
+  static inline bool was_enabled_ = false;
+};
+
+}  // namespace shardplan

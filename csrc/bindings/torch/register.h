@@ -1,0 +1,10 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace shardplan {
+
+void register_boxes(pybind11::module_& m);
+void register_plans(pybind11::module_& m);
+
+}  // namespace shardplan

@@ -1,0 +1,131 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+#include <optional>
+#include <vector>
+
+#include "bindings/torch/chunk_reader.h"
+#include "bindings/torch/dtensor_reader.h"
+#include "bindings/torch/item_maker.h"
+#include "bindings/torch/register.h"
+#include "bindings/torch/stock_types.h"
+#include "core/overlap.h"
+#include "core/validate.h"
+
+namespace shardplan {
+namespace {
+
+/// Two stock chunks of the same number of dims, each as starts followed by ends.
+std::optional<Boxes> read_pair(const py::object& a, const py::object& b) {
+  std::size_t ndim = 0;
+  if (!read_ndim(a.ptr(), ndim)) return std::nullopt;
+  Boxes boxes(ndim);
+  std::vector<std::int64_t> numbers(2 * ndim);
+  for (const py::object* chunk : {&a, &b}) {
+    if (!read_chunk(chunk->ptr(), ndim, numbers.data(), numbers.data() + ndim) ||
+        !boxes.push(numbers.data(), numbers.data() + ndim)) {
+      return std::nullopt;
+    }
+  }
+  return boxes;
+}
+
+std::optional<bool> chunks_overlap(const py::object& a, const py::object& b) {
+  const auto pair = read_pair(a, b);
+  if (!pair) return std::nullopt;
+  return bounds_overlap(pair->starts(0), pair->starts(1), pair->ndim());
+}
+
+
+
+std::optional<std::vector<py::tuple>> chunks_meet(const py::object& saved,
+                                                  const py::object& current) {
+  const auto pair = read_pair(saved, current);
+  if (!pair) return std::nullopt;
+  const std::size_t ndim = pair->ndim();
+  std::vector<std::int64_t> numbers(3 * ndim);
+  std::int64_t* in_saved = numbers.data();
+  std::int64_t* in_current = in_saved + ndim;
+  std::int64_t* lengths = in_current + ndim;
+  if (!overlap_region(pair->starts(0), pair->starts(1), ndim, in_saved, in_current, lengths)) {
+    return std::nullopt;
+  }
+  std::vector<py::tuple> narrows;
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    narrows.push_back(py::make_tuple(dim, in_saved[dim], in_current[dim], lengths[dim]));
+  }
+  return narrows;
+}
+
+std::optional<bool> chunk_in_bounds(const py::object& size, const py::object& chunk) {
+  std::size_t ndim = 0;
+  if (!read_ndim(chunk.ptr(), ndim)) return std::nullopt;
+  std::vector<std::int64_t> numbers(3 * ndim);
+  Boxes boxes(ndim);
+  if (!read_tuple(size.ptr(), ndim, numbers.data()) ||
+      !read_chunk(chunk.ptr(), ndim, numbers.data() + ndim, numbers.data() + 2 * ndim) ||
+      !boxes.push(numbers.data() + ndim, numbers.data() + 2 * ndim)) {
+    return std::nullopt;
+  }
+  return in_bounds(boxes, 0, {numbers.data(), ndim});
+}
+
+bool is_valid(PyObject* saved, bool must_fill) {
+  const StockTypes& stock = StockTypes::get();
+  if (Py_TYPE(saved) == stock.bytes_metadata) return true;
+  if (Py_TYPE(saved) != stock.tensor_metadata) return false;
+  const py::object size = read_attribute(saved, stock.size);
+  const py::object chunks = read_attribute(saved, stock.chunks);
+  if (!size || !chunks || !PyTuple_Check(size.ptr())) return false;
+  std::vector<std::int64_t> shape(static_cast<std::size_t>(PyTuple_GET_SIZE(size.ptr())));
+  if (shape.empty()) return true;
+  Boxes boxes(shape.size());
+  return read_tuple(size.ptr(), shape.size(), shape.data()) && read_chunks(chunks.ptr(), boxes) &&
+         check_boxes(boxes, shape, must_fill) == Fault::kNone;
+}
+
+py::list suspects(const py::dict& state_dict_metadata, bool must_fill) {
+  py::list keys;
+  for (const auto& [key, saved] : state_dict_metadata) {
+    if (!is_valid(saved.ptr(), must_fill)) keys.append(key);
+  }
+  return keys;
+}
+
+std::optional<py::object> chunk_of_dtensor(const py::object& dtensor) {
+  if (Py_TYPE(dtensor.ptr()) != StockTypes::get().dtensor) return std::nullopt;
+  const at::Tensor& tensor = THPVariable_Unpack(dtensor.ptr());
+  DTensorReader reader;
+  if (reader.read(dtensor.ptr(), tensor) != Standing::kHolds) return std::nullopt;
+  return make_chunk(reader.offsets(), reader.sizes(), tensor.sizes().size());
+}
+
+std::optional<py::object> chunk_of_tensor(const py::object& object) {
+  if (!is_plain_tensor(object.ptr())) return std::nullopt;
+  const at::Tensor& tensor = THPVariable_Unpack(object.ptr());
+  if (tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) return std::nullopt;
+  const std::vector<std::int64_t> zeros(tensor.sizes().size());
+  return make_chunk(zeros.data(), tensor.sizes().data(), zeros.size());
+}
+
+}  // namespace
+
+void register_boxes(py::module_& m) {
+  m.def("chunks_overlap", &chunks_overlap, py::arg("a"), py::arg("b"),
+        "Whether two stock chunks overlap, or None where upstream has to answer.");
+  m.def("chunks_meet", &chunks_meet, py::arg("saved"), py::arg("current"),
+        "Where two stock chunks meet: (dim, offset in saved, offset in current, length) a dim, or "
+        "None where upstream has to answer.");
+  m.def("chunk_in_bounds", &chunk_in_bounds, py::arg("size"), py::arg("chunk"),
+        "Whether a stock chunk lies inside a tensor of this size, or None where upstream has to "
+        "answer.");
+  m.def("suspects", &suspects, py::arg("state_dict_metadata"), py::arg("must_fill"),
+        "The keys whose chunks are not plainly valid, in order: upstream words what is wrong.");
+  m.def("chunk_of_dtensor", &chunk_of_dtensor, py::arg("dtensor"),
+        "A DTensor's local box as a stock chunk, or None where upstream has to answer.");
+  m.def("chunk_of_tensor", &chunk_of_tensor, py::arg("tensor"),
+        "A plain tensor's box as a stock chunk, or None where upstream has to answer.");
+}
+
+}  // namespace shardplan

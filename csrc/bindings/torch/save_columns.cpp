@@ -1,0 +1,148 @@
+#include "bindings/torch/save_columns.h"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+#include <algorithm>
+
+#include "bindings/torch/dtensor_reader.h"
+#include "bindings/torch/property_table.h"
+#include "bindings/torch/sharded_tensor_reader.h"
+#include "bindings/torch/stock_types.h"
+
+namespace shardplan {
+namespace {
+
+class SaveReader {
+ public:
+  explicit SaveReader(py::object foreign) : foreign_(std::move(foreign)) {}
+
+  void add(const py::object& fqn, PyObject* object) {
+    if (add_known(fqn, object) == Outcome::kForeign) add_foreign(fqn, object);
+  }
+
+  /// Adds one entry whether or not this rank is in its mesh; false where upstream has to answer.
+  bool add_alone(const py::object& fqn, PyObject* object) {
+    return add_known(fqn, object) == Outcome::kAdded;
+  }
+
+  SavePlanColumns take() {
+    columns_.tables.properties = properties_.take();
+    return std::move(columns_);
+  }
+
+ private:
+  enum class Outcome { kAdded, kSkipped, kForeign };
+
+  Outcome add_known(const py::object& fqn, PyObject* object) {
+    if (!PyUnicode_CheckExact(fqn.ptr())) return Outcome::kForeign;
+    const auto name = static_cast<std::uint32_t>(columns_.tables.names.size());
+    const Outcome outcome = add_rows(name, object);
+    if (outcome == Outcome::kAdded) columns_.tables.names.push_back(fqn);
+    return outcome;
+  }
+
+  Outcome add_rows(std::uint32_t name, PyObject* object) {
+    const StockTypes& stock = StockTypes::get();
+    if (Py_TYPE(object) == stock.dtensor) return add_dtensor(name, object);
+    if (Py_TYPE(object) == stock.sharded_tensor) return add_sharded_tensor(name, object);
+    if (is_plain_tensor(object)) return add_tensor(name, object);
+    if (!is_plain_value(object)) return Outcome::kForeign;
+    columns_.rows.push(WriteKind::kBytes, name);
+    return Outcome::kAdded;
+  }
+
+  Outcome add_dtensor(std::uint32_t name, PyObject* object) {
+    const at::Tensor& tensor = THPVariable_Unpack(object);
+    const Standing standing = dtensors_.read(object, tensor);
+    if (standing == Standing::kOutside) return Outcome::kSkipped;
+    if (standing == Standing::kForeign) return Outcome::kForeign;
+    const at::Tensor& local = THPVariable_Unpack(dtensors_.local_tensor());
+    // What `to_local()` returns requires grad as the DTensor does, unless grad mode is off.
+    const bool requires_grad =
+        at::GradMode::is_enabled() ? tensor.requires_grad() : local.requires_grad();
+    const auto properties = properties_.row_of(local, requires_grad);
+    if (!properties) return Outcome::kForeign;
+    push_box(WriteKind::kShard, name, *properties, tensor.sizes(), dtensors_.offsets(),
+             dtensors_.sizes());
+    return Outcome::kAdded;
+  }
+
+  Outcome add_tensor(std::uint32_t name, PyObject* object) {
+    const at::Tensor& tensor = THPVariable_Unpack(object);
+    if (tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) {
+      return Outcome::kForeign;
+    }
+    const auto properties = properties_.row_of(tensor, tensor.requires_grad());
+    if (!properties) return Outcome::kForeign;
+    zeros_.resize(std::max(zeros_.size(), tensor.sizes().size()));
+    push_box(WriteKind::kTensor, name, *properties, tensor.sizes(), zeros_.data(),
+             tensor.sizes().data());
+    return Outcome::kAdded;
+  }
+
+  Outcome add_sharded_tensor(std::uint32_t name, PyObject* object) {
+    auto reading = read_sharded_tensor(object);
+    if (!reading) return Outcome::kForeign;
+    if (reading->shard_count == 0) return Outcome::kAdded;
+    const std::uint32_t properties = properties_.row_of(std::move(reading->properties));
+    for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
+      push_box(WriteKind::kShard, name, properties, reading->shape, reading->shard_offsets(shard),
+               reading->shard_sizes(shard));
+    }
+    return Outcome::kAdded;
+  }
+
+  void add_foreign(const py::object& fqn, PyObject* object) {
+    for (const py::handle item : foreign_(fqn, py::handle(object))) {
+      columns_.rows.push(WriteKind::kForeign,
+                         static_cast<std::uint32_t>(columns_.tables.foreign.size()));
+      columns_.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
+    }
+  }
+
+  /// Builtin values have no protocol to ask for: they are bytes.
+  static bool is_plain_value(PyObject* object) {
+    return object == Py_None || PyBool_Check(object) || PyLong_CheckExact(object) ||
+           PyFloat_CheckExact(object) || PyUnicode_CheckExact(object) ||
+           PyBytes_CheckExact(object) || PyList_CheckExact(object) || PyTuple_CheckExact(object) ||
+           PyDict_CheckExact(object);
+  }
+
+  void push_box(WriteKind kind, std::uint32_t name, std::uint32_t properties, at::IntArrayRef shape,
+                const std::int64_t* offsets, const std::int64_t* sizes) {
+    const std::size_t ndim = shape.size();
+    std::int64_t* numbers = columns_.rows.push(kind, name, properties, ndim);
+    std::copy_n(shape.data(), ndim, numbers);
+    std::copy_n(offsets, ndim, numbers + ndim);
+    std::copy_n(sizes, ndim, numbers + 2 * ndim);
+  }
+
+  py::object foreign_;
+  SavePlanColumns columns_;
+  PropertyTable properties_;
+  DTensorReader dtensors_;
+  std::vector<std::int64_t> zeros_;
+};
+
+}  // namespace
+
+SavePlanColumns read_state_dict(const py::object& state_dict, const py::object& foreign) {
+  SaveReader reader(foreign);
+  for (const py::handle entry : state_dict.attr("items")()) {
+    if (!PyTuple_CheckExact(entry.ptr()) || PyTuple_GET_SIZE(entry.ptr()) != 2) {
+      throw py::type_error("items() of a state dict gives pairs");
+    }
+    reader.add(py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(entry.ptr(), 0)),
+               PyTuple_GET_ITEM(entry.ptr(), 1));
+  }
+  return reader.take();
+}
+
+std::optional<py::list> write_items(const py::object& fqn, const py::object& object) {
+  SaveReader reader{py::none()};
+  if (!reader.add_alone(fqn, object.ptr())) return std::nullopt;
+  return reader.take().items();
+}
+
+}  // namespace shardplan

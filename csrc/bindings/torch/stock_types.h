@@ -1,0 +1,65 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "bindings/torch/python_object.h"
+
+namespace shardplan {
+
+/// A stock dataclass. Where its fields are those known here its objects are made attribute by
+/// attribute, in the order its own __init__ sets them; else by calling it.
+struct StockClass {
+  PyTypeObject* type = nullptr;
+  bool known = false;
+};
+
+/// How a field of the installed torch's TensorProperties is read from a tensor.
+enum class PropertyField { kDtype, kLayout, kRequiresGrad, kMemoryFormat, kPinMemory, kStrides };
+
+/// The classes and names of the installed torch that planning reads and makes. Never freed.
+struct StockTypes {
+  StockTypes();
+  static const StockTypes& get();
+
+  StockClass write_item, read_item, metadata_index, tensor_write_data, chunk, tensor_properties;
+  PyTypeObject* tensor_metadata;
+  PyTypeObject* bytes_metadata;
+  PyTypeObject* dtensor;
+  PyTypeObject* sharded_tensor;
+  PyTypeObject* tensor;
+  PyTypeObject* parameter;
+  PyTypeObject* shard;
+  PyTypeObject* replicate;
+  PyTypeObject* strided_shard;
+  PyTypeObject* torch_size;
+
+  PyObject* write_tensor;
+  PyObject* write_shard;
+  PyObject* write_bytes;
+  PyObject* read_tensor;
+  PyObject* read_bytes;
+  PyObject* contiguous_format;
+  PyObject* distributed_config;  // null where the installed torch has none
+
+  /// TensorProperties' fields in order, by name and by meaning; empty where one is unknown here, and
+  /// then every tensor's properties are upstream's to make.
+  std::vector<PyObject*> property_names;
+  std::vector<PropertyField> property_fields;
+
+  /// DTensor's own protocol methods: where one was replaced, upstream's road is taken.
+  PyObject* dtensor_create_write_items;
+  PyObject* dtensor_create_chunk_list;
+  bool dtensor_untouched() const;
+
+  // Interned attribute names.
+  PyObject *fqn, *offset, *index, *type, *bytes_io_data, *tensor_data, *chunk_name, *properties,
+      *size, *offsets, *sizes, *chunks, *dest_index, *dest_offsets, *storage_index,
+      *storage_offsets, *lengths, *items, *spec, *local_tensor, *mesh, *placements, *shape,
+      *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list,
+      *global_shape, *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
+      *tensor_properties_name, *compile_on_one_rank;
+};
+
+}  // namespace shardplan

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace shardplan {
+
+/// Boxes of one tensor as columns: box i covers [offset, end) in each dim.
+///
+/// Numbers lie box by box: `ndim` starts, then `ndim` ends, so that a test of one box against another
+/// touches one stretch of memory. A box may be empty (end <= start in some dim), out of bounds or
+/// negative: saying so is what validation is for. An end always fits int64; `push` refuses others.
+class Boxes {
+ public:
+  explicit Boxes(std::size_t ndim) : ndim_(ndim) {}
+
+  /// Number of dims, the same for every box.
+  std::size_t ndim() const { return ndim_; }
+  std::size_t size() const { return count_; }
+  bool empty() const { return count_ == 0; }
+
+  void reserve(std::size_t count) { bounds_.reserve(count * 2 * ndim_); }
+  void clear() {
+    bounds_.clear();
+    count_ = 0;
+  }
+
+  /// Appends a box given by `ndim` offsets and `ndim` sizes.
+  /// Returns false, and appends nothing, where offset + size does not fit int64.
+  [[nodiscard]] bool push(const std::int64_t* offsets, const std::int64_t* sizes);
+
+  const std::int64_t* starts(std::size_t box) const { return bounds_.data() + box * 2 * ndim_; }
+  const std::int64_t* ends(std::size_t box) const { return starts(box) + ndim_; }
+  std::int64_t start(std::size_t box, std::size_t dim) const { return starts(box)[dim]; }
+  std::int64_t end(std::size_t box, std::size_t dim) const { return ends(box)[dim]; }
+
+ private:
+  std::size_t ndim_;
+  std::size_t count_ = 0;
+  std::vector<std::int64_t> bounds_;
+};
+
+/// Whether two boxes, given as `ndim` starts followed by `ndim` ends, overlap: in every dim each
+/// starts before the other ends. A zero-size box strictly inside another overlaps it, as upstream
+/// (`_check_box_overlap`, `_check_shard_metadata_pair_overlap`) has it; 0-d boxes always overlap.
+inline bool bounds_overlap(const std::int64_t* a, const std::int64_t* b, std::size_t ndim) {
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    if (a[dim] >= b[ndim + dim] || b[dim] >= a[ndim + dim]) return false;
+  }
+  return true;
+}
+
+/// Whether box `box` has no negative offset or size and ends inside a tensor of `shape`
+/// (`_check_box_bounds`). `shape` has as many dims as the boxes.
+bool in_bounds(const Boxes& boxes, std::size_t box, std::span<const std::int64_t> shape);
+
+/// Product of a box's sizes, or false where it does not fit int64.
+bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out);
+
+/// Product of a shape, 1 for 0-d, or false where it does not fit int64.
+bool volume(std::span<const std::int64_t> shape, std::int64_t& out);
+
+}  // namespace shardplan

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+
+namespace shardplan {
+
+/// Integer arithmetic that says when a result does not fit int64.
+/// Each returns false on overflow and leaves `out` unspecified.
+
+inline bool checked_add(std::int64_t a, std::int64_t b, std::int64_t& out) {
+  return !__builtin_add_overflow(a, b, &out);
+}
+
+inline bool checked_sub(std::int64_t a, std::int64_t b, std::int64_t& out) {
+  return !__builtin_sub_overflow(a, b, &out);
+}
+
+inline bool checked_mul(std::int64_t a, std::int64_t b, std::int64_t& out) {
+  return !__builtin_mul_overflow(a, b, &out);
+}
+
+}  // namespace shardplan

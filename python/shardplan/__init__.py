@@ -1,0 +1,46 @@
+"""Native planning for torch.distributed.checkpoint.
+
+Importing this module alone does not import torch; its names do, when used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._build import build_info
+
+if TYPE_CHECKING:
+    from ._registry import Registration, register, registered, unregister
+    from .default_planner import DefaultLoadPlanner, DefaultSavePlanner
+
+__all__ = [
+    "DefaultLoadPlanner",
+    "DefaultSavePlanner",
+    "Registration",
+    "build_info",
+    "register",
+    "registered",
+    "unregister",
+]
+
+_HOMES = {
+    "DefaultLoadPlanner": "default_planner",
+    "DefaultSavePlanner": "default_planner",
+    "Registration": "_registry",
+    "register": "_registry",
+    "registered": "_registry",
+    "unregister": "_registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,122 @@
+"""A list of plan items that fills itself when it is first touched."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class Source(Protocol):
+    """Columns that items can be made from."""
+
+    def __len__(self) -> int: ...
+
+    def items(self) -> list[Any]: ...
+
+
+class _Unfilled:
+    """Stands in a list's slots until it is filled.
+
+    Python code never meets it: every method of the list fills first. C code that takes a list's
+    insides does (heapq, ``list.sort(items)``, ``stock + items``), and fails here instead of reading
+    an empty plan.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object) -> Any:
+        raise TypeError(
+            "a plan's items were taken by C code before they were made; "
+            "use list(plan.items), or any method of plan.items, first"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse()
+
+    # What `isinstance` asks: a bypass that filters by class must not lose items in silence.
+    __class__ = property(_refuse)  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __hash__ = __iter__ = __len__ = __bool__ = __call__ = __reduce_ex__ = _refuse  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<item not made yet>"
+
+
+_UNFILLED = _Unfilled()
+
+
+class Items(list[Any]):
+    """A plan's items: a real list, whose stock items are made at first touch.
+
+    ``len`` and truth make nothing. Once touched, the list is the truth: it forgets its columns, and
+    what a caller changes is what is sent. Two threads that touch it fill it once.
+    """
+
+    __slots__ = ("_lock", "_source")
+
+    _lock: threading.RLock
+    _source: Source | None
+
+    def __init__(self, iterable: Iterable[Any] = (), /) -> None:
+        super().__init__(iterable)
+        self._source = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_columns(cls, source: Source) -> Items:
+        """Items that will be made from ``source`` when they are first touched."""
+        items = cls((_UNFILLED,)) if len(source) else cls()
+        list.__imul__(items, len(source))
+        items._source = source
+        return items
+
+    @property
+    def columns(self) -> Source | None:
+        """The columns that nobody has touched yet, or None."""
+        return self._source
+
+    def _fill(self) -> None:
+        with self._lock:
+            if self._source is None:
+                return
+            made = self._source.items()
+            if list.__len__(self) != len(made):
+                raise RuntimeError("a plan's items were resized by C code before they were made")
+            list.__setitem__(self, slice(None), made)
+            self._source = None
+
+    def __reduce_ex__(self, protocol: Any, /) -> tuple[Any, ...]:
+        self._fill()
+        return list, (list(self),)
+
+
+def _filling(name: str) -> Any:
+    method = getattr(list, name)
+
+    def fill_first(self: Items, *args: Any, **kwargs: Any) -> Any:
+        if self._source is not None:
+            self._fill()
+        return method(self, *args, **kwargs)
+
+    fill_first.__name__ = name
+    fill_first.__qualname__ = f"Items.{name}"
+    fill_first.__doc__ = method.__doc__
+    return fill_first
+
+
+# Every method of list but those that do not look at an item.
+_UNTOUCHING = {
+    "__class_getitem__",
+    "__getattribute__",
+    "__hash__",
+    "__init__",
+    "__len__",
+    "__new__",
+    "__sizeof__",
+}
+for _name in vars(list):
+    if callable(getattr(list, _name, None)) and _name not in _UNTOUCHING:
+        setattr(Items, _name, _filling(_name))

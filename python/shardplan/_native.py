@@ -1,0 +1,24 @@
+"""Loads the native modules, after checking that they fit the torch and Python that run."""
+
+from __future__ import annotations
+
+from ._build import build_info, misfit
+
+_problem = misfit()
+if _problem is not None:
+    raise ImportError(_problem)
+
+import torch  # noqa: E402, F401  (its libraries must be loaded before ours)
+
+try:
+    from . import _torch as native
+except ImportError as error:
+    built = build_info()
+    raise ImportError(
+        f"shardplan's native module does not load with torch {torch.__version__}. Likely causes: "
+        f"another build of torch (this one was built for torch {built['torch']}), another Python "
+        f"(built for {built['python']}), or an installation that was cut short. Rebuild it from its "
+        f"source folder:  pip install --force-reinstall --no-deps .\n{error}"
+    ) from error
+
+__all__ = ["native"]

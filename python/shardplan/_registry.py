@@ -1,0 +1,122 @@
+"""Puts our functions in the place of stock ones, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+from . import _hooks, _stock, dedup_tensors, default_planner, planner_helpers, resharding
+
+logger = logging.getLogger(__name__)
+
+_STOCK_PACKAGE = "torch.distributed.checkpoint"
+_lock = threading.RLock()
+_current: Registration | None = None
+_installed: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Registration:
+    """What ``register()`` did.
+
+    replaced: names in torch's modules that now hold our functions
+    unreached: names in other modules that hold a stock function, imported before; they stay stock
+    """
+
+    replaced: tuple[str, ...]
+    unreached: tuple[str, ...]
+
+
+def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Our function for each stock function that we have one of our own for."""
+    pairs = {}
+    for module in (planner_helpers, default_planner, resharding, dedup_tensors):
+        for name, ours in vars(module).items():
+            stock = getattr(_stock, name.removeprefix("_"), None)
+            if isinstance(ours, FunctionType) and stock is not None and ours is not stock:
+                pairs[stock] = ours
+    return pairs
+
+
+def _in_stock_package(name: str) -> bool:
+    return name == _STOCK_PACKAGE or name.startswith(_STOCK_PACKAGE + ".")
+
+
+def _holders(wanted: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[tuple[ModuleType, str]]:
+    """Every name in a loaded module, ours apart, that holds one of the wanted functions."""
+    by_id = {id(function) for function in wanted}
+    for module_name, module in list(sys.modules.items()):
+        if type(module) is not ModuleType or module_name.split(".")[0] == "shardplan":
+            continue
+        for name, value in list(vars(module).items()):
+            if id(value) in by_id:
+                yield module, name
+
+
+def _swap(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
+    replaced, unreached = [], []
+    for module, name in _holders(pairs):
+        if _in_stock_package(module.__name__):
+            setattr(module, name, pairs[getattr(module, name)])
+            replaced.append(f"{module.__name__}.{name}")
+        else:
+            unreached.append(f"{module.__name__}.{name}")
+    return Registration(tuple(sorted(replaced)), tuple(sorted(unreached)))
+
+
+def register() -> Registration:
+    """Makes every caller of torch.distributed.checkpoint run on our functions.
+
+    Callers that pass no planner, a stock planner or a subclass of one are planned natively from here
+    on. Functions in torch's modules are replaced, never a class; a function that a caller put there is
+    left alone. Can be called twice: the second call reaches modules that were loaded in between.
+
+    Returns, and logs, what was replaced and what could not be reached.
+    """
+    return install(twins())
+
+
+def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
+    """Does what ``register()`` does, with these functions in place of the stock ones."""
+    global _current
+    with _lock:
+        _hooks.add_ours(pairs.values())
+        _installed.update(pairs)
+        done = _swap(pairs)
+        before = _current.replaced if _current is not None else ()
+        _current = Registration(tuple(sorted({*before, *done.replaced})), done.unreached)
+        logger.info("shardplan replaced %d names: %s", len(_current.replaced), ", ".join(_current.replaced))
+        if _current.unreached:
+            logger.warning(
+                "shardplan could not reach %d names that were imported before register(): %s",
+                len(_current.unreached),
+                ", ".join(_current.unreached),
+            )
+        return _current
+
+
+def unregister() -> None:
+    """Puts every stock function back; does nothing where ``register()`` was not called."""
+    global _current
+    with _lock:
+        _swap({ours: stock for stock, ours in _installed.items()})
+        _installed.clear()
+        _current = None
+
+
+@contextlib.contextmanager
+def registered() -> Iterator[Registration]:
+    """``register()`` for the length of a ``with``; inside another registration it changes nothing."""
+    outer = _current is not None
+    done = register()
+    try:
+        yield done
+    finally:
+        if not outer:
+            unregister()

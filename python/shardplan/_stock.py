@@ -1,0 +1,54 @@
+"""The installed torch's own functions, held as they were when shardplan was imported.
+
+Ours call them where native code has nothing to add, and for every input that native code does not
+read: so the answer, or the error, is upstream's by its own code.
+"""
+
+from __future__ import annotations
+
+from torch.distributed.checkpoint import (
+    _dedup_save_plans,
+    _dedup_tensors,
+    default_planner,
+    planner_helpers,
+    resharding,
+)
+
+dedup_save_plans = _dedup_save_plans.dedup_save_plans
+dedup_tensors = _dedup_tensors.dedup_tensors
+
+DefaultLoadPlanner = default_planner.DefaultLoadPlanner
+DefaultSavePlanner = default_planner.DefaultSavePlanner
+EmptyStateDictLoadPlanner = default_planner._EmptyStateDictLoadPlanner
+check_box_bounds = default_planner._check_box_bounds
+check_box_overlap = default_planner._check_box_overlap
+create_default_global_load_plan = default_planner.create_default_global_load_plan
+create_default_global_save_plan = default_planner.create_default_global_save_plan
+create_default_local_load_plan = default_planner.create_default_local_load_plan
+create_default_local_metadata = default_planner._create_default_local_metadata
+create_default_local_save_plan = default_planner.create_default_local_save_plan
+validate_global_plan = default_planner._validate_global_plan
+
+chunk_for_shard = planner_helpers._chunk_for_shard
+compare_save_plans = planner_helpers._compare_save_plans
+contains_usable_plan = planner_helpers._contains_usable_plan
+create_chunk_from_dtensor = planner_helpers._create_chunk_from_dtensor
+create_chunk_from_tensor = planner_helpers._create_chunk_from_tensor
+create_chunk_list = planner_helpers._create_chunk_list
+create_default_metadata_only_plan = planner_helpers._create_default_metadata_only_plan
+create_read_item_for_byteio = planner_helpers._create_read_item_for_byteio
+create_read_item_for_tensor = planner_helpers._create_read_item_for_tensor
+create_read_items = planner_helpers._create_read_items
+create_read_items_for_chunk_list = planner_helpers.create_read_items_for_chunk_list
+create_write_item_for_bytesio = planner_helpers._create_write_item_for_bytesio
+create_write_item_for_shard = planner_helpers._create_write_item_for_shard
+create_write_item_for_tensor = planner_helpers._create_write_item_for_tensor
+create_write_items = planner_helpers._create_write_items
+create_write_items_for_dtensor = planner_helpers._create_write_items_for_dtensor
+init_state_dict = planner_helpers._init_state_dict
+iterate_state_dict = planner_helpers._iterate_state_dict
+merge_delta_local_plans = planner_helpers._merge_delta_local_plans
+sharded_tensor_metadata = planner_helpers._sharded_tensor_metadata
+
+check_shard_metadata_pair_overlap = resharding._check_shard_metadata_pair_overlap
+shards_get_overlap_region_wrt_saved_tensor = resharding._shards_get_overlap_region_wrt_saved_tensor
