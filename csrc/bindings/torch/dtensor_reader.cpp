@@ -43,6 +43,11 @@ bool is_plain_tensor(PyObject* object) {
   return !carries_protocol(object);
 }
 
+bool is_dense(const at::Tensor& tensor) {
+  return tensor.layout() == at::kStrided && !tensor.is_nested() &&
+         !tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
+}
+
 DTensorReader::DTensorReader() : enabled_(StockTypes::get().dtensor_untouched()) {
   const StockTypes& stock = StockTypes::get();
   if (stock.distributed_config == nullptr) return;
@@ -105,7 +110,7 @@ Standing DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
   const Layout& layout = layout_of(spec.ptr());
   local_tensor_ = read_attribute(object, stock.local_tensor);
   if (!layout.plain || !local_tensor_ || !is_plain_tensor(local_tensor_.ptr()) ||
-      tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) {
+      !is_dense(tensor)) {
     return Standing::kForeign;
   }
   const at::IntArrayRef shape = tensor.sizes();

@@ -18,6 +18,9 @@ namespace shardplan {
 /// which a tensor says itself how it is checkpointed.
 bool is_plain_tensor(PyObject* object);
 
+/// Whether a tensor is strided and has sizes of plain ints: not sparse, nested or symbolic.
+bool is_dense(const at::Tensor& tensor);
+
 /// What a DTensor is to the rank that asks.
 enum class Standing {
   kHolds,    // this rank is in the mesh and holds `box`

@@ -75,8 +75,7 @@ class LoadReader {
   }
 
   static bool size_matches(PyObject* saved, const at::Tensor& tensor) {
-    return !tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides() &&
-           size_matches(saved, tensor.sizes());
+    return is_dense(tensor) && size_matches(saved, tensor.sizes());
   }
 
   static bool size_matches(PyObject* saved, at::IntArrayRef shape) {

@@ -104,7 +104,7 @@ std::optional<py::object> chunk_of_dtensor(const py::object& dtensor) {
 std::optional<py::object> chunk_of_tensor(const py::object& object) {
   if (!is_plain_tensor(object.ptr())) return std::nullopt;
   const at::Tensor& tensor = THPVariable_Unpack(object.ptr());
-  if (tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) return std::nullopt;
+  if (!is_dense(tensor)) return std::nullopt;
   const std::vector<std::int64_t> zeros(tensor.sizes().size());
   return make_chunk(zeros.data(), tensor.sizes().data(), zeros.size());
 }

@@ -58,6 +58,7 @@ class SaveReader {
     if (standing == Standing::kOutside) return Outcome::kSkipped;
     if (standing == Standing::kForeign) return Outcome::kForeign;
     const at::Tensor& local = THPVariable_Unpack(dtensors_.local_tensor());
+    if (!is_dense(local)) return Outcome::kForeign;
     // What `to_local()` returns requires grad as the DTensor does, unless grad mode is off.
     const bool requires_grad =
         at::GradMode::is_enabled() ? tensor.requires_grad() : local.requires_grad();
@@ -70,9 +71,7 @@ class SaveReader {
 
   Outcome add_tensor(std::uint32_t name, PyObject* object) {
     const at::Tensor& tensor = THPVariable_Unpack(object);
-    if (tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) {
-      return Outcome::kForeign;
-    }
+    if (!is_dense(tensor)) return Outcome::kForeign;
     const auto properties = properties_.row_of(tensor, tensor.requires_grad());
     if (!properties) return Outcome::kForeign;
     zeros_.resize(std::max(zeros_.size(), tensor.sizes().size()));
