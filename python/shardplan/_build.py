@@ -49,7 +49,7 @@ def _minor(version: str) -> tuple[int, int]:
 
 
 def misfit() -> str | None:
-    """Why the native modules cannot be used with what is found now, and what to run; None if they can."""
+    """Why the native modules cannot be used here, and what to run; None if they can."""
     built = build_info()
     torch = found_torch()
     reinstall = "pip install --force-reinstall --no-deps ."
@@ -60,8 +60,8 @@ def misfit() -> str | None:
         )
     if _minor(torch) < OLDEST_TORCH:
         return (
-            f"shardplan needs torch {OLDEST_TORCH[0]}.{OLDEST_TORCH[1]} or later and finds {torch}. "
-            f"Run:  pip install torch=={built['torch'].split('+')[0]}"
+            f"shardplan needs torch {OLDEST_TORCH[0]}.{OLDEST_TORCH[1]} or later and finds {torch}."
+            f" Run:  pip install torch=={built['torch'].split('+')[0]}"
         )
     if _minor(torch) != _minor(built["torch"]):
         return (
@@ -70,7 +70,7 @@ def misfit() -> str | None:
         )
     if found_python() != built["python"]:
         return (
-            f"shardplan was built for Python {built['python']} and runs on Python {found_python()}. "
-            f"Rebuild it from its source folder:  {reinstall}"
+            f"shardplan was built for Python {built['python']} and runs on Python {found_python()}."
+            f" Rebuild it from its source folder:  {reinstall}"
         )
     return None

@@ -1,7 +1,7 @@
 """Whether callers have put functions of their own where native code would skip a call.
 
-Upstream's planning calls a few helpers through its modules' globals, and callers replace them there.
-Where one was replaced, it is called: for every entry, by upstream's own code.
+Upstream's planning calls a few helpers through its modules' globals, and callers replace them
+there. Where one was replaced, it is called: for every entry, by upstream's own code.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def _is_torchs(function: object) -> bool:
 
 
 # By id; the functions themselves are kept, so that no id is used again.
-_known = {id(function): function for function in _found(_SAVE) + _found(_LOAD) if _is_torchs(function)}
+_known = {
+    id(function): function for function in _found(_SAVE) + _found(_LOAD) if _is_torchs(function)
+}
 
 
 def add_ours(functions: Iterable[object]) -> None:

@@ -37,9 +37,9 @@ class _Unfilled:
         self._refuse()
 
     # What `isinstance` asks: a bypass that filters by class must not lose items in silence.
-    __class__ = property(_refuse)  # type: ignore[assignment]
+    __class__ = property(_refuse)
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __hash__ = __iter__ = __len__ = __bool__ = __call__ = __reduce_ex__ = _refuse  # type: ignore[assignment]
+    __hash__ = __iter__ = __len__ = __bool__ = __call__ = __reduce_ex__ = _refuse
 
     def __repr__(self) -> str:
         return "<item not made yet>"

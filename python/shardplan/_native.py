@@ -8,7 +8,7 @@ _problem = misfit()
 if _problem is not None:
     raise ImportError(_problem)
 
-import torch  # noqa: E402, F401  (its libraries must be loaded before ours)
+import torch  # noqa: E402  (its libraries must be loaded before ours)
 
 try:
     from . import _torch as native
@@ -17,8 +17,8 @@ except ImportError as error:
     raise ImportError(
         f"shardplan's native module does not load with torch {torch.__version__}. Likely causes: "
         f"another build of torch (this one was built for torch {built['torch']}), another Python "
-        f"(built for {built['python']}), or an installation that was cut short. Rebuild it from its "
-        f"source folder:  pip install --force-reinstall --no-deps .\n{error}"
+        f"(built for {built['python']}), or an installation that was cut short. Rebuild it from "
+        f"its source folder:  pip install --force-reinstall --no-deps .\n{error}"
     ) from error
 
 __all__ = ["native"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from . import _hooks, _stock, dedup_tensors, default_planner, planner_helpers, resharding
+from . import _async_process, _hooks, _stock, dedup_tensors, default_planner, planner_helpers, resharding
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,13 @@ class Registration:
 
 def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Our function for each stock function that we have one of our own for."""
-    pairs = {}
+    pairs: dict[Callable[..., Any], Callable[..., Any]] = {}
     for module in (planner_helpers, default_planner, resharding, dedup_tensors):
         for name, ours in vars(module).items():
             stock = getattr(_stock, name.removeprefix("_"), None)
             if isinstance(ours, FunctionType) and stock is not None and ours is not stock:
                 pairs[stock] = ours
+    pairs[_stock.async_process_save] = _async_process.save
     return pairs
 
 
@@ -48,9 +49,15 @@ def _in_stock_package(name: str) -> bool:
     return name == _STOCK_PACKAGE or name.startswith(_STOCK_PACKAGE + ".")
 
 
-def _holders(wanted: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[tuple[ModuleType, str]]:
-    """Every name in a loaded module, ours apart, that holds one of the wanted functions."""
+def _holders(
+    wanted: dict[Callable[..., Any], Callable[..., Any]],
+) -> Iterator[tuple[ModuleType | type, str]]:
+    """Every place, ours apart, that holds one of the wanted functions: a loaded module, or the
+    class whose method we replace."""
     by_id = {id(function) for function in wanted}
+    for name, value in list(vars(_stock.AsyncCheckpointProcess).items()):
+        if id(value) in by_id:
+            yield _stock.AsyncCheckpointProcess, name
     for module_name, module in list(sys.modules.items()):
         if type(module) is not ModuleType or module_name.split(".")[0] == "shardplan":
             continue
@@ -61,21 +68,24 @@ def _holders(wanted: dict[Callable[..., Any], Callable[..., Any]]) -> Iterator[t
 
 def _swap(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
     replaced, unreached = [], []
-    for module, name in _holders(pairs):
-        if _in_stock_package(module.__name__):
-            setattr(module, name, pairs[getattr(module, name)])
-            replaced.append(f"{module.__name__}.{name}")
+    for holder, name in _holders(pairs):
+        is_module = isinstance(holder, ModuleType)
+        place = holder.__name__ if is_module else f"{holder.__module__}.{holder.__qualname__}"
+        if _in_stock_package(place):
+            setattr(holder, name, pairs[getattr(holder, name)])
+            replaced.append(f"{place}.{name}")
         else:
-            unreached.append(f"{module.__name__}.{name}")
+            unreached.append(f"{place}.{name}")
     return Registration(tuple(sorted(replaced)), tuple(sorted(unreached)))
 
 
 def register() -> Registration:
     """Makes every caller of torch.distributed.checkpoint run on our functions.
 
-    Callers that pass no planner, a stock planner or a subclass of one are planned natively from here
-    on. Functions in torch's modules are replaced, never a class; a function that a caller put there is
-    left alone. Can be called twice: the second call reaches modules that were loaded in between.
+    Callers that pass no planner, a stock planner or a subclass of one are planned natively from
+    here on. Functions in torch's modules are replaced, never a class; a function that a caller put
+    there is left alone. Can be called twice: the second call reaches modules that were loaded in
+    between.
 
     Returns, and logs, what was replaced and what could not be reached.
     """
@@ -91,7 +101,9 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
         done = _swap(pairs)
         before = _current.replaced if _current is not None else ()
         _current = Registration(tuple(sorted({*before, *done.replaced})), done.unreached)
-        logger.info("shardplan replaced %d names: %s", len(_current.replaced), ", ".join(_current.replaced))
+        logger.info(
+            "shardplan replaced %d names: %s", len(_current.replaced), ", ".join(_current.replaced)
+        )
         if _current.unreached:
             logger.warning(
                 "shardplan could not reach %d names that were imported before register(): %s",
@@ -112,7 +124,7 @@ def unregister() -> None:
 
 @contextlib.contextmanager
 def registered() -> Iterator[Registration]:
-    """``register()`` for the length of a ``with``; inside another registration it changes nothing."""
+    """``register()`` for the length of a ``with``; inside another one it changes nothing."""
     outer = _current is not None
     done = register()
     try:

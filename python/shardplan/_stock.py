@@ -7,6 +7,7 @@ read: so the answer, or the error, is upstream's by its own code.
 from __future__ import annotations
 
 from torch.distributed.checkpoint import (
+    _async_process_executor,
     _dedup_save_plans,
     _dedup_tensors,
     default_planner,
@@ -14,6 +15,8 @@ from torch.distributed.checkpoint import (
     resharding,
 )
 
+AsyncCheckpointProcess = _async_process_executor._AsyncCheckpointProcess
+async_process_save = AsyncCheckpointProcess.save
 dedup_save_plans = _dedup_save_plans.dedup_save_plans
 dedup_tensors = _dedup_tensors.dedup_tensors
 

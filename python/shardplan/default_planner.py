@@ -1,7 +1,7 @@
 """Twins of ``torch.distributed.checkpoint.default_planner``.
 
-Same names, arguments, results and errors. What native code does not read (subclasses, hooks, numbers
-beyond int64, broken metadata) is answered by the stock function.
+Same names, arguments, results and errors. What native code does not read (subclasses, hooks,
+numbers beyond int64, broken metadata) is answered by the stock function.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from torch.distributed.checkpoint.planner import LoadPlan, ReadItem, SavePlan, W
 from . import _hooks, _stock
 from ._items import Items
 from ._native import native
-from ._stock import create_default_global_load_plan, create_default_global_save_plan, dedup_save_plans
+from ._stock import (
+    create_default_global_load_plan,
+    create_default_global_save_plan,
+    dedup_save_plans,
+)
 from ._stock import create_default_local_metadata as _create_default_local_metadata
 
 __all__ = [
@@ -62,7 +66,9 @@ def create_default_local_load_plan(
     def foreign(fqn: str, obj: object) -> list[ReadItem]:
         return _stock.create_default_local_load_plan({fqn: obj}, metadata, strict).items
 
-    return LoadPlan(Items.from_columns(native.load_columns(state_dict, saved, bool(strict), foreign)))
+    return LoadPlan(
+        Items.from_columns(native.load_columns(state_dict, saved, bool(strict), foreign))
+    )
 
 
 def _check_box_overlap(box0: ChunkStorageMetadata, box1: ChunkStorageMetadata) -> bool:
@@ -72,16 +78,16 @@ def _check_box_overlap(box0: ChunkStorageMetadata, box1: ChunkStorageMetadata) -
 
 
 def _check_box_bounds(outer_box_size: torch.Size, inner_box: ChunkStorageMetadata) -> bool:
-    """Whether a chunk lies in a tensor of this size; answers to ``default_planner._check_box_bounds``."""
+    """Whether a chunk lies in a tensor of this size; answers to ``_check_box_bounds``."""
     inside = native.chunk_in_bounds(outer_box_size, inner_box)
     return _stock.check_box_bounds(outer_box_size, inner_box) if inside is None else inside
 
 
 def _validate_global_plan(global_plan: list[SavePlan], metadata: Metadata) -> Any:
-    """What is wrong with a global plan: a list of messages, empty if nothing is (torch 2.11: a bool).
+    """What is wrong with a global plan: messages, none if nothing is (torch 2.11: a bool).
 
-    Near-linear in the chunks. Tensors that are not plainly valid are upstream's to check, one road for
-    the words of every error. Answers to ``default_planner._validate_global_plan``.
+    Near-linear in the chunks. Tensors that are not plainly valid are upstream's to check, one road
+    for the words of every error. Answers to ``default_planner._validate_global_plan``.
     """
     saved = getattr(metadata, "state_dict_metadata", None)
     if type(saved) is not dict or not isinstance(global_plan, list):
@@ -97,7 +103,7 @@ def _current(name: str) -> Any:
 
 
 def _raise_if_invalid(verdict: Any) -> None:
-    """Raises upstream's error for what a validation returned: messages, or a bool (True is valid)."""
+    """Raises upstream's error for what a validation returned: messages, or True for valid."""
     if isinstance(verdict, bool):
         if not verdict:
             raise ValueError("Failed to validate global plan")
@@ -156,7 +162,8 @@ class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
 
     def _adopt_keys_of_old_checkpoint(self, metadata: Metadata) -> None:
         """Flattens the state dict as torch 2.3 did, where that finds keys of the checkpoint."""
-        missing = set(metadata.state_dict_metadata) - set(self.state_dict)
+        current = set(self.state_dict.keys())
+        missing = set(metadata.state_dict_metadata.keys()) - current
         if not missing:
             return
         _version._derived_version = "2_3"

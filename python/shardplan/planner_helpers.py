@@ -1,7 +1,7 @@
 """Twins of ``torch.distributed.checkpoint.planner_helpers``.
 
-Same names, arguments, results and errors. What native code does not read (subclasses, hooks, numbers
-beyond int64, broken metadata) is answered by the stock function.
+Same names, arguments, results and errors. What native code does not read (subclasses, hooks,
+numbers beyond int64, broken metadata) is answered by the stock function.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _create_chunk_from_tensor(tensor: torch.Tensor) -> ChunkStorageMetadata:
 
 
 def _create_chunk_from_dtensor(tensor: DTensor) -> ChunkStorageMetadata:
-    """The box of a DTensor's local shard, in closed form; answers to ``_create_chunk_from_dtensor``."""
+    """The box of a DTensor's local shard; answers to ``_create_chunk_from_dtensor``."""
     chunk = native.chunk_of_dtensor(tensor)
     return _stock.create_chunk_from_dtensor(tensor) if chunk is None else chunk
 

@@ -1,0 +1,116 @@
+"""Runs anyone's tests of torch.distributed.checkpoint on shardplan.
+
+``pytest -p shardplan.pytest_plugin FILE...`` does what ``shardplan.register()`` does before the
+test files are imported, and again in every process that they spawn: by fork, by multiprocessing's
+spawn and forkserver, and as a subprocess of the same Python (one that is told to ignore PYTHONPATH,
+or is given an environment without it, runs on stock). torch is imported only where the tests import
+it.
+
+At the end it prints how many calls our functions took; a run in which they took none fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+
+import pytest
+
+from . import _call_count, _sitecustomize
+
+_ON_OURS = pytest.StashKey["_RunOnOurs"]()
+
+
+class _RunOnOurs:
+    """Ours in this process and in those that it spawns, until closed."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.processes = 0
+        self._installed = False
+        self._folder = tempfile.mkdtemp(prefix="shardplan-pytest-")
+        shutil.copy(_sitecustomize.__file__, os.path.join(self._folder, "sitecustomize.py"))
+        self._python_path = os.environ.get("PYTHONPATH")
+        entries = [self._folder, self._python_path] if self._python_path else [self._folder]
+        os.environ["PYTHONPATH"] = os.pathsep.join(entries)
+        self._finder = _sitecustomize.AfterImport(_sitecustomize.DCP, self._install)
+        sys.meta_path.insert(0, self._finder)
+        if _sitecustomize.DCP in sys.modules:
+            self._install()
+
+    def _install(self) -> None:
+        _call_count.install(self._folder)
+        self._installed = True
+
+    def read_calls(self) -> None:
+        self.calls, self.processes = _call_count.read(self._folder)
+
+    def close(self) -> None:
+        if self._installed:
+            from . import _registry
+
+            _registry.unregister()
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self._finder)
+        if self._python_path is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = self._python_path
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _start(config: pytest.Config) -> None:
+    # A worker of pytest-xdist is a process that the run spawned: it is on ours, and counted,
+    # already.
+    if _ON_OURS in config.stash or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    run = config.stash[_ON_OURS] = _RunOnOurs()
+    config.add_cleanup(run.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    _start(early_config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # Where a conftest names this plugin, the hook above has passed.
+    _start(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    run = session.config.stash.get(_ON_OURS, None)
+    if run is None:
+        return
+    run.read_calls()
+    if _fails(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _fails(config: pytest.Config) -> bool:
+    return not config.stash[_ON_OURS].calls and not config.getoption("collectonly")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    run = config.stash.get(_ON_OURS, None)
+    if run is None:
+        return
+    terminalreporter.section("shardplan")
+    terminalreporter.line(
+        f"{run.calls.total()} calls of shardplan's functions in {run.processes} processes"
+    )
+    for name, count in run.calls.most_common():
+        terminalreporter.line(f"{count:>10} {name}")
+    if _fails(config):
+        terminalreporter.line(
+            "ERROR: none of shardplan's functions was called, so these tests say nothing about it",
+            red=True,
+        )

@@ -1,0 +1,86 @@
+"""``async_save`` in a thread and in a process."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import _async_process_executor
+from torch.distributed.checkpoint.planner import SavePlan
+from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
+from torch.distributed.tensor import Shard
+
+from .checkpoints import assert_same_checkpoint
+from .planning import planning
+from .state_dicts import StateDict, mesh, numbers, spread
+from .world import Worlds
+
+# Planned by whom, and with a planner or without.
+WAYS = ("stock", "ours", "registered", "registered, no planner")
+
+
+def state(extra: int) -> StateDict:
+    return {
+        "w": spread(numbers(7, 2), mesh(2), Shard(0)),
+        "nested": [numbers(3), {"n": extra}],
+        "same": numbers(4),
+    }
+
+
+class NotingWriter(dcp.FileSystemWriter):
+    """Notes beside the checkpoint, for each rank, which process planned and with what list."""
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        path = Path(self.path)
+        note = f"{os.getpid()} {type(plan.items).__module__}"
+        path.with_name(f"{path.name} noted by {dist.get_rank()}").write_text(note)
+        return super().prepare_local_plan(plan)
+
+
+def save_async(kind: AsyncCheckpointerType, base: Path) -> int:
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    for way in WAYS:
+        with planning(way.partition(",")[0]) as planners:
+            done = dcp.async_save(
+                state(3),
+                storage_writer=NotingWriter(base / way, sync_files=False),
+                planner=None if "no planner" in way else planners.save(),
+                async_checkpointer_type=kind,
+            )
+            assert isinstance(done, Future)
+            done.result(timeout=60)
+    # Ends the process that DCP keeps for the next save.
+    _async_process_executor._CHECKPOINT_PROCESS = None
+    return os.getpid()
+
+
+@pytest.fixture(scope="module", params=list(AsyncCheckpointerType), ids=lambda kind: kind.value)
+def saved(
+    request: Any, worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[AsyncCheckpointerType, Path, list[int]]:
+    kind: AsyncCheckpointerType = request.param
+    base = tmp_path_factory.mktemp(kind.value)
+    return kind, base, worlds[2].run(save_async, kind, base, timeout=120)
+
+
+Saved = tuple[AsyncCheckpointerType, Path, list[int]]
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_same_files(saved: Saved, way: str) -> None:
+    _, base, _ = saved
+    assert_same_checkpoint(base / way, base / "stock")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_planned_where_and_by_whom_it_should(saved: Saved, way: str) -> None:
+    kind, base, processes = saved
+    for rank in range(2):
+        process, items = (base / f"{way} noted by {rank}").read_text().split()
+        assert (int(process) == processes[rank]) == (kind is AsyncCheckpointerType.THREAD)
+        assert items == ("builtins" if way == "stock" else "shardplan._items")

@@ -1,0 +1,144 @@
+"""``register()`` in a real world: whoever saves and loads runs on ours, until ``unregister()``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
+from torch.distributed.tensor import Shard
+
+import shardplan
+
+from .checkpoints import assert_same_checkpoint, identical
+from .state_dicts import StateDict, blank, held, mesh, numbers, spread
+from .world import Worlds
+
+NATIVE = "shardplan._items"
+STOCK = "builtins"
+
+
+class SavesUnderOtherNames(DefaultSavePlanner):
+    """A subclass of the stock planner, as a user writes one before shardplan is imported."""
+
+    def set_up_planner(self, state_dict: StateDict, *args: Any, **kwargs: Any) -> None:
+        super().set_up_planner({f"x.{k}": v for k, v in state_dict.items()}, *args, **kwargs)
+
+
+class LoadsOtherNames(DefaultLoadPlanner):
+    def set_up_planner(self, state_dict: StateDict, *args: Any, **kwargs: Any) -> None:
+        self.asked_for = state_dict
+        super().set_up_planner({f"x.{k}": v for k, v in state_dict.items()}, *args, **kwargs)
+
+
+PLANNERS: dict[str, tuple[Any, Any]] = {
+    "none": (lambda: None, lambda: None),
+    "stock": (DefaultSavePlanner, DefaultLoadPlanner),
+    "subclass": (SavesUnderOtherNames, LoadsOtherNames),
+}
+
+
+def state() -> StateDict:
+    return {"w": spread(numbers(7, 2), mesh(2), Shard(0)), "same": numbers(3)}
+
+
+class SeeingWriter(dcp.FileSystemWriter):
+    seen: str
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        self.seen = type(plan.items).__module__
+        return super().prepare_local_plan(plan)
+
+
+class SeeingReader(dcp.FileSystemReader):
+    seen: str
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        self.seen = type(plan.items).__module__
+        return super().prepare_local_plan(plan)
+
+
+def save_and_load(planners: str, folder: Path) -> tuple[str, str, bool]:
+    """The kinds of list that the plans had, and whether all came back."""
+    save_planner, load_planner = PLANNERS[planners]
+    writer, reader = SeeingWriter(folder, sync_files=False), SeeingReader(folder)
+    dcp.save(state(), storage_writer=writer, planner=save_planner())
+    loaded = blank(state)
+    dcp.load(loaded, storage_reader=reader, planner=load_planner())
+    return writer.seen, reader.seen, identical(held(loaded), held(state()))
+
+
+def before_during_after(planners: str, base: Path) -> list[tuple[str, str, bool]]:
+    before = save_and_load(planners, base / "before")
+    shardplan.register()
+    shardplan.register()
+    try:
+        during = save_and_load(planners, base / "during")
+    finally:
+        shardplan.unregister()
+    after = save_and_load(planners, base / "after")
+    with shardplan.registered():
+        again = save_and_load(planners, base / "again")
+    return [before, during, after, again]
+
+
+@pytest.mark.parametrize("planners", PLANNERS)
+def test_saves_and_loads_run_on_ours_while_registered(
+    worlds: Worlds, tmp_path: Path, planners: str
+) -> None:
+    stock, ours = (STOCK, STOCK, True), (NATIVE, NATIVE, True)
+    for rank in worlds[2].run(before_during_after, planners, tmp_path):
+        assert rank == [stock, ours, stock, ours]
+    for when in ("during", "after", "again"):
+        assert_same_checkpoint(tmp_path / when, tmp_path / "before")
+
+
+def registered_on_one(rank: int, folder: Path) -> tuple[str, str, bool]:
+    if dist.get_rank() == rank:
+        with shardplan.registered():
+            return save_and_load("none", folder)
+    return save_and_load("none", folder)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_registered_on_one_rank_alone(worlds: Worlds, tmp_path: Path, rank: int) -> None:
+    seen = worlds[2].run(registered_on_one, rank, tmp_path / "one")
+    assert seen[rank] == (NATIVE, NATIVE, True)
+    assert seen[1 - rank] == (STOCK, STOCK, True)
+    worlds[2].run(save_and_load, "none", tmp_path / "stock")
+    assert_same_checkpoint(tmp_path / "one", tmp_path / "stock")
+
+
+def names_in_torch() -> dict[str, int]:
+    """Every function that a module of torch.distributed.checkpoint holds, by its identity."""
+    return {
+        f"{module}.{name}": id(value)
+        for module, contents in list(sys.modules.items())
+        if module.startswith("torch.distributed.checkpoint")
+        for name, value in list(vars(contents).items())
+        if callable(value)
+    }
+
+
+def changes() -> tuple[tuple[str, ...], set[str], set[str]]:
+    before = names_in_torch()
+    done = shardplan.register()
+    during = names_in_torch()
+    shardplan.unregister()
+    after = names_in_torch()
+    changed = {name for name in before if during[name] != before[name]}
+    return done.replaced, changed, {name for name in before if after[name] != before[name]}
+
+
+def test_register_tells_what_it_replaces_and_unregister_puts_all_of_it_back(
+    worlds: Worlds,
+) -> None:
+    for replaced, changed, left in worlds[2].run(changes):
+        assert "torch.distributed.checkpoint.planner_helpers._create_chunk_list" in replaced
+        assert changed == set(replaced)
+        assert left == set()

@@ -1,0 +1,70 @@
+"""Loads on fewer processes and on another mesh than the checkpoint was saved on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .checkpoints import Held, identical, load_as, save_as, whole
+from .planning import ALL
+from .state_dicts import ON_A_GRID
+from .world import Worlds
+
+# Saved by four processes as the first, loaded by so many as the second.
+MOVES = [
+    ("fsdp", 3, "fsdp"),
+    ("fsdp", 2, "fsdp"),
+    ("fsdp", 4, "fsdp_tp"),
+    ("fsdp", 4, "hsdp"),
+    ("fsdp_tp", 4, "fsdp"),
+    ("fsdp_tp", 3, "fsdp"),
+    ("fsdp_tp", 2, "fsdp_tp"),
+    ("hsdp", 2, "fsdp"),
+    ("uneven", 3, "uneven"),
+    ("uneven", 2, "uneven"),
+    ("nested", 3, "nested"),
+    ("replicated", 2, "replicated"),
+]
+
+
+@pytest.fixture(scope="module")
+def saved(
+    worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[list[Path], Held]]:
+    """A checkpoint by upstream and one by ours, and all that the four processes held."""
+    done: dict[str, tuple[list[Path], Held]] = {}
+
+    def save(layout: str) -> tuple[list[Path], Held]:
+        if layout not in done:
+            base = tmp_path_factory.mktemp(layout)
+            folders = {who: base / who for who in ("stock", "ours")}
+            ranks = worlds[4].run(save_as, layout, folders)
+            done[layout] = list(folders.values()), whole([rank[0] for rank in ranks])
+        return done[layout]
+
+    return save
+
+
+@pytest.mark.parametrize("who", ALL)
+@pytest.mark.parametrize(("layout", "size", "loaded_as"), MOVES)
+def test_every_bit_arrives(
+    worlds: Worlds,
+    saved: Callable[[str], tuple[list[Path], Held]],
+    layout: str,
+    size: int,
+    loaded_as: str,
+    who: str,
+) -> None:
+    folders, before = saved(layout)
+    asked_for = set(before) - (ON_A_GRID if size % 2 else set())
+    ranks = worlds[size].run(load_as, loaded_as, folders, who)
+    for i in range(len(folders)):
+        after = whole([rank[i] for rank in ranks])
+        assert set(after) == asked_for
+        for path, value in after.items():
+            expected = before[path]
+            if isinstance(expected, list):  # an object, held alike by each process
+                expected = expected[: len(ranks)]
+            assert identical(value, expected), path
