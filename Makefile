@@ -1,3 +1,91 @@
+# Everything runs in a virtual environment. `make test VENV=/path/to/venv` uses one that you have: torch
+# is left as it is there, and shardplan is built against it and reinstalled.
+VENV ?= .venv
+# The interpreter that makes the virtual environment, and the torch installed where it has none.
+PYTHON ?= python3
+TORCH ?= 2.13.0
+
+RUN := $(abspath $(VENV))/bin/python
+# The virtual environment's cmake, ninja and clang-format go first.
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+CMAKE_FLAGS = -DCMAKE_MAKE_PROGRAM="$$(command -v ninja)"
+HAS_GTEST = printf '\043include <gtest/gtest.h>\n' | $${CXX:-c++} -E -x c++ - >/dev/null 2>&1
+NO_GTEST = echo "SKIPPED: the C++ tests of the core, for GoogleTest is missing. To get it: apt-get install libgtest-dev"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
 .PHONY: help
-help:
-	@echo "targets: to come"
+help: ## print this
+	@echo "make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [TORCH=$(TORCH)]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "$(PYTHON) is not Python 3.10 or later; name one:  make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Before the package, which is built against it.
+.PHONY: torch
+torch: $(RUN)
+	@$(RUN) -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null || { \
+	  echo "Installing torch $(TORCH)"; $(RUN) -m pip install "torch==$(TORCH)"; }
+
+.PHONY: install-demo install-test install-lint
+install-demo install-test install-lint: install-%: torch
+	@echo "Building and installing shardplan"
+	$(RUN) -m pip install ".[$*]"
+
+.PHONY: demo
+demo: install-demo ## train, save, reshard and load on real processes, ours beside upstream's
+	$(RUN) examples/train_save_reshard.py
+
+.PHONY: test
+test: install-test cpp-test ## every test: C++ and Python
+	$(RUN) -m pytest -q tests
+
+.PHONY: cmake-tools
+cmake-tools: $(RUN)
+	@{ command -v cmake && command -v ninja; } >/dev/null || $(RUN) -m pip install "cmake>=3.22" ninja
+
+.PHONY: cpp-test asan tsan
+cpp-test: PRESET = default
+asan: PRESET = asan
+tsan: PRESET = tsan
+cpp-test: ## the core's tests, with GoogleTest
+asan: ## the same under AddressSanitizer and UBSan
+tsan: ## the same under ThreadSanitizer
+cpp-test asan tsan: cmake-tools
+	@if $(HAS_GTEST); then \
+	  cmake --preset $(PRESET) $(CMAKE_FLAGS) && cmake --build --preset $(PRESET) && ctest --preset $(PRESET); \
+	else $(NO_GTEST); fi
+
+# torch first: shardplan._torch does not load without its libraries.
+STUBTEST = import sys, torch; from mypy import stubtest; sys.exit(stubtest.main())
+
+.PHONY: lint
+lint: install-lint cmake-tools ## ruff, mypy, stubtest, clang-format, clang-tidy
+	ruff check .
+	ruff format --check .
+	mypy
+	$(RUN) -c '$(STUBTEST)' --mypy-config-file pyproject.toml \
+	  --allowlist csrc/bindings/stubtest_allowlist.txt shardplan._core shardplan._torch
+	find csrc -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run -Werror
+	@if command -v clang-tidy-19 >/dev/null; then \
+	  cmake --preset tidy -DSHARDPLAN_TESTS=OFF $(CMAKE_FLAGS) && cmake --build --preset tidy; \
+	else echo "SKIPPED: clang-tidy, for clang-tidy-19 is missing. To get it: apt-get install clang-tidy-19"; fi
+
+.PHONY: format
+format: install-lint ## rewrite Python and C++ in the project's format
+	ruff check --fix .
+	ruff format .
+	find csrc -name '*.h' -o -name '*.cpp' | xargs clang-format -i
+
+.PHONY: bench
+bench: install-test ## time ours beside upstream's
+	$(RUN) -m benchmarks
+
+.PHONY: clean
+clean: ## remove what was built, but not the virtual environment
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

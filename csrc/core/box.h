@@ -9,9 +9,10 @@ namespace shardplan {
 
 /// Boxes of one tensor as columns: box i covers [offset, end) in each dim.
 ///
-/// Numbers lie box by box: `ndim` starts, then `ndim` ends, so that a test of one box against another
-/// touches one stretch of memory. A box may be empty (end <= start in some dim), out of bounds or
-/// negative: saying so is what validation is for. An end always fits int64; `push` refuses others.
+/// Numbers lie box by box: `ndim` starts, then `ndim` ends, so that a test of one box against
+/// another touches one stretch of memory. A box may be empty (end <= start in some dim), out of
+/// bounds or negative: saying so is what validation is for. An end always fits int64; `push`
+/// refuses others.
 class Boxes {
  public:
   explicit Boxes(std::size_t ndim) : ndim_(ndim) {}

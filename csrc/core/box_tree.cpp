@@ -68,8 +68,7 @@ std::size_t BoxTree::split(std::size_t begin, std::size_t end, std::size_t node)
   const std::int64_t median = *middle;
 
   const std::size_t below = partition(begin, end, dim, median);
-  const std::size_t through =
-      median == INT64_MAX ? end : partition(below, end, dim, median + 1);
+  const std::size_t through = median == INT64_MAX ? end : partition(below, end, dim, median + 1);
   // A cut between two starts keeps cells of a grid whole; by count where that would not halve.
   const std::size_t least = (end - begin) / 8;
   const bool below_balanced = below - begin > least && end - below > least;

@@ -23,8 +23,9 @@ bool chunk(std::int64_t size, std::int64_t ranks, std::int64_t rank, Run& out) {
   return true;
 }
 
-/// What a rank keeps of a dim: from each whole piece of `stride` indices the run `whole`, and the run
-/// `rest` from the shorter piece that follows `pieces` whole ones. A plain shard is one whole piece.
+/// What a rank keeps of a dim: from each whole piece of `stride` indices the run `whole`, and the
+/// run `rest` from the shorter piece that follows `pieces` whole ones. A plain shard is one whole
+/// piece.
 struct Kept {
   std::int64_t stride = 0;
   std::int64_t pieces = 1;

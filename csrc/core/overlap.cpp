@@ -92,7 +92,8 @@ bool append_reads(std::uint32_t name, const Boxes& saved, const Boxes& wanted, R
   if (wanted.size() <= kFewWanted) {
     for (const std::size_t wanted_box : wanted_order) {
       for (std::size_t box = 0; box < saved.size(); ++box) {
-        if (bounds_overlap(saved.starts(box), wanted.starts(wanted_box), ndim)) found.push_back(box);
+        if (bounds_overlap(saved.starts(box), wanted.starts(wanted_box), ndim))
+          found.push_back(box);
       }
       if (!append_found(wanted_box)) return false;
     }

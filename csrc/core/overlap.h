@@ -7,8 +7,9 @@
 
 namespace shardplan {
 
-/// Appends to `out` one row for each saved box that meets a wanted box: what to read of it, and where
-/// to put it (`torch.distributed.checkpoint.planner_helpers.create_read_items_for_chunk_list`).
+/// Appends to `out` one row for each saved box that meets a wanted box: what to read of it, and
+/// where to put it
+/// (`torch.distributed.checkpoint.planner_helpers.create_read_items_for_chunk_list`).
 ///
 /// Near-linear in saved + wanted + rows, whichever dim is sharded; for one wanted box, one pass.
 /// Rows come in upstream's order: wanted boxes by start on the sweep dim, saved ones by (end on it,

@@ -19,15 +19,13 @@ struct SaveColumns {
   std::vector<std::uint32_t> name;        // into the names; for kForeign into the foreign items
   std::vector<std::uint32_t> properties;  // into the property table; tensors and shards only
   std::vector<std::uint32_t> ndim;
-  std::vector<std::size_t> first;         // into numbers
-  std::vector<std::int64_t> numbers;      // a row: global size, offsets, sizes; 3 * ndim
+  std::vector<std::size_t> first;     // into numbers
+  std::vector<std::int64_t> numbers;  // a row: global size, offsets, sizes; 3 * ndim
 
   std::size_t size() const { return kind.size(); }
 
   /// Appends a row without numbers.
-  void push(WriteKind row_kind, std::uint32_t row_name) {
-    push(row_kind, row_name, 0, 0);
-  }
+  void push(WriteKind row_kind, std::uint32_t row_name) { push(row_kind, row_name, 0, 0); }
 
   /// Appends a row and returns its 3 * ndim numbers, to be written by the caller.
   std::int64_t* push(WriteKind row_kind, std::uint32_t row_name, std::uint32_t row_properties,
@@ -48,11 +46,11 @@ enum class ReadKind : std::uint8_t { kBytes, kTensor, kForeign };
 /// A load plan as columns, one row a read item, in the order of the items.
 struct ReadColumns {
   std::vector<ReadKind> kind;
-  std::vector<std::uint32_t> name;    // into the names; for kForeign into the foreign items
-  std::vector<std::size_t> wanted;    // index among the tensor's wanted boxes
-  std::vector<std::size_t> saved;     // index among the tensor's saved boxes
+  std::vector<std::uint32_t> name;  // into the names; for kForeign into the foreign items
+  std::vector<std::size_t> wanted;  // index among the tensor's wanted boxes
+  std::vector<std::size_t> saved;   // index among the tensor's saved boxes
   std::vector<std::uint32_t> ndim;
-  std::vector<std::size_t> first;     // into numbers
+  std::vector<std::size_t> first;  // into numbers
   // a row: start of the wanted box, start of the saved box, destination offsets, storage offsets,
   // lengths; 5 * ndim
   std::vector<std::int64_t> numbers;

@@ -6,6 +6,7 @@
 
 #include "core/box_tree.h"
 #include "core/checked.h"
+#include "core/tiling.h"
 
 namespace shardplan {
 namespace {
@@ -49,6 +50,16 @@ bool fits_along(const Boxes& boxes, std::size_t dim) {
   return checked_sub(last, first, extent) && covered <= extent;
 }
 
+/// Whether a box in bounds has size zero at an end of the tensor, as empty shards do: such a box
+/// overlaps none.
+bool empty_at_end(const Boxes& boxes, std::size_t box, std::span<const std::int64_t> shape) {
+  for (std::size_t dim = 0; dim < shape.size(); ++dim) {
+    const std::int64_t start = boxes.start(box, dim);
+    if (start == boxes.end(box, dim) && (start == 0 || start == shape[dim])) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 bool any_overlap(const Boxes& boxes) {
@@ -62,20 +73,30 @@ bool any_overlap(const Boxes& boxes) {
 
 Fault check_boxes(const Boxes& boxes, std::span<const std::int64_t> shape, bool must_fill) {
   if (shape.empty()) return Fault::kNone;
+  Tiling tiling(shape);
   std::int64_t filled = 0;
+  bool empty_inside = false;
   for (std::size_t box = 0; box < boxes.size(); ++box) {
     if (!in_bounds(boxes, box, shape)) return Fault::kOutOfBounds;
     std::int64_t elements = 0;
     if (!volume(boxes, box, elements) || !checked_add(filled, elements, filled)) {
       return Fault::kTooLarge;
     }
+    if (elements != 0) {
+      tiling.add(boxes.starts(box), boxes.ends(box));
+    } else if (!empty_at_end(boxes, box, shape)) {
+      empty_inside = true;
+    }
   }
-  if (must_fill) {
-    std::int64_t elements = 0;
-    if (!volume(shape, elements)) return Fault::kTooLarge;
-    if (filled != elements) return Fault::kFill;
-  }
-  return any_overlap(boxes) ? Fault::kOverlap : Fault::kNone;
+  std::int64_t elements = 0;
+  const bool known = volume(shape, elements);
+  if (must_fill && !known) return Fault::kTooLarge;
+  const bool full = known && filled == elements;
+  if (must_fill && !full) return Fault::kFill;
+  // Boxes that fill the tensor by volume overlap unless they tile it; only those without elements,
+  // which tile nothing, have to be looked at one by one.
+  const bool overlap = full && !empty_inside ? !tiling.complete() : any_overlap(boxes);
+  return overlap ? Fault::kOverlap : Fault::kNone;
 }
 
 }  // namespace shardplan

@@ -37,7 +37,7 @@ _LOAD = {
 
 
 def _found(names: dict[ModuleType, tuple[str, ...]]) -> list[object]:
-    return [getattr(module, name, None) for module, group in names.items() for name in group]
+    return [vars(module).get(name) for module, group in names.items() for name in group]
 
 
 def _is_torchs(function: object) -> bool:

@@ -97,8 +97,9 @@ def _filling(name: str) -> Any:
     method = getattr(list, name)
 
     def fill_first(self: Items, *args: Any, **kwargs: Any) -> Any:
-        if self._source is not None:
-            self._fill()
+        for items in (self, *args):
+            if isinstance(items, Items) and items._source is not None:
+                items._fill()
         return method(self, *args, **kwargs)
 
     fill_first.__name__ = name

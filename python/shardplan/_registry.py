@@ -58,8 +58,10 @@ def _holders(
     for name, value in list(vars(_stock.AsyncCheckpointProcess).items()):
         if id(value) in by_id:
             yield _stock.AsyncCheckpointProcess, name
-    for module_name, module in list(sys.modules.items()):
-        if type(module) is not ModuleType or module_name.split(".")[0] == "shardplan":
+    # Some modules have two names: multiprocessing calls __main__ __mp_main__ too.
+    modules = {id(module): module for module in list(sys.modules.values())}
+    for module in modules.values():
+        if type(module) is not ModuleType or module.__name__.split(".")[0] == "shardplan":
             continue
         for name, value in list(vars(module).items()):
             if id(value) in by_id:

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import ReadItem, WriteItem
 from torch.distributed.tensor import DTensor
 
-from . import _stock
+from . import _hooks, _stock
 from ._native import native
 from ._stock import chunk_for_shard as _chunk_for_shard
 from ._stock import compare_save_plans as _compare_save_plans
@@ -45,7 +45,7 @@ def create_read_items_for_chunk_list(
     Near-linear in saved + wanted + reads found, whichever dim is sharded. Answers to
     ``planner_helpers.create_read_items_for_chunk_list``, order included.
     """
-    if type(checkpoint_md) is TensorStorageMetadata:
+    if type(checkpoint_md) is TensorStorageMetadata and _hooks.load_untouched():
         columns = native.read_columns(fqn, checkpoint_md.chunks, local_chunks)
         if columns is not None:
             return columns.items()
@@ -54,7 +54,8 @@ def create_read_items_for_chunk_list(
 
 def _create_write_items_for_dtensor(fqn: str, tensor: DTensor) -> WriteItem:
     """The write item of a DTensor's local shard; answers to ``_create_write_items_for_dtensor``."""
-    items = native.write_items(fqn, tensor) if type(tensor) is DTensor else None
+    plain = type(tensor) is DTensor and _hooks.save_untouched()
+    items = native.write_items(fqn, tensor) if plain else None
     return _stock.create_write_items_for_dtensor(fqn, tensor) if items is None else items[0]
 
 
@@ -67,7 +68,7 @@ def _create_write_item_for_tensor(fqn: str, tensor: torch.Tensor) -> WriteItem:
 
 def _create_write_items(fqn: str, object: Any) -> list[WriteItem]:
     """The write items of one entry of a state dict; answers to ``_create_write_items``."""
-    items = native.write_items(fqn, object)
+    items = native.write_items(fqn, object) if _hooks.save_untouched() else None
     return _stock.create_write_items(fqn, object) if items is None else items
 
 
@@ -79,21 +80,23 @@ def _create_chunk_from_tensor(tensor: torch.Tensor) -> ChunkStorageMetadata:
 
 def _create_chunk_from_dtensor(tensor: DTensor) -> ChunkStorageMetadata:
     """The box of a DTensor's local shard; answers to ``_create_chunk_from_dtensor``."""
-    chunk = native.chunk_of_dtensor(tensor)
+    chunk = native.chunk_of_dtensor(tensor) if _hooks.load_untouched() else None
     return _stock.create_chunk_from_dtensor(tensor) if chunk is None else chunk
 
 
 def _create_chunk_list(tensor: torch.Tensor) -> list[ChunkStorageMetadata]:
     """The boxes that this rank holds of a tensor; answers to ``_create_chunk_list``."""
-    chunk = native.chunk_of_dtensor(tensor)
-    if chunk is None:
-        chunk = native.chunk_of_tensor(tensor)
+    chunk = native.chunk_of(tensor) if _hooks.load_untouched() else None
     return _stock.create_chunk_list(tensor) if chunk is None else [chunk]
 
 
 def _create_read_items(fqn: str, md: STORAGE_TYPES, obj: Any) -> list[ReadItem]:
     """The reads of one entry of a state dict; answers to ``_create_read_items``."""
-    if type(md) is TensorStorageMetadata and isinstance(obj, torch.Tensor):
-        chunks = _create_chunk_list(obj)
+    plain = type(md) is TensorStorageMetadata and isinstance(obj, torch.Tensor)
+    if plain and _hooks.load_untouched():
+        try:
+            chunks = _create_chunk_list(obj)
+        except ValueError:
+            return _stock.create_read_items(fqn, md, obj)
         return create_read_items_for_chunk_list(fqn, md, chunks)
     return _stock.create_read_items(fqn, md, obj)

@@ -41,8 +41,9 @@ Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& 
     }
   }
   if (offset_info.size != size_info.size) {
-    throw py::value_error("offsets and sizes differ in length: " + std::to_string(offset_info.size) +
-                          " and " + std::to_string(size_info.size));
+    throw py::value_error(
+        "offsets and sizes differ in length: " + std::to_string(offset_info.size) + " and " +
+        std::to_string(size_info.size));
   }
   const auto numbers = static_cast<std::size_t>(offset_info.size);
   if (ndim == 0 || numbers % ndim != 0) {
@@ -83,7 +84,8 @@ void register_kernels(py::module_& m) {
   m.def(
       "local_box",
       [](const Numbers& shape, const Numbers& mesh_shape, const Numbers& coordinate,
-         const std::vector<PlacementTuple>& placements) -> std::optional<std::pair<Numbers, Numbers>> {
+         const std::vector<PlacementTuple>& placements)
+          -> std::optional<std::pair<Numbers, Numbers>> {
         std::vector<Placement> parsed;
         for (const PlacementTuple& tuple : placements) parsed.push_back(placement_from(tuple));
         Numbers offsets(shape.size());

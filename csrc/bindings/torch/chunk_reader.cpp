@@ -7,12 +7,9 @@
 namespace shardplan {
 namespace {
 
-// Chunks of large metadata lie cold in memory; their headers are fetched this far ahead.
-constexpr Py_ssize_t kPrefetchDistance = 12;
-// CPython keeps an object's collector links and attribute values in front of it.
-constexpr std::ptrdiff_t kHeaderBytes = 32;
-
-bool is_chunk(PyObject* object) { return Py_TYPE(object) == StockTypes::get().chunk.type; }
+bool is_chunk(PyObject* object) {
+  return Py_TYPE(object) == StockTypes::get().chunk.type;
+}
 
 }  // namespace
 
@@ -41,11 +38,6 @@ bool read_chunks(PyObject* list, Boxes& out) {
   std::int64_t* offsets = numbers.data();
   std::int64_t* sizes = offsets + out.ndim();
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i) {
-    if (i + kPrefetchDistance < count) {
-      const char* ahead = reinterpret_cast<const char*>(PyList_GET_ITEM(list, i + kPrefetchDistance));
-      __builtin_prefetch(ahead - kHeaderBytes);
-      __builtin_prefetch(ahead);
-    }
     if (!read_chunk(PyList_GET_ITEM(list, i), out.ndim(), offsets, sizes) ||
         !out.push(offsets, sizes)) {
       return false;

@@ -8,8 +8,9 @@
 
 namespace shardplan {
 
-/// Reading of stock ChunkStorageMetadata. Only objects of exactly that class, whose offsets and sizes
-/// are tuples of ints that fit int64, are read; false means: ask upstream, no Python error is set.
+/// Reading of stock ChunkStorageMetadata. Only objects of exactly that class, whose offsets and
+/// sizes are tuples of ints that fit int64, are read; false means: ask upstream, no Python error is
+/// set.
 
 /// Number of dims of a chunk's offsets.
 bool read_ndim(PyObject* chunk, std::size_t& ndim);

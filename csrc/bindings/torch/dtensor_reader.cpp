@@ -1,6 +1,7 @@
 #include "bindings/torch/dtensor_reader.h"
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include "bindings/torch/stock_types.h"
 
@@ -48,12 +49,10 @@ bool is_dense(const at::Tensor& tensor) {
          !tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
 }
 
-DTensorReader::DTensorReader() : enabled_(StockTypes::get().dtensor_untouched()) {
-  const StockTypes& stock = StockTypes::get();
-  if (stock.distributed_config == nullptr) return;
-  const py::object symbolic = read_attribute(stock.distributed_config, stock.compile_on_one_rank);
-  if (symbolic && PyObject_IsTrue(symbolic.ptr()) != 0) enabled_ = false;
-}
+// Under a dispatch mode (fake tensors, local tensors) a rank's coordinate may be no number.
+DTensorReader::DTensorReader()
+    : enabled_(!c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+               StockTypes::get().dtensor_untouched()) {}
 
 const DTensorReader::Mesh& DTensorReader::mesh_of(PyObject* spec) {
   const StockTypes& stock = StockTypes::get();

@@ -34,8 +34,8 @@ class DTensorReader {
  public:
   DTensorReader();
 
-  /// Reads `object`, of exactly class DTensor. On kHolds, `offsets()` and `sizes()` give its box, in
-  /// as many dims as the tensor has, until the next call.
+  /// Reads `object`, of exactly class DTensor. On kHolds, `offsets()` and `sizes()` give its box,
+  /// in as many dims as the tensor has, until the next call.
   Standing read(PyObject* object, const at::Tensor& tensor);
 
   /// Whether this rank is in the DTensor's mesh, whatever its layout.

@@ -41,9 +41,11 @@ py::object make_index(PyObject* fqn, PyObject* offset, PyObject* hint) {
 
 py::object make_properties(const PropertyValues& values) {
   const StockTypes& stock = StockTypes::get();
-  py::object made = checked(stock.tensor_properties.type->tp_alloc(stock.tensor_properties.type, 0));
+  py::object made =
+      checked(stock.tensor_properties.type->tp_alloc(stock.tensor_properties.type, 0));
   for (std::size_t field = 0; field < values.size(); ++field) {
-    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], values[field].ptr()) != 0) {
+    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], values[field].ptr()) !=
+        0) {
       throw py::error_already_set();
     }
   }

@@ -40,8 +40,8 @@ bool records_strides() {
 
 std::size_t PropertyTable::Hash::operator()(const TensorTraits& traits) const {
   std::size_t hash = static_cast<std::size_t>(traits.dtype) * 8 +
-                     static_cast<std::size_t>(traits.layout) * 4 + (traits.requires_grad ? 2U : 0U) +
-                     (traits.pinned ? 1U : 0U);
+                     static_cast<std::size_t>(traits.layout) * 4 +
+                     (traits.requires_grad ? 2U : 0U) + (traits.pinned ? 1U : 0U);
   for (const std::int64_t stride : traits.strides) {
     hash = hash * 1000003U + static_cast<std::size_t>(stride);
   }
@@ -62,7 +62,8 @@ std::optional<std::uint32_t> PropertyTable::row_of(const at::Tensor& tensor, boo
   auto [entry, is_new] = by_traits_.try_emplace(traits, static_cast<std::uint32_t>(rows_.size()));
   if (is_new) {
     PropertyValues values;
-    for (const PropertyField field : stock.property_fields) values.push_back(value_of(field, traits));
+    for (const PropertyField field : stock.property_fields)
+      values.push_back(value_of(field, traits));
     rows_.push_back(std::move(values));
   }
   last_ = std::move(traits);
@@ -72,7 +73,8 @@ std::optional<std::uint32_t> PropertyTable::row_of(const at::Tensor& tensor, boo
 
 std::uint32_t PropertyTable::row_of(PropertyValues values) {
   const auto same = [](const py::object& a, const py::object& b) { return a.is(b); };
-  if (last_values_ && std::equal(values.begin(), values.end(), rows_[*last_values_].begin(), same)) {
+  if (last_values_ &&
+      std::equal(values.begin(), values.end(), rows_[*last_values_].begin(), same)) {
     return *last_values_;
   }
   last_values_ = static_cast<std::uint32_t>(rows_.size());

@@ -2,8 +2,8 @@
 
 #include <pybind11/pybind11.h>
 
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 
 namespace shardplan {
 

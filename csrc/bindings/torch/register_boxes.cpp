@@ -37,8 +37,6 @@ std::optional<bool> chunks_overlap(const py::object& a, const py::object& b) {
   return bounds_overlap(pair->starts(0), pair->starts(1), pair->ndim());
 }
 
-
-
 std::optional<std::vector<py::tuple>> chunks_meet(const py::object& saved,
                                                   const py::object& current) {
   const auto pair = read_pair(saved, current);
@@ -109,6 +107,11 @@ std::optional<py::object> chunk_of_tensor(const py::object& object) {
   return make_chunk(zeros.data(), tensor.sizes().data(), zeros.size());
 }
 
+std::optional<py::object> chunk_of(const py::object& tensor) {
+  auto chunk = chunk_of_dtensor(tensor);
+  return chunk ? chunk : chunk_of_tensor(tensor);
+}
+
 }  // namespace
 
 void register_boxes(py::module_& m) {
@@ -124,6 +127,8 @@ void register_boxes(py::module_& m) {
         "The keys whose chunks are not plainly valid, in order: upstream words what is wrong.");
   m.def("chunk_of_dtensor", &chunk_of_dtensor, py::arg("dtensor"),
         "A DTensor's local box as a stock chunk, or None where upstream has to answer.");
+  m.def("chunk_of", &chunk_of, py::arg("tensor"),
+        "The one box that this rank holds of a tensor, or None where upstream has to answer.");
   m.def("chunk_of_tensor", &chunk_of_tensor, py::arg("tensor"),
         "A plain tensor's box as a stock chunk, or None where upstream has to answer.");
 }

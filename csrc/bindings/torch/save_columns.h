@@ -17,8 +17,8 @@ struct SavePlanColumns {
 
 /// Reads a flat state dict (`default_planner.create_default_local_save_plan`).
 ///
-/// `foreign(fqn, object)` gives upstream's write items for what is not read here: tensor subclasses,
-/// objects that say themselves how they are written, hooks that a caller replaced.
+/// `foreign(fqn, object)` gives upstream's write items for what is not read here: tensor
+/// subclasses, objects that say themselves how they are written, hooks that a caller replaced.
 SavePlanColumns read_state_dict(const py::object& state_dict, const py::object& foreign);
 
 /// The stock write items of one entry (`planner_helpers._create_write_items`), or nothing where

@@ -13,20 +13,13 @@ PyObject* intern(const char* name) {
   return interned;
 }
 
-PyObject* keep(const py::object& object) { return py::object(object).release().ptr(); }
+PyObject* keep(const py::object& object) {
+  return py::object(object).release().ptr();
+}
 
 PyTypeObject* keep_type(const py::object& object) {
   if (!PyType_Check(object.ptr())) throw py::type_error("expected a class of torch");
   return reinterpret_cast<PyTypeObject*>(keep(object));
-}
-
-PyObject* import_if_there(const char* name) {
-  PyObject* module = PyImport_ImportModule(name);
-  if (module == nullptr) {
-    if (!PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) throw py::error_already_set();
-    PyErr_Clear();
-  }
-  return module;
 }
 
 std::vector<std::string> field_names(const py::object& cls) {
@@ -46,12 +39,15 @@ StockClass stock_class(const py::object& cls, const std::vector<std::string>& ex
 StockTypes::StockTypes() {
   const py::object metadata_module = py::module_::import("torch.distributed.checkpoint.metadata");
   const py::object planner = py::module_::import("torch.distributed.checkpoint.planner");
-  const py::object placement_types = py::module_::import("torch.distributed.tensor.placement_types");
+  const py::object placement_types =
+      py::module_::import("torch.distributed.tensor.placement_types");
   const py::object torch = py::module_::import("torch");
 
-  write_item = stock_class(planner.attr("WriteItem"), {"index", "type", "bytes_io_data", "tensor_data"});
-  read_item = stock_class(planner.attr("ReadItem"), {"type", "dest_index", "dest_offsets", "storage_index",
-                                                     "storage_offsets", "lengths"});
+  write_item =
+      stock_class(planner.attr("WriteItem"), {"index", "type", "bytes_io_data", "tensor_data"});
+  read_item = stock_class(
+      planner.attr("ReadItem"),
+      {"type", "dest_index", "dest_offsets", "storage_index", "storage_offsets", "lengths"});
   tensor_write_data = stock_class(planner.attr("TensorWriteData"), {"chunk", "properties", "size"});
   metadata_index = stock_class(metadata_module.attr("MetadataIndex"), {"fqn", "offset", "index"});
   chunk = stock_class(metadata_module.attr("ChunkStorageMetadata"), {"offsets", "sizes"});
@@ -59,7 +55,8 @@ StockTypes::StockTypes() {
   tensor_metadata = keep_type(metadata_module.attr("TensorStorageMetadata"));
   bytes_metadata = keep_type(metadata_module.attr("BytesStorageMetadata"));
   dtensor = keep_type(py::module_::import("torch.distributed.tensor").attr("DTensor"));
-  sharded_tensor = keep_type(py::module_::import("torch.distributed._shard.sharded_tensor").attr("ShardedTensor"));
+  sharded_tensor = keep_type(
+      py::module_::import("torch.distributed._shard.sharded_tensor").attr("ShardedTensor"));
   tensor = keep_type(torch.attr("Tensor"));
   torch_size = keep_type(torch.attr("Size"));
   parameter = keep_type(torch.attr("nn").attr("Parameter"));
@@ -73,7 +70,6 @@ StockTypes::StockTypes() {
   read_tensor = keep(planner.attr("LoadItemType").attr("TENSOR"));
   read_bytes = keep(planner.attr("LoadItemType").attr("BYTE_IO"));
   contiguous_format = keep(torch.attr("contiguous_format"));
-  distributed_config = import_if_there("torch.distributed.config");
 
   const std::unordered_map<std::string, PropertyField> known_fields{
       {"dtype", PropertyField::kDtype},
@@ -94,8 +90,10 @@ StockTypes::StockTypes() {
     property_fields.push_back(field->second);
   }
 
-  dtensor_create_write_items = keep(py::handle(reinterpret_cast<PyObject*>(dtensor)).attr("__create_write_items__"));
-  dtensor_create_chunk_list = keep(py::handle(reinterpret_cast<PyObject*>(dtensor)).attr("__create_chunk_list__"));
+  dtensor_create_write_items =
+      keep(py::handle(reinterpret_cast<PyObject*>(dtensor)).attr("__create_write_items__"));
+  dtensor_create_chunk_list =
+      keep(py::handle(reinterpret_cast<PyObject*>(dtensor)).attr("__create_chunk_list__"));
 
   fqn = intern("fqn");
   offset = intern("offset");
@@ -132,7 +130,6 @@ StockTypes::StockTypes() {
   shard_offsets = intern("shard_offsets");
   shard_sizes = intern("shard_sizes");
   tensor_properties_name = intern("tensor_properties");
-  compile_on_one_rank = intern("compile_on_one_rank");
 }
 
 const StockTypes& StockTypes::get() {

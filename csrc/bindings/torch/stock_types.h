@@ -41,10 +41,9 @@ struct StockTypes {
   PyObject* read_tensor;
   PyObject* read_bytes;
   PyObject* contiguous_format;
-  PyObject* distributed_config;  // null where the installed torch has none
 
-  /// TensorProperties' fields in order, by name and by meaning; empty where one is unknown here, and
-  /// then every tensor's properties are upstream's to make.
+  /// TensorProperties' fields in order, by name and by meaning; empty where one is unknown here,
+  /// and then every tensor's properties are upstream's to make.
   std::vector<PyObject*> property_names;
   std::vector<PropertyField> property_fields;
 
@@ -57,9 +56,9 @@ struct StockTypes {
   PyObject *fqn, *offset, *index, *type, *bytes_io_data, *tensor_data, *chunk_name, *properties,
       *size, *offsets, *sizes, *chunks, *dest_index, *dest_offsets, *storage_index,
       *storage_offsets, *lengths, *items, *spec, *local_tensor, *mesh, *placements, *shape,
-      *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list,
-      *global_shape, *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
-      *tensor_properties_name, *compile_on_one_rank;
+      *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list, *global_shape,
+      *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
+      *tensor_properties_name;
 };
 
 }  // namespace shardplan

@@ -1,0 +1,1 @@
+"""shardplan and the installed torch side by side: ``python -m benchmarks``."""

@@ -1,0 +1,132 @@
+"""``python -m benchmarks``: shardplan beside the installed torch, in one process and one run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import shardplan
+
+from .agreement import Disagreement
+from .harness import Row, show_table
+from .plan_cases import local_load_plans, local_save_plans
+from .plot import draw, require_matplotlib
+from .read_cases import read_items, strided_chunk
+from .scaling import Curve, curves
+from .validate_cases import growth, small_dim
+
+CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
+    "validate": small_dim,
+    "growth": growth,
+    "reads": read_items,
+    "chunk": strided_chunk,
+    "save": local_save_plans,
+    "load": local_load_plans,
+}
+
+HOW = """
+The least of several times, ours and upstream in turn, on one thread, with the collector on: the
+collections that a call sets off are in its time; freeing its result is not. Results were found
+equal first: every item, their order, index hints. (once): upstream was timed by the call that it
+was checked by.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table; 0 unless ours and upstream disagreed. A target missed is only printed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="the sizes that take longer, too")
+    parser.add_argument("--only", action="append", choices=CASES, help="these rows (repeatable)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table, and curves")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw scaling curves")
+    options = parser.parse_args(arguments)
+    if options.plot is not None and (problem := require_matplotlib()) is not None:
+        parser.error(problem)
+
+    # As torchrun has it: for tensors this small more threads only wait for each other.
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    rows: list[Row] = []
+    drawn: list[Curve] = []
+    failures: list[str] = []
+    for name in options.only or CASES:
+        progress(f"{name} ...")
+        try:
+            for row in CASES[name](options.full):
+                rows.append(row)
+                progress(f"{name}: {row.cells()[3]}  {row.work}")
+        except Disagreement as difference:
+            failures.append(f"{name}: {difference}")
+    if options.plot is not None:
+        progress("scaling curves ...")
+        try:
+            drawn = curves(options.full, progress)
+            draw(drawn, options.plot, machine())
+        except Disagreement as difference:
+            failures.append(f"curves: {difference}")
+
+    print(show_table(rows))
+    print(HOW)
+    print(f"{machine()}; {time.perf_counter() - started:.0f} s in all")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report(rows, drawn, failures, options.full), indent=1))
+    for failure in failures:
+        print(f"DISAGREEMENT in {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def progress(line: str) -> None:
+    """Says on stderr what is under way."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def machine() -> str:
+    """Where the times come from."""
+    return (
+        f"{processor()}, {os.cpu_count()} CPUs, torch {torch.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def processor() -> str:
+    """The processor's name where the system tells it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def report(rows: list[Row], drawn: list[Curve], failures: list[str], full: bool) -> dict[str, Any]:
+    """All that was measured, for a program to read."""
+    return {
+        "machine": machine(),
+        "build": shardplan.build_info(),
+        "full": full,
+        "rows": [
+            {
+                "kind": type(row).__name__.lower(),
+                **dataclasses.asdict(row),
+                "ratio": row.ratio,
+                "passed": row.passed,
+            }
+            for row in rows
+        ],
+        "curves": [dataclasses.asdict(curve) for curve in drawn],
+        "failures": failures,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Hypothesis profiles, and the fixtures that every kind of test uses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from parity.implementations import NAMES, Implementation, chosen
+
+# HYPOTHESIS_PROFILE=million for a night's run, quick while writing.
+settings.register_profile("default", max_examples=2_000, deadline=None, print_blob=True)
+settings.register_profile("million", settings.get_profile("default"), max_examples=1_000_000)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=50)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(params=NAMES)
+def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    """Upstream, ours, and upstream's names while ours are registered."""
+    with chosen(request.param) as implementation:
+        yield implementation
+
+
+def registration() -> object:
+    registry = sys.modules.get("shardplan._registry")
+    return None if registry is None else registry._current
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    """Functions of ours left in torch's modules would make the next test's oracle ours."""
+    before = registration()
+    yield
+    if before is None and registration() is not None:
+        sys.modules["shardplan._registry"].unregister()
+        pytest.fail("the test left shardplan registered")

@@ -1,0 +1,242 @@
+"""register() and unregister(): functions are replaced, never a class, and come back."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import operator
+import pickle
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import default_planner, planner_helpers
+
+import shardplan
+from parity.comparison import assert_same
+from shardplan import _registry, _stock
+
+
+@pytest.fixture(autouse=True)
+def put_back() -> Iterator[None]:
+    yield
+    shardplan.unregister()
+
+
+def stock_modules() -> list[types.ModuleType]:
+    return [
+        module
+        for name, module in sorted(sys.modules.items())
+        if name.startswith("torch.distributed.checkpoint") and type(module) is types.ModuleType
+    ]
+
+
+def contents() -> dict[str, int]:
+    """Every name in DCP's modules, and in their classes, with the identity of what it holds."""
+    held = {}
+    for module in stock_modules():
+        for name, value in vars(module).items():
+            held[f"{module.__name__}.{name}"] = id(value)
+            if inspect.isclass(value) and value.__module__ == module.__name__:
+                for attribute, inside in vars(value).items():
+                    held[f"{module.__name__}.{value.__qualname__}.{attribute}"] = id(inside)
+    return held
+
+
+def test_every_name_is_put_back() -> None:
+    before = contents()
+    done = shardplan.register()
+    assert done.replaced
+    changed = {name for name, held in contents().items() if before[name] != held}
+    assert changed == set(done.replaced)
+    shardplan.unregister()
+    assert contents() == before
+
+
+def test_every_twin_of_our_own_is_in_place() -> None:
+    shardplan.register()
+    for stock, ours in _registry.twins().items():
+        found = operator.attrgetter(stock.__qualname__)(sys.modules[stock.__module__])
+        assert found is ours
+    assert default_planner._create_read_items is planner_helpers._create_read_items
+    assert default_planner.create_default_local_save_plan.__module__.startswith("shardplan")
+
+
+def test_class_objects_stay() -> None:
+    """Planners that exist still pickle, and subclasses are still subclasses."""
+    save, load = dcp.DefaultSavePlanner, dcp.DefaultLoadPlanner
+    planner = save()
+    with shardplan.registered():
+        assert default_planner.DefaultSavePlanner is save is dcp.DefaultSavePlanner
+        assert default_planner.DefaultLoadPlanner is load is dcp.DefaultLoadPlanner
+        assert type(pickle.loads(pickle.dumps(planner))) is save
+        assert issubclass(shardplan.DefaultSavePlanner, dcp.DefaultSavePlanner)
+
+
+def test_twice_is_as_once() -> None:
+    before = contents()
+    first = shardplan.register()
+    once = contents()
+    assert shardplan.register() == first
+    assert contents() == once
+    shardplan.unregister()
+    assert contents() == before
+    shardplan.unregister()
+    assert contents() == before
+
+
+def test_nested_contexts() -> None:
+    before = contents()
+    with shardplan.registered() as outer:
+        inside = contents()
+        with shardplan.registered() as inner:
+            assert inner == outer
+        assert contents() == inside
+    assert contents() == before
+
+
+def test_context_inside_a_registration_leaves_it() -> None:
+    shardplan.register()
+    inside = contents()
+    with shardplan.registered():
+        pass
+    assert contents() == inside
+
+
+def test_context_puts_back_after_an_error() -> None:
+    before = contents()
+    with pytest.raises(KeyError), shardplan.registered():
+        raise KeyError
+    assert contents() == before
+
+
+def test_callers_function_is_left_alone_on_the_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(*args: Any) -> list[str]:
+        return []
+
+    monkeypatch.setattr(default_planner, "_validate_global_plan", mine)
+    done = shardplan.register()
+    assert default_planner._validate_global_plan is mine
+    assert "torch.distributed.checkpoint.default_planner._validate_global_plan" not in done.replaced
+    shardplan.unregister()
+    assert default_planner._validate_global_plan is mine
+
+
+def test_callers_function_is_left_alone_on_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(*args: Any) -> list[str]:
+        return []
+
+    # monkeypatch puts back what it finds first: the stock function.
+    monkeypatch.setattr(
+        default_planner, "_validate_global_plan", default_planner._validate_global_plan
+    )
+    shardplan.register()
+    default_planner._validate_global_plan = mine
+    shardplan.unregister()
+    assert default_planner._validate_global_plan is mine
+
+
+def test_names_that_others_imported_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    theirs = types.ModuleType("somebodys_trainer")
+    theirs.plan_save = _stock.create_default_local_save_plan  # type: ignore[attr-defined]
+    sys.modules[theirs.__name__] = theirs
+    try:
+        with caplog.at_level(logging.INFO, logger="shardplan"):
+            done = shardplan.register()
+        assert "somebodys_trainer.plan_save" in done.unreached
+        assert theirs.plan_save is _stock.create_default_local_save_plan
+        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        assert any("somebodys_trainer.plan_save" in message for message in warnings)
+        infos = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+        assert any("default_planner.create_default_local_save_plan" in m for m in infos)
+    finally:
+        del sys.modules[theirs.__name__]
+
+
+def test_module_of_two_names_is_named_once() -> None:
+    """multiprocessing gives the main module a second name."""
+    theirs = types.ModuleType("somebodys_trainer")
+    theirs.plan_save = _stock.create_default_local_save_plan  # type: ignore[attr-defined]
+    sys.modules[theirs.__name__] = sys.modules["another_name"] = theirs
+    try:
+        assert shardplan.register().unreached.count("somebodys_trainer.plan_save") == 1
+    finally:
+        del sys.modules[theirs.__name__], sys.modules["another_name"]
+
+
+def test_second_call_reaches_what_was_loaded_in_between() -> None:
+    first = shardplan.register()
+    late = types.ModuleType("torch.distributed.checkpoint.loaded_late")
+    late.create = _stock.create_default_local_save_plan  # type: ignore[attr-defined]
+    sys.modules[late.__name__] = late
+    try:
+        second = shardplan.register()
+        name = f"{late.__name__}.create"
+        assert name not in first.replaced
+        assert name in second.replaced
+        shardplan.unregister()
+        assert late.create is _stock.create_default_local_save_plan
+    finally:
+        del sys.modules[late.__name__]
+
+
+def test_replacements_can_be_inspected() -> None:
+    """DCP inspects signatures of what it calls; ours are plain functions."""
+    for stock, ours in _registry.twins().items():
+        assert inspect.isfunction(ours)
+        assert list(inspect.signature(ours).parameters) == list(inspect.signature(stock).parameters)
+        assert ours.__name__ == stock.__name__
+
+
+def test_stock_planners_run_on_ours(tmp_path: Path) -> None:
+    """No planner, a stock one and a subclass of one: all plan natively, with stock results."""
+
+    class Theirs(dcp.DefaultSavePlanner):
+        pass
+
+    saved = {"w": torch.arange(6.0), "config": {"depth": 2}}
+    metadata = []
+    for index, planner in enumerate((None, dcp.DefaultSavePlanner(), Theirs())):
+        dcp.save(
+            dict(saved), checkpoint_id=tmp_path / f"stock{index}", planner=planner, no_dist=True
+        )
+        with shardplan.registered():
+            planner = None if planner is None else type(planner)()
+            path = tmp_path / f"ours{index}"
+            dcp.save(dict(saved), checkpoint_id=path, planner=planner, no_dist=True)
+            if planner is not None:
+                # Its plans' items are ours.
+                local = planner.create_local_plan()
+                assert type(local.items).__module__.startswith("shardplan")
+            loaded = {"w": torch.zeros(6), "config": {"depth": 0}}
+            dcp.load(loaded, checkpoint_id=path, no_dist=True)
+        assert torch.equal(loaded["w"], saved["w"])  # type: ignore[arg-type]
+        assert loaded["config"] == saved["config"]
+        metadata.append(
+            [
+                pickle.loads((tmp_path / f"{kind}{index}/.metadata").read_bytes())
+                for kind in ("ours", "stock")
+            ]
+        )
+    for ours, stock in metadata:
+        assert_same(ours.state_dict_metadata, stock.state_dict_metadata)
+        assert_same(ours.planner_data, stock.planner_data)
+
+
+def test_format_conversion_runs_while_registered(tmp_path: Path) -> None:
+    """format_utils imports planner classes and functions of its own."""
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
+
+    state_dict = {"model": {"w": torch.arange(6.0)}, "step": 3}
+    torch.save(state_dict, tmp_path / "plain.pt")
+    with shardplan.registered():
+        torch_save_to_dcp(tmp_path / "plain.pt", tmp_path / "dcp")
+        dcp_to_torch_save(tmp_path / "dcp", tmp_path / "back.pt")
+    back = torch.load(tmp_path / "back.pt", weights_only=False)
+    assert torch.equal(back["model"]["w"], state_dict["model"]["w"])  # type: ignore[index]
+    assert back["step"] == 3

@@ -1,0 +1,89 @@
+"""Building beside a torch, and what the build says where there is none or it is too old."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from environments import (
+    failed,
+    install,
+    is_torch,
+    link_installed,
+    run_python,
+    site_packages,
+    succeeded,
+)
+
+SAVE_AND_LOAD = """
+import sys, torch, shardplan
+import torch.distributed.checkpoint as dcp
+state = {"weight": torch.arange(6.0).reshape(2, 3), "step": 7}
+dcp.save(state, checkpoint_id=sys.argv[1], no_dist=True, planner=shardplan.DefaultSavePlanner())
+found = {"weight": torch.zeros(2, 3), "step": 0}
+dcp.load(found, checkpoint_id=sys.argv[1], no_dist=True, planner=shardplan.DefaultLoadPlanner())
+assert torch.equal(found["weight"], state["weight"]) and found["step"] == 7, found
+print(shardplan.__file__)
+"""
+
+
+def assert_works(environment: Path, folder: Path, **variables: str) -> None:
+    """The installation fits, is the environment's own, and saves and loads."""
+    info = succeeded(run_python(environment, "-m", "shardplan", "info", **variables))
+    assert f"{'torch':<12}{torch.__version__}" in info.splitlines()
+    assert "The native modules fit." in info
+    home = succeeded(run_python(environment, "-c", SAVE_AND_LOAD, folder / "saved", **variables))
+    assert site_packages(environment) in Path(home.strip()).parents
+
+
+def test_isolated_build_finds_torch(installed: Path, tmp_path: Path) -> None:
+    assert_works(installed, tmp_path)
+
+
+def test_modules_name_no_folder_of_the_build_machine(installed: Path) -> None:
+    modules = list((site_packages(installed) / "shardplan").glob("*.so"))
+    assert {module.name.split(".")[0] for module in modules} == {"_core", "_torch"}
+    for module in modules:
+        done = subprocess.run(["readelf", "-d", module], capture_output=True, text=True, check=True)
+        assert "NEEDED" in done.stdout
+        assert "RPATH" not in done.stdout and "RUNPATH" not in done.stdout
+
+
+def test_build_without_torch_says_to_install_it(without_torch: Path) -> None:
+    said = failed(install(without_torch, "--no-build-isolation"))
+    assert "shardplan is built against an installed torch, and none was found" in said
+    assert "pip install torch==" in said
+    assert "--no-build-isolation" in said and "SHARDPLAN_TORCH_DIR" in said
+
+
+@pytest.mark.parametrize("version", ["2.10.0", "2.9.1+cu128", "1.13.1"])
+def test_build_beside_a_torch_too_old_says_so(
+    without_torch: Path, tmp_path: Path, version: str
+) -> None:
+    (tmp_path / "version.py").write_text(f"__version__ = '{version}'\n")
+    said = failed(install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=str(tmp_path)))
+    assert f"shardplan needs torch 2.11 or later; found torch {version} at {tmp_path}" in said
+    assert "pip install torch==" in said
+
+
+def test_build_beside_a_torch_cut_short_says_what_it_lacks(
+    without_torch: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "version.py").write_text(f"__version__ = '{torch.__version__}'\n")
+    said = failed(install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=str(tmp_path)))
+    assert f"torch {torch.__version__} at {tmp_path} lacks {tmp_path}/include/pybind11" in said
+
+
+def test_build_beside_a_torch_named_by_its_folder(without_torch: Path, tmp_path: Path) -> None:
+    """The last test in this environment: it leaves shardplan in it."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link_installed(elsewhere, is_torch)
+    named = str(elsewhere / "torch")
+    succeeded(install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=named))
+    assert_works(without_torch, tmp_path, PYTHONPATH=str(elsewhere))
+    without = failed(run_python(without_torch, "-c", "import shardplan; shardplan.register()"))
+    assert "shardplan needs torch" in without and "finds none" in without

@@ -1,0 +1,92 @@
+"""Whether two implementations answer alike: result or exception, all the way down."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from shardplan._items import Items
+
+
+@dataclasses.dataclass
+class Raised:
+    """An exception, as a caller can tell it from another."""
+
+    kind: type[BaseException]
+    message: str
+    cause: Raised | None
+
+    @classmethod
+    def by(cls, error: BaseException) -> Raised:
+        cause = error.__cause__
+        return cls(type(error), str(error), None if cause is None else cls.by(cause))
+
+
+def answer(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a call returns, or the ``Raised`` that stands for what it raises."""
+    try:
+        return filled(function(*args, **kwargs))
+    except Exception as error:
+        return Raised.by(error)
+
+
+def filled(value: Any) -> Any:
+    """The same value, any list of items in it made, so that making them is part of the call."""
+    for found in lists_of_items(value):
+        found[:0]
+    return value
+
+
+def lists_of_items(value: Any) -> Iterator[Items]:
+    if isinstance(value, Items):
+        yield value
+    elif type(value) in (list, tuple):
+        for each in value:
+            yield from lists_of_items(each)
+    elif dataclasses.is_dataclass(value) and hasattr(value, "items"):
+        yield from lists_of_items(value.items)
+
+
+def assert_same(ours: Any, upstream: Any, at: str = "answer") -> None:
+    """Same types, values, order of attributes and of keys. Our lists of items count as lists."""
+    if isinstance(ours, Items) and type(upstream) is list:
+        ours = list(ours)
+    assert type(ours) is type(upstream), f"{at}: {ours!r} is not {upstream!r}"
+    if isinstance(upstream, torch.Tensor):
+        assert ours is upstream or torch.equal(ours, upstream), f"{at}: another tensor"
+    elif isinstance(upstream, dict):
+        assert list(ours) == list(upstream), f"{at}: {list(ours)} is not {list(upstream)}"
+        for key, value in upstream.items():
+            assert_same(ours[key], value, f"{at}[{key!r}]")
+    elif isinstance(upstream, (list, tuple)):
+        assert len(ours) == len(upstream), f"{at}: {ours!r} is not {upstream!r}"
+        for i, (a, b) in enumerate(zip(ours, upstream, strict=True)):
+            assert_same(a, b, f"{at}[{i}]")
+    elif dataclasses.is_dataclass(upstream) and not isinstance(upstream, type):
+        assert list(vars(ours)) == list(vars(upstream)), f"{at}: attributes {vars(ours)}"
+        for name, value in vars(upstream).items():
+            assert_same(vars(ours)[name], value, f"{at}.{name}")
+    elif isinstance(upstream, float):
+        assert repr(ours) == repr(upstream), f"{at}: {ours!r} is not {upstream!r}"
+    else:
+        assert ours == upstream, f"{at}: {ours!r} is not {upstream!r}"
+
+
+def assert_same_pickles(ours: Any, upstream: Any) -> None:
+    """Each item byte for byte: values, order of attributes, objects shared and not shared."""
+    assert len(ours) == len(upstream)
+    for mine, theirs in zip(ours, upstream, strict=True):
+        assert pickle.dumps(mine) == pickle.dumps(theirs), f"{mine!r} pickles otherwise"
+
+
+def assert_same_answer(
+    ours: Callable[..., Any], upstream: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """Calls both with the same arguments and compares; returns upstream's answer."""
+    expected = answer(upstream, *args, **kwargs)
+    assert_same(answer(ours, *args, **kwargs), expected)
+    return expected
