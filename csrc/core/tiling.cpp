@@ -59,8 +59,8 @@ Tiling::Measured Tiling::volume(const std::int64_t* starts, const std::int64_t* 
   for (std::size_t dim = 0; dim < dim_keys_.size(); ++dim) {
     for (std::size_t i = 0; i < product.size(); ++i) {
       const std::uint64_t key = dim_keys_[dim][i];
-      product[i] = multiply_modulo(
-          product[i], subtract_modulo(place(key, ends[dim]), place(key, starts[dim])));
+      product[i] = multiply_modulo(product[i],
+                                   subtract_modulo(place(key, ends[dim]), place(key, starts[dim])));
     }
   }
   return product;

@@ -33,4 +33,4 @@ def save(*args: Any, planner: SavePlanner | None = None, **kwargs: Any) -> Any:
 
     Answers to ``_async_process_executor._AsyncCheckpointProcess.save``.
     """
-    return _stock.async_process_save(*args, planner=_Travelling(planner), **kwargs)
+    return _stock.async_process_save(*args, planner=_Travelling(planner), **kwargs)  # type: ignore[arg-type]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ._build import build_info, misfit
+from . import _fit  # noqa: F401
 
-_problem = misfit()
-if _problem is not None:
-    raise ImportError(_problem)
+# isort: split
+import torch  # its libraries must be loaded before ours
 
-import torch  # noqa: E402  (its libraries must be loaded before ours)
+from ._build import build_info
 
 try:
     from . import _torch as native

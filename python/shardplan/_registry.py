@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from . import _fit  # noqa: F401
+
+# isort: split
 import contextlib
 import dataclasses
 import logging
@@ -11,7 +14,15 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from . import _async_process, _hooks, _stock, dedup_tensors, default_planner, planner_helpers, resharding
+from . import (
+    _async_process,
+    _hooks,
+    _stock,
+    dedup_tensors,
+    default_planner,
+    planner_helpers,
+    resharding,
+)
 
 logger = logging.getLogger(__name__)
 

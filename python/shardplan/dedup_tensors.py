@@ -6,6 +6,9 @@ planner calls it.
 
 from __future__ import annotations
 
+from . import _fit  # noqa: F401
+
+# isort: split
 from ._stock import dedup_tensors
 
 __all__ = ["dedup_tensors"]

@@ -6,6 +6,9 @@ numbers beyond int64, broken metadata) is answered by the stock function.
 
 from __future__ import annotations
 
+from . import _fit
+
+# isort: split
 import dataclasses
 from collections import ChainMap
 from typing import Any

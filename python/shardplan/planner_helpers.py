@@ -6,6 +6,10 @@ numbers beyond int64, broken metadata) is answered by the stock function.
 
 from __future__ import annotations
 
+from . import _fit
+
+# isort: split
+import contextlib
 from typing import Any
 
 import torch
@@ -92,11 +96,11 @@ def _create_chunk_list(tensor: torch.Tensor) -> list[ChunkStorageMetadata]:
 
 def _create_read_items(fqn: str, md: STORAGE_TYPES, obj: Any) -> list[ReadItem]:
     """The reads of one entry of a state dict; answers to ``_create_read_items``."""
-    plain = type(md) is TensorStorageMetadata and isinstance(obj, torch.Tensor)
-    if plain and _hooks.load_untouched():
-        try:
-            chunks = _create_chunk_list(obj)
-        except ValueError:
-            return _stock.create_read_items(fqn, md, obj)
-        return create_read_items_for_chunk_list(fqn, md, chunks)
+    if (
+        type(md) is TensorStorageMetadata
+        and isinstance(obj, torch.Tensor)
+        and _hooks.load_untouched()
+    ):
+        with contextlib.suppress(ValueError):  # upstream words it
+            return create_read_items_for_chunk_list(fqn, md, _create_chunk_list(obj))
     return _stock.create_read_items(fqn, md, obj)

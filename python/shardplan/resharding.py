@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from . import _fit  # noqa: F401
+
+# isort: split
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 
 from . import _stock
