@@ -31,6 +31,9 @@ from ._stock import create_read_item_for_byteio as _create_read_item_for_byteio
 from ._stock import create_read_item_for_tensor as _create_read_item_for_tensor
 from ._stock import create_write_item_for_bytesio as _create_write_item_for_bytesio
 from ._stock import create_write_item_for_shard as _create_write_item_for_shard
+from ._stock import (
+    get_checkpointable_tensor_write_items as _get_checkpointable_tensor_write_items,
+)
 from ._stock import init_state_dict as _init_state_dict
 from ._stock import iterate_state_dict as _iterate_state_dict
 from ._stock import merge_delta_local_plans as _merge_delta_local_plans

@@ -39,13 +39,23 @@ py::object make_index(PyObject* fqn, PyObject* offset, PyObject* hint) {
               {{stock.fqn, fqn}, {stock.index, hint}, {stock.offset, offset}});
 }
 
+/// A field's value for one item; strides get a tuple of their own, as a tensor gives at each call.
+py::object value_for_item(PropertyField field, const py::object& value) {
+  if (field != PropertyField::kStrides || !PyTuple_CheckExact(value.ptr())) return value;
+  py::tuple copy(PyTuple_GET_SIZE(value.ptr()));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value.ptr()); ++i) {
+    copy[static_cast<std::size_t>(i)] = py::handle(PyTuple_GET_ITEM(value.ptr(), i));
+  }
+  return copy;
+}
+
 py::object make_properties(const PropertyValues& values) {
   const StockTypes& stock = StockTypes::get();
-  py::object made =
-      checked(stock.tensor_properties.type->tp_alloc(stock.tensor_properties.type, 0));
+  PyTypeObject* type = stock.tensor_properties.type;
+  py::object made = checked(type->tp_alloc(type, 0));
   for (std::size_t field = 0; field < values.size(); ++field) {
-    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], values[field].ptr()) !=
-        0) {
+    const py::object value = value_for_item(stock.property_fields[field], values[field]);
+    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], value.ptr()) != 0) {
       throw py::error_already_set();
     }
   }
