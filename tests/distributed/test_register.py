@@ -115,14 +115,17 @@ def test_registered_on_one_rank_alone(worlds: Worlds, tmp_path: Path, rank: int)
 
 
 def names_in_torch() -> dict[str, int]:
-    """Every function that a module of torch.distributed.checkpoint holds, by its identity."""
-    return {
-        f"{module}.{name}": id(value)
-        for module, contents in list(sys.modules.items())
-        if module.startswith("torch.distributed.checkpoint")
-        for name, value in list(vars(contents).items())
-        if callable(value)
-    }
+    """Every function in a module, or class of a module, of torch.distributed.checkpoint, by id."""
+    found = {}
+    for module, contents in list(sys.modules.items()):
+        if not module.startswith("torch.distributed.checkpoint"):
+            continue
+        for name, value in list(vars(contents).items()):
+            found[f"{module}.{name}"] = id(value)
+            if isinstance(value, type) and value.__module__ == module:
+                methods = {f"{module}.{name}.{m}": id(v) for m, v in vars(value).items()}
+                found.update(methods)
+    return found
 
 
 def changes() -> tuple[tuple[str, ...], set[str], set[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -261,3 +262,18 @@ def test_state_dict_that_changes_while_planned() -> None:
         answers.append(answer(plan, state_dict, True))
     assert_same(*answers)
     assert isinstance(answers[0], Raised)
+
+
+def test_loading_a_sharded_tensor_warns_as_upstream_does(rank: int) -> None:
+    """Upstream asks a ShardedTensor for its size, which is deprecated and says so."""
+    name, make = next(iter(SHARDED_TENSORS.items()))
+    obj = make()
+    shape = tuple(obj.metadata().size)
+    saved = Metadata({name: tensor_metadata(shape, row_chunks(shape[0], 2, *shape[1:]))})
+    said = []
+    for module in (ours, _stock):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            module.create_default_local_load_plan({name: obj}, saved)
+        said.append([(warning.category, str(warning.message)) for warning in seen])
+    assert said[0] == said[1] != []

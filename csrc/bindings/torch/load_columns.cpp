@@ -66,7 +66,10 @@ class LoadReader {
 
   bool add_sharded_tensor(std::uint32_t name, PyObject* saved, PyObject* object) {
     const auto reading = read_sharded_tensor(object);
-    if (!reading || !size_matches(saved, reading->shape)) return false;
+    if (!reading) return false;
+    // Called, as upstream does, for the warning that it gives.
+    checked(PyObject_CallMethodNoArgs(object, StockTypes::get().size));
+    if (!size_matches(saved, reading->shape)) return false;
     Boxes wanted(reading->shape.size());
     for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
       if (!wanted.push(reading->shard_offsets(shard), reading->shard_sizes(shard))) return false;
