@@ -36,17 +36,23 @@ _LOAD = {
 }
 
 
-def _found(names: dict[ModuleType, tuple[str, ...]]) -> list[object]:
-    return [vars(module).get(name) for module, group in names.items() for name in group]
+def _places(names: dict[ModuleType, tuple[str, ...]]) -> list[tuple[dict[str, object], str]]:
+    return [(vars(module), name) for module, group in names.items() for name in group]
 
 
 def _is_torchs(function: object) -> bool:
     return str(getattr(function, "__module__", "")).startswith("torch.")
 
 
+_SAVE_PLACES = _places(_SAVE)
+_LOAD_PLACES = _places(_LOAD)
+_BOX_PLACES = _places({planner_helpers: ("compute_local_shape_and_global_offset",)})
+
 # By id; the functions themselves are kept, so that no id is used again.
 _known = {
-    id(function): function for function in _found(_SAVE) + _found(_LOAD) if _is_torchs(function)
+    id(function): function
+    for place, name in _SAVE_PLACES + _LOAD_PLACES
+    if _is_torchs(function := place.get(name))
 }
 
 
@@ -55,15 +61,20 @@ def add_ours(functions: Iterable[object]) -> None:
     _known.update((id(function), function) for function in functions)
 
 
-def _untouched(names: dict[ModuleType, tuple[str, ...]]) -> bool:
-    return all(id(function) in _known for function in _found(names))
+def _untouched(places: list[tuple[dict[str, object], str]]) -> bool:
+    return all(id(place.get(name)) in _known for place, name in places)
 
 
 def save_untouched() -> bool:
     """Whether every helper of a local save plan is upstream's or ours."""
-    return _untouched(_SAVE)
+    return _untouched(_SAVE_PLACES)
 
 
 def load_untouched() -> bool:
     """Whether every helper of a local load plan is upstream's or ours."""
-    return _untouched(_LOAD)
+    return _untouched(_LOAD_PLACES)
+
+
+def box_untouched() -> bool:
+    """Whether what computes a DTensor's local box is upstream's."""
+    return _untouched(_BOX_PLACES)

@@ -87,7 +87,7 @@ def _create_chunk_from_tensor(tensor: torch.Tensor) -> ChunkStorageMetadata:
 
 def _create_chunk_from_dtensor(tensor: DTensor) -> ChunkStorageMetadata:
     """The box of a DTensor's local shard; answers to ``_create_chunk_from_dtensor``."""
-    chunk = native.chunk_of_dtensor(tensor) if _hooks.load_untouched() else None
+    chunk = native.chunk_of_dtensor(tensor) if _hooks.box_untouched() else None
     return _stock.create_chunk_from_dtensor(tensor) if chunk is None else chunk
 
 
