@@ -38,8 +38,8 @@ bool read_chunks(PyObject* list, Boxes& out) {
   std::int64_t* offsets = numbers.data();
   std::int64_t* sizes = offsets + out.ndim();
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i) {
-    if (!read_chunk(PyList_GET_ITEM(list, i), out.ndim(), offsets, sizes) ||
-        !out.push(offsets, sizes)) {
+    const py::object chunk = list_item(list, i);
+    if (!read_chunk(chunk.ptr(), out.ndim(), offsets, sizes) || !out.push(offsets, sizes)) {
       return false;
     }
   }

@@ -17,14 +17,15 @@ class LoadReader {
       : metadata_(metadata), strict_(strict), foreign_(foreign) {}
 
   void add(const py::object& fqn, PyObject* object) {
-    PyObject* saved = PyDict_GetItemWithError(metadata_.ptr(), fqn.ptr());
-    if (saved == nullptr) {
+    const auto saved =
+        py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(metadata_.ptr(), fqn.ptr()));
+    if (!saved) {
       if (PyErr_Occurred() != nullptr) throw py::error_already_set();
       if (strict_) add_foreign(fqn, object);
       return;
     }
     const auto name = static_cast<std::uint32_t>(columns_.tables.names.size());
-    if (!PyUnicode_CheckExact(fqn.ptr()) || !add_known(name, saved, object)) {
+    if (!PyUnicode_CheckExact(fqn.ptr()) || !add_known(name, saved.ptr(), object)) {
       add_foreign(fqn, object);
       return;
     }
@@ -136,7 +137,7 @@ std::optional<LoadPlanColumns> read_chunk_lists(const py::object& fqn, const py:
     return columns;
   }
   std::size_t ndim = 0;
-  if (!read_ndim(PyList_GET_ITEM(local_chunks.ptr(), 0), ndim)) return std::nullopt;
+  if (!read_ndim(list_item(local_chunks.ptr(), 0).ptr(), ndim)) return std::nullopt;
   Boxes saved(ndim);
   Boxes wanted(ndim);
   if (!read_chunks(chunks.ptr(), saved) || !read_chunks(local_chunks.ptr(), wanted) ||

@@ -38,6 +38,11 @@ inline py::object read_attribute(PyObject* object, PyObject* name) {
   return py::reinterpret_steal<py::object>(value);
 }
 
+/// A list's element, kept alive while Python code that could change the list may run.
+inline py::object list_item(PyObject* list, Py_ssize_t index) {
+  return py::reinterpret_borrow<py::object>(PyList_GET_ITEM(list, index));
+}
+
 inline py::object checked(PyObject* owned) {
   if (owned == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(owned);

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/torch/chunk_reader.h"
@@ -85,7 +86,8 @@ bool is_valid(PyObject* saved, bool must_fill) {
 
 py::list suspects(const py::dict& state_dict_metadata, bool must_fill) {
   py::list keys;
-  for (const auto& [key, saved] : state_dict_metadata) {
+  for (const py::handle entry : py::list(state_dict_metadata.attr("items")())) {
+    const auto [key, saved] = entry.cast<std::pair<py::object, py::object>>();
     if (!is_valid(saved.ptr(), must_fill)) keys.append(key);
   }
   return keys;

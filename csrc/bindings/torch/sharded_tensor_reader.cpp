@@ -61,7 +61,7 @@ std::optional<ShardedTensorReading> read_sharded_tensor(PyObject* object) {
     return std::nullopt;
   }
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(shards.ptr()); ++i) {
-    if (!append_shard(PyList_GET_ITEM(shards.ptr(), i), reading)) return std::nullopt;
+    if (!append_shard(list_item(shards.ptr(), i).ptr(), reading)) return std::nullopt;
   }
   return reading;
 }
