@@ -117,13 +117,8 @@ class LoadReader {
 LoadPlanColumns read_state_dict(const py::object& state_dict, const py::dict& state_dict_metadata,
                                 bool strict, const py::object& foreign) {
   LoadReader reader(state_dict_metadata, strict, foreign);
-  for (const py::handle entry : state_dict.attr("items")()) {
-    if (!PyTuple_CheckExact(entry.ptr()) || PyTuple_GET_SIZE(entry.ptr()) != 2) {
-      throw py::type_error("items() of a state dict gives pairs");
-    }
-    reader.add(py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(entry.ptr(), 0)),
-               PyTuple_GET_ITEM(entry.ptr(), 1));
-  }
+  for_each_entry(state_dict,
+                 [&](const py::object& fqn, PyObject* object) { reader.add(fqn, object); });
   return reader.take();
 }
 

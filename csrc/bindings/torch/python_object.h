@@ -48,6 +48,18 @@ inline py::object checked(PyObject* owned) {
   return py::reinterpret_steal<py::object>(owned);
 }
 
+/// Calls `visit(fqn, object)` for each entry of a state dict, which must not change meanwhile.
+template <typename Visit>
+void for_each_entry(const py::object& state_dict, Visit&& visit) {
+  for (const py::handle entry : state_dict.attr("items")()) {
+    if (!PyTuple_CheckExact(entry.ptr()) || PyTuple_GET_SIZE(entry.ptr()) != 2) {
+      throw py::type_error("items() of a state dict gives pairs");
+    }
+    visit(py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(entry.ptr(), 0)),
+          PyTuple_GET_ITEM(entry.ptr(), 1));
+  }
+}
+
 /// Holds the collector back while many objects are made. Nests; must not outlive the GIL.
 class CollectorPause {
  public:
