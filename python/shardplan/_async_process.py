@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.distributed.checkpoint.planner import SavePlanner
 
-from . import _stock
+from . import _stock, _wire
 
 
 class _Travelling:
@@ -17,13 +17,13 @@ class _Travelling:
         self._planner = planner
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self._planner,)
+        return _arrive, (self._planner, not _wire.refused())
 
 
-def _arrive(planner: SavePlanner | None) -> SavePlanner | None:
+def _arrive(planner: SavePlanner | None, wire: bool) -> SavePlanner | None:
     from ._registry import register
 
-    register()
+    register(wire=wire)
     return planner
 
 

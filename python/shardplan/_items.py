@@ -1,4 +1,4 @@
-"""A list of plan items that fills itself when it is first touched."""
+"""A list that fills itself when it is first touched: of a plan's items, of a tensor's chunks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class _Unfilled:
 
     def _refuse(self, *_: object) -> Any:
         raise TypeError(
-            "a plan's items were taken by C code before they were made; "
-            "use list(plan.items), or any method of plan.items, first"
+            "a plan's items, or a tensor's chunks, were taken by C code before they were made; "
+            "use list(...) of them, or any method of theirs, first"
         )
 
     def __getattr__(self, name: str) -> Any:

@@ -16,8 +16,10 @@ from typing import Any
 
 from . import (
     _async_process,
+    _coordinator,
     _hooks,
     _stock,
+    _wire,
     dedup_tensors,
     default_planner,
     planner_helpers,
@@ -53,6 +55,8 @@ def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
             if isinstance(ours, FunctionType) and stock is not None and ours is not stock:
                 pairs[stock] = ours
     pairs[_stock.async_process_save] = _async_process.save
+    pairs[_stock.planner_create_global_plan] = _coordinator.create_global_plan
+    pairs[_stock.planner_finish_plan] = _coordinator.finish_plan
     return pairs
 
 
@@ -64,11 +68,12 @@ def _holders(
     wanted: dict[Callable[..., Any], Callable[..., Any]],
 ) -> Iterator[tuple[ModuleType | type, str]]:
     """Every place, ours apart, that holds one of the wanted functions: a loaded module, or the
-    class whose method we replace."""
+    classes whose methods we replace."""
     by_id = {id(function) for function in wanted}
-    for name, value in list(vars(_stock.AsyncCheckpointProcess).items()):
-        if id(value) in by_id:
-            yield _stock.AsyncCheckpointProcess, name
+    for cls in (_stock.AsyncCheckpointProcess, _stock.DefaultSavePlanner):
+        for name, value in list(vars(cls).items()):
+            if id(value) in by_id:
+                yield cls, name
     # Some modules have two names: multiprocessing calls __main__ __mp_main__ too.
     modules = {id(module): module for module in list(sys.modules.values())}
     for module in modules.values():
@@ -92,8 +97,10 @@ def _swap(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
     return Registration(tuple(sorted(replaced)), tuple(sorted(unreached)))
 
 
-def register() -> Registration:
+def register(*, wire: bool = True) -> Registration:
     """Makes every caller of torch.distributed.checkpoint run on our functions.
+
+    wire: whether plans travel between ranks as columns; if not, as torch pickles them
 
     Callers that pass no planner, a stock planner or a subclass of one are planned natively from
     here on. Functions in torch's modules are replaced, never a class; a function that a caller put
@@ -102,6 +109,7 @@ def register() -> Registration:
 
     Returns, and logs, what was replaced and what could not be reached.
     """
+    _wire.refuse(not wire)
     return install(twins())
 
 
@@ -111,6 +119,7 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
     with _lock:
         _hooks.add_ours(pairs.values())
         _installed.update(pairs)
+        _wire.install()
         done = _swap(pairs)
         before = _current.replaced if _current is not None else ()
         _current = Registration(tuple(sorted({*before, *done.replaced})), done.unreached)
@@ -131,15 +140,17 @@ def unregister() -> None:
     global _current
     with _lock:
         _swap({ours: stock for stock, ours in _installed.items()})
+        _wire.uninstall()
+        _wire.refuse(False)
         _installed.clear()
         _current = None
 
 
 @contextlib.contextmanager
-def registered() -> Iterator[Registration]:
+def registered(*, wire: bool = True) -> Iterator[Registration]:
     """``register()`` for the length of a ``with``; inside another one it changes nothing."""
     outer = _current is not None
-    done = register()
+    done = register(wire=wire and not (outer and _wire.refused()))
     try:
         yield done
     finally:

@@ -10,24 +10,23 @@ from . import _fit
 
 # isort: split
 import dataclasses
-from collections import ChainMap
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint.default_planner as stock_module
 from torch.distributed.checkpoint import _version
 from torch.distributed.checkpoint._nested_dict import flatten_state_dict
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
+from torch.distributed.checkpoint.metadata import (
+    STATE_DICT_TYPE,
+    ChunkStorageMetadata,
+    Metadata,
+    StorageMeta,
+)
 from torch.distributed.checkpoint.planner import LoadPlan, ReadItem, SavePlan, WriteItem
 
-from . import _hooks, _stock
+from . import _coordinator, _hooks, _plan_cache, _stock, _wire
 from ._items import Items
 from ._native import native
-from ._stock import (
-    create_default_global_load_plan,
-    create_default_global_save_plan,
-    dedup_save_plans,
-)
+from ._stock import create_default_global_load_plan
 from ._stock import create_default_local_metadata as _create_default_local_metadata
 
 __all__ = [
@@ -74,6 +73,43 @@ def create_default_local_load_plan(
     )
 
 
+def dedup_save_plans(
+    all_plans: list[SavePlan], save_to_lowest_rank: bool = False
+) -> list[SavePlan]:
+    """The plans without what another one writes, as columns until their items are touched.
+
+    Answers to ``_dedup_save_plans.dedup_save_plans``, ties included.
+    """
+    kept = native.dedup([plan.items for plan in all_plans], bool(save_to_lowest_rank))
+    if kept is None:
+        return _stock.dedup_save_plans(all_plans, save_to_lowest_rank)
+    return [
+        dataclasses.replace(plan, items=Items.from_columns(columns))
+        for plan, columns in zip(all_plans, kept, strict=True)
+    ]
+
+
+def create_default_global_save_plan(
+    all_plans: list[SavePlan], rewrite_index_hints: bool = True
+) -> tuple[list[SavePlan], Metadata]:
+    """The plans with their index hints, and the metadata; items and chunks made when touched.
+
+    Answers to ``default_planner.create_default_global_save_plan``: AssertionError for a name that
+    is written twice and is not sharded.
+    """
+    planned = None
+    if rewrite_index_hints:
+        planned = native.plan_globally([plan.items for plan in all_plans], Items.from_columns)
+    if planned is None:
+        return _stock.create_default_global_save_plan(all_plans, rewrite_index_hints)
+    columns, metadata = planned
+    plans = [
+        dataclasses.replace(plan, items=Items.from_columns(of_plan))
+        for plan, of_plan in zip(all_plans, columns, strict=True)
+    ]
+    return plans, Metadata(metadata)
+
+
 def _check_box_overlap(box0: ChunkStorageMetadata, box1: ChunkStorageMetadata) -> bool:
     """Whether two chunks overlap; answers to ``default_planner._check_box_overlap``."""
     overlap = native.chunks_overlap(box0, box1)
@@ -99,52 +135,72 @@ def _validate_global_plan(global_plan: list[SavePlan], metadata: Metadata) -> An
     return _stock.validate_global_plan(global_plan, Metadata({key: saved[key] for key in suspects}))
 
 
-def _current(name: str) -> Any:
-    """The function of this name that a caller put into stock's module, else ours."""
-    found = getattr(stock_module, name)
-    return globals()[name] if found is getattr(_stock, name.removeprefix("_")) else found
-
-
-def _raise_if_invalid(verdict: Any) -> None:
-    """Raises upstream's error for what a validation returned: messages, or True for valid."""
-    if isinstance(verdict, bool):
-        if not verdict:
-            raise ValueError("Failed to validate global plan")
-    elif verdict:
-        summary = "; ".join(verdict)
-        if len(summary) > 500:
-            summary = summary[:500] + "... (truncated)"
-        raise ValueError(f"Failed to validate global plan: {summary}")
-
-
 class DefaultSavePlanner(_stock.DefaultSavePlanner):
     """``torch.distributed.checkpoint.DefaultSavePlanner``, planned natively.
 
     Same arguments, hooks, plans, metadata and errors.
+
+    cache_key: with ``enable_plan_caching``, what this planner's plans are cached under; planners
+        that save different things in turn need one each. Default: the class, with its module.
     """
 
+    def __init__(
+        self,
+        flatten_state_dict: bool = True,
+        flatten_sharded_tensors: bool = True,
+        dedup_replicated_tensors: bool | None = None,
+        dedup_save_to_lowest_rank: bool = False,
+        enable_plan_caching: bool = False,
+        *,
+        cache_key: str | None = None,
+    ) -> None:
+        super().__init__(
+            flatten_state_dict,
+            flatten_sharded_tensors,
+            dedup_replicated_tensors,
+            dedup_save_to_lowest_rank,
+            enable_plan_caching,
+        )
+        cls = type(self)
+        self._cached_plans_key = cache_key or f"{cls.__module__}.{cls.__qualname__}"
+
+    def set_up_planner(
+        self,
+        state_dict: STATE_DICT_TYPE,
+        storage_meta: StorageMeta | None = None,
+        is_coordinator: bool = False,
+    ) -> None:
+        _wire.install()
+        super().set_up_planner(state_dict, storage_meta, is_coordinator)
+
     def create_local_plan(self) -> SavePlan:
-        if self._enable_plan_caching:
-            return super().create_local_plan()
-        plan: SavePlan = _current("create_default_local_save_plan")(
+        plan: SavePlan = _coordinator.current("create_default_local_save_plan")(
             self.state_dict, self.is_coordinator
         )
         if self.flatten_state_dict:
             plan = dataclasses.replace(plan, planner_data=self.mappings)
         self.plan = plan
-        return plan
+        return _plan_cache.local_plan(self, plan) if self._enable_plan_caching else plan
+
+    def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
+        plans: list[SavePlan] = _coordinator.current("dedup_save_plans")(
+            all_plans, self.dedup_save_to_lowest_rank
+        )
+        return plans
 
     def _create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
-        global_plan: list[SavePlan]
-        metadata: Metadata
-        global_plan, metadata = _current("create_default_global_save_plan")(
-            self._dedup_save_plans(all_plans)
-        )
-        if self.flatten_state_dict:
-            mappings = dict(ChainMap(*(plan.planner_data for plan in global_plan)))
-            metadata = dataclasses.replace(metadata, planner_data=mappings)
-        _raise_if_invalid(_current("_validate_global_plan")(global_plan, metadata))
-        return global_plan, metadata
+        return _coordinator.create_global_plan(self, all_plans)
+
+    def _create_global_plan_with_caching(
+        self, all_plans: list[SavePlan]
+    ) -> tuple[list[SavePlan], list[SavePlan], Metadata]:
+        return _plan_cache.global_plan(self, all_plans)
+
+    def _finish_plan_with_caching(self, new_plan: SavePlan) -> SavePlan:
+        return _plan_cache.final_plan(self, new_plan)
+
+    def finish_plan(self, new_plan: SavePlan) -> SavePlan:
+        return _coordinator.finish_plan(self, new_plan)
 
 
 class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
@@ -153,12 +209,21 @@ class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
     Same arguments, hooks, plans and errors.
     """
 
+    def set_up_planner(
+        self,
+        state_dict: STATE_DICT_TYPE,
+        metadata: Metadata | None = None,
+        is_coordinator: bool = False,
+    ) -> None:
+        _wire.install()
+        super().set_up_planner(state_dict, metadata, is_coordinator)
+
     def create_local_plan(self) -> LoadPlan:
         if self.metadata is None:
             raise AssertionError("self.metadata is not None")
         if self.flatten_state_dict:
             self._adopt_keys_of_old_checkpoint(self.metadata)
-        plan: LoadPlan = _current("create_default_local_load_plan")(
+        plan: LoadPlan = _coordinator.current("create_default_local_load_plan")(
             self.state_dict, self.metadata, not self.allow_partial_load
         )
         return plan

@@ -18,13 +18,12 @@ from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     TensorStorageMetadata,
 )
-from torch.distributed.checkpoint.planner import ReadItem, WriteItem
+from torch.distributed.checkpoint.planner import ReadItem, SavePlan, WriteItem
 from torch.distributed.tensor import DTensor
 
 from . import _hooks, _stock
 from ._native import native
 from ._stock import chunk_for_shard as _chunk_for_shard
-from ._stock import compare_save_plans as _compare_save_plans
 from ._stock import contains_usable_plan as _contains_usable_plan
 from ._stock import create_default_metadata_only_plan as _create_default_metadata_only_plan
 from ._stock import create_read_item_for_byteio as _create_read_item_for_byteio
@@ -57,6 +56,17 @@ def create_read_items_for_chunk_list(
         if columns is not None:
             return columns.items()
     return _stock.create_read_items_for_chunk_list(fqn, checkpoint_md, local_chunks)
+
+
+def _compare_save_plans(plan: SavePlan, other_plan: SavePlan) -> bool:
+    """Whether two plans are equal in what upstream looks at, which leaves dtypes out.
+
+    Answers to ``planner_helpers._compare_save_plans``.
+    """
+    if plan.usable != other_plan.usable:
+        return False
+    same = native.same_items(plan.items, other_plan.items, False)
+    return _stock.compare_save_plans(plan, other_plan) if same is None else same
 
 
 def _create_write_items_for_dtensor(fqn: str, tensor: DTensor) -> WriteItem:

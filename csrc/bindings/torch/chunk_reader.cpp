@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "bindings/torch/global_objects.h"
 #include "bindings/torch/stock_types.h"
 
 namespace shardplan {
@@ -9,6 +10,11 @@ namespace {
 
 bool is_chunk(PyObject* object) {
   return Py_TYPE(object) == StockTypes::get().chunk.type;
+}
+
+/// What a list fills itself from, Python's None once it is filled; none where it is another list.
+py::object columns_of(PyObject* list) {
+  return PyList_Check(list) ? read_attribute(list, StockTypes::get().columns) : py::object();
 }
 
 }  // namespace
@@ -31,7 +37,14 @@ bool read_chunk(PyObject* chunk, std::size_t ndim, std::int64_t* offsets, std::i
 }
 
 bool read_chunks(PyObject* list, Boxes& out) {
-  if (!PyList_CheckExact(list)) return false;
+  if (!PyList_CheckExact(list)) {
+    const py::object columns = columns_of(list);
+    if (!columns) return false;
+    if (!columns.is_none()) {
+      return py::isinstance<ChunkColumns>(columns) &&
+             columns.cast<const ChunkColumns&>().append_to(out);
+    }
+  }
   const Py_ssize_t count = PyList_GET_SIZE(list);
   out.reserve(out.size() + static_cast<std::size_t>(count));
   std::vector<std::int64_t> numbers(2 * out.ndim());

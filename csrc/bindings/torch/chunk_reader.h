@@ -18,7 +18,7 @@ bool read_ndim(PyObject* chunk, std::size_t& ndim);
 /// Reads one chunk of `ndim` dims.
 bool read_chunk(PyObject* chunk, std::size_t ndim, std::int64_t* offsets, std::int64_t* sizes);
 
-/// Appends every chunk of a plain list.
+/// Appends every chunk of a plain list, or of a global plan's list that has not been filled.
 bool read_chunks(PyObject* list, Boxes& out);
 
 }  // namespace shardplan

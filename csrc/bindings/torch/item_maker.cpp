@@ -32,7 +32,7 @@ py::object make(const StockClass& cls, std::initializer_list<Attribute> attribut
   return made;
 }
 
-py::object make_index(PyObject* fqn, PyObject* offset, PyObject* hint) {
+py::object make_index_of(PyObject* fqn, PyObject* offset, PyObject* hint) {
   const StockTypes& stock = StockTypes::get();
   if (offset == nullptr) return make(stock.metadata_index, {{stock.fqn, fqn}, {stock.index, hint}});
   return make(stock.metadata_index,
@@ -47,46 +47,6 @@ py::object value_for_item(PropertyField field, const py::object& value) {
     copy[static_cast<std::size_t>(i)] = py::handle(PyTuple_GET_ITEM(value.ptr(), i));
   }
   return copy;
-}
-
-py::object make_properties(const PropertyValues& values) {
-  const StockTypes& stock = StockTypes::get();
-  PyTypeObject* type = stock.tensor_properties.type;
-  py::object made = checked(type->tp_alloc(type, 0));
-  for (std::size_t field = 0; field < values.size(); ++field) {
-    const py::object value = value_for_item(stock.property_fields[field], values[field]);
-    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], value.ptr()) != 0) {
-      throw py::error_already_set();
-    }
-  }
-  return made;
-}
-
-py::object make_write_item(const SaveColumns& rows, const SaveTables& tables, std::size_t row) {
-  const StockTypes& stock = StockTypes::get();
-  PyObject* fqn = tables.names[rows.name[row]].ptr();
-  if (rows.kind[row] == WriteKind::kBytes) {
-    const py::object index = make_index(fqn, nullptr, Py_None);
-    return make(stock.write_item, {{stock.index, index.ptr()},
-                                   {stock.type, stock.write_bytes},
-                                   {stock.bytes_io_data, Py_None},
-                                   {stock.tensor_data, Py_None}});
-  }
-  const std::size_t ndim = rows.ndim[row];
-  const std::int64_t* numbers = rows.numbers.data() + rows.first[row];
-  const py::object size = make_size(numbers, ndim);
-  const py::object index_offset = make_size(numbers + ndim, ndim);
-  const py::object chunk = make_chunk(numbers + ndim, numbers + 2 * ndim, ndim);
-  const py::object properties = make_properties(tables.properties[rows.properties[row]]);
-  const py::object data = make(stock.tensor_write_data, {{stock.chunk_name, chunk.ptr()},
-                                                         {stock.properties, properties.ptr()},
-                                                         {stock.size, size.ptr()}});
-  const py::object index = make_index(fqn, index_offset.ptr(), Py_None);
-  PyObject* type = rows.kind[row] == WriteKind::kTensor ? stock.write_tensor : stock.write_shard;
-  return make(stock.write_item, {{stock.index, index.ptr()},
-                                 {stock.type, type},
-                                 {stock.bytes_io_data, Py_None},
-                                 {stock.tensor_data, data.ptr()}});
 }
 
 py::object make_read_item(PyObject* type, const py::object& dest_index,
@@ -106,8 +66,8 @@ py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std
   PyObject* fqn = tables.names[rows.name[row]].ptr();
   if (rows.kind[row] == ReadKind::kBytes) {
     const std::int64_t zero = 0;
-    return make_read_item(stock.read_bytes, make_index(fqn, nullptr, Py_None), make_size(&zero, 1),
-                          make_index(fqn, nullptr, Py_None), make_size(&zero, 1),
+    return make_read_item(stock.read_bytes, make_index_of(fqn, nullptr, Py_None), make_size(&zero, 1),
+                          make_index_of(fqn, nullptr, Py_None), make_size(&zero, 1),
                           make_size(&zero, 1));
   }
   const std::size_t ndim = rows.ndim[row];
@@ -116,9 +76,9 @@ py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std
   const py::object saved = checked(PyLong_FromSize_t(rows.saved[row]));
   const py::object wanted_start = make_size(numbers, ndim);
   const py::object saved_start = make_size(numbers + ndim, ndim);
-  return make_read_item(stock.read_tensor, make_index(fqn, wanted_start.ptr(), wanted.ptr()),
+  return make_read_item(stock.read_tensor, make_index_of(fqn, wanted_start.ptr(), wanted.ptr()),
                         make_size(numbers + 2 * ndim, ndim),
-                        make_index(fqn, saved_start.ptr(), saved.ptr()),
+                        make_index_of(fqn, saved_start.ptr(), saved.ptr()),
                         make_size(numbers + 3 * ndim, ndim), make_size(numbers + 4 * ndim, ndim));
 }
 
@@ -144,15 +104,46 @@ py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, st
               {{stock.offsets, offsets_object.ptr()}, {stock.sizes, sizes_object.ptr()}});
 }
 
-py::list make_write_items(const SaveColumns& rows, const SaveTables& tables) {
-  const CollectorPause pause;
-  py::list items(rows.size());
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    py::object item = rows.kind[row] == WriteKind::kForeign ? tables.foreign[rows.name[row]]
-                                                            : make_write_item(rows, tables, row);
-    PyList_SET_ITEM(items.ptr(), static_cast<Py_ssize_t>(row), item.release().ptr());
+py::object make_properties(const PropertyValues& values) {
+  const StockTypes& stock = StockTypes::get();
+  PyTypeObject* type = stock.tensor_properties.type;
+  py::object made = checked(type->tp_alloc(type, 0));
+  for (std::size_t field = 0; field < values.size(); ++field) {
+    const py::object value = value_for_item(stock.property_fields[field], values[field]);
+    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], value.ptr()) != 0) {
+      throw py::error_already_set();
+    }
   }
-  return items;
+  return made;
+}
+
+py::object make_tensor_data(const py::object& chunk, const py::object& properties,
+                            const py::object& size) {
+  const StockTypes& stock = StockTypes::get();
+  return make(stock.tensor_write_data, {{stock.chunk_name, chunk.ptr()},
+                                        {stock.properties, properties.ptr()},
+                                        {stock.size, size.ptr()}});
+}
+
+py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
+                      std::int64_t hint) {
+  const py::object hint_object = hint == kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));
+  return make_index_of(fqn, make_size(offset, ndim).ptr(), hint_object.ptr());
+}
+
+py::object make_bytes_index(PyObject* fqn) {
+  return make_index_of(fqn, nullptr, Py_None);
+}
+
+py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data) {
+  const StockTypes& stock = StockTypes::get();
+  PyObject* type = kind == WriteKind::kBytes    ? stock.write_bytes
+                   : kind == WriteKind::kTensor ? stock.write_tensor
+                                                : stock.write_shard;
+  return make(stock.write_item, {{stock.index, index.ptr()},
+                                 {stock.type, type},
+                                 {stock.bytes_io_data, Py_None},
+                                 {stock.tensor_data, tensor_data.ptr()}});
 }
 
 py::list make_read_items(const ReadColumns& rows, const ReadTables& tables) {

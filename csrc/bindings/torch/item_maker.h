@@ -18,21 +18,25 @@ py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, st
 /// Values of one TensorProperties, in the order of the class's fields.
 using PropertyValues = std::vector<py::object>;
 
-/// The objects that the rows of a save plan point into.
-struct SaveTables {
-  std::vector<py::object> names;
-  std::vector<PropertyValues> properties;
-  std::vector<py::object> foreign;
-};
+py::object make_properties(const PropertyValues& values);
+py::object make_tensor_data(const py::object& chunk, const py::object& properties,
+                            const py::object& size);
+
+/// A MetadataIndex; `hint` is kNoHint or its index.
+py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
+                      std::int64_t hint);
+
+/// The MetadataIndex of an entry of bytes.
+py::object make_bytes_index(PyObject* fqn);
+
+/// A WriteItem without bytes_io_data; `tensor_data` is None for bytes.
+py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data);
 
 /// The objects that the rows of a load plan point into.
 struct ReadTables {
   std::vector<py::object> names;
   std::vector<py::object> foreign;
 };
-
-/// A list of every row's stock WriteItem, each with objects of its own.
-py::list make_write_items(const SaveColumns& rows, const SaveTables& tables);
 
 /// A list of every row's stock ReadItem.
 py::list make_read_items(const ReadColumns& rows, const ReadTables& tables);

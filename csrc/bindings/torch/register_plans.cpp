@@ -1,6 +1,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/torch/global_objects.h"
+#include "bindings/torch/global_plans.h"
 #include "bindings/torch/load_columns.h"
 #include "bindings/torch/register.h"
 #include "bindings/torch/save_columns.h"
@@ -11,13 +13,19 @@ namespace shardplan {
 void register_plans(py::module_& m) {
   StockTypes::get();
 
-  py::class_<SavePlanColumns>(m, "SaveColumns", "A rank's save plan as columns.")
-      .def("__len__", [](const SavePlanColumns& columns) { return columns.rows.size(); })
-      .def("items", &SavePlanColumns::items, "The rows as stock WriteItems, made anew.");
+  py::class_<SavePlanColumns, std::shared_ptr<SavePlanColumns>>(m, "SaveColumns",
+                                                                "A rank's save plan as columns.")
+      .def("__len__", &SavePlanColumns::size)
+      .def("items", &SavePlanColumns::items, "The rows as stock WriteItems.");
 
   py::class_<LoadPlanColumns>(m, "LoadColumns", "A rank's load plan as columns.")
       .def("__len__", [](const LoadPlanColumns& columns) { return columns.rows.size(); })
       .def("items", &LoadPlanColumns::items, "The rows as stock ReadItems, made anew.");
+
+  py::class_<ChunkColumns, std::shared_ptr<ChunkColumns>>(
+      m, "ChunkColumns", "The chunks of one tensor of a global plan as columns.")
+      .def("__len__", &ChunkColumns::size)
+      .def("items", &ChunkColumns::items, "The rows as stock ChunkStorageMetadata.");
 
   m.def(
       "save_columns",
@@ -44,6 +52,20 @@ void register_plans(py::module_& m) {
   m.def("read_columns", &read_chunk_lists, py::arg("fqn"), py::arg("chunks"),
         py::arg("local_chunks"),
         "The columns of one tensor's reads, or None where upstream has to answer.");
+
+  m.def("dedup", &dedup_plans, py::arg("plans"), py::arg("save_to_lowest_rank"),
+        "The columns of each plan's items without what another plan writes, or None where upstream "
+        "has to answer. plans: the items of each.");
+
+  m.def("plan_globally", &plan_globally, py::arg("plans"), py::arg("fill"),
+        "The columns of each plan's items with their index hints, and the state_dict_metadata, "
+        "whose chunk lists are fill(columns); None where upstream has to answer.");
+
+  m.def("fill_chunks", &fill_chunks, py::arg("state_dict_metadata"),
+        "Puts exact lists of stock chunks in the place of unfilled ones.");
+
+  m.def("same_items", &same_items, py::arg("items"), py::arg("other"), py::arg("every_property"),
+        "Whether two save plans' items are the same, or None where upstream has to answer.");
 }
 
 }  // namespace shardplan

@@ -9,6 +9,7 @@
 #include "bindings/torch/property_table.h"
 #include "bindings/torch/sharded_tensor_reader.h"
 #include "bindings/torch/stock_types.h"
+#include "bindings/torch/write_item_reader.h"
 
 namespace shardplan {
 namespace {
@@ -26,9 +27,14 @@ class SaveReader {
     return add_known(fqn, object) == Outcome::kAdded;
   }
 
-  SavePlanColumns take() {
-    columns_.tables.properties = properties_.take();
-    return std::move(columns_);
+  std::shared_ptr<SavePlanColumns> take() {
+    table_.properties = properties_.take();
+    auto columns = std::make_shared<SavePlanColumns>();
+    columns->table = std::make_shared<const PlanTable>(std::move(table_));
+    columns->rows = std::make_shared<PlanRows>();
+    columns->rows->columns = std::move(rows_);
+    if (foreign_items_.empty()) return columns;
+    return with_items(*columns, foreign_items_);
   }
 
  private:
@@ -36,9 +42,9 @@ class SaveReader {
 
   Outcome add_known(const py::object& fqn, PyObject* object) {
     if (!PyUnicode_CheckExact(fqn.ptr())) return Outcome::kForeign;
-    const auto name = static_cast<std::uint32_t>(columns_.tables.names.size());
+    const auto name = static_cast<std::uint32_t>(table_.names.size());
     const Outcome outcome = add_rows(name, object);
-    if (outcome == Outcome::kAdded) columns_.tables.names.push_back(fqn);
+    if (outcome == Outcome::kAdded) table_.names.push_back(fqn);
     return outcome;
   }
 
@@ -48,7 +54,7 @@ class SaveReader {
     if (Py_TYPE(object) == stock.sharded_tensor) return add_sharded_tensor(name, object);
     if (is_plain_tensor(object)) return add_tensor(name, object);
     if (!is_plain_value(object)) return Outcome::kForeign;
-    columns_.rows.push(WriteKind::kBytes, name);
+    push_row(WriteKind::kBytes, name, 0, {});
     return Outcome::kAdded;
   }
 
@@ -94,9 +100,9 @@ class SaveReader {
 
   void add_foreign(const py::object& fqn, PyObject* object) {
     for (const py::handle item : foreign_(fqn, py::handle(object))) {
-      columns_.rows.push(WriteKind::kForeign,
-                         static_cast<std::uint32_t>(columns_.tables.foreign.size()));
-      columns_.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
+      if (table_.names.empty()) table_.names.push_back(py::str());
+      push_row(WriteKind::kForeign, static_cast<std::uint32_t>(table_.names.size() - 1), 0, {});
+      foreign_items_.append(item);
     }
   }
 
@@ -110,15 +116,28 @@ class SaveReader {
 
   void push_box(WriteKind kind, std::uint32_t name, std::uint32_t properties, at::IntArrayRef shape,
                 const std::int64_t* offsets, const std::int64_t* sizes) {
-    const std::size_t ndim = shape.size();
-    std::int64_t* numbers = columns_.rows.push(kind, name, properties, ndim);
-    std::copy_n(shape.data(), ndim, numbers);
-    std::copy_n(offsets, ndim, numbers + ndim);
-    std::copy_n(sizes, ndim, numbers + 2 * ndim);
+    std::int64_t* numbers = push_row(kind, name, properties, shape);
+    std::copy_n(offsets, shape.size(), numbers);
+    std::copy_n(sizes, shape.size(), numbers + shape.size());
+  }
+
+  std::int64_t* push_row(WriteKind kind, std::uint32_t name, std::uint32_t properties,
+                         at::IntArrayRef shape) {
+    SaveTable& table = table_.columns;
+    const std::span<const std::int64_t> sizes{shape.data(), shape.size()};
+    if (!table.specs.last_is(kind, properties, sizes)) table.specs.push(kind, properties, sizes);
+    const auto spec = static_cast<std::uint32_t>(table.specs.size() - 1);
+    if (table.size() == 0 || table.name.back() != name || table.spec.back() != spec) {
+      table.name.push_back(name);
+      table.spec.push_back(spec);
+    }
+    return rows_.push(static_cast<std::uint32_t>(table.size() - 1), shape.size());
   }
 
   py::object foreign_;
-  SavePlanColumns columns_;
+  PlanTable table_;
+  SaveRows rows_;
+  py::list foreign_items_;
   PropertyTable properties_;
   DTensorReader dtensors_;
   std::vector<std::int64_t> zeros_;
@@ -126,7 +145,8 @@ class SaveReader {
 
 }  // namespace
 
-SavePlanColumns read_state_dict(const py::object& state_dict, const py::object& foreign) {
+std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
+                                                 const py::object& foreign) {
   SaveReader reader(foreign);
   for_each_entry(state_dict,
                  [&](const py::object& fqn, PyObject* object) { reader.add(fqn, object); });
@@ -136,7 +156,7 @@ SavePlanColumns read_state_dict(const py::object& state_dict, const py::object& 
 std::optional<py::list> write_items(const py::object& fqn, const py::object& object) {
   SaveReader reader{py::none()};
   if (!reader.add_alone(fqn, object.ptr())) return std::nullopt;
-  return reader.take().items();
+  return reader.take()->items();
 }
 
 }  // namespace shardplan

@@ -1,25 +1,18 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 
-#include "bindings/torch/item_maker.h"
-#include "core/plan.h"
+#include "bindings/torch/save_plan.h"
 
 namespace shardplan {
-
-/// A rank's save plan as columns, with the objects that its rows point into.
-struct SavePlanColumns {
-  SaveColumns rows;
-  SaveTables tables;
-
-  py::list items() const { return make_write_items(rows, tables); }
-};
 
 /// Reads a flat state dict (`default_planner.create_default_local_save_plan`).
 ///
 /// `foreign(fqn, object)` gives upstream's write items for what is not read here: tensor
 /// subclasses, objects that say themselves how they are written, hooks that a caller replaced.
-SavePlanColumns read_state_dict(const py::object& state_dict, const py::object& foreign);
+std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
+                                                 const py::object& foreign);
 
 /// The stock write items of one entry (`planner_helpers._create_write_items`), or nothing where
 /// upstream has to answer; a DTensor of whose mesh this rank is no part is such a case.

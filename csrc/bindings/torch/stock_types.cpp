@@ -59,6 +59,9 @@ StockTypes::StockTypes() {
       py::module_::import("torch.distributed._shard.sharded_tensor").attr("ShardedTensor"));
   tensor = keep_type(torch.attr("Tensor"));
   torch_size = keep_type(torch.attr("Size"));
+  dtype = keep_type(torch.attr("dtype"));
+  layout = keep_type(torch.attr("layout"));
+  memory_format = keep_type(torch.attr("memory_format"));
   parameter = keep_type(torch.attr("nn").attr("Parameter"));
   shard = keep_type(placement_types.attr("Shard"));
   replicate = keep_type(placement_types.attr("Replicate"));
@@ -70,6 +73,9 @@ StockTypes::StockTypes() {
   read_tensor = keep(planner.attr("LoadItemType").attr("TENSOR"));
   read_bytes = keep(planner.attr("LoadItemType").attr("BYTE_IO"));
   contiguous_format = keep(torch.attr("contiguous_format"));
+  torch_names = keep(torch.attr("__dict__"));
+  element_size = keep(py::module_::import("torch._utils").attr("_element_size"));
+  replace = keep(py::module_::import("dataclasses").attr("replace"));
 
   const std::unordered_map<std::string, PropertyField> known_fields{
       {"dtype", PropertyField::kDtype},
@@ -130,6 +136,8 @@ StockTypes::StockTypes() {
   shard_offsets = intern("shard_offsets");
   shard_sizes = intern("shard_sizes");
   tensor_properties_name = intern("tensor_properties");
+  columns = intern("columns");
+  tensor_storage_size = intern("tensor_storage_size");
 }
 
 const StockTypes& StockTypes::get() {

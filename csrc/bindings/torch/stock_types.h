@@ -34,6 +34,9 @@ struct StockTypes {
   PyTypeObject* replicate;
   PyTypeObject* strided_shard;
   PyTypeObject* torch_size;
+  PyTypeObject* dtype;
+  PyTypeObject* layout;
+  PyTypeObject* memory_format;
 
   PyObject* write_tensor;
   PyObject* write_shard;
@@ -41,6 +44,9 @@ struct StockTypes {
   PyObject* read_tensor;
   PyObject* read_bytes;
   PyObject* contiguous_format;
+  PyObject* torch_names;   // the dict of the module torch
+  PyObject* element_size;  // torch._utils._element_size
+  PyObject* replace;       // dataclasses.replace
 
   /// TensorProperties' fields in order, by name and by meaning; empty where one is unknown here,
   /// and then every tensor's properties are upstream's to make.
@@ -58,7 +64,7 @@ struct StockTypes {
       *storage_offsets, *lengths, *items, *spec, *local_tensor, *mesh, *placements, *shape,
       *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list, *global_shape,
       *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
-      *tensor_properties_name;
+      *tensor_properties_name, *columns, *tensor_storage_size;
 };
 
 }  // namespace shardplan

@@ -1,0 +1,93 @@
+#include "bindings/torch/load_wire.h"
+
+#include "bindings/torch/path_shapes.h"
+#include "bindings/torch/read_item_reader.h"
+#include "bindings/torch/stock_types.h"
+#include "core/wire_bytes.h"
+#include "core/wire_envelope.h"
+#include "core/wire_load.h"
+
+namespace shardplan {
+namespace {
+
+constexpr std::string_view kRelease{SHARDPLAN_VERSION};
+
+std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
+  std::vector<std::string> names;
+  for (const py::object& name : columns.tables.names) {
+    const auto text = utf8(name.ptr());
+    if (!text) return std::nullopt;
+    names.emplace_back(*text);
+  }
+  const std::string table = write_read_names(names);
+  const std::string rows = write_reads(columns.rows);
+  if (table.empty() || rows.empty()) return std::nullopt;
+  PackedLoadPlan packed;
+  packed.bytes =
+      py::bytes(seal(WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
+  for (const py::object& item : columns.tables.foreign) packed.foreign.append(item);
+  return packed;
+}
+
+LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
+  const Envelope contents = open(WireKind::kLoadPlan, kRelease, std::string_view(bytes));
+  NamedReads arrived = read_reads(contents.table, contents.rows, contents.items);
+  LoadPlanColumns columns;
+  columns.rows = std::move(arrived.rows);
+  for (const std::string& name : arrived.names) {
+    PyObject* text =
+        PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), nullptr);
+    if (text == nullptr) {
+      PyErr_Clear();
+      throw BadWire("has a name that is no text");
+    }
+    columns.tables.names.push_back(py::reinterpret_steal<py::object>(text));
+  }
+  for (const py::handle item : foreign) {
+    columns.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
+  }
+  std::size_t wanted = 0;
+  for (const ReadKind kind : columns.rows.kind) wanted += kind == ReadKind::kForeign ? 1 : 0;
+  if (wanted != columns.tables.foreign.size()) throw BadWire("lacks an item, or has one too many");
+  return columns;
+}
+
+}  // namespace
+
+ArrivedLoadPlan::ArrivedLoadPlan(py::bytes bytes, py::object foreign)
+    : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
+  try {
+    items_ = open(WireKind::kLoadPlan, kRelease, std::string_view(bytes_)).items;
+    if (!PyList_CheckExact(foreign_.ptr())) problem_ = "has no list of items";
+  } catch (const BadWire& problem) {
+    problem_ = problem.what();
+  }
+}
+
+py::list ArrivedLoadPlan::items() {
+  if (problem_.empty()) {
+    try {
+      return unpack(bytes_, foreign_).items();
+    } catch (const BadWire& problem) {
+      problem_ = problem.what();
+    }
+  }
+  throw py::value_error("a load plan from another rank cannot be read: it " + problem_);
+}
+
+std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
+  if (!PyList_Check(items.ptr())) return std::nullopt;
+  if (!PyList_CheckExact(items.ptr())) {
+    const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+    if (source && py::isinstance<LoadPlanColumns>(source)) {
+      return pack(source.cast<const LoadPlanColumns&>());
+    }
+    if (source && py::isinstance<ArrivedLoadPlan>(source)) {
+      const auto& arrived = source.cast<const ArrivedLoadPlan&>();
+      return PackedLoadPlan{arrived.bytes(), arrived.foreign()};
+    }
+  }
+  return pack(read_read_items(items));
+}
+
+}  // namespace shardplan

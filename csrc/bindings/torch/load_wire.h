@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+
+#include "bindings/torch/load_columns.h"
+
+namespace shardplan {
+
+/// A load plan as it travels.
+struct PackedLoadPlan {
+  py::bytes bytes;
+  py::list foreign;  // items that travel as objects, in the order of their rows
+};
+
+/// A load plan as it arrived from another rank; decoded when it is first needed, and sent on as it
+/// came.
+class ArrivedLoadPlan {
+ public:
+  /// Never throws for what the bytes hold: that is said at first use.
+  ArrivedLoadPlan(py::bytes bytes, py::object foreign);
+
+  /// Number of items; 1 where the bytes are broken, so that nobody takes the plan for an empty one.
+  std::size_t size() const { return problem_.empty() ? items_ : 1; }
+
+  /// The stock items. Throws ValueError where the bytes are broken.
+  py::list items();
+
+  py::object bytes() const { return bytes_; }
+  py::object foreign() const { return foreign_; }
+
+ private:
+  py::bytes bytes_;
+  py::object foreign_;
+  std::size_t items_ = 0;
+  std::string problem_;
+};
+
+/// Packs a plan's items. Nothing where the plan has to travel as a stock one.
+std::optional<PackedLoadPlan> pack_load_plan(const py::object& items);
+
+}  // namespace shardplan

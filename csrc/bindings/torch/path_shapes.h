@@ -1,0 +1,21 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "bindings/torch/python_object.h"
+#include "core/wire_names.h"
+
+namespace shardplan {
+
+/// The shape of a path of a nested state dict, where it is a tuple of str and int that gives `name`
+/// when joined by dots.
+std::optional<PathShape> shape_of_path(std::string_view name, PyObject* path);
+
+/// The path of a name. Throws BadWire where the shape does not fit it.
+py::tuple path_of(std::string_view name, const PathShape& shape);
+
+/// A str's bytes as UTF-8; nothing for a str that has none (lone surrogates), or is no str.
+std::optional<std::string_view> utf8(PyObject* object);
+
+}  // namespace shardplan

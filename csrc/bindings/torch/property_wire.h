@@ -1,0 +1,19 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "bindings/torch/item_maker.h"
+
+namespace shardplan {
+
+/// The values of a TensorProperties as bytes, each with its field's name; nothing where one is not a
+/// dtype, layout, memory format, bool, int, tuple of ints or None.
+std::optional<std::string> properties_to_wire(const PropertyValues& values);
+
+/// Reads what `properties_to_wire` wrote. Throws BadWire, also where the installed torch's
+/// TensorProperties has other fields. Calls nothing that the bytes name.
+PropertyValues properties_from_wire(std::string_view bytes);
+
+}  // namespace shardplan

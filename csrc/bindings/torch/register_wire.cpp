@@ -1,0 +1,49 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings/torch/load_wire.h"
+#include "bindings/torch/register.h"
+#include "bindings/torch/save_wire.h"
+
+namespace shardplan {
+
+void register_wire(py::module_& m) {
+  py::class_<ArrivedSavePlan>(m, "ArrivedSave", "A save plan as it arrived from another rank.")
+      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
+      .def("__len__", &ArrivedSavePlan::size)
+      .def("items", &ArrivedSavePlan::items,
+           "The rows as stock WriteItems. ValueError where the bytes are broken.")
+      .def("mappings", &ArrivedSavePlan::mappings,
+           "The paths of the names, one dict for all plans of one table: not to be changed.");
+
+  py::class_<ArrivedLoadPlan>(m, "ArrivedLoad", "A load plan as it arrived from another rank.")
+      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
+      .def("__len__", &ArrivedLoadPlan::size)
+      .def("items", &ArrivedLoadPlan::items,
+           "The rows as stock ReadItems. ValueError where the bytes are broken.");
+
+  m.def(
+      "pack_save",
+      [](const py::object& items, const py::object& mappings,
+         ArrivedSavePlan* mapped_by) -> std::optional<py::tuple> {
+        auto packed = pack_save_plan(items, mappings, mapped_by);
+        if (!packed) return std::nullopt;
+        return py::make_tuple(packed->bytes, packed->foreign, packed->mapped);
+      },
+      py::arg("items"), py::arg("mappings"), py::arg("mapped_by"),
+      "A save plan's bytes, the items that travel as objects, and whether the mappings are in the "
+      "bytes; None where it travels as a stock one.");
+
+  m.def(
+      "pack_load",
+      [](const py::object& items) -> std::optional<py::tuple> {
+        auto packed = pack_load_plan(items);
+        if (!packed) return std::nullopt;
+        return py::make_tuple(packed->bytes, packed->foreign);
+      },
+      py::arg("items"),
+      "A load plan's bytes and the items that travel as objects; None where it travels as a stock "
+      "one.");
+}
+
+}  // namespace shardplan

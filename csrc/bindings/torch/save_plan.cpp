@@ -1,0 +1,101 @@
+#include "bindings/torch/save_plan.h"
+
+#include "bindings/torch/global_objects.h"
+#include "bindings/torch/save_wire.h"
+#include "bindings/torch/stock_types.h"
+#include "bindings/torch/write_item_reader.h"
+
+namespace shardplan {
+
+void PlanRows::keep(std::size_t row, const py::object& item) {
+  if (items.empty()) items.resize(columns.size());
+  items[row] = item;
+}
+
+py::list SavePlanColumns::items() {
+  if (global && global->items[rank]) return py::list(global->items[rank].attr("copy")());
+  const CollectorPause pause;
+  const std::size_t count = size();
+  py::list made(count);
+  for (std::size_t position = 0; position < count; ++position) {
+    made[position] = item_at(position);
+  }
+  if (global) global->items[rank] = made.attr("copy")();
+  return made;
+}
+
+py::object SavePlanColumns::item_at(std::size_t position) {
+  return global ? item_of_global_plan(position) : item(position);
+}
+
+py::object SavePlanColumns::item(std::size_t position) {
+  const SavePlanView plan = view();
+  const std::size_t row = plan.row(position);
+  if (py::object seen = rows->item(row)) return seen;
+  py::object made;
+  if (plan.kind(position) == WriteKind::kBytes) {
+    made = make_write_item(WriteKind::kBytes, make_bytes_index(name(position)), py::none());
+  } else {
+    const std::size_t ndim = plan.ndim(position);
+    const std::int64_t* numbers = plan.numbers(position);
+    const py::object data =
+        make_tensor_data(make_chunk(numbers, numbers + ndim, ndim),
+                         make_properties(properties(position)),
+                         make_size(plan.shape(position).data(), ndim));
+    made = make_write_item(plan.kind(position),
+                           make_index(name(position), numbers, ndim, plan.hint(position)), data);
+  }
+  rows->keep(row, made);
+  return made;
+}
+
+py::object SavePlanColumns::item_of_global_plan(std::size_t position) {
+  const SavePlanView plan = view();
+  const WriteKind kind = plan.kind(position);
+  if (kind == WriteKind::kBytes) return item(position);
+  const std::size_t row = plan.row(position);
+  const StockTypes& stock = StockTypes::get();
+  if (rows->is_foreign(row)) {
+    const py::object replace = py::reinterpret_borrow<py::object>(stock.replace);
+    const py::object before = rows->item(row);
+    const py::object index = replace(before.attr("index"), py::arg("index") = plan.hint(position));
+    return replace(before, py::arg("index") = index);
+  }
+  return make_write_item(
+      kind, make_index(name(position), plan.numbers(position), plan.ndim(position),
+                       plan.hint(position)),
+      global->tensor_data({rank, static_cast<std::uint32_t>(position)}));
+}
+
+std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items) {
+  if (!PyList_Check(items.ptr())) return nullptr;
+  if (!PyList_CheckExact(items.ptr())) {
+    const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+    if (source && py::isinstance<SavePlanColumns>(source)) {
+      return source.cast<std::shared_ptr<SavePlanColumns>>();
+    }
+    if (source && py::isinstance<ArrivedSavePlan>(source)) {
+      return source.cast<ArrivedSavePlan&>().columns();
+    }
+  }
+  return read_write_items(items);
+}
+
+std::shared_ptr<SavePlanColumns> up_to_date(const std::shared_ptr<SavePlanColumns>& columns) {
+  const bool all_made = columns->global && columns->global->items[columns->rank];
+  if (columns->rows->items.empty() && !all_made) return columns;
+  const py::object made = all_made ? py::object(columns->items()) : py::none();
+  WriteItemReader reader;
+  for (std::size_t position = 0; position < columns->size(); ++position) {
+    if (all_made) {
+      reader.add(made[py::int_(position)]);
+    } else if (columns->rows->item(columns->view().row(position))) {
+      reader.add(columns->item_at(position));
+    } else {
+      reader.add_row(*columns, position);
+    }
+  }
+  return reader.take();
+}
+
+}  // namespace shardplan

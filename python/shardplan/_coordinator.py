@@ -1,0 +1,73 @@
+"""What the coordinator does between the local plans and the final ones.
+
+``create_global_plan`` and ``finish_plan`` are methods of our ``DefaultSavePlanner``; ``register()``
+makes them the stock one's. They reach everything else through the stock module, where callers
+replace it.
+"""
+
+from __future__ import annotations
+
+from . import _fit
+
+# isort: split
+import dataclasses
+import functools
+from typing import Any
+
+import torch.distributed.checkpoint.default_planner as stock_module
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan
+
+from . import _mappings, _stock
+from ._native import native
+
+
+def current(name: str) -> Any:
+    """The function of this name that a caller put into stock's module, else ours."""
+    from . import default_planner
+
+    found = getattr(stock_module, name)
+    stock = getattr(_stock, name.removeprefix("_"))
+    return getattr(default_planner, name) if found is stock else found
+
+
+def raise_if_invalid(verdict: Any) -> None:
+    """Raises upstream's error for what a validation returned: messages, or True for valid."""
+    if isinstance(verdict, bool):
+        if not verdict:
+            raise ValueError("Failed to validate global plan")
+    elif verdict:
+        summary = "; ".join(verdict)
+        if len(summary) > 500:
+            summary = summary[:500] + "... (truncated)"
+        raise ValueError(f"Failed to validate global plan: {summary}")
+
+
+@functools.wraps(_stock.planner_create_global_plan)
+def create_global_plan(
+    planner: Any, all_plans: list[SavePlan]
+) -> tuple[list[SavePlan], Metadata]:
+    """Answers to ``DefaultSavePlanner._create_global_plan``."""
+    global_plan: list[SavePlan]
+    metadata: Metadata
+    global_plan, metadata = current("create_default_global_save_plan")(
+        planner._dedup_save_plans(all_plans)
+    )
+    if planner.flatten_state_dict:
+        mappings = _mappings.merge(plan.planner_data for plan in global_plan)
+        metadata = dataclasses.replace(metadata, planner_data=mappings)
+    raise_if_invalid(current("_validate_global_plan")(global_plan, metadata))
+    planner._unfilled_metadata = metadata
+    return global_plan, metadata
+
+
+@functools.wraps(_stock.planner_finish_plan)
+def finish_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
+    """Answers to ``DefaultSavePlanner.finish_plan``.
+
+    The plans are on their way: on the coordinator, the chunk lists of Metadata become exact lists.
+    """
+    metadata = vars(planner).pop("_unfilled_metadata", None)
+    if metadata is not None:
+        native.fill_chunks(metadata.state_dict_metadata)
+    return _stock.planner_finish_plan(planner, new_plan)

@@ -1,0 +1,106 @@
+"""The mappings of a plan that arrived: a dict that fills itself when it is first touched."""
+
+from __future__ import annotations
+
+import threading
+from collections import ChainMap
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class Source(Protocol):
+    """Where mappings arrived."""
+
+    def mappings(self) -> dict[str, Any]:
+        """fqn -> path; one dict for all plans of one table, not to be changed."""
+        ...
+
+
+class Mappings(dict[str, Any]):
+    """A plan's ``planner_data``: a real dict, whose entries are made at first touch.
+
+    Once touched, the dict is the truth: it forgets where it arrived, and what a caller changes is
+    what is sent.
+    """
+
+    __slots__ = ("_lock", "_source")
+
+    _lock: threading.RLock
+    _source: Source | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._source = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def arrived(cls, source: Source) -> Mappings:
+        """Mappings that will be read from ``source`` when they are first touched."""
+        mappings = cls()
+        mappings._source = source
+        return mappings
+
+    @property
+    def source(self) -> Source | None:
+        """Where they arrived, if nobody has touched them yet, or None."""
+        return self._source
+
+    def _fill(self) -> None:
+        with self._lock:
+            if self._source is None:
+                return
+            dict.update(self, self._source.mappings())
+            self._source = None
+
+    def __reduce_ex__(self, protocol: Any, /) -> tuple[Any, ...]:
+        self._fill()
+        return dict, (dict(self.items()),)
+
+
+def _filling(name: str) -> Any:
+    method = getattr(dict, name)
+
+    def fill_first(self: Mappings, *args: Any, **kwargs: Any) -> Any:
+        for mappings in (self, *args):
+            if isinstance(mappings, Mappings) and mappings._source is not None:
+                mappings._fill()
+        return method(self, *args, **kwargs)
+
+    fill_first.__name__ = name
+    fill_first.__qualname__ = f"Mappings.{name}"
+    fill_first.__doc__ = method.__doc__
+    return fill_first
+
+
+_UNTOUCHING = {
+    "__class_getitem__",
+    "__getattribute__",
+    "__hash__",
+    "__init__",
+    "__new__",
+    "__sizeof__",
+    "fromkeys",
+}
+for _name in vars(dict):
+    if callable(getattr(dict, _name, None)) and _name not in _UNTOUCHING:
+        setattr(Mappings, _name, _filling(_name))
+
+
+def merge(mappings: Iterable[Any]) -> dict[str, Any]:
+    """What ``dict(ChainMap(*mappings))`` gives, key order included, equal ones merged once."""
+    each = list(mappings)
+    if not all(isinstance(one, dict) for one in each):
+        return dict(ChainMap(*each))
+    shared = [
+        one.source.mappings() if type(one) is Mappings and one.source is not None else one
+        for one in each
+    ]
+    # Keys in the order of the last mapping first; values of the first mapping that has them.
+    by_last = {id(one): one for one in reversed(shared)}
+    by_first = {id(one): one for one in shared}
+    merged: dict[str, Any] = {}
+    for one in by_last.values():
+        merged.update(dict.fromkeys(one))
+    for one in reversed(by_first.values()):
+        merged.update(one)
+    return merged

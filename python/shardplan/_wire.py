@@ -1,0 +1,171 @@
+"""How plans travel between ranks: as columns, and everywhere else as stock objects.
+
+torch sends every object that a collective carries through one pickler,
+``torch.distributed.distributed_c10d._pickler``. Ours is a subclass in its place, whose private
+dispatch table packs ``SavePlan`` and ``LoadPlan``; subclasses of them, and every other pickle (a
+file, a copy, a pipe), stay stock.
+
+Nothing here raises while it pickles or unpickles, for DCP does both where an error would leave the
+other ranks waiting: what cannot be packed goes stock, and what arrives broken says so at first use.
+"""
+
+from __future__ import annotations
+
+from . import _fit
+
+# isort: split
+import copyreg
+import logging
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
+
+from ._items import Items
+from ._mappings import Mappings
+from ._native import native
+
+logger = logging.getLogger(__name__)
+
+Reduced = tuple[Any, ...]
+
+_lock = threading.Lock()
+_refused = False
+
+
+def _plain(value: Any) -> Any:
+    """The exact list or dict in the place of one of ours."""
+    if type(value) is Items:
+        return list(value)
+    return dict(value.items()) if type(value) is Mappings else value
+
+
+def _reduce_stock(obj: Any) -> Reduced:
+    """How a stock dataclass pickles by itself, with exact lists and dicts in it."""
+    state = {name: _plain(value) for name, value in vars(obj).items()}
+    return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
+
+
+def _reduce_save_plan(plan: SavePlan) -> Reduced:
+    try:
+        rest = dict(vars(plan))
+        mappings = rest["planner_data"]
+        source = mappings.source if type(mappings) is Mappings else None
+        packed = native.pack_save(rest.pop("items"), None if source else mappings, source)
+        if packed is None:
+            return _reduce_stock(plan)
+        data, foreign, mapped = packed
+        if mapped:
+            del rest["planner_data"]
+        return save_plan, (data, foreign, {name: _plain(value) for name, value in rest.items()})
+    except Exception:
+        logger.debug("a SavePlan travels as a stock one", exc_info=True)
+        return _reduce_stock(plan)
+
+
+def _reduce_load_plan(plan: LoadPlan) -> Reduced:
+    try:
+        rest = dict(vars(plan))
+        packed = native.pack_load(rest.pop("items"))
+        if packed is None:
+            return _reduce_stock(plan)
+        return load_plan, (*packed, rest)
+    except Exception:
+        logger.debug("a LoadPlan travels as a stock one", exc_info=True)
+        return _reduce_stock(plan)
+
+
+class _Unreadable:
+    """Stands for a plan that an unknown shardplan sent."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def items(self) -> list[Any]:
+        raise ValueError(
+            "a plan from another rank cannot be read: it was sent by a shardplan of another "
+            "version; install the same shardplan on every rank"
+        )
+
+    def mappings(self) -> dict[str, Any]:
+        self.items()
+        return {}
+
+
+def save_plan(*arguments: Any) -> SavePlan:
+    """Unpickles a SavePlan. Keeps its name for ever: it is in what ranks send each other."""
+    plan = SavePlan.__new__(SavePlan)
+    rest: dict[str, Any] = {}
+    source: Any = _Unreadable()
+    if len(arguments) == 3 and isinstance(arguments[0], bytes) and isinstance(arguments[2], dict):
+        source, rest = native.ArrivedSave(arguments[0], arguments[1]), arguments[2]
+    state = vars(plan)
+    state.update(items=Items.from_columns(source), storage_data=None)
+    state["planner_data"] = None if "planner_data" in rest else Mappings.arrived(source)
+    state.update(rest)
+    return plan
+
+
+def load_plan(*arguments: Any) -> LoadPlan:
+    """Unpickles a LoadPlan. Keeps its name for ever: it is in what ranks send each other."""
+    plan = LoadPlan.__new__(LoadPlan)
+    rest: dict[str, Any] = {}
+    source: Any = _Unreadable()
+    if len(arguments) == 3 and isinstance(arguments[0], bytes) and isinstance(arguments[2], dict):
+        source, rest = native.ArrivedLoad(arguments[0], arguments[1]), arguments[2]
+    state = vars(plan)
+    state.update(items=Items.from_columns(source))
+    state.update(rest)
+    return plan
+
+
+class Pickler(pickle.Pickler):
+    """The pickler of torch's collectives, by which plans travel as columns."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # A plain dict: the C pickler looks it up for every object, without calling Python.
+        self.dispatch_table = {**copyreg.dispatch_table, **_PACKED}
+
+
+_PACKED: dict[type, Callable[[Any], Reduced]] = {
+    SavePlan: _reduce_save_plan,
+    LoadPlan: _reduce_load_plan,
+}
+
+
+def install() -> None:
+    """Lets plans travel as columns, unless ``refuse`` was called."""
+    with _lock:
+        if not _refused and getattr(dist.distributed_c10d, "_pickler", None) is pickle.Pickler:
+            dist.distributed_c10d._pickler = Pickler
+
+
+def uninstall() -> None:
+    """Lets plans travel as torch sends them."""
+    with _lock:
+        if getattr(dist.distributed_c10d, "_pickler", None) is Pickler:
+            dist.distributed_c10d._pickler = pickle.Pickler
+
+
+def refuse(refused: bool) -> None:
+    """Whether ``install`` is to do nothing."""
+    global _refused
+    _refused = refused
+    if refused:
+        uninstall()
+
+
+def refused() -> bool:
+    """Whether a user has asked that plans travel as torch sends them."""
+    return _refused
+
+
+# What holds a list or dict of ours is pickled with a stock one in its place: no file and no copy
+# names a class of ours, nor what would make one.
+for _class in (SavePlan, LoadPlan, TensorStorageMetadata):
+    copyreg.pickle(_class, _reduce_stock)  # type: ignore[arg-type]
