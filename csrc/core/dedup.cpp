@@ -12,12 +12,33 @@ namespace {
 
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
+/// A bytes row has no offset, which is another thing than the offset of a 0-d tensor.
+bool same_offset(const SavePlanView& a, std::size_t at_a, const SavePlanView& b, std::size_t at_b) {
+  const std::size_t ndim = a.ndim(at_a);
+  return ndim == b.ndim(at_b) &&
+         (ndim > 0 || writes_tensor(a.kind(at_a)) == writes_tensor(b.kind(at_b))) &&
+         std::equal(a.numbers(at_a), a.numbers(at_a) + ndim, b.numbers(at_b));
+}
+
+std::uint32_t hash_offset(const SavePlanView& view, std::size_t position) {
+  const std::int64_t* offsets = view.numbers(position);
+  const std::size_t ndim = view.ndim(position);
+  std::uint64_t mixed = ndim;
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    mixed = (mixed ^ static_cast<std::uint64_t>(offsets[dim])) * 0x9E3779B97F4A7C15ULL;
+    mixed ^= mixed >> 29;
+  }
+  return static_cast<std::uint32_t>(mixed ^ (mixed >> 32));
+}
+
 /// Rows with the same name and offset, as chains through the rows by name.
 class Duplicates {
  public:
   Duplicates(std::span<const RankPlan> plans, const RowsByName& rows)
       : plans_(plans), rows_(rows), next_(rows.size(), kNone), leads_(rows.size(), true) {
+    hash_rows();
     for (std::size_t name = 0; name < rows.name_count(); ++name) link(name);
+    hashes_ = {};
   }
 
   /// Whether no row before this one has its name and offset.
@@ -26,29 +47,21 @@ class Duplicates {
   std::uint32_t next(std::size_t at) const { return next_[at]; }
 
  private:
-  const SavePlanView& view(std::size_t at) const { return plans_[rows_[at].plan].view; }
-
-  /// A bytes row has no offset, which is another thing than the offset of a 0-d tensor.
-  bool same_offset(std::size_t a, std::size_t b) const {
-    const SavePlanView& of_a = view(a);
-    const SavePlanView& of_b = view(b);
-    const std::size_t at_a = rows_[a].position;
-    const std::size_t at_b = rows_[b].position;
-    const std::size_t ndim = of_a.ndim(at_a);
-    return ndim == of_b.ndim(at_b) &&
-           (ndim > 0 || writes_tensor(of_a.kind(at_a)) == writes_tensor(of_b.kind(at_b))) &&
-           std::equal(of_a.numbers(at_a), of_a.numbers(at_a) + ndim, of_b.numbers(at_b));
+  bool same(std::size_t a, std::size_t b) const {
+    return hashes_[a] == hashes_[b] &&
+           same_offset(plans_[rows_[a].plan].view, rows_[a].position, plans_[rows_[b].plan].view,
+                       rows_[b].position);
   }
 
-  std::size_t hash(std::size_t at) const {
-    const std::size_t position = rows_[at].position;
-    const std::int64_t* offsets = view(at).numbers(position);
-    std::uint64_t mixed = 0;
-    for (std::size_t dim = 0; dim < view(at).ndim(position); ++dim) {
-      mixed = (mixed ^ static_cast<std::uint64_t>(offsets[dim])) * 0x9E3779B97F4A7C15ULL;
-      mixed ^= mixed >> 29;
+  /// Plan by plan, as rows lie in memory; name by name each one would be fetched from afar.
+  void hash_rows() {
+    hashes_.resize(rows_.size());
+    std::vector<std::size_t> next = rows_.begins();
+    for (const RankPlan& plan : plans_) {
+      for (std::size_t position = 0; position < plan.view.size(); ++position) {
+        hashes_[next[plan.name(position)]++] = hash_offset(plan.view, position);
+      }
     }
-    return static_cast<std::size_t>(mixed);
   }
 
   void link(std::size_t name) {
@@ -57,20 +70,18 @@ class Duplicates {
     if (end - begin < 2) return;
     const std::size_t mask = std::bit_ceil(2 * (end - begin)) - 1;
     tails_.assign(mask + 1, kNone);
-    std::size_t last_slot = 0;
+    std::size_t slot = 0;
     for (std::size_t at = begin; at < end; ++at) {
-      std::size_t slot = last_slot;
       // Ranks that hold replicas come one after another.
-      if (tails_[slot] == kNone || !same_offset(tails_[slot], at)) {
-        slot = hash(at) & mask;
-        while (tails_[slot] != kNone && !same_offset(tails_[slot], at)) slot = (slot + 1) & mask;
+      if (tails_[slot] == kNone || !same(tails_[slot], at)) {
+        slot = hashes_[at] & mask;
+        while (tails_[slot] != kNone && !same(tails_[slot], at)) slot = (slot + 1) & mask;
       }
       if (tails_[slot] != kNone) {
         next_[tails_[slot]] = static_cast<std::uint32_t>(at);
         leads_[at] = false;
       }
       tails_[slot] = static_cast<std::uint32_t>(at);
-      last_slot = slot;
     }
   }
 
@@ -78,6 +89,7 @@ class Duplicates {
   const RowsByName& rows_;
   std::vector<std::uint32_t> next_;
   std::vector<bool> leads_;
+  std::vector<std::uint32_t> hashes_;
   std::vector<std::uint32_t> tails_;
 };
 
@@ -142,8 +154,7 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const Ran
   const Duplicates duplicates(plans, rows);
   std::vector<bool> dropped(rows.size());
   Choice choice(plans.size(), save_to_lowest_rank, set_order);
-  std::vector<std::size_t> cursor(name_count);
-  for (std::size_t name = 0; name < name_count; ++name) cursor[name] = rows.begin(name);
+  std::vector<std::size_t> cursor = rows.begins();
   std::vector<std::uint32_t> ranks;
 
   // In the order in which upstream first meets each name and offset: the bytes so far decide.
@@ -171,8 +182,9 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const Ran
   }
 
   std::vector<std::vector<std::uint32_t>> kept(plans.size());
-  for (std::size_t name = 0; name < name_count; ++name) cursor[name] = rows.begin(name);
+  cursor = rows.begins();
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
+    kept[rank].reserve(plans[rank].view.size());
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
       if (!dropped[cursor[plans[rank].name(position)]++]) {
         kept[rank].push_back(static_cast<std::uint32_t>(plans[rank].view.row(position)));

@@ -11,7 +11,7 @@ RowsByName::RowsByName(std::span<const RankPlan> plans, std::size_t name_count)
   }
   for (std::size_t name = 0; name < name_count; ++name) begin_[name + 1] += begin_[name];
   rows_.resize(begin_.back());
-  std::vector<std::size_t> next(begin_.begin(), begin_.end() - 1);
+  std::vector<std::size_t> next = begins();
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
       rows_[next[plans[rank].name(position)]++] = {static_cast<std::uint32_t>(rank),

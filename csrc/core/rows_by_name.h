@@ -24,6 +24,8 @@ class RowsByName {
   std::size_t name_count() const { return begin_.size() - 1; }
   std::size_t begin(std::size_t name) const { return begin_[name]; }
   std::size_t end(std::size_t name) const { return begin_[name + 1]; }
+  /// Where the rows of each name begin.
+  std::vector<std::size_t> begins() const { return {begin_.begin(), begin_.end() - 1}; }
   RowOfPlan operator[](std::size_t at) const { return rows_[at]; }
 
  private:

@@ -14,6 +14,13 @@ struct Attribute {
   PyObject* value;
 };
 
+/// An object without attributes, as `object.__new__(cls)` gives it: unlike tp_alloc, that makes room
+/// for the attributes in the object, where they need no dict.
+py::object make_bare(PyTypeObject* type) {
+  static PyObject* const no_arguments = PyTuple_New(0);
+  return checked(PyBaseObject_Type.tp_new(type, no_arguments, nullptr));
+}
+
 // Set directly, as `object.__setattr__` does: the stock classes are frozen.
 py::object make(const StockClass& cls, std::initializer_list<Attribute> attributes) {
   if (!cls.known) {
@@ -23,7 +30,7 @@ py::object make(const StockClass& cls, std::initializer_list<Attribute> attribut
     }
     return py::handle(reinterpret_cast<PyObject*>(cls.type))(**arguments);
   }
-  py::object made = checked(cls.type->tp_alloc(cls.type, 0));
+  py::object made = make_bare(cls.type);
   for (const Attribute& attribute : attributes) {
     if (PyObject_GenericSetAttr(made.ptr(), attribute.name, attribute.value) != 0) {
       throw py::error_already_set();
@@ -84,12 +91,26 @@ py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std
 
 }  // namespace
 
+PyObject* make_int(std::int64_t number) {
+  // Boxes of one tensor repeat most of their numbers, and an int is as good as its equal.
+  static constexpr std::size_t kKept = 1024;
+  static PyObject* kept[kKept] = {};
+  static std::int64_t numbers[kKept] = {};
+  const std::size_t slot = (static_cast<std::uint64_t>(number) * 0x9E3779B97F4A7C15ULL) >> 54;
+  if (kept[slot] == nullptr || numbers[slot] != number) {
+    PyObject* made = PyLong_FromLongLong(number);
+    if (made == nullptr) throw py::error_already_set();
+    Py_XDECREF(kept[slot]);
+    kept[slot] = made;
+    numbers[slot] = number;
+  }
+  return Py_NewRef(kept[slot]);
+}
+
 py::object make_size(const std::int64_t* numbers, std::size_t ndim) {
   py::object made = checked(THPSizeType.tp_alloc(&THPSizeType, static_cast<Py_ssize_t>(ndim)));
   for (std::size_t dim = 0; dim < ndim; ++dim) {
-    PyObject* number = PyLong_FromLongLong(numbers[dim]);
-    if (number == nullptr) throw py::error_already_set();
-    PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(dim), number);
+    PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(dim), make_int(numbers[dim]));
   }
   // A size of ints can be in no cycle; the collector need not visit it.
   PyObject_GC_UnTrack(made.ptr());
@@ -106,8 +127,7 @@ py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, st
 
 py::object make_properties(const PropertyValues& values) {
   const StockTypes& stock = StockTypes::get();
-  PyTypeObject* type = stock.tensor_properties.type;
-  py::object made = checked(type->tp_alloc(type, 0));
+  py::object made = make_bare(stock.tensor_properties.type);
   for (std::size_t field = 0; field < values.size(); ++field) {
     const py::object value = value_for_item(stock.property_fields[field], values[field]);
     if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], value.ptr()) != 0) {
