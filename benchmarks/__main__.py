@@ -18,7 +18,9 @@ import torch
 import shardplan
 
 from .agreement import Disagreement
-from .harness import Row, show_table
+from .coordinator_cases import coordinator
+from .harness import show_table
+from .measures import Row
 from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
 from .read_cases import read_items, strided_chunk
@@ -32,6 +34,7 @@ CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "chunk": strided_chunk,
     "save": local_save_plans,
     "load": local_load_plans,
+    "coordinator": coordinator,
 }
 
 HOW = """

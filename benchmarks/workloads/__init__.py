@@ -11,6 +11,7 @@ from .dlrm import dlrm_state_dict
 from .llama import LLAMA3_8B, LLAMA3_70B, LLAMA3_405B, LlamaConfig, llama
 from .moe import DEEPSEEK_V3, MoeConfig, moe, moe_state_dict
 from .parallel import Parallelism, Parameter, fsdp, fsdp_tp, hsdp, state_dict, with_adam
+from .plans import every_rank, every_rank_of_moe
 from .saved import reshard, saved_metadata
 from .world import world
 
@@ -25,6 +26,8 @@ __all__ = [
     "Parallelism",
     "Parameter",
     "dlrm_state_dict",
+    "every_rank",
+    "every_rank_of_moe",
     "fsdp",
     "fsdp_tp",
     "grid",

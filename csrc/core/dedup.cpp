@@ -135,6 +135,7 @@ bool counted_bytes(const RankPlan& plan, std::size_t position, std::int64_t& byt
     bytes = (*plan.counted)[view.row(position)];
   } else if (writes_tensor(view.kind(position))) {
     bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
+    if (bytes < 0) return false;
     for (const std::int64_t size : view.shape(position)) {
       if (!checked_mul(bytes, size, bytes)) return false;
     }

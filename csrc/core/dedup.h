@@ -16,7 +16,7 @@ namespace shardplan {
 struct RankPlan {
   SavePlanView view;
   std::span<const std::uint32_t> name_of_entry;
-  std::span<const std::int64_t> element_size;  // a row of the property table: bytes an element
+  std::span<const std::int64_t> element_size;  // a row of the property table; below 0: unknown
   /// A row: bytes to count for it in place of its tensor's, or kNoHint; none: no such row.
   const std::vector<std::int64_t>* counted = nullptr;
 
@@ -32,7 +32,7 @@ using SetOrder = std::function<std::vector<std::uint32_t>(std::span<const std::u
 /// name and offset stay together.
 ///
 /// Linear in the rows. Gives rows of `SavePlanView::rows`, ascending; nothing where a number of
-/// bytes does not fit int64. No row may be kForeign.
+/// bytes is not known or does not fit int64. No row may be kForeign.
 std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const RankPlan> plans,
                                                              std::size_t name_count,
                                                              bool save_to_lowest_rank,

@@ -42,7 +42,7 @@ std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed) {
     mix(word);
   }
   std::uint64_t tail = 0;
-  std::memcpy(&tail, bytes.data() + at, bytes.size() - at);
+  for (; at < bytes.size(); ++at) tail = tail << 8 | static_cast<std::uint8_t>(bytes[at]);
   mix(tail);
   mixed ^= mixed >> 33;
   mixed *= kSecond;

@@ -1,5 +1,7 @@
 #include "core/wire_envelope.h"
 
+#include <algorithm>
+
 #include "core/wire_bytes.h"
 
 namespace shardplan {
@@ -15,6 +17,13 @@ std::string head(std::string_view release) {
   out.byte(static_cast<std::uint8_t>(release.size()));
   out.raw(release);
   return out.take();
+}
+
+/// A release that arrived, as it can be shown.
+std::string printable(std::string_view release) {
+  std::string shown(release);
+  std::ranges::replace_if(shown, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return shown;
 }
 
 }  // namespace
@@ -46,7 +55,7 @@ Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
   const std::uint8_t version = in.byte();
   const std::string_view writer = in.raw(in.byte());
   if (version != kWireVersion) {
-    throw BadWire("was written by shardplan " + std::string(writer) + " (wire version " +
+    throw BadWire("was written by shardplan " + printable(writer) + " (wire version " +
                   std::to_string(version) + ") and is read by shardplan " + std::string(release) +
                   " (wire version " + std::to_string(kWireVersion) +
                   "): install the same shardplan on every rank");

@@ -67,7 +67,7 @@ void read_shapes(ByteReader& in, PlanNames& out) {
     shape.resize(in.count());
     for (PathElement& element : shape) {
       const std::uint64_t packed = in.varint();
-      if (packed >> 1 == 0 || packed >> 1 > kLongestName) in.fail("has a path of no name");
+      if (packed >> 1 == 0 || packed >> 1 > kLongestName + 1) in.fail("has a path of no name");
       element = {static_cast<std::uint32_t>(packed >> 1), (packed & 1) != 0};
     }
     parts.push_back(parts_of(shape));

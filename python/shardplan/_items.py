@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -46,6 +47,21 @@ class _Unfilled:
 
 
 _UNFILLED = _Unfilled()
+# One for all: items are made under the interpreter's own lock anyway.
+_filling_lock = threading.RLock()
+
+
+def filling_lock() -> threading.RLock:
+    """Held while one of our lists or dicts fills itself."""
+    return _filling_lock
+
+
+def _renew_lock() -> None:
+    global _filling_lock
+    _filling_lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Items(list[Any]):
@@ -55,21 +71,21 @@ class Items(list[Any]):
     what a caller changes is what is sent. Two threads that touch it fill it once.
     """
 
-    __slots__ = ("_lock", "_source")
+    __slots__ = ("_source",)
 
-    _lock: threading.RLock
     _source: Source | None
 
     def __init__(self, iterable: Iterable[Any] = (), /) -> None:
         super().__init__(iterable)
         self._source = None
-        self._lock = threading.RLock()
 
     @classmethod
     def from_columns(cls, source: Source) -> Items:
         """Items that will be made from ``source`` when they are first touched."""
-        items = cls((_UNFILLED,)) if len(source) else cls()
-        list.__imul__(items, len(source))
+        items = cls.__new__(cls)
+        if length := len(source):
+            list.append(items, _UNFILLED)
+            list.__imul__(items, length)
         items._source = source
         return items
 
@@ -79,12 +95,12 @@ class Items(list[Any]):
         return self._source
 
     def _fill(self) -> None:
-        with self._lock:
+        with _filling_lock:
             if self._source is None:
                 return
             made = self._source.items()
             if list.__len__(self) != len(made):
-                raise RuntimeError("a plan's items were resized by C code before they were made")
+                raise RuntimeError("a plan's items, or a tensor's chunks, were resized by C code before they were made")
             list.__setitem__(self, slice(None), made)
             self._source = None
 

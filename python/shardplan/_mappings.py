@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import ChainMap
 from collections.abc import Iterable
 from typing import Any, Protocol
+
+from . import _items
 
 
 class Source(Protocol):
@@ -23,20 +24,20 @@ class Mappings(dict[str, Any]):
     what is sent.
     """
 
-    __slots__ = ("_lock", "_source")
+    __slots__ = ("_source",)
 
-    _lock: threading.RLock
     _source: Source | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._source = None
-        self._lock = threading.RLock()
 
     @classmethod
     def arrived(cls, source: Source) -> Mappings:
         """Mappings that will be read from ``source`` when they are first touched."""
         mappings = cls()
+        # C code that looks inside finds one odd entry, never an empty dict.
+        dict.__setitem__(mappings, "<mappings not read yet>", ())
         mappings._source = source
         return mappings
 
@@ -46,10 +47,12 @@ class Mappings(dict[str, Any]):
         return self._source
 
     def _fill(self) -> None:
-        with self._lock:
+        with _items.filling_lock():
             if self._source is None:
                 return
-            dict.update(self, self._source.mappings())
+            entries = self._source.mappings()
+            dict.clear(self)
+            dict.update(self, entries)
             self._source = None
 
     def __reduce_ex__(self, protocol: Any, /) -> tuple[Any, ...]:
@@ -89,7 +92,7 @@ for _name in vars(dict):
 def merge(mappings: Iterable[Any]) -> dict[str, Any]:
     """What ``dict(ChainMap(*mappings))`` gives, key order included, equal ones merged once."""
     each = list(mappings)
-    if not all(isinstance(one, dict) for one in each):
+    if not all(type(one) in (dict, Mappings) for one in each):
         return dict(ChainMap(*each))
     shared = [
         one.source.mappings() if type(one) is Mappings and one.source is not None else one

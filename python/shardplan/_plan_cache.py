@@ -68,8 +68,6 @@ def final_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
         SavePlanner._cached_final_save_plan[key] = new_plan
         return new_plan
     cached = SavePlanner._cached_final_save_plan[key]
-    if new_plan.storage_data is None:
-        return cached
     return dataclasses.replace(cached, storage_data=new_plan.storage_data)
 
 
@@ -96,9 +94,10 @@ def global_plan(
     SavePlanner._cached_metadata[key] = metadata
     if len(before) != len(made):
         return made, made, metadata
+    # A rank that sent its plan may have none to go by.
     delta = [
-        _unchanged(new.storage_data) if same_plan(old, new) else new
-        for old, new in zip(before, made, strict=True)
+        new if sent.usable or not same_plan(old, new) else _unchanged(new.storage_data)
+        for sent, old, new in zip(all_plans, before, made, strict=True)
     ]
     return delta, made, metadata
 

@@ -17,6 +17,7 @@ from . import _fit
 import copyreg
 import logging
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -46,50 +47,64 @@ def _plain(value: Any) -> Any:
 
 def _reduce_stock(obj: Any) -> Reduced:
     """How a stock dataclass pickles by itself, with exact lists and dicts in it."""
-    state = {name: _plain(value) for name, value in vars(obj).items()}
+    state = dict(vars(obj))
+    # ``copy.copy`` asks too, and shares what the object holds.
+    if sys._getframe(1).f_globals.get("__name__") != "copy":
+        state = {name: _plain(value) for name, value in state.items()}
     return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
 
 
-def _reduce_save_plan(plan: SavePlan) -> Reduced:
-    try:
-        rest = dict(vars(plan))
-        mappings = rest["planner_data"]
-        source = mappings.source if type(mappings) is Mappings else None
-        packed = native.pack_save(rest.pop("items"), None if source else mappings, source)
-        if packed is None:
-            return _reduce_stock(plan)
-        data, foreign, mapped = packed
-        if mapped:
-            del rest["planner_data"]
-        return save_plan, (data, foreign, {name: _plain(value) for name, value in rest.items()})
-    except Exception:
-        logger.debug("a SavePlan travels as a stock one", exc_info=True)
+def _pack_save_plan(plan: SavePlan) -> Reduced:
+    rest = dict(vars(plan))
+    mappings = rest["planner_data"]
+    source = mappings.source if type(mappings) is Mappings else None
+    packed = native.pack_save(rest.pop("items"), None if source else mappings, source)
+    if packed is None:
         return _reduce_stock(plan)
+    data, foreign, mapped = packed
+    if mapped:
+        del rest["planner_data"]
+    return save_plan, (data, foreign, {name: _plain(value) for name, value in rest.items()})
 
 
-def _reduce_load_plan(plan: LoadPlan) -> Reduced:
-    try:
-        rest = dict(vars(plan))
-        packed = native.pack_load(rest.pop("items"))
-        if packed is None:
+def _pack_load_plan(plan: LoadPlan) -> Reduced:
+    rest = dict(vars(plan))
+    packed = native.pack_load(rest.pop("items"))
+    return _reduce_stock(plan) if packed is None else (load_plan, (*packed, rest))
+
+
+def _packing(pack: Callable[[Any], Reduced], unpickle: Callable[..., Any]) -> Any:
+    """A function for the dispatch table: packs, or gives a stock pickle, or one that says why not."""
+
+    def reduce(plan: Any) -> Reduced:
+        try:
+            return pack(plan)
+        except Exception:
+            logger.debug("a plan travels as a stock one", exc_info=True)
+        try:
             return _reduce_stock(plan)
-        return load_plan, (*packed, rest)
-    except Exception:
-        logger.debug("a LoadPlan travels as a stock one", exc_info=True)
-        return _reduce_stock(plan)
+        except Exception as error:
+            return unpickle, (str(error),)
+
+    return reduce
 
 
 class _Unreadable:
-    """Stands for a plan that an unknown shardplan sent."""
+    """Stands for a plan that could not be sent, or that an unknown shardplan sent."""
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self._problem = (
+            "a plan from another rank cannot be read: it was sent by a shardplan of another "
+            "version; install the same shardplan on every rank"
+        )
+        if len(arguments) == 1 and isinstance(arguments[0], str):
+            self._problem = arguments[0]
 
     def __len__(self) -> int:
         return 1
 
     def items(self) -> list[Any]:
-        raise ValueError(
-            "a plan from another rank cannot be read: it was sent by a shardplan of another "
-            "version; install the same shardplan on every rank"
-        )
+        raise ValueError(self._problem)
 
     def mappings(self) -> dict[str, Any]:
         self.items()
@@ -100,7 +115,7 @@ def save_plan(*arguments: Any) -> SavePlan:
     """Unpickles a SavePlan. Keeps its name for ever: it is in what ranks send each other."""
     plan = SavePlan.__new__(SavePlan)
     rest: dict[str, Any] = {}
-    source: Any = _Unreadable()
+    source: Any = _Unreadable(arguments)
     if len(arguments) == 3 and isinstance(arguments[0], bytes) and isinstance(arguments[2], dict):
         source, rest = native.ArrivedSave(arguments[0], arguments[1]), arguments[2]
     state = vars(plan)
@@ -114,7 +129,7 @@ def load_plan(*arguments: Any) -> LoadPlan:
     """Unpickles a LoadPlan. Keeps its name for ever: it is in what ranks send each other."""
     plan = LoadPlan.__new__(LoadPlan)
     rest: dict[str, Any] = {}
-    source: Any = _Unreadable()
+    source: Any = _Unreadable(arguments)
     if len(arguments) == 3 and isinstance(arguments[0], bytes) and isinstance(arguments[2], dict):
         source, rest = native.ArrivedLoad(arguments[0], arguments[1]), arguments[2]
     state = vars(plan)
@@ -133,8 +148,8 @@ class Pickler(pickle.Pickler):
 
 
 _PACKED: dict[type, Callable[[Any], Reduced]] = {
-    SavePlan: _reduce_save_plan,
-    LoadPlan: _reduce_load_plan,
+    SavePlan: _packing(_pack_save_plan, save_plan),
+    LoadPlan: _packing(_pack_load_plan, load_plan),
 }
 
 

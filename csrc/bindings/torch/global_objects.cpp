@@ -6,46 +6,35 @@
 
 namespace shardplan {
 
-std::uint32_t GlobalObjects::entry_index(std::uint32_t rank, std::size_t position) const {
-  return entry_of_name[(*name_of_entry[rank])[plans[rank].view().entry(position)]];
+std::uint32_t GlobalObjects::entry_index(RowOfPlan row) const {
+  return entry_of_name[(*name_of_entry[row.plan])[plans[row.plan].view().entry(row.position)]];
 }
 
-const SavedEntry& GlobalObjects::entry_of(std::uint32_t rank, std::size_t position) const {
-  return plan.entries[entry_index(rank, position)];
+std::optional<std::uint32_t> GlobalObjects::position_of(std::uint32_t rank, std::size_t row) const {
+  const auto& chosen = plans[rank].chosen;
+  if (!chosen) return static_cast<std::uint32_t>(row);
+  const auto found = std::ranges::lower_bound(*chosen, row);
+  if (found == chosen->end() || *found != row) return std::nullopt;
+  return static_cast<std::uint32_t>(found - chosen->begin());
 }
 
-py::object GlobalObjects::chunk(RowOfPlan row) {
-  const StockTypes& stock = StockTypes::get();
-  const SavePlanColumns& columns = plans[row.plan];
-  const SavePlanView view = columns.view();
-  py::object item = columns.rows->item(view.row(row.position));
-  if (!item && items[row.plan]) item = items[row.plan][py::int_(row.position)];
-  if (item) {
-    const py::object data = checked(PyObject_GetAttr(item.ptr(), stock.tensor_data));
-    return checked(PyObject_GetAttr(data.ptr(), stock.chunk_name));
+py::object GlobalObjects::chunk(RowOfPlan row) const {
+  const SavePlanView view = plans[row.plan].view();
+  if (const py::object data = plans[row.plan].rows->tensor_data(view.row(row.position))) {
+    return checked(PyObject_GetAttr(data.ptr(), StockTypes::get().chunk_name));
   }
-  const std::uint32_t entry = entry_index(row.plan, row.position);
-  if (chunks[entry]) {
-    return chunks[entry][py::int_(plan.hints[row.plan][row.position])];
-  }
+  const std::uint32_t entry = entry_index(row);
+  if (chunks[entry]) return chunks[entry][py::int_(plan.hints[row.plan][row.position])];
   const std::size_t ndim = view.ndim(row.position);
   const std::int64_t* numbers = view.numbers(row.position);
   return make_chunk(numbers, numbers + ndim, ndim);
 }
 
-py::object GlobalObjects::tensor_data(RowOfPlan row) {
-  const SavePlanColumns& columns = plans[row.plan];
-  const SavePlanView view = columns.view();
-  if (const py::object item = columns.rows->item(view.row(row.position))) {
-    return checked(PyObject_GetAttr(item.ptr(), StockTypes::get().tensor_data));
-  }
-  const std::uint32_t entry = entry_index(row.plan, row.position);
-  const RowOfPlan first = plan.entries[entry].first;
-  const bool is_first = first.plan == row.plan && first.position == row.position;
-  const auto shape = view.shape(row.position);
-  return make_tensor_data(
-      chunk(row), is_first ? properties[entry] : make_properties(columns.properties(row.position)),
-      is_first ? sizes[entry] : make_size(shape.data(), shape.size()));
+py::object GlobalObjects::make_tensor_data(RowOfPlan row) const {
+  const auto shape = plans[row.plan].view().shape(row.position);
+  return shardplan::make_tensor_data(chunk(row),
+                                     make_properties(plans[row.plan].properties(row.position)),
+                                     make_size(shape.data(), shape.size()));
 }
 
 py::list ChunkColumns::items() {

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/torch/save_plan.h"
@@ -18,19 +21,21 @@ struct GlobalObjects {
   std::vector<std::uint32_t> entry_of_name;
   std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> name_of_entry;  // a plan
 
-  std::vector<py::object> sizes;       // an entry; none for bytes
-  std::vector<py::object> properties;  // an entry; none for bytes
-  std::vector<py::object> items;       // a plan: the list of its items, once made
-  std::vector<py::object> chunks;      // an entry: the list of its chunks, once made
+  std::vector<py::object> items;   // a plan: the list of its items, once made
+  std::vector<py::object> chunks;  // an entry: the list of its chunks, once made
+  /// The items that stand for foreign ones, with their index hints.
+  std::map<std::pair<std::uint32_t, std::uint32_t>, py::object> replaced;
 
-  const SavedEntry& entry_of(std::uint32_t rank, std::size_t position) const;
-  std::uint32_t entry_index(std::uint32_t rank, std::size_t position) const;
+  std::uint32_t entry_index(RowOfPlan row) const;
+
+  /// Where a row of a rank's plan is in its global plan; nothing where another rank writes it.
+  std::optional<std::uint32_t> position_of(std::uint32_t rank, std::size_t row) const;
 
   /// The chunk of a row of a plan; made, where neither metadata nor an item has it.
-  py::object chunk(RowOfPlan row);
+  py::object chunk(RowOfPlan row) const;
 
-  /// What an item says of its tensor.
-  py::object tensor_data(RowOfPlan row);
+  /// What an item says of its tensor, with the chunk that the metadata has, if it has one.
+  py::object make_tensor_data(RowOfPlan row) const;
 };
 
 /// The chunks of one tensor of a global plan: what a chunk list of Metadata is filled from.

@@ -103,40 +103,36 @@ std::shared_ptr<const std::vector<std::int64_t>> hints_of(const SavePlanColumns&
   return hints;
 }
 
-void make_firsts(GlobalObjects& objects) {
-  const StockTypes& stock = StockTypes::get();
-  for (const SavedEntry& entry : objects.plan.entries) {
-    objects.sizes.emplace_back();
-    objects.properties.emplace_back();
-    if (entry.bytes) continue;
-    const SavePlanColumns& columns = objects.plans[entry.first.plan];
-    const SavePlanView view = columns.view();
-    const std::size_t position = entry.first.position;
-    if (const py::object item = columns.rows->item(view.row(position))) {
-      const py::object data = checked(PyObject_GetAttr(item.ptr(), stock.tensor_data));
-      objects.sizes.back() = checked(PyObject_GetAttr(data.ptr(), stock.size));
-      objects.properties.back() = checked(PyObject_GetAttr(data.ptr(), stock.properties));
-    } else {
-      const auto shape = view.shape(position);
-      objects.sizes.back() = make_size(shape.data(), shape.size());
-      objects.properties.back() = make_properties(columns.properties(position));
-    }
+/// Numbers what says more than the columns now, where an error of its class reaches every rank.
+void replace_foreign(GlobalObjects& objects, std::uint32_t rank) {
+  const SavePlanColumns& columns = objects.plans[rank];
+  if (columns.rows->foreign.empty()) return;
+  const py::object replace = py::reinterpret_borrow<py::object>(StockTypes::get().replace);
+  const SavePlanView view = columns.view();
+  for (std::uint32_t position = 0; position < view.size(); ++position) {
+    const std::int64_t hint = objects.plan.hints[rank][position];
+    if (hint == kNoHint || !columns.rows->is_foreign(view.row(position))) continue;
+    const py::object item = columns.rows->item(view.row(position));
+    const py::object index = replace(item.attr("index"), py::arg("index") = hint);
+    objects.replaced[{rank, position}] = replace(item, py::arg("index") = index);
   }
 }
 
 py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
                        const std::vector<py::object>& names, const py::object& fill) {
-  const StockTypes& stock = StockTypes::get();
-  const py::object tensor =
-      py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(stock.tensor_metadata));
-  const py::object bytes =
-      py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(stock.bytes_metadata));
+  const auto bytes = py::reinterpret_borrow<py::object>(
+      reinterpret_cast<PyObject*>(StockTypes::get().bytes_metadata));
   py::dict metadata;
   for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
     const SavedEntry& entry = objects->plan.entries[at];
+    if (entry.bytes) {
+      metadata[names[at]] = bytes();
+      continue;
+    }
+    // Size and properties are those of the first item, as the same objects.
+    const py::object first = objects->plans[entry.first.plan].tensor_data(entry.first.position);
     metadata[names[at]] =
-        entry.bytes ? bytes()
-                    : tensor(objects->properties[at], objects->sizes[at],
+        make_tensor_metadata(first.attr("properties"), first.attr("size"),
                              fill(std::make_shared<ChunkColumns>(objects, at)));
   }
   return metadata;
@@ -208,13 +204,15 @@ std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& 
         all.plans[entry.first.plan].name(entry.first.position)));
   }
   const CollectorPause pause;
-  make_firsts(*objects);
   py::list made;
   for (std::uint32_t rank = 0; rank < all.plans.size(); ++rank) {
     auto columns = std::make_shared<SavePlanColumns>(all.plans[rank]);
     columns->hints = {objects, &objects->plan.hints[rank]};
     columns->global = objects;
     columns->rank = rank;
+    columns->rows->planned = objects;
+    columns->rows->rank = rank;
+    replace_foreign(*objects, rank);
     made.append(std::move(columns));
   }
   return py::make_tuple(made, make_metadata(objects, names, fill));

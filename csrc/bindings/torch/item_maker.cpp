@@ -145,6 +145,14 @@ py::object make_tensor_data(const py::object& chunk, const py::object& propertie
                                         {stock.size, size.ptr()}});
 }
 
+py::object make_tensor_metadata(const py::object& properties, const py::object& size,
+                                const py::object& chunks) {
+  const StockTypes& stock = StockTypes::get();
+  return make(stock.tensor_storage, {{stock.properties, properties.ptr()},
+                                     {stock.size, size.ptr()},
+                                     {stock.chunks, chunks.ptr()}});
+}
+
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
                       std::int64_t hint) {
   const py::object hint_object = hint == kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));

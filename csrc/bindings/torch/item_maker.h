@@ -22,6 +22,10 @@ py::object make_properties(const PropertyValues& values);
 py::object make_tensor_data(const py::object& chunk, const py::object& properties,
                             const py::object& size);
 
+/// A TensorStorageMetadata.
+py::object make_tensor_metadata(const py::object& properties, const py::object& size,
+                                const py::object& chunks);
+
 /// A MetadataIndex; `hint` is kNoHint or its index.
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
                       std::int64_t hint);

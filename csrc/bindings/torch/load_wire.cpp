@@ -86,6 +86,7 @@ std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
       const auto& arrived = source.cast<const ArrivedLoadPlan&>();
       return PackedLoadPlan{arrived.bytes(), arrived.foreign()};
     }
+    if (source && !source.is_none()) return pack(read_read_items(items.attr("copy")()));
   }
   return pack(read_read_items(items));
 }

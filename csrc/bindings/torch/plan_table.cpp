@@ -123,7 +123,11 @@ const std::vector<std::int64_t>& PlanTable::element_sizes() const {
     const auto field = static_cast<std::size_t>(dtype - stock.property_fields.begin());
     std::vector<std::int64_t> sizes;
     for (const PropertyValues& values : properties) {
-      sizes.push_back(py::handle(stock.element_size)(values.at(field)).cast<std::int64_t>());
+      const auto size = py::reinterpret_steal<py::object>(
+          PyObject_CallOneArg(stock.element_size, values.at(field).ptr()));
+      std::int64_t bytes = kNoHint;
+      if (!size || !read_int(size.ptr(), bytes)) PyErr_Clear();
+      sizes.push_back(bytes);
     }
     element_sizes_ = std::move(sizes);
   }

@@ -27,7 +27,7 @@ struct PlanTable {
   /// changed, for each plan shows a copy.
   py::dict mappings() const;
 
-  /// Bytes an element of each row of `properties`; raises what upstream raises for no dtype.
+  /// Bytes an element of each row of `properties`; below 0 where upstream cannot tell.
   const std::vector<std::int64_t>& element_sizes() const;
 
  private:

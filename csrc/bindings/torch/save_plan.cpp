@@ -12,6 +12,18 @@ void PlanRows::keep(std::size_t row, const py::object& item) {
   items[row] = item;
 }
 
+void PlanRows::keep_tensor_data(std::size_t row, const py::object& data) {
+  if (tensor_datas.empty()) tensor_datas.resize(columns.size());
+  tensor_datas[row] = data;
+}
+
+py::object PlanRows::tensor_data(std::size_t row) const {
+  if (const py::object seen = item(row)) {
+    return checked(PyObject_GetAttr(seen.ptr(), StockTypes::get().tensor_data));
+  }
+  return tensor_datas.empty() ? py::object() : tensor_datas[row];
+}
+
 py::list SavePlanColumns::items() {
   if (global && global->items[rank]) return py::list(global->items[rank].attr("copy")());
   const CollectorPause pause;
@@ -28,43 +40,54 @@ py::object SavePlanColumns::item_at(std::size_t position) {
   return global ? item_of_global_plan(position) : item(position);
 }
 
+py::object SavePlanColumns::tensor_data(std::size_t position) {
+  const SavePlanView plan = view();
+  const std::size_t row = plan.row(position);
+  if (py::object seen = rows->tensor_data(row)) return seen;
+  py::object made;
+  const auto planned = rows->planned.lock();
+  const auto at = planned ? planned->position_of(rows->rank, row) : std::nullopt;
+  if (at) {
+    made = planned->make_tensor_data({rows->rank, *at});
+  } else {
+    const std::size_t ndim = plan.ndim(position);
+    const std::int64_t* numbers = plan.numbers(position);
+    made = make_tensor_data(make_chunk(numbers, numbers + ndim, ndim),
+                            make_properties(properties(position)),
+                            make_size(plan.shape(position).data(), ndim));
+  }
+  rows->keep_tensor_data(row, made);
+  return made;
+}
+
 py::object SavePlanColumns::item(std::size_t position) {
   const SavePlanView plan = view();
   const std::size_t row = plan.row(position);
   if (py::object seen = rows->item(row)) return seen;
+  const WriteKind kind = plan.kind(position);
   py::object made;
-  if (plan.kind(position) == WriteKind::kBytes) {
-    made = make_write_item(WriteKind::kBytes, make_bytes_index(name(position)), py::none());
+  if (kind == WriteKind::kBytes) {
+    made = make_write_item(kind, make_bytes_index(name(position)), py::none());
   } else {
-    const std::size_t ndim = plan.ndim(position);
-    const std::int64_t* numbers = plan.numbers(position);
-    const py::object data =
-        make_tensor_data(make_chunk(numbers, numbers + ndim, ndim),
-                         make_properties(properties(position)),
-                         make_size(plan.shape(position).data(), ndim));
-    made = make_write_item(plan.kind(position),
-                           make_index(name(position), numbers, ndim, plan.hint(position)), data);
+    made = make_write_item(kind, index(position), tensor_data(position));
   }
   rows->keep(row, made);
   return made;
 }
 
-py::object SavePlanColumns::item_of_global_plan(std::size_t position) {
+py::object SavePlanColumns::index(std::size_t position) const {
   const SavePlanView plan = view();
-  const WriteKind kind = plan.kind(position);
+  return make_index(name(position), plan.numbers(position), plan.ndim(position),
+                    plan.hint(position));
+}
+
+py::object SavePlanColumns::item_of_global_plan(std::size_t position) {
+  const WriteKind kind = view().kind(position);
   if (kind == WriteKind::kBytes) return item(position);
-  const std::size_t row = plan.row(position);
-  const StockTypes& stock = StockTypes::get();
-  if (rows->is_foreign(row)) {
-    const py::object replace = py::reinterpret_borrow<py::object>(stock.replace);
-    const py::object before = rows->item(row);
-    const py::object index = replace(before.attr("index"), py::arg("index") = plan.hint(position));
-    return replace(before, py::arg("index") = index);
+  if (rows->is_foreign(view().row(position))) {
+    return global->replaced.at({rank, static_cast<std::uint32_t>(position)});
   }
-  return make_write_item(
-      kind, make_index(name(position), plan.numbers(position), plan.ndim(position),
-                       plan.hint(position)),
-      global->tensor_data({rank, static_cast<std::uint32_t>(position)}));
+  return make_write_item(kind, index(position), tensor_data(position));
 }
 
 std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items) {
@@ -77,6 +100,7 @@ std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items) {
     if (source && py::isinstance<ArrivedSavePlan>(source)) {
       return source.cast<ArrivedSavePlan&>().columns();
     }
+    if (source && !source.is_none()) return read_write_items(py::list(items.attr("copy")()));
   }
   return read_write_items(items);
 }

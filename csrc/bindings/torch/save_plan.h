@@ -25,10 +25,20 @@ struct PlanRows {
   std::vector<std::int64_t> counted;
   /// Whether some item's key or box could not be read: its row is kForeign.
   bool opaque = false;
+  /// Whether a caller made items that share an object which can be changed.
+  bool shared = false;
+
+  /// A row: the TensorWriteData that its items share; empty where none was made.
+  std::vector<py::object> tensor_datas;
+  /// The global plan that the rows are in, if any, as `rank`.
+  std::weak_ptr<GlobalObjects> planned;
+  std::uint32_t rank = 0;
 
   py::object item(std::size_t row) const { return items.empty() ? py::object() : items[row]; }
   bool is_foreign(std::size_t row) const { return !foreign.empty() && foreign[row]; }
   void keep(std::size_t row, const py::object& item);
+  py::object tensor_data(std::size_t row) const;
+  void keep_tensor_data(std::size_t row, const py::object& data);
 };
 
 /// A save plan as columns: what `plan.items` is filled from.
@@ -58,7 +68,11 @@ class SavePlanColumns {
   /// The WriteItem of one row.
   py::object item_at(std::size_t position);
 
+  /// What the row's items say of its tensor: one object for all of them.
+  py::object tensor_data(std::size_t position);
+
  private:
+  py::object index(std::size_t position) const;
   py::object item(std::size_t position);
   py::object item_of_global_plan(std::size_t position);
 };

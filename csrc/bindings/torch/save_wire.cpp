@@ -56,12 +56,12 @@ Mixed mix(SavePlanColumns& columns, const std::vector<bool>& unsendable) {
     if (travels_as_object(columns, position, unsendable)) {
       mixed.foreign.append(columns.item_at(position));
       table.specs.push(WriteKind::kForeign, 0, {});
+    } else if (!writes_tensor(kind)) {
+      table.specs.push(kind, 0, {});
     } else {
-      const auto [known, is_new] = properties.try_emplace(
-          row, static_cast<std::uint32_t>(writes_tensor(kind) ? properties.size() : 0));
-      if (is_new && writes_tensor(kind)) {
-        mixed.table.properties.push_back(columns.table->properties[row]);
-      }
+      const auto [known, is_new] =
+          properties.try_emplace(row, static_cast<std::uint32_t>(properties.size()));
+      if (is_new) mixed.table.properties.push_back(columns.table->properties[row]);
       table.specs.push(kind, known->second, view.shape(position));
     }
     table.spec.push_back(static_cast<std::uint32_t>(position));
@@ -126,6 +126,8 @@ std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::
   auto columns = save_columns_of(items);
   if (!columns) return std::nullopt;
   columns = up_to_date(columns);
+  // Stock pickles keep what is shared shared.
+  if (columns->rows->shared) return std::nullopt;
   const std::shared_ptr<const PlanTable> table = columns->table;
   const bool same_mappings = mapped_by != nullptr ? mapped_by->table() == table : mappings.is_none();
   if (same_mappings && !table->bytes.empty() && !any_object(*columns, {})) {

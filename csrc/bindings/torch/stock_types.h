@@ -23,7 +23,8 @@ struct StockTypes {
   StockTypes();
   static const StockTypes& get();
 
-  StockClass write_item, read_item, metadata_index, tensor_write_data, chunk, tensor_properties;
+  StockClass write_item, read_item, metadata_index, tensor_write_data, chunk, tensor_properties,
+      tensor_storage;
   PyTypeObject* tensor_metadata;
   PyTypeObject* bytes_metadata;
   PyTypeObject* dtensor;

@@ -77,6 +77,10 @@ bool WriteItemReader::read_stock(PyObject* item, Reading& out) {
   out.hint = index.hint.value_or(kNoHint);
   if (out.kind == WriteKind::kBytes) return data == Py_None && !index.offset && !index.hint;
   const py::object tensor = attributes_of(data, stock.tensor_write_data, 3);
+  if (tensor) {
+    meet(attribute(tensor, stock.chunk_name));
+    meet(attribute(tensor, stock.properties));
+  }
   return tensor && read_chunk_object(attribute(tensor, stock.chunk_name), out.box) &&
          read_size(attribute(tensor, stock.size), out.shape) && fits(index.offset, out.box, out.shape) &&
          read_properties(attribute(tensor, stock.properties), out.properties);
@@ -108,6 +112,10 @@ bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
   return chunk && size && read_attribute(data.ptr(), stock.properties) &&
          read_chunk_object(chunk.ptr(), out.box) && read_size(size.ptr(), out.shape) &&
          fits(index.offset, out.box, out.shape);
+}
+
+void WriteItemReader::meet(PyObject* object) {
+  if (object != nullptr && !met_.insert(object).second) rows_.shared = true;
 }
 
 void WriteItemReader::add(const py::object& item) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <unordered_set>
 
 #include "bindings/torch/save_plan.h"
 
@@ -28,7 +29,9 @@ class WriteItemReader {
   void push(const Reading& reading);
   void add_hint(std::int64_t hint);
   std::uint32_t properties_row(const PropertyValues& values);
+  void meet(PyObject* object);
 
+  std::unordered_set<PyObject*> met_;  // objects that can be changed
   PlanTable table_;
   PlanRows rows_;
   std::vector<std::int64_t> hints_;

@@ -1,0 +1,70 @@
+"""What the coordinator does from the plans that arrive to the plans that it sends."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan
+
+from shardplan import _stock, _wire, default_planner
+
+from .agreement import expect, same
+
+Coordinated = tuple[list[bytes], Metadata]
+
+
+def stock_bytes(plan: SavePlan) -> bytes:
+    """A plan as torch sends it."""
+    return pickle.dumps(plan)
+
+
+def our_bytes(plan: SavePlan) -> bytes:
+    """A plan as shardplan sends it."""
+    stream = io.BytesIO()
+    _wire.Pickler(stream).dump(plan)
+    return stream.getvalue()
+
+
+def coordinate(
+    arrived: Iterable[bytes], planner: _stock.DefaultSavePlanner, send: Any, make_chunks: bool
+) -> Coordinated:
+    """``reduce_scatter`` of DCP's "plan" step, bytes in to bytes out.
+
+    make_chunks: ``finish_plan`` too, after which every chunk of Metadata is a stock object
+    """
+    plans = [pickle.loads(one) for one in arrived]
+    plans, metadata = planner.create_global_plan(plans)
+    plans = FileSystemWriter(tempfile.gettempdir()).prepare_global_plan(plans)
+    sent = [send(plan) for plan in plans]
+    if make_chunks:
+        planner.finish_plan(plans[0])
+    return sent, metadata
+
+
+def ours(arrived: list[bytes], make_chunks: bool) -> Coordinated:
+    return coordinate(arrived, default_planner.DefaultSavePlanner(), our_bytes, make_chunks)
+
+
+def upstream(arrived: list[bytes]) -> Coordinated:
+    """Stock planner, stock pickles; no part of it touches shardplan."""
+    return coordinate(arrived, _stock.DefaultSavePlanner(), stock_bytes, False)
+
+
+def agree(mine: Coordinated, theirs: Coordinated) -> None:
+    """Every rank's final plan, item by item with its hint, and the metadata."""
+    expect(
+        list(mine[1].planner_data.items()) == list(theirs[1].planner_data.items()),
+        "ours and upstream merge other mappings",
+    )
+    expect(same(mine[1], theirs[1]), "ours and upstream make other metadata")
+    for one, other in zip(mine[0], theirs[0], strict=True):
+        expect(
+            same(pickle.loads(one).items, pickle.loads(other).items),
+            "ours and upstream send other plans",
+        )

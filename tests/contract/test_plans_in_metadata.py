@@ -1,0 +1,119 @@
+"""Metadata that a caller keeps plans on, as Megatron does: its file is a stock one."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan
+
+from parity.comparison import assert_same
+from parity.implementations import OURS, UPSTREAM, Implementation
+from parity.travel import sent, sent_stock
+from shardplan import _stock
+
+
+def state_dict() -> dict[str, Any]:
+    return {"model": {"b": torch.zeros(4), "a": torch.ones(())}, "steps": [3, {"x": "y"}]}
+
+
+def keeping_planner(implementation: Implementation, travelled: bool) -> Any:
+    """A planner that keeps every plan on the metadata."""
+
+    class Keeping(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
+        def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
+            if travelled:
+                all_plans = (sent if implementation is OURS else sent_stock)(all_plans)
+            global_plan, metadata = super().create_global_plan(all_plans)
+            metadata.all_local_plans = all_plans
+            metadata.all_global_plans = global_plan
+            return global_plan, metadata
+
+    return Keeping
+
+
+def saved_by(implementation: Implementation, path: Path, travelled: bool) -> bytes:
+    planner = keeping_planner(implementation, travelled)()
+    dcp.save(state_dict(), checkpoint_id=path, planner=planner, no_dist=True)
+    return (path / ".metadata").read_bytes()
+
+
+def globals_of(pickled: bytes) -> set[str]:
+    """The modules and names that a pickle imports."""
+    found: set[str] = set()
+    memo: list[str] = []
+    strings: list[str] = []
+    for code, argument, _ in pickletools.genops(pickled):
+        if code.name == "MEMOIZE":
+            memo.append(strings[-1] if strings else "")
+        elif code.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int):
+            strings.append(memo[argument])
+        elif isinstance(argument, str) and "UNICODE" in code.name:
+            strings.append(argument)
+        elif code.name == "GLOBAL":
+            found.add(str(argument))
+        elif code.name == "STACK_GLOBAL":
+            found.add(" ".join(strings[-2:]))
+    return found
+
+
+@pytest.mark.parametrize("travelled", [False, True])
+def test_the_file_names_what_a_stock_one_names(tmp_path: Path, travelled: bool) -> None:
+    ours = saved_by(OURS, tmp_path / "ours", travelled)
+    upstream = saved_by(UPSTREAM, tmp_path / "upstream", travelled)
+    assert globals_of(ours) == globals_of(upstream)
+    assert any("SavePlan" in name for name in globals_of(ours))
+    assert b"shardplan" not in ours
+    mine, theirs = pickle.loads(ours), pickle.loads(upstream)
+    for name in ("state_dict_metadata", "planner_data", "all_local_plans", "all_global_plans"):
+        assert_same(getattr(mine, name), getattr(theirs, name), name)
+
+
+def test_the_file_loads_without_shardplan(tmp_path: Path) -> None:
+    saved_by(OURS, tmp_path, travelled=True)
+    reader = textwrap.dedent(
+        """
+        import sys
+        sys.modules["shardplan"] = None
+        import torch, torch.distributed.checkpoint as dcp
+        state_dict = {"model": {"b": torch.ones(4), "a": torch.zeros(())}, "steps": [0, {"x": ""}]}
+        dcp.load(state_dict, checkpoint_id=sys.argv[1], no_dist=True)
+        assert state_dict["model"]["b"].tolist() == [0, 0, 0, 0]
+        assert state_dict["model"]["a"].item() == 1
+        assert state_dict["steps"] == [3, {"x": "y"}]
+        metadata = dcp.FileSystemReader(sys.argv[1]).read_metadata()
+        (plan,) = metadata.all_local_plans
+        assert type(plan.items) is list and type(plan.planner_data) is dict
+        assert [item.index.fqn for item in plan.items] == list(plan.planner_data)
+        print(len(plan.items))
+        """
+    )
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", reader, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.stdout.strip() == "4", found.stderr
+
+
+def test_a_plan_saved_in_a_file_of_ones_own(tmp_path: Path) -> None:
+    """torch.save of a plan, and of metadata whose chunks nobody has touched."""
+    plan = sent(OURS.default_planner.create_default_local_save_plan(state_dict()["model"], True))
+    made, metadata = OURS.default_planner.create_default_global_save_plan([plan])
+    torch.save([plan, made, metadata], tmp_path / "plans")
+    assert b"shardplan" not in (tmp_path / "plans").read_bytes()
+    found = torch.load(tmp_path / "plans", weights_only=False)
+    stock = _stock.create_default_local_save_plan(state_dict()["model"], True)
+    expected = [stock, *_stock.create_default_global_save_plan([stock])]
+    assert_same(found, sent_stock(expected))

@@ -1,0 +1,453 @@
+"""Plans travel as columns and arrive as by stock; every other pickle is stock's."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import pickletools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.distributed_c10d as collectives
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
+
+import shardplan
+from parity.boxes import row_chunks, tensor_metadata
+from parity.comparison import assert_same
+from parity.implementations import OURS
+from parity.samples import EVERYTHING, RAISING, WORLD_SIZE
+from parity.save_items import ODD_ITEMS, READABLE, bytes_item, shard_item, tensor_item
+from parity.travel import packed, sent, sent_stock, with_our_list
+from parity.worlds import rank_of
+from shardplan import _stock, _wire
+from shardplan._mappings import Mappings
+from shardplan._native import native
+
+ours = OURS.default_planner
+SAMPLES = {name: make for name, make in EVERYTHING.items() if name not in RAISING}
+# Upstream calls a ShardedTensor that this rank holds no shard of an empty list to load.
+RANK = 2
+
+
+@pytest.fixture(autouse=True)
+def stock_pickler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planners of other tests put ours there."""
+    monkeypatch.setattr(collectives, "_pickler", pickle.Pickler)
+
+
+@pytest.fixture
+def rank() -> Iterator[None]:
+    with rank_of(RANK, WORLD_SIZE):
+        yield
+
+
+def state_dict() -> dict[str, Any]:
+    return {"model.b": torch.zeros(4), "model.a": torch.zeros(()), "step.0": 3}
+
+
+MAPPINGS = {"model.b": ("model", "b"), "model.a": ("model.a",), "step.0": ("step", 0)}
+
+
+def save_plan(**fields: Any) -> SavePlan:
+    plan = ours.create_default_local_save_plan(state_dict(), True)
+    return dataclasses.replace(plan, **{"planner_data": dict(MAPPINGS), **fields})
+
+
+def stock_save_plan(**fields: Any) -> SavePlan:
+    plan = _stock.create_default_local_save_plan(state_dict(), True)
+    return dataclasses.replace(plan, **{"planner_data": dict(MAPPINGS), **fields})
+
+
+def load_plan() -> LoadPlan:
+    metadata = Metadata({"w": tensor_metadata((6,), row_chunks(6, 3))})
+    plan = ours.create_default_local_load_plan({"w": torch.zeros(6)}, metadata)
+    assert type(plan) is LoadPlan
+    return plan
+
+
+def stocked(plan: Any) -> Any:
+    """The plan as stock's pickler would send it on."""
+    return sent_stock(plan)
+
+
+@pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
+def test_plans_of_every_sample(make: Callable[[], Any], rank: None) -> None:
+    entries = {"an entry": make()}
+    expected = _stock.create_default_local_save_plan(entries, True)
+    for plan in (
+        ours.create_default_local_save_plan(entries, True),
+        with_our_list(_stock.create_default_local_save_plan(entries, True)),
+        expected,
+    ):
+        arrived = sent(plan)
+        assert len(arrived.items) == len(expected.items)
+        assert len(expected.items) == 0 or arrived.items.columns is not None
+        assert_same(stocked(arrived), sent_stock(expected))
+    _, metadata = _stock.create_default_global_save_plan([expected])
+    wanted = _stock.create_default_local_load_plan(entries, metadata, False)
+    for read in (ours.create_default_local_load_plan(entries, metadata, False), wanted):
+        assert_same(sent(read), sent_stock(wanted))
+
+
+def test_plans_of_all_samples(rank: None) -> None:
+    entries = {name: make() for name, make in SAMPLES.items()}
+    mappings = {name: (name,) for name in entries}
+    plan = ours.create_default_local_save_plan(entries, True)
+    expected = _stock.create_default_local_save_plan(entries, True)
+    arrived = sent(dataclasses.replace(plan, planner_data=mappings))
+    assert arrived.items.columns is not None
+    assert arrived.planner_data == mappings
+    assert_same(stocked(arrived).items, sent_stock(expected).items)
+
+
+@pytest.mark.parametrize("first", ["bytes", "tensor"])
+@pytest.mark.parametrize("name", ODD_ITEMS)
+def test_odd_items_arrive_as_by_stock(name: str, first: str) -> None:
+    odd = ODD_ITEMS[name]()
+    items = [shard_item("w", 0), odd, tensor_item("t", (4,), torch.int64), shard_item("w", 1)]
+    items.insert(0 if first == "bytes" else 2, bytes_item("b"))
+    for plan in (SavePlan(list(items)), with_our_list(SavePlan(list(items)))):
+        arrived = sent(sent(plan))
+        assert len(arrived.items) == 5
+        assert_same(sent_stock(arrived), sent_stock(sent_stock(SavePlan(items))))
+
+
+@pytest.mark.parametrize(
+    "name", [*READABLE, "index subclass", "chunk of tuples", "hint below zero"]
+)
+def test_only_odd_items_travel_as_objects(name: str) -> None:
+    odd = ODD_ITEMS[name]()
+    items = [bytes_item("b"), shard_item("w", 0), odd, tensor_item("w", (4,))]
+    _, foreign, _ = native.pack_save(items, None, None)
+    assert [each is odd for each in foreign] == [True]
+    assert native.pack_save([items[0], *items[1:2]], None, None)[1] == []
+
+
+@pytest.mark.parametrize("name", ["lone surrogate", "65 dims"])
+def test_plans_that_bytes_cannot_hold(name: str) -> None:
+    """The rest of the plan travels as well."""
+    items = [ODD_ITEMS[name](), *(tensor_item(f"t{i}", (i,)) for i in range(5))]
+    arrived = sent(SavePlan(items, planner_data={"t0": ("t0",)}))
+    assert_same(sent_stock(arrived), sent_stock(SavePlan(items, planner_data={"t0": ("t0",)})))
+
+
+def test_a_change_of_a_touched_item_arrives() -> None:
+    """Of an item seen before the plan travels, after dedup, and in a global plan."""
+
+    def change(plan: SavePlan) -> None:
+        assert plan.items[0].tensor_data is not None
+        plan.items[0].tensor_data.properties.dtype = torch.float16
+        plan.items[0].tensor_data.chunk.sizes = torch.Size((1,))
+
+    def pipeline(functions: Any, plan: SavePlan, send: Any, step: int) -> list[Any]:
+        found = []
+        for at in range(4):
+            if at == step:
+                change(plan)
+            plan = send(plan)
+            found.append(sent_stock(plan))
+            if at == 1:
+                (plan,) = functions.dedup_save_plans([plan])
+            elif at == 2:
+                (plan,), metadata = functions.create_default_global_save_plan([plan])
+                found.append(sent_stock(metadata))
+        return found
+
+    for step in range(4):
+        assert_same(
+            pipeline(ours, save_plan(), sent, step),
+            pipeline(_stock, stock_save_plan(), sent_stock, step),
+        )
+
+
+def test_a_touched_item_removed_replaced_or_added_arrives() -> None:
+    plan, expected = sent(save_plan()), sent_stock(stock_save_plan())
+    for each in (plan, expected):
+        each.items.reverse()
+        del each.items[1]
+        each.items[0] = shard_item("other", 1)
+        each.items.append("no item")
+    assert_same(sent_stock(sent(plan)), sent_stock(expected))
+
+
+def test_every_field_travels() -> None:
+    fields = {"storage_data": ["a", {"b": 1}], "usable": False}
+    plan, expected = save_plan(**fields), stock_save_plan(**fields)
+    for each in (plan, expected):
+        object.__setattr__(each, "extra", {"list": [1, 2]})
+    arrived = sent(sent(plan))
+    assert arrived.items.columns is not None
+    assert_same(sent_stock(arrived), sent_stock(expected))
+    read, wanted = load_plan(), sent_stock(load_plan())
+    for each in (read, wanted):
+        each.storage_data, each.planner_data, each.extra = "s", {"w": ("w",)}, 3
+    assert_same(sent(sent(read)), wanted)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggedSavePlan(SavePlan):
+    """A plan of another class."""
+
+    tag: str = "mine"
+
+
+class TaggedLoadPlan(LoadPlan):
+    """A plan of another class."""
+
+
+def test_subclasses_travel_as_stock() -> None:
+    for plan in (
+        TaggedSavePlan(**vars(stock_save_plan())),
+        TaggedLoadPlan(list(load_plan().items)),
+    ):
+        assert packed(plan) == pickle.dumps(plan, pickle.DEFAULT_PROTOCOL)
+        assert_same(sent(plan), sent_stock(plan))
+    for plan in (TaggedSavePlan(**vars(save_plan())), TaggedLoadPlan(load_plan().items)):
+        arrived = sent(plan)
+        assert type(arrived) is type(plan)
+        assert type(arrived.items) is list
+        assert arrived == plan
+
+
+def test_plans_inside_something_travel_as_columns() -> None:
+    """As DCP sends them: in a list, in a wrapper."""
+    first, second = sent([save_plan(), {"plan": load_plan()}])
+    assert first.items.columns is not None
+    assert second["plan"].items.columns is not None
+    twice = sent([plan := save_plan(), plan])
+    assert twice[0] is twice[1]
+
+
+def globals_of(pickled: bytes) -> set[str]:
+    """The modules and names that a pickle imports."""
+    found: set[str] = set()
+    strings: list[str] = []
+    for code, argument, _ in pickletools.genops(pickled):
+        if isinstance(argument, str) and "UNICODE" in code.name:
+            strings.append(argument)
+        elif code.name == "GLOBAL":
+            found.add(str(argument))
+        elif code.name == "STACK_GLOBAL":
+            found.add(" ".join(strings[-2:]))
+    return found
+
+
+def test_what_travels_names_one_function_of_ours() -> None:
+    """Under a name that stays: another version's plans must find it."""
+    assert globals_of(packed(save_plan())) == {"shardplan._wire save_plan"}
+    assert globals_of(packed(load_plan())) == {"shardplan._wire load_plan"}
+    assert len(packed(save_plan())) < len(pickle.dumps(stock_save_plan())) / 2
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_every_other_pickle_is_stocks(protocol: int) -> None:
+    assert pickle.dumps(save_plan(), protocol) == pickle.dumps(stock_save_plan(), protocol)
+    stock = _stock.create_default_local_load_plan(
+        {"w": torch.zeros(6)}, Metadata({"w": tensor_metadata((6,), row_chunks(6, 3))})
+    )
+    assert pickle.dumps(load_plan(), protocol) == pickle.dumps(stock, protocol)
+    for plan, upstream in (
+        (sent(save_plan()), stock_save_plan()),
+        (sent(load_plan()), stock),
+        (sent(sent(save_plan())), stock_save_plan()),
+    ):
+        pickled = pickle.dumps(plan, protocol)
+        assert globals_of(pickled) == globals_of(pickle.dumps(upstream, protocol))
+        assert pickle.loads(pickled) == upstream
+
+
+def test_deepcopy() -> None:
+    for plan in (save_plan(), sent(save_plan())):
+        assert_same(sent_stock(copy.deepcopy(plan)), sent_stock(stock_save_plan()))
+    for read in (load_plan(), sent(load_plan())):
+        assert copy.deepcopy(read) == load_plan()
+    plan = sent(save_plan())
+    copied = copy.deepcopy(plan)
+    copied.items[0].tensor_data.properties.dtype = torch.float16
+    copied.planner_data.clear()
+    assert sent_stock(plan) == stock_save_plan()
+
+
+def test_copy_of_equal_content() -> None:
+    for plan in (save_plan(), sent(save_plan()), stock_save_plan()):
+        assert_same(sent_stock(copy.copy(plan)), sent_stock(stock_save_plan()))
+
+
+@pytest.mark.xfail(strict=True, reason="a copy of a plan has a list of its own")
+@pytest.mark.parametrize("make", [save_plan, load_plan])
+def test_copy_shares_its_items(make: Callable[[], Any]) -> None:
+    """As upstream's shallow copy does."""
+    plan = make()
+    assert copy.copy(plan).items is plan.items
+
+
+def test_load_plans_are_sent_on_as_they_came() -> None:
+    plan = load_plan()
+    arrived = sent(plan)
+    data, _ = native.pack_load(arrived.items)
+    assert native.pack_load(arrived.items)[0] is data
+    assert native.pack_load(sent(arrived).items)[0] == data
+    assert packed(arrived) == packed(plan)
+    assert arrived.items.columns is not None
+    arrived.items[0] = dataclasses.replace(arrived.items[0], lengths=torch.Size((1,)))
+    assert sent(arrived).items[0].lengths == (1,)
+    assert sent(arrived).items[1:] == plan.items[1:]
+
+
+def test_items_and_mappings_of_two_plans() -> None:
+    """One plan's mappings on another one's items."""
+    other = ours.create_default_local_save_plan({"x": torch.zeros(2)}, True)
+    mixed = dataclasses.replace(sent(save_plan()), items=sent(other).items)
+    for plan in (mixed, dataclasses.replace(mixed, items=list(mixed.items))):
+        arrived = sent(plan)
+        assert [item.index.fqn for item in arrived.items] == ["x"]
+        assert list(arrived.planner_data.items()) == list(MAPPINGS.items())
+    arrived = sent(dataclasses.replace(sent(save_plan()), items=[]))
+    assert len(arrived.items) == 0
+    assert arrived.planner_data == MAPPINGS
+
+
+BROKEN = {
+    "no bytes": (b"", [], {}),
+    "other bytes": (b"no plan", [], {}),
+    "no list of items": (b"no plan", None, {}),
+    "another version's arguments": (1, 2),
+}
+
+
+@pytest.mark.parametrize("arguments", BROKEN.values(), ids=BROKEN)
+def test_what_arrives_broken_says_so_when_used(arguments: tuple[Any, ...]) -> None:
+    save, load = _wire.save_plan(*arguments), _wire.load_plan(*arguments)
+    assert (len(save.items), len(load.items)) == (1, 1)
+    for use in (
+        lambda: save.items[0],
+        lambda: list(save.planner_data),
+        lambda: list(load.items),
+    ):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="plan from another rank cannot be read"):
+                use()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.xfail(strict=True, reason="TypeError of the list", raises=TypeError),
+        )
+        if "version" in name
+        else name
+        for name in BROKEN
+    ],
+)
+def test_what_arrives_broken_says_so_when_planned(name: str) -> None:
+    plan = _wire.save_plan(*BROKEN[name])
+    for function in (ours.dedup_save_plans, ours.create_default_global_save_plan):
+        with pytest.raises(ValueError, match="plan from another rank cannot be read"):
+            function([save_plan(), plan])
+
+
+def test_what_arrives_broken_names_its_rank() -> None:
+    with pytest.raises(ValueError, match="rank 1: a save plan from another rank"):
+        ours.dedup_save_plans([save_plan(), _wire.save_plan(b"no plan", [], {})])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="packing what cannot be read raises", raises=(ValueError, TypeError)
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _wire.save_plan(b"no plan", [], {}),
+        lambda: _wire.save_plan(1, 2),
+        lambda: _wire.load_plan(1, 2),
+    ],
+    ids=["broken save plan", "unknown save plan", "unknown load plan"],
+)
+def test_what_arrives_broken_can_be_sent_on(make: Callable[[], Any]) -> None:
+    """An error while a coordinator scatters leaves the other ranks waiting."""
+    arrived = sent(make())
+    with pytest.raises(ValueError, match="cannot be read"):
+        list(arrived.items)
+
+
+def test_a_broken_load_plan_is_sent_on() -> None:
+    arrived = sent(_wire.load_plan(b"no plan", [], {}))
+    with pytest.raises(ValueError, match="cannot be read"):
+        list(arrived.items)
+
+
+def set_up() -> None:
+    ours.DefaultSavePlanner().set_up_planner(state_dict(), None, True)
+    ours.DefaultLoadPlanner().set_up_planner(state_dict(), Metadata({}), True)
+
+
+def test_planners_install_the_pickler() -> None:
+    ours.DefaultSavePlanner().set_up_planner(state_dict(), None, True)
+    assert collectives._pickler is _wire.Pickler
+    collectives._pickler = pickle.Pickler
+    ours.DefaultLoadPlanner().set_up_planner(state_dict(), Metadata({}), True)
+    assert collectives._pickler is _wire.Pickler
+
+
+def test_unregister_restores_the_pickler() -> None:
+    shardplan.register()
+    assert collectives._pickler is _wire.Pickler
+    shardplan.unregister()
+    assert collectives._pickler is pickle.Pickler
+    with shardplan.registered():
+        assert collectives._pickler is _wire.Pickler
+    assert collectives._pickler is pickle.Pickler
+
+
+def test_plans_travel_as_stock_where_that_is_asked_for() -> None:
+    set_up()
+    with shardplan.registered(wire=False):
+        assert collectives._pickler is pickle.Pickler
+        set_up()
+        assert collectives._pickler is pickle.Pickler
+        with shardplan.registered():
+            assert collectives._pickler is pickle.Pickler
+        assert collectives._pickler is pickle.Pickler
+    assert not _wire.refused()
+    set_up()
+    assert collectives._pickler is _wire.Pickler
+
+
+def test_a_callers_pickler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(pickle.Pickler):
+        """A caller's."""
+
+    monkeypatch.setattr(collectives, "_pickler", Own)
+    set_up()
+    with shardplan.registered():
+        assert collectives._pickler is Own
+    with shardplan.registered(wire=False):
+        assert collectives._pickler is Own
+    assert collectives._pickler is Own
+    with shardplan.registered():
+        monkeypatch.setattr(collectives, "_pickler", pickle.Pickler)
+        shardplan.register()
+        assert collectives._pickler is _wire.Pickler
+        collectives._pickler = Own
+    assert collectives._pickler is Own
+
+
+def test_a_torch_without_a_pickler_sends_stock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(collectives, "_pickler")
+    with shardplan.registered():
+        set_up()
+    assert not hasattr(collectives, "_pickler")
+
+
+def test_mappings_arrive_unfilled() -> None:
+    plan = sent(save_plan())
+    assert type(plan.planner_data) is Mappings
+    assert plan.planner_data.source is not None
+    sent(plan)
+    assert plan.planner_data.source is not None
