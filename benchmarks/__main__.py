@@ -19,8 +19,7 @@ import shardplan
 
 from .agreement import Disagreement
 from .coordinator_cases import coordinator
-from .harness import show_table
-from .measures import Row
+from .harness import Row, show_table
 from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
 from .read_cases import read_items, strided_chunk

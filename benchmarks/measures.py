@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import harness
 from .harness import Timing, show_ratio, show_seconds, show_verdict
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A row: an amount of ours, in ``unit``, that is to stay under a bound; upstream's beside it."""
+    """A row: an amount of ours, in ``unit``, that is to stay under a bound; beside upstream's."""
 
     work: str
     counted: str
@@ -73,6 +72,3 @@ class Scaled:
             show_verdict(self.passed),
             self.counted,
         )
-
-
-Row = harness.Row | Bound | Scaled

@@ -50,9 +50,7 @@ def stock_plan(parts: list[Part]) -> SavePlan:
     return SavePlan(items, planner_data={item.index.fqn: (item.index.fqn,) for item in items})
 
 
-def every_rank(
-    parameters: Mapping[str, Parameter], parallelism: Parallelism
-) -> Iterator[SavePlan]:
+def every_rank(parameters: Mapping[str, Parameter], parallelism: Parallelism) -> Iterator[SavePlan]:
     """The local plan of each rank, one after another."""
     for rank in range(parallelism.ranks):
         with collector_paused():

@@ -48,9 +48,8 @@ class Duplicates {
 
  private:
   bool same(std::size_t a, std::size_t b) const {
-    return hashes_[a] == hashes_[b] &&
-           same_offset(plans_[rows_[a].plan].view, rows_[a].position, plans_[rows_[b].plan].view,
-                       rows_[b].position);
+    return hashes_[a] == hashes_[b] && same_offset(plans_[rows_[a].plan].view, rows_[a].position,
+                                                   plans_[rows_[b].plan].view, rows_[b].position);
   }
 
   /// Plan by plan, as rows lie in memory; name by name each one would be fetched from afar.

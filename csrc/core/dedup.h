@@ -28,8 +28,8 @@ using SetOrder = std::function<std::vector<std::uint32_t>(std::span<const std::u
 
 /// The rows that each plan keeps so that every (name, offset) is written by one rank only
 /// (`_dedup_save_plans.dedup_save_plans`): by the lowest that has it where `save_to_lowest_rank`,
-/// else by the one with the fewest bytes so far, ties in `set_order`. Rows of one plan with the same
-/// name and offset stay together.
+/// else by the one with the fewest bytes so far, ties in `set_order`. Rows of one plan with the
+/// same name and offset stay together.
 ///
 /// Linear in the rows. Gives rows of `SavePlanView::rows`, ascending; nothing where a number of
 /// bytes is not known or does not fit int64. No row may be kForeign.

@@ -23,9 +23,9 @@ inline constexpr std::uint8_t kWireVersion = 1;
 /// The bytes of an envelope. `release` is the version of shardplan that writes it, for messages.
 std::string seal(WireKind kind, std::string_view release, const Envelope& contents);
 
-/// The envelope in `bytes`, which must outlive it. Throws BadWire where the bytes are not of `kind`,
-/// were written in another wire version (the message names both releases), or were changed, cut or
-/// extended on the way. `items` is at most the number of bytes.
+/// The envelope in `bytes`, which must outlive it. Throws BadWire where the bytes are not of
+/// `kind`, were written in another wire version (the message names both releases), or were changed,
+/// cut or extended on the way. `items` is at most the number of bytes.
 Envelope open(WireKind kind, std::string_view release, std::string_view bytes);
 
 }  // namespace shardplan

@@ -21,8 +21,8 @@ std::string write_read_names(const std::vector<std::string>& names);
 /// keep their place.
 std::string write_reads(const ReadColumns& rows);
 
-/// Reads what the two above wrote, `count` rows of it. Throws BadWire; allocates at most 6,000 bytes
-/// for each byte read.
+/// Reads what the two above wrote, `count` rows of it. Throws BadWire; allocates at most 6,000
+/// bytes for each byte read.
 NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t count);
 
 }  // namespace shardplan

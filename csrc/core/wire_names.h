@@ -39,7 +39,8 @@ std::size_t count_parts(std::string_view name);
 /// is too long to travel.
 bool write_names(const PlanNames& names, ByteWriter& out);
 
-/// Reads what `write_names` wrote. Throws BadWire; allocates at most 1,100 bytes for each byte read.
+/// Reads what `write_names` wrote. Throws BadWire; allocates at most 1,100 bytes for each byte
+/// read.
 PlanNames read_names(ByteReader& in);
 
 }  // namespace shardplan

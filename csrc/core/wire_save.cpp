@@ -162,7 +162,8 @@ ArrivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable
   if (flags > (kInOrder | kHints)) in.fail("has a mark of no meaning");
   const bool in_order = (flags & kInOrder) != 0;
   const bool hinted = (flags & kHints) != 0;
-  if (in_order ? count != table.size() : count > in.left()) in.fail("counts other rows than it has");
+  if (in_order ? count != table.size() : count > in.left())
+    in.fail("counts other rows than it has");
   ArrivedRows out;
   out.rows.entry.reserve(count);
   out.rows.first.reserve(count);

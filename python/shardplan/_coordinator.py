@@ -7,7 +7,7 @@ replace it.
 
 from __future__ import annotations
 
-from . import _fit
+from . import _fit  # noqa: F401
 
 # isort: split
 import dataclasses
@@ -44,9 +44,7 @@ def raise_if_invalid(verdict: Any) -> None:
 
 
 @functools.wraps(_stock.planner_create_global_plan)
-def create_global_plan(
-    planner: Any, all_plans: list[SavePlan]
-) -> tuple[list[SavePlan], Metadata]:
+def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
     """Answers to ``DefaultSavePlanner._create_global_plan``."""
     global_plan: list[SavePlan]
     metadata: Metadata

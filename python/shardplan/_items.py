@@ -100,7 +100,10 @@ class Items(list[Any]):
                 return
             made = self._source.items()
             if list.__len__(self) != len(made):
-                raise RuntimeError("a plan's items, or a tensor's chunks, were resized by C code before they were made")
+                raise RuntimeError(
+                    "a plan's items, or a tensor's chunks, were resized by C code before they "
+                    "were made"
+                )
             list.__setitem__(self, slice(None), made)
             self._source = None
 

@@ -7,7 +7,7 @@ finished, and ``storage_data`` is always that of this save.
 
 from __future__ import annotations
 
-from . import _fit
+from . import _fit  # noqa: F401
 
 # isort: split
 import dataclasses
@@ -113,7 +113,5 @@ def _merge(cached: list[SavePlan], all_plans: list[SavePlan]) -> list[SavePlan]:
         )
     merged = list(all_plans)
     for rank in absent:
-        merged[rank] = dataclasses.replace(
-            cached[rank], storage_data=all_plans[rank].storage_data
-        )
+        merged[rank] = dataclasses.replace(cached[rank], storage_data=all_plans[rank].storage_data)
     return merged

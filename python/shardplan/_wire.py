@@ -11,7 +11,7 @@ other ranks waiting: what cannot be packed goes stock, and what arrives broken s
 
 from __future__ import annotations
 
-from . import _fit
+from . import _fit  # noqa: F401
 
 # isort: split
 import copyreg
@@ -57,7 +57,7 @@ def _reduce_stock(obj: Any) -> Reduced:
 def _pack_save_plan(plan: SavePlan) -> Reduced:
     rest = dict(vars(plan))
     mappings = rest["planner_data"]
-    source = mappings.source if type(mappings) is Mappings else None
+    source: Any = mappings.source if type(mappings) is Mappings else None
     packed = native.pack_save(rest.pop("items"), None if source else mappings, source)
     if packed is None:
         return _reduce_stock(plan)
@@ -74,7 +74,7 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
 
 
 def _packing(pack: Callable[[Any], Reduced], unpickle: Callable[..., Any]) -> Any:
-    """A function for the dispatch table: packs, or gives a stock pickle, or one that says why not."""
+    """For the dispatch table: packs, or gives a stock pickle, or one that says why not."""
 
     def reduce(plan: Any) -> Reduced:
         try:
@@ -183,4 +183,4 @@ def refused() -> bool:
 # What holds a list or dict of ours is pickled with a stock one in its place: no file and no copy
 # names a class of ours, nor what would make one.
 for _class in (SavePlan, LoadPlan, TensorStorageMetadata):
-    copyreg.pickle(_class, _reduce_stock)  # type: ignore[arg-type]
+    copyreg.pickle(_class, _reduce_stock)

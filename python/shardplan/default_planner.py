@@ -16,7 +16,6 @@ import torch
 from torch.distributed.checkpoint import _version
 from torch.distributed.checkpoint._nested_dict import flatten_state_dict
 from torch.distributed.checkpoint.metadata import (
-    STATE_DICT_TYPE,
     ChunkStorageMetadata,
     Metadata,
     StorageMeta,
@@ -166,7 +165,7 @@ class DefaultSavePlanner(_stock.DefaultSavePlanner):
 
     def set_up_planner(
         self,
-        state_dict: STATE_DICT_TYPE,
+        state_dict: dict[str, Any],
         storage_meta: StorageMeta | None = None,
         is_coordinator: bool = False,
     ) -> None:
@@ -211,7 +210,7 @@ class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
 
     def set_up_planner(
         self,
-        state_dict: STATE_DICT_TYPE,
+        state_dict: dict[str, Any],
         metadata: Metadata | None = None,
         is_coordinator: bool = False,
     ) -> None:

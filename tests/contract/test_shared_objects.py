@@ -224,7 +224,7 @@ def test_replace_fills_nothing() -> None:
     "kind",
     [
         UPSTREAM,
-        pytest.param(OURS, marks=pytest.mark.xfail(strict=True, reason="made apart, not shared")),
+        OURS,
     ],
     ids=str,
 )
@@ -246,7 +246,7 @@ def test_a_local_item_first_seen_after_the_global_plan(
     "kind",
     [
         UPSTREAM,
-        pytest.param(OURS, marks=pytest.mark.xfail(strict=True, reason="each gets its own")),
+        OURS,
     ],
     ids=str,
 )

@@ -278,9 +278,6 @@ def test_global_plans_planned_again() -> None:
         assert_same_as_upstream(*answers, form)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="every dtype is asked for its size, not the last item's only"
-)
 @pytest.mark.parametrize("dtype", [None, "float32", 3])
 def test_dtype_that_is_none(dtype: Any) -> None:
     """Upstream sizes one item of each index: the last."""
@@ -290,9 +287,6 @@ def test_dtype_that_is_none(dtype: Any) -> None:
         check(plans, plans, "as it is")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="raised when the items are made, which may be while they travel"
-)
 def test_items_that_cannot_be_made_anew() -> None:
     """Upstream's TypeError, raised where upstream raises it."""
     plans = [SavePlan([Untouchable(shard_item("w", 0))])]

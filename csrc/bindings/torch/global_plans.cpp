@@ -21,8 +21,11 @@ class AllPlans {
     for (std::size_t rank = 0; rank < items_of_ranks.size(); ++rank) {
       try {
         if (!add(items_of_ranks[rank])) return false;
+      } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_ValueError)) throw;
+        throw py::value_error(of_rank(rank) + py::str(error.value()).cast<std::string>());
       } catch (const py::value_error& error) {
-        throw py::value_error("rank " + std::to_string(rank) + ": " + error.what());
+        throw py::value_error(of_rank(rank) + error.what());
       }
     }
     return true;
@@ -32,7 +35,9 @@ class AllPlans {
     std::vector<RankPlan> all;
     for (std::size_t rank = 0; rank < plans.size(); ++rank) {
       const PlanRows& rows = *plans[rank].rows;
-      all.push_back({plans[rank].view(), *name_of_entry[rank], {},
+      all.push_back({plans[rank].view(),
+                     *name_of_entry[rank],
+                     {},
                      rows.counted.empty() ? nullptr : &rows.counted});
     }
     return all;
@@ -44,6 +49,8 @@ class AllPlans {
   std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> name_of_entry;
 
  private:
+  static std::string of_rank(std::size_t rank) { return "rank " + std::to_string(rank) + ": "; }
+
   bool add(const py::object& items) {
     auto columns = save_columns_of(items);
     if (!columns) return false;
@@ -131,9 +138,8 @@ py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
     }
     // Size and properties are those of the first item, as the same objects.
     const py::object first = objects->plans[entry.first.plan].tensor_data(entry.first.position);
-    metadata[names[at]] =
-        make_tensor_metadata(first.attr("properties"), first.attr("size"),
-                             fill(std::make_shared<ChunkColumns>(objects, at)));
+    metadata[names[at]] = make_tensor_metadata(first.attr("properties"), first.attr("size"),
+                                               fill(std::make_shared<ChunkColumns>(objects, at)));
   }
   return metadata;
 }
@@ -200,8 +206,8 @@ std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& 
   for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
     const SavedEntry& entry = objects->plan.entries[at];
     objects->entry_of_name[entry.name] = at;
-    names.push_back(py::reinterpret_borrow<py::object>(
-        all.plans[entry.first.plan].name(entry.first.position)));
+    names.push_back(
+        py::reinterpret_borrow<py::object>(all.plans[entry.first.plan].name(entry.first.position)));
   }
   const CollectorPause pause;
   py::list made;

@@ -22,8 +22,8 @@ std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& 
 /// `state_dict_metadata`.
 void fill_chunks(const py::dict& state_dict_metadata);
 
-/// Whether two plans' items are the same in what `planner_helpers._compare_save_plans` looks at and,
-/// where `every_property`, in all else. Nothing where upstream has to answer.
+/// Whether two plans' items are the same in what `planner_helpers._compare_save_plans` looks at
+/// and, where `every_property`, in all else. Nothing where upstream has to answer.
 std::optional<bool> same_items(const py::object& items, const py::object& other,
                                bool every_property);
 

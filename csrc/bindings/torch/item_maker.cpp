@@ -14,8 +14,8 @@ struct Attribute {
   PyObject* value;
 };
 
-/// An object without attributes, as `object.__new__(cls)` gives it: unlike tp_alloc, that makes room
-/// for the attributes in the object, where they need no dict.
+/// An object without attributes, as `object.__new__(cls)` gives it: unlike tp_alloc, that makes
+/// room for the attributes in the object, where they need no dict.
 py::object make_bare(PyTypeObject* type) {
   static PyObject* const no_arguments = PyTuple_New(0);
   return checked(PyBaseObject_Type.tp_new(type, no_arguments, nullptr));
@@ -73,9 +73,9 @@ py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std
   PyObject* fqn = tables.names[rows.name[row]].ptr();
   if (rows.kind[row] == ReadKind::kBytes) {
     const std::int64_t zero = 0;
-    return make_read_item(stock.read_bytes, make_index_of(fqn, nullptr, Py_None), make_size(&zero, 1),
-                          make_index_of(fqn, nullptr, Py_None), make_size(&zero, 1),
-                          make_size(&zero, 1));
+    return make_read_item(stock.read_bytes, make_index_of(fqn, nullptr, Py_None),
+                          make_size(&zero, 1), make_index_of(fqn, nullptr, Py_None),
+                          make_size(&zero, 1), make_size(&zero, 1));
   }
   const std::size_t ndim = rows.ndim[row];
   const std::int64_t* numbers = rows.numbers.data() + rows.first[row];

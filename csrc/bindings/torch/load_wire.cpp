@@ -23,8 +23,7 @@ std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
   const std::string rows = write_reads(columns.rows);
   if (table.empty() || rows.empty()) return std::nullopt;
   PackedLoadPlan packed;
-  packed.bytes =
-      py::bytes(seal(WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
+  packed.bytes = py::bytes(seal(WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
   for (const py::object& item : columns.tables.foreign) packed.foreign.append(item);
   return packed;
 }
@@ -35,13 +34,7 @@ LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
   LoadPlanColumns columns;
   columns.rows = std::move(arrived.rows);
   for (const std::string& name : arrived.names) {
-    PyObject* text =
-        PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), nullptr);
-    if (text == nullptr) {
-      PyErr_Clear();
-      throw BadWire("has a name that is no text");
-    }
-    columns.tables.names.push_back(py::reinterpret_steal<py::object>(text));
+    columns.tables.names.push_back(text_from_utf8(name));
   }
   for (const py::handle item : foreign) {
     columns.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));

@@ -32,6 +32,16 @@ std::optional<std::string_view> utf8(PyObject* object) {
   return std::string_view(text, static_cast<std::size_t>(length));
 }
 
+py::object text_from_utf8(std::string_view bytes) {
+  PyObject* text =
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr);
+  if (text == nullptr) {
+    PyErr_Clear();
+    throw BadWire("has a name that is no text");
+  }
+  return py::reinterpret_steal<py::object>(text);
+}
+
 std::optional<PathShape> shape_of_path(std::string_view name, PyObject* path) {
   if (!PyTuple_CheckExact(path) || PyTuple_GET_SIZE(path) == 0) return std::nullopt;
   PathShape shape;
@@ -60,8 +70,7 @@ py::tuple path_of(std::string_view name, const PathShape& shape) {
     const std::string_view text = name.substr(0, end);
     name.remove_prefix(std::min(end + 1, name.size()));
     if (!shape[at].is_int) {
-      path[at] = checked(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()),
-                                              nullptr));
+      path[at] = text_from_utf8(text);
       continue;
     }
     std::int64_t number = 0;

@@ -31,8 +31,8 @@ class NameTable {
     index();
     const auto found = numbers_.find(*text);
     if (found == numbers_.end()) add(name, *text);
-    const auto number = found == numbers_.end() ? static_cast<std::uint32_t>(objects_.size() - 1)
-                                                : found->second;
+    const auto number =
+        found == numbers_.end() ? static_cast<std::uint32_t>(objects_.size() - 1) : found->second;
     next_ = number + 1;
     return number;
   }
@@ -85,13 +85,7 @@ std::shared_ptr<const PlanTable> read(std::string_view bytes) {
   auto table = std::make_shared<PlanTable>();
   table->columns = std::move(arrived.table);
   for (const std::string& name : arrived.names.names) {
-    PyObject* text =
-        PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), nullptr);
-    if (text == nullptr) {
-      PyErr_Clear();
-      throw BadWire("has a name that is no text");
-    }
-    table->names.push_back(py::reinterpret_steal<py::object>(text));
+    table->names.push_back(text_from_utf8(name));
   }
   for (const std::string& row : arrived.properties) {
     table->properties.push_back(properties_from_wire(row));

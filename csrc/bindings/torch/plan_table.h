@@ -12,7 +12,8 @@
 
 namespace shardplan {
 
-/// A save plan's table with the objects that it points into: what all ranks' plans of one job share.
+/// A save plan's table with the objects that it points into: what all ranks' plans of one job
+/// share.
 struct PlanTable {
   SaveTable columns;
   std::vector<py::object> names;
@@ -39,8 +40,8 @@ struct PlanTable {
 std::shared_ptr<const PlanTable> table_from_wire(std::string_view bytes);
 
 /// A table as it travels, with these mappings (a dict, or None for none). Rows whose properties
-/// cannot travel are marked in `unsendable`. Empty where it cannot travel; `mapped` says whether the
-/// mappings are in it.
+/// cannot travel are marked in `unsendable`. Empty where it cannot travel; `mapped` says whether
+/// the mappings are in it.
 std::string table_to_wire(const PlanTable& table, const py::object& mappings, bool& mapped,
                           std::vector<bool>& unsendable);
 

@@ -50,7 +50,7 @@ bool write_value(PyObject* value, ByteWriter& out) {
 
 py::object read_torch_constant(ByteReader& in) {
   const std::string_view name = in.string();
-  const py::str key(name.data(), name.size());
+  const py::object key = text_from_utf8(name);
   PyObject* found = PyDict_GetItemWithError(StockTypes::get().torch_names, key.ptr());
   if (found == nullptr || !is_torch_constant(found)) in.fail("names what torch does not have");
   return py::reinterpret_borrow<py::object>(found);

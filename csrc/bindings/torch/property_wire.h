@@ -8,8 +8,8 @@
 
 namespace shardplan {
 
-/// The values of a TensorProperties as bytes, each with its field's name; nothing where one is not a
-/// dtype, layout, memory format, bool, int, tuple of ints or None.
+/// The values of a TensorProperties as bytes, each with its field's name; nothing where one is not
+/// a dtype, layout, memory format, bool, int, tuple of ints or None.
 std::optional<std::string> properties_to_wire(const PropertyValues& values);
 
 /// Reads what `properties_to_wire` wrote. Throws BadWire, also where the installed torch's

@@ -12,7 +12,8 @@ class ReadItemReader {
  public:
   void add(const py::object& item) {
     if (read(item.ptr())) return;
-    columns_.rows.push(ReadKind::kForeign, static_cast<std::uint32_t>(columns_.tables.foreign.size()));
+    columns_.rows.push(ReadKind::kForeign,
+                       static_cast<std::uint32_t>(columns_.tables.foreign.size()));
     columns_.tables.foreign.push_back(item);
   }
 

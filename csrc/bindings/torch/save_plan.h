@@ -52,9 +52,7 @@ class SavePlanColumns {
   std::uint32_t rank = 0;
 
   std::size_t size() const { return view().size(); }
-  SavePlanView view() const {
-    return {&table->columns, &rows->columns, chosen.get(), hints.get()};
-  }
+  SavePlanView view() const { return {&table->columns, &rows->columns, chosen.get(), hints.get()}; }
   PyObject* name(std::size_t position) const {
     return table->names[table->columns.name[view().entry(position)]].ptr();
   }

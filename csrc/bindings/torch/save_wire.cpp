@@ -102,9 +102,21 @@ void ArrivedSavePlan::decode() {
       problem_ = problem.what();
     }
   }
-  if (!problem_.empty()) {
-    throw py::value_error("a save plan from another rank cannot be read: it " + problem_);
+  if (!problem_.empty()) refuse();
+}
+
+py::dict ArrivedSavePlan::mappings() {
+  decode();
+  try {
+    return table_->mappings();
+  } catch (const BadWire& problem) {
+    problem_ = problem.what();
+    refuse();
   }
+}
+
+void ArrivedSavePlan::refuse() const {
+  throw py::value_error("a save plan from another rank cannot be read: it " + problem_);
 }
 
 void ArrivedSavePlan::decode(const Envelope& contents) {
@@ -117,7 +129,8 @@ void ArrivedSavePlan::decode(const Envelope& contents) {
     columns->hints = std::make_shared<const std::vector<std::int64_t>>(std::move(arrived.hints));
   }
   table_ = columns->table;
-  columns_ = has_foreign(*columns) ? with_items(*columns, foreign_) : std::move(columns);
+  const bool plain = !has_foreign(*columns) && PyList_GET_SIZE(foreign_.ptr()) == 0;
+  columns_ = plain ? std::move(columns) : with_items(*columns, foreign_);
   bytes_ = py::bytes();
 }
 
@@ -129,7 +142,8 @@ std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::
   // Stock pickles keep what is shared shared.
   if (columns->rows->shared) return std::nullopt;
   const std::shared_ptr<const PlanTable> table = columns->table;
-  const bool same_mappings = mapped_by != nullptr ? mapped_by->table() == table : mappings.is_none();
+  const bool same_mappings =
+      mapped_by != nullptr ? mapped_by->table() == table : mappings.is_none();
   if (same_mappings && !table->bytes.empty() && !any_object(*columns, {})) {
     PackedSavePlan packed = sealed(table->bytes, columns->view());
     packed.mapped = mapped_by != nullptr;

@@ -30,11 +30,12 @@ class ArrivedSavePlan {
     return table_;
   }
   py::list items() { return columns()->items(); }
-  py::dict mappings() { return table()->mappings(); }
+  py::dict mappings();
 
  private:
   void decode();
   void decode(const Envelope& contents);
+  [[noreturn]] void refuse() const;
 
   py::bytes bytes_;
   py::object foreign_;

@@ -8,8 +8,8 @@
 namespace shardplan {
 
 /// Reading of stock dataclass objects by their attribute dicts. Only objects of exactly the stock
-/// class that hold exactly its attributes are read; false means: it is something else, and no Python
-/// error is set.
+/// class that hold exactly its attributes are read; false means: it is something else, and no
+/// Python error is set.
 
 using Numbers = std::vector<std::int64_t>;
 

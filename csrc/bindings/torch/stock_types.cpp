@@ -52,8 +52,8 @@ StockTypes::StockTypes() {
   metadata_index = stock_class(metadata_module.attr("MetadataIndex"), {"fqn", "offset", "index"});
   chunk = stock_class(metadata_module.attr("ChunkStorageMetadata"), {"offsets", "sizes"});
   tensor_properties = {keep_type(metadata_module.attr("TensorProperties")), true};
-  tensor_storage = stock_class(metadata_module.attr("TensorStorageMetadata"),
-                               {"properties", "size", "chunks"});
+  tensor_storage =
+      stock_class(metadata_module.attr("TensorStorageMetadata"), {"properties", "size", "chunks"});
   tensor_metadata = tensor_storage.type;
   bytes_metadata = keep_type(metadata_module.attr("BytesStorageMetadata"));
   dtensor = keep_type(py::module_::import("torch.distributed.tensor").attr("DTensor"));

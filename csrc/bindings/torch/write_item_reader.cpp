@@ -52,10 +52,11 @@ bool read_properties(PyObject* object, PropertyValues& out) {
 }
 
 /// Whether an index and a chunk mean the same box, of a tensor of as many dims.
-bool fits(const std::optional<Numbers>& offset,
-          const Numbers& box, const std::vector<std::int64_t>& shape) {
+bool fits(const std::optional<Numbers>& offset, const Numbers& box,
+          const std::vector<std::int64_t>& shape) {
   return offset && offset->size() == shape.size() && box.size() == 2 * shape.size() &&
-         shape.size() <= kMostDims && std::ranges::equal(*offset, std::span(box).first(offset->size()));
+         shape.size() <= kMostDims &&
+         std::ranges::equal(*offset, std::span(box).first(offset->size()));
 }
 
 }  // namespace
@@ -82,7 +83,8 @@ bool WriteItemReader::read_stock(PyObject* item, Reading& out) {
     meet(attribute(tensor, stock.properties));
   }
   return tensor && read_chunk_object(attribute(tensor, stock.chunk_name), out.box) &&
-         read_size(attribute(tensor, stock.size), out.shape) && fits(index.offset, out.box, out.shape) &&
+         read_size(attribute(tensor, stock.size), out.shape) &&
+         fits(index.offset, out.box, out.shape) &&
          read_properties(attribute(tensor, stock.properties), out.properties);
 }
 
