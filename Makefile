@@ -85,6 +85,11 @@ format: install-lint ## rewrite Python and C++ in the project's format
 bench: install-test ## time ours beside upstream's
 	$(RUN) -m benchmarks
 
+.PHONY: growth
+growth: cmake-tools ## the coordinator in C++ alone, 1,024 to 16,384 ranks (5 GB of memory)
+	cmake --preset growth $(CMAKE_FLAGS) && cmake --build --preset growth
+	build/growth/csrc/benchmarks/coordinator_growth
+
 .PHONY: clean
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

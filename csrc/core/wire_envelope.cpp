@@ -29,20 +29,21 @@ std::string printable(std::string_view release) {
 }  // namespace
 
 std::string seal(WireKind kind, std::string_view release, const Envelope& contents) {
-  ByteWriter out;
-  out.byte(static_cast<std::uint8_t>(kind));
-  out.varint(contents.items);
-  out.varint(contents.table.size());
-  out.varint(contents.rows.size());
-  const std::string lengths = out.take();
+  ByteWriter lengths;
+  lengths.byte(static_cast<std::uint8_t>(kind));
+  lengths.varint(contents.items);
+  lengths.varint(contents.table.size());
+  lengths.varint(contents.rows.size());
 
   const std::string start = head(release.substr(0, 0xFF));
   std::uint64_t sum = fingerprint(start);
-  for (const std::string_view part : {std::string_view(lengths), contents.table, contents.rows}) {
+  for (const std::string_view part :
+       {std::string_view(lengths.bytes()), contents.table, contents.rows}) {
     sum = fingerprint(part, sum);
   }
+  ByteWriter out;
   out.raw(start);
-  out.raw(lengths);
+  out.raw(lengths.bytes());
   out.fixed64(sum);
   out.raw(contents.table);
   out.raw(contents.rows);

@@ -116,7 +116,7 @@ PlanNames read_names(ByteReader& in) {
   PlanNames out;
   out.names.resize(in.count());
   std::vector<std::size_t> ends;  // of each part of the name before, in that name
-  const std::string* before = nullptr;
+  std::string_view before;
   for (std::string& name : out.names) {
     std::uint64_t shared = in.byte();
     std::uint64_t added = shared & kInNibble;
@@ -128,14 +128,14 @@ PlanNames read_names(ByteReader& in) {
     if (shared > ends.size() || added > in.left()) in.fail("has a name of no length");
     if (shared + added == 0) in.fail("has a name of no parts");
     ends.resize(static_cast<std::size_t>(shared));
-    if (shared > 0) name.assign(*before, 0, ends.back());
+    if (shared > 0) name.assign(before.substr(0, ends.back()));
     for (std::uint64_t part = 0; part < added; ++part) {
       if (!ends.empty()) name.push_back('.');
       name.append(parts[in.index(parts.size())]);
       ends.push_back(name.size());
       if (name.size() > kLongestName) in.fail("has a name that is too long");
     }
-    before = &name;
+    before = name;
   }
   read_shapes(in, out);
   return out;

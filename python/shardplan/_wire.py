@@ -2,8 +2,8 @@
 
 torch sends every object that a collective carries through one pickler,
 ``torch.distributed.distributed_c10d._pickler``. Ours is a subclass in its place, whose private
-dispatch table packs ``SavePlan`` and ``LoadPlan``; subclasses of them, and every other pickle (a
-file, a copy, a pipe), stay stock.
+dispatch table packs ``SavePlan`` and ``LoadPlan``, and of their subclasses the items that nobody
+has touched; every other pickle (a file, a copy, a pipe) stays stock.
 
 Nothing here raises while it pickles or unpickles, for DCP does both where an error would leave the
 other ranks waiting: what cannot be packed goes stock, and what arrives broken says so at first use.
@@ -73,16 +73,29 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
     return _reduce_stock(plan) if packed is None else (load_plan, (*packed, rest))
 
 
+def _pack_items(items: Items) -> Reduced:
+    """The items of a subclass of a plan, which itself travels as torch sends it."""
+    if isinstance(items.columns, (native.SaveColumns, native.ArrivedSave)):
+        packed_save = native.pack_save(items, None, None)
+        if packed_save is not None:
+            return save_items, packed_save[:2]
+    if isinstance(items.columns, (native.LoadColumns, native.ArrivedLoad)):
+        packed_load = native.pack_load(items)
+        if packed_load is not None:
+            return load_items, packed_load
+    return list, (list(items),)
+
+
 def _packing(pack: Callable[[Any], Reduced], unpickle: Callable[..., Any]) -> Any:
     """For the dispatch table: packs, or gives a stock pickle, or one that says why not."""
 
-    def reduce(plan: Any) -> Reduced:
+    def reduce(obj: Any) -> Reduced:
         try:
-            return pack(plan)
+            return pack(obj)
         except Exception:
             logger.debug("a plan travels as a stock one", exc_info=True)
         try:
-            return _reduce_stock(plan)
+            return obj.__reduce_ex__(4) if type(obj) is Items else _reduce_stock(obj)
         except Exception as error:
             return unpickle, (str(error),)
 
@@ -111,14 +124,39 @@ class _Unreadable:
         return {}
 
 
+def _source(arrived: type, arguments: tuple[Any, ...]) -> Any:
+    if len(arguments) == 2 and isinstance(arguments[0], bytes):
+        return arrived(*arguments)
+    return _Unreadable(arguments)
+
+
+# What unpickles keeps its name for ever, and takes whatever another version may send.
+
+
+def save_items(*arguments: Any) -> Items:
+    """Unpickles the items of a SavePlan."""
+    return Items.from_columns(_source(native.ArrivedSave, arguments))
+
+
+def load_items(*arguments: Any) -> Items:
+    """Unpickles the items of a LoadPlan."""
+    return Items.from_columns(_source(native.ArrivedLoad, arguments))
+
+
+def _split(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the items come from, and the plan's other attributes."""
+    if len(arguments) == 3 and isinstance(arguments[2], dict):
+        return arguments[:2], arguments[2]
+    # Of two arguments, items would be made: these are no plan's.
+    return arguments if len(arguments) != 2 else (), {}
+
+
 def save_plan(*arguments: Any) -> SavePlan:
-    """Unpickles a SavePlan. Keeps its name for ever: it is in what ranks send each other."""
+    """Unpickles a SavePlan."""
+    of_items, rest = _split(arguments)
     plan = SavePlan.__new__(SavePlan)
-    rest: dict[str, Any] = {}
-    source: Any = _Unreadable(arguments)
-    if len(arguments) == 3 and isinstance(arguments[0], bytes) and isinstance(arguments[2], dict):
-        source, rest = native.ArrivedSave(arguments[0], arguments[1]), arguments[2]
     state = vars(plan)
+    source = _source(native.ArrivedSave, of_items)
     state.update(items=Items.from_columns(source), storage_data=None)
     state["planner_data"] = None if "planner_data" in rest else Mappings.arrived(source)
     state.update(rest)
@@ -126,14 +164,11 @@ def save_plan(*arguments: Any) -> SavePlan:
 
 
 def load_plan(*arguments: Any) -> LoadPlan:
-    """Unpickles a LoadPlan. Keeps its name for ever: it is in what ranks send each other."""
+    """Unpickles a LoadPlan."""
+    of_items, rest = _split(arguments)
     plan = LoadPlan.__new__(LoadPlan)
-    rest: dict[str, Any] = {}
-    source: Any = _Unreadable(arguments)
-    if len(arguments) == 3 and isinstance(arguments[0], bytes) and isinstance(arguments[2], dict):
-        source, rest = native.ArrivedLoad(arguments[0], arguments[1]), arguments[2]
     state = vars(plan)
-    state.update(items=Items.from_columns(source))
+    state.update(items=Items.from_columns(_source(native.ArrivedLoad, of_items)))
     state.update(rest)
     return plan
 
@@ -150,6 +185,7 @@ class Pickler(pickle.Pickler):
 _PACKED: dict[type, Callable[[Any], Reduced]] = {
     SavePlan: _packing(_pack_save_plan, save_plan),
     LoadPlan: _packing(_pack_load_plan, load_plan),
+    Items: _packing(_pack_items, save_items),
 }
 
 

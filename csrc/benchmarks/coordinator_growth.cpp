@@ -1,0 +1,317 @@
+// How the coordinator's time and memory grow with the ranks, in the columns alone: no Python, no
+// object made. Llama 3 405B with Adam under FSDP, wire bytes of every rank in, wire bytes out.
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/box.h"
+#include "core/dedup.h"
+#include "core/global.h"
+#include "core/layout.h"
+#include "core/plan.h"
+#include "core/validate.h"
+#include "core/wire_envelope.h"
+#include "core/wire_save.h"
+
+namespace shardplan {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+constexpr std::string_view kRelease = "growth";
+constexpr std::int64_t kElementSize = 4;  // float32
+
+/// A table of sharded tensors, entry i of name i.
+class Model {
+ public:
+  /// As `with_adam(llama(LLAMA3_405B))` of benchmarks/workloads.
+  static Model llama_405b_with_adam() {
+    constexpr std::int64_t kDim = 16'384;
+    constexpr std::int64_t kHidden = 53'248;
+    constexpr std::int64_t kKv = 1'024;
+    constexpr std::int64_t kVocabulary = 128'256;
+    const std::vector<std::pair<const char*, Shape>> of_layer = {
+        {"attention.wq", {kDim, kDim}},
+        {"attention.wk", {kKv, kDim}},
+        {"attention.wv", {kKv, kDim}},
+        {"attention.wo", {kDim, kDim}},
+        {"feed_forward.w1", {kHidden, kDim}},
+        {"feed_forward.w2", {kDim, kHidden}},
+        {"feed_forward.w3", {kHidden, kDim}},
+        {"attention_norm", {kDim}},
+        {"ffn_norm", {kDim}},
+    };
+    std::vector<std::pair<std::string, Shape>> parameters;
+    parameters.emplace_back("tok_embeddings.weight", Shape{kVocabulary, kDim});
+    for (int layer = 0; layer < 126; ++layer) {
+      for (const auto& [name, shape] : of_layer) {
+        parameters.emplace_back("layers." + std::to_string(layer) + "." + name + ".weight", shape);
+      }
+    }
+    parameters.emplace_back("norm.weight", Shape{kDim});
+    parameters.emplace_back("output.weight", Shape{kVocabulary, kDim});
+
+    Model model;
+    for (const auto& [name, shape] : parameters) model.add("model." + name, shape);
+    for (const auto& [name, shape] : parameters) {
+      model.add("optim.state." + name + ".exp_avg", shape);
+      model.add("optim.state." + name + ".exp_avg_sq", shape);
+    }
+    return model;
+  }
+
+  const NamedTable& table() const { return table_; }
+
+  /// What a rank sends: its shards of dim 0, the last ones shorter or empty, as torch chunks.
+  std::string plan_of(std::int64_t rank, std::int64_t ranks, std::string_view table_bytes) const {
+    const Placement placement{Placement::Kind::kShard, 0};
+    const EntrySpecs& specs = table_.table.specs;
+    SaveRows rows;
+    for (std::uint32_t entry = 0; entry < table_.table.size(); ++entry) {
+      const auto shape = specs.shape(table_.table.spec[entry]);
+      std::int64_t* numbers = rows.push(entry, shape.size());
+      if (!local_box(shape, {&ranks, 1}, {&rank, 1}, {&placement, 1}, numbers,
+                     numbers + shape.size())) {
+        throw std::logic_error("a shard has no box");
+      }
+    }
+    const std::string bytes = write_rows({&table_.table, &rows});
+    return seal(WireKind::kSavePlan, kRelease, {rows.size(), table_bytes, bytes});
+  }
+
+ private:
+  Model() { table_.properties = {"float32"}; }
+
+  /// Adds a tensor, whose path in the state dict is one key: its whole name.
+  void add(const std::string& name, const Shape& shape) {
+    const PathShape path = {{static_cast<std::uint32_t>(count_parts(name)), false}};
+    const auto known = std::ranges::find(table_.names.shapes, path);
+    table_.names.shape_of_name.push_back(
+        static_cast<std::uint32_t>(known - table_.names.shapes.begin()));
+    if (known == table_.names.shapes.end()) table_.names.shapes.push_back(path);
+    table_.table.name.push_back(static_cast<std::uint32_t>(table_.names.names.size()));
+    table_.names.names.push_back(name);
+    table_.table.spec.push_back(table_.table.specs.push(WriteKind::kShard, 0, shape));
+  }
+
+  NamedTable table_;
+};
+
+class Clock {
+ public:
+  /// Seconds since the last lap.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> taken = now - last_;
+    last_ = now;
+    return taken.count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+void expect(bool holds, const char* what) {
+  if (!holds) throw std::runtime_error(what);
+}
+
+/// The most bytes that this process has held.
+double peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+  return static_cast<double>(usage.ru_maxrss);
+#else
+  return static_cast<double>(usage.ru_maxrss) * 1024;
+#endif
+}
+
+/// The coordinator of `ranks` ranks; what a stage needs no more is freed after it.
+class Coordinator {
+ public:
+  explicit Coordinator(std::vector<std::string> arrived) : arrived_(std::move(arrived)) {}
+
+  void read() {
+    rows_.reserve(arrived_.size());
+    for (std::string& bytes : arrived_) {
+      const Envelope plan = open(WireKind::kSavePlan, kRelease, bytes);
+      if (table_bytes_ != plan.table) {
+        expect(rows_.empty(), "the ranks have different tables");
+        table_bytes_ = plan.table;
+        table_ = read_table(table_bytes_);
+      }
+      rows_.push_back(read_rows(plan.rows, plan.items, table_.table).rows);
+      bytes = {};
+    }
+    for (const SaveRows& rows : rows_) {
+      plans_.push_back({{&table_.table, &rows}, table_.table.name, {&kElementSize, 1}});
+    }
+  }
+
+  void drop_replicas() {
+    // Not CPython's order of a set, which decides only who of those with as little to write as
+    // each other writes a shard without elements.
+    const SetOrder ascending = [](std::span<const std::uint32_t> ranks) {
+      return std::vector<std::uint32_t>(ranks.begin(), ranks.end());
+    };
+    auto kept = dedup(plans_, table_.names.names.size(), false, ascending);
+    expect(kept.has_value(), "dedup has no answer");
+    kept_ = std::move(*kept);
+    for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
+      plans_[rank].view.chosen = &kept_[rank];
+    }
+  }
+
+  void plan() {
+    auto made = make_global_plan(plans_, table_.names.names.size());
+    expect(made.has_value(), "there is no global plan");
+    global_ = std::move(*made);
+  }
+
+  void check() const {
+    for (const SavedEntry& entry : global_.entries) {
+      const auto shape = plans_[entry.first.plan].view.shape(entry.first.position);
+      Boxes boxes(shape.size());
+      boxes.reserve(entry.end - entry.begin);
+      for (std::size_t at = entry.begin; at < entry.end; ++at) {
+        const RowOfPlan row = global_.chunks[at];
+        const std::int64_t* numbers = plans_[row.plan].view.numbers(row.position);
+        expect(boxes.push(numbers, numbers + shape.size()), "a box ends beyond int64");
+      }
+      expect(check_boxes(boxes, shape, true) == Fault::kNone, "a tensor is not valid");
+    }
+  }
+
+  void write() {
+    sent_.reserve(plans_.size());
+    for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
+      SavePlanView view = plans_[rank].view;
+      view.hints = &global_.hints[rank];
+      const std::string rows = write_rows(view);
+      sent_.push_back(seal(WireKind::kSavePlan, kRelease, {view.size(), table_bytes_, rows}));
+    }
+  }
+
+  /// That every shard with elements is written, of those without one a tensor; that the last rank's
+  /// are the last chunks; and that what is sent says so.
+  void verify() const {
+    const EntrySpecs& specs = table_.table.specs;
+    const auto ranks = static_cast<std::int64_t>(plans_.size());
+    expect(global_.entries.size() == table_.table.size(), "not every tensor is in the plan");
+    for (const SavedEntry& entry : global_.entries) {
+      const std::int64_t length = specs.shape(table_.table.spec[entry.name])[0];
+      const std::int64_t a_shard = (length + ranks - 1) / ranks;
+      const std::int64_t full = (length + a_shard - 1) / a_shard;
+      expect(static_cast<std::int64_t>(entry.end - entry.begin) == full + (full < ranks ? 1 : 0),
+             "a tensor has other chunks than its shards");
+    }
+    const Envelope last = open(WireKind::kSavePlan, kRelease, sent_.back());
+    const ArrivedRows arrived = read_rows(last.rows, last.items, table_.table);
+    expect(last.table == table_bytes_ && arrived.hints == global_.hints.back(),
+           "what was sent is not what was planned");
+    for (std::size_t row = 0; row < arrived.rows.size(); ++row) {
+      const auto shape = specs.shape(table_.table.spec[arrived.rows.entry[row]]);
+      const bool empty = arrived.rows.numbers[arrived.rows.first[row] + shape.size()] == 0;
+      expect(empty || arrived.hints[row] == ranks - 1, "the last shard is not the last chunk");
+    }
+  }
+
+ private:
+  std::vector<std::string> arrived_;
+  std::string table_bytes_;
+  NamedTable table_;
+  std::vector<SaveRows> rows_;
+  std::vector<RankPlan> plans_;
+  std::vector<std::vector<std::uint32_t>> kept_;
+  GlobalPlan global_;
+  std::vector<std::string> sent_;
+};
+
+/// Prints the row of the table for this many ranks.
+void measure(std::int64_t ranks) {
+  const Model model = Model::llama_405b_with_adam();
+  const std::string table = write_table(model.table());
+  std::vector<std::string> arrived;
+  std::size_t wire = 0;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    arrived.push_back(model.plan_of(rank, ranks, table));
+    wire += arrived.back().size();
+  }
+  const double items = static_cast<double>(model.table().table.size()) * static_cast<double>(ranks);
+
+  Coordinator coordinator(std::move(arrived));
+  Clock clock;
+  coordinator.read();
+  const double read = clock.lap();
+  coordinator.drop_replicas();
+  const double dedup = clock.lap();
+  coordinator.plan();
+  const double plan = clock.lap();
+  coordinator.check();
+  const double check = clock.lap();
+  coordinator.write();
+  const double write = clock.lap();
+  const double peak = peak_memory();
+  coordinator.verify();
+
+  const double all = read + dedup + plan + check + write;
+  std::printf(
+      "| %lld | %.0f | %.2f s | %.2f s | %.2f s | %.2f s | %.2f s | %.2f s | %.1f ns | %.2f GB | "
+      "%.0f | %.0f MB |\n",
+      static_cast<long long>(ranks), items, all, read, dedup, plan, check, write, all / items * 1e9,
+      peak / 1e9, peak / items, static_cast<double>(wire) / 1e6);
+  std::fflush(stdout);
+}
+
+/// Calls `measure` in a process of its own, whose peak of memory is its own.
+bool measure_apart(std::int64_t ranks) {
+  const pid_t child = fork();
+  if (child == 0) {
+    int status = EXIT_SUCCESS;
+    try {
+      measure(ranks);
+    } catch (const std::exception& problem) {
+      std::fprintf(stderr, "%lld ranks: %s\n", static_cast<long long>(ranks), problem.what());
+      status = EXIT_FAILURE;
+    }
+    _exit(status);
+  }
+  int status = EXIT_FAILURE;
+  return child > 0 && waitpid(child, &status, 0) == child && status == EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace shardplan
+
+int main(int count, char** arguments) {
+  std::vector<std::int64_t> sizes;
+  for (int at = 1; at < count; ++at) sizes.push_back(std::strtoll(arguments[at], nullptr, 10));
+  if (count == 1) sizes = {1'024, 2'048, 4'096, 8'192, 16'384};
+  std::puts(
+      "| ranks | items | in all | read | dedup | global plan | check | write | an item | peak | "
+      "bytes an item | wire in |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|---|");
+  std::fflush(stdout);
+  for (const std::int64_t ranks : sizes) {
+    if (ranks < 1) {
+      std::fputs("usage: coordinator_growth [RANKS ...]\n", stderr);
+      return EXIT_FAILURE;
+    }
+    if (!shardplan::measure_apart(ranks)) return EXIT_FAILURE;
+  }
+  return EXIT_SUCCESS;
+}
