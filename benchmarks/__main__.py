@@ -18,7 +18,11 @@ import torch
 import shardplan
 
 from .agreement import Disagreement
+from .caching_cases import caching
+from .caching_cases import caching
 from .coordinator_cases import coordinator
+from .gloo_cases import gloo_save
+from .gloo_cases import gloo
 from .harness import Row, show_table
 from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
@@ -34,6 +38,8 @@ CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "save": local_save_plans,
     "load": local_load_plans,
     "coordinator": coordinator,
+    "caching": caching,
+    "gloo": gloo,
 }
 
 HOW = """

@@ -16,15 +16,15 @@ class Bound:
     ours: float
     upstream: float | None
     unit: str
-    target: float
+    target: float | None
 
     @property
     def ratio(self) -> float:
         return self.ours
 
     @property
-    def passed(self) -> bool:
-        return self.ours <= self.target
+    def passed(self) -> bool | None:
+        return None if self.target is None else self.ours <= self.target
 
     def cells(self) -> tuple[str, ...]:
         upstream = "" if self.upstream is None else f"{self.upstream:,.4g} {self.unit}"
@@ -33,7 +33,7 @@ class Bound:
             upstream,
             f"{self.ours:,.3g} {self.unit}",
             "" if self.upstream is None else f"{show_ratio(self.upstream / self.ours)}x less",
-            f"<= {self.target:,.3g} {self.unit}",
+            "" if self.target is None else f"<= {self.target:,.3g} {self.unit}",
             show_verdict(self.passed),
             self.counted,
         )
