@@ -19,10 +19,8 @@ import shardplan
 
 from .agreement import Disagreement
 from .caching_cases import caching
-from .caching_cases import caching
 from .coordinator_cases import coordinator
 from .gloo_cases import gloo_save
-from .gloo_cases import gloo
 from .harness import Row, show_table
 from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
@@ -39,7 +37,7 @@ CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "load": local_load_plans,
     "coordinator": coordinator,
     "caching": caching,
-    "gloo": gloo,
+    "gloo": gloo_save,
 }
 
 HOW = """

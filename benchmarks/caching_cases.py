@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from shardplan import _plan_cache, _stock, default_planner
 
 from . import coordination
-from .agreement import expect, same
+from .agreement import expect
 from .harness import Call, Growth, Row, Speedup, alternate, race
 from .measures import Bound
 from .workloads import (
@@ -94,12 +94,12 @@ def unchanged_on_rank(planner: type[_stock.DefaultSavePlanner], entries: dict[st
     first.finish_plan(pickle.loads(pickle.dumps(made)))
 
     def plan_again() -> tuple[SavePlan, SavePlan]:
-        again = _planner(planner)
-        again.set_up_planner(entries, is_coordinator=False)
         sent = again.create_local_plan()
         expect(not sent.usable, "an unchanged plan was taken for a changed one")
         return sent, again.finish_plan(SavePlan([], usable=False))
 
+    again = _planner(planner)
+    again.set_up_planner(entries, is_coordinator=False)
     return plan_again
 
 

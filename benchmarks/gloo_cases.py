@@ -1,10 +1,15 @@
-"""Rows of a real save of four gloo processes."""
+"""Rows of a real save by four gloo processes: what planning costs the coordinator in all."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import pickle
+import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,150 +17,187 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import torch.multiprocessing as mp
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Shard, distribute_tensor
+from torch.distributed import distributed_c10d
+from torch.distributed.checkpoint import DefaultSavePlanner
+from torch.distributed.checkpoint._nested_dict import flatten_state_dict
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.multiprocessing.spawn import spawn
 
-from shardplan import _stock, _wire, default_planner
+import shardplan
+from shardplan import _wire
 
-from .agreement import expect
-from .harness import Row, Timing
+from .agreement import expect, same
+from .harness import Row
 from .measures import Bound
 
 RANKS = 4
-LAYERS = 229  # seven parameters and their three states each: 6,412 entries
-ROUNDS = 5
+PARAMETERS = 1_600
+PLANNERS = {"ours": shardplan.DefaultSavePlanner, "upstream": DefaultSavePlanner}
+FLATTENING = "set_up_planner"
+HOOKS = (FLATTENING, "create_local_plan", "create_global_plan", "finish_plan")
+PICKLING = "pickling"
 
-# Seconds by stage, on the coordinator.
-Spent = dict[str, float]
+Times = dict[str, float]
 
 
-def gloo(full: bool) -> Iterator[Row]:
-    """All that planning costs the coordinator of four real processes, and of it the flattening."""
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (folder,), RANKS)
-        ours, upstream = pickle.loads(Path(folder, "spent").read_bytes())
-    entries = LAYERS * 7 * 4
-    work = f"save of {RANKS} gloo processes, {entries:,} entries, on the coordinator"
+def gloo_save(full: bool) -> Iterator[Row]:
+    """A model of 1,600 small parameters and its Adam, 6,412 entries; saved in turn by both."""
+    rounds = 9 if full else 5
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        spawn(_save_on_rank, (folder, rounds), nprocs=RANKS)
+        entries, times = pickle.loads((folder / "times").read_bytes())
+        expect(
+            same(*(_metadata_of(folder / who) for who in PLANNERS)),
+            "ours and upstream save other metadata",
+        )
+    ours, upstream = (min(times[who], key=_in_all) for who in PLANNERS)
+    work = f"coordinator's planning in dcp.save, gloo, {RANKS} processes, {entries:,} entries"
     yield Bound(
         work,
-        "set_up_planner, local and global plan, finish_plan, and the pickling between",
-        1e3 * _least(ours, sum_of_all).seconds,
-        1e3 * _least(upstream, sum_of_all).seconds,
+        "every hook of the planner, pickling and unpickling of plans",
+        _in_all(ours) * 1e3,
+        _in_all(upstream) * 1e3,
         "ms",
         60,
     )
-    yield Bound(
-        "of it, set_up_planner",
-        "the flattening, which is upstream's",
-        1e3 * _least(ours, lambda spent: spent["set_up_planner"]).seconds,
-        1e3 * _least(upstream, lambda spent: spent["set_up_planner"]).seconds,
-        "ms",
-        20,
-    )
+    for part in (*HOOKS, PICKLING):
+        counted = "the flattening, torch's own" if part == FLATTENING else ""
+        yield Bound(
+            f"{part} of it", counted, ours[part] * 1e3, upstream[part] * 1e3, "ms", target=None
+        )
 
 
-def sum_of_all(spent: Spent) -> float:
-    return sum(spent.values())
-
-
-def _least(rounds: list[Spent], what: Callable[[Spent], float]) -> Timing:
-    return Timing(min(map(what, rounds)), len(rounds))
-
-
-def _rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
-    try:
-        state = _state()
-        spent: dict[str, list[Spent]] = {"ours": [], "upstream": []}
-        for turn in range(ROUNDS):
-            for who in spent:
-                spent[who].append(_save(state, who, f"{folder}/{who}{turn}"))
-        if rank == 0:
-            saved = [Path(folder, f"{who}0", ".metadata").read_bytes() for who in spent]
-            mine, theirs = (pickle.loads(one) for one in saved)
-            mine.storage_meta = theirs.storage_meta = None
-            expect(mine == theirs, "ours and upstream write other metadata")
-            Path(folder, "spent").write_bytes(pickle.dumps(list(spent.values())))
-    finally:
-        dist.destroy_process_group()
-
-
-def _state() -> dict[str, Any]:
-    mesh = init_device_mesh("cpu", (RANKS,))
-
-    def tensor() -> Any:
-        return distribute_tensor(torch.zeros(8, 4), mesh, [Shard(0)])
-
-    names = [f"layers.{layer}.part{part}.weight" for layer in range(LAYERS) for part in range(7)]
-    states = ("exp_avg", "exp_avg_sq", "step")
+def nested_state_dict(mesh: DeviceMesh, parameters: int) -> dict[str, Any]:
+    """A model and its AdamW as ``get_state_dict`` gives them: four entries a parameter and 12."""
+    names = [f"layers.{at // 8}.block.{at % 8}.weight" for at in range(parameters)]
+    group = torch.optim.AdamW([torch.zeros(1)]).state_dict()["param_groups"][0]
+    # One size that all ranks share evenly, one that leaves the last rank less, one that leaves it
+    # nothing.
+    rows = [(8, 6, 3)[at % 3] for at in range(parameters)]
     return {
-        "model": {name: tensor() for name in names},
-        "optimizer": {"state": {name: {key: tensor() for key in states} for name in names}},
+        "model": {name: _sharded(mesh, size) for name, size in zip(names, rows, strict=True)},
+        "optim": {
+            "state": {
+                name: {
+                    "step": torch.tensor(1.0),
+                    "exp_avg": _sharded(mesh, size),
+                    "exp_avg_sq": _sharded(mesh, size),
+                }
+                for name, size in zip(names, rows, strict=True)
+            },
+            "param_groups": [{**group, "params": names}],
+        },
     }
 
 
-def _save(state: dict[str, Any], who: str, folder: str) -> Spent:
-    spent: Spent = {}
-    ours = who == "ours"
-    planner = _timing(
-        default_planner.DefaultSavePlanner if ours else _stock.DefaultSavePlanner, spent
+def _sharded(mesh: DeviceMesh, rows: int) -> DTensor:
+    size = -(-rows // mesh.size())
+    held = max(0, min(size, rows - size * mesh.get_local_rank()))
+    return DTensor.from_local(
+        torch.zeros(held, 4),
+        mesh,
+        [Shard(0)],
+        run_check=False,
+        shape=torch.Size((rows, 4)),
+        stride=(4, 1),
     )
-    stock_pickler, stock_unpickler = pickle.Pickler, pickle.Unpickler
-    c10d: Any = dist.distributed_c10d
-    c10d._pickler = _timed_pickler(_wire.Pickler if ours else stock_pickler, "dump", spent)
-    c10d._unpickler = _timed_pickler(stock_unpickler, "load", spent)
-    try:
-        writer = dcp.FileSystemWriter(folder, sync_files=False)
-        dcp.save(state, storage_writer=writer, planner=planner)
-    finally:
-        c10d._pickler, c10d._unpickler = stock_pickler, stock_unpickler
-    return spent
 
 
-def _timing(planner_class: Any, spent: Spent) -> Any:
-    """A planner that adds up what its four hooks take, until the plans are finished."""
+class Stopwatch:
+    """Adds up, by part, the time that is spent in planning; it runs until planning is over."""
 
-    def timed(name: str) -> Any:
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def __init__(self) -> None:
+        self.times: defaultdict[str, float] = defaultdict(float)
+        self._running = True
+
+    def stop(self) -> None:
+        self._running = False
+
+    def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, its time added to a part."""
+
+        @functools.wraps(call)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
             try:
-                return getattr(planner_class, name)(self, *args, **kwargs)
+                return call(*args, **kwargs)
             finally:
-                spent[name] = spent.get(name, 0.0) + time.perf_counter() - started
-                self.finished = name == "finish_plan"
-                spent.setdefault("pickling", 0.0)
-                _pickling[0] = None if self.finished else spent
+                if self._running:
+                    self.times[part] += time.perf_counter() - started
 
-        call.__name__ = name
-        return call
+        return wrapped
 
-    hooks: dict[str, Any] = {
-        name: timed(name) for name in ("create_local_plan", "create_global_plan", "finish_plan")
-    }
+    def watch(self, planner: DefaultSavePlanner) -> None:
+        """Times the hooks of a planner, of which the last one stops the watch."""
+        for hook in HOOKS:
+            setattr(planner, hook, self.timed(hook, getattr(planner, hook)))
+        last = planner.finish_plan
 
-    # DCP looks at this one's signature.
-    def set_up_planner(
-        self: Any, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False
-    ) -> None:
-        timed("set_up_planner")(self, state_dict, storage_meta, is_coordinator)
+        def finish_plan(new_plan: Any) -> Any:
+            try:
+                return last(new_plan)
+            finally:
+                self.stop()
 
-    return type("Timed", (planner_class,), {**hooks, "set_up_planner": set_up_planner})()
+        planner.finish_plan = finish_plan  # type: ignore[method-assign]
 
+    @contextlib.contextmanager
+    def watching_collectives(self, pickler: Any) -> Iterator[None]:
+        """Times what torch's collectives pickle, with this pickler, and unpickle."""
+        before = distributed_c10d._pickler, distributed_c10d._unpickler
 
-# Where the pickling of plans is counted, from the local plan to the final one.
-_pickling: list[Spent | None] = [None]
+        class Pickler(pickler):  # type: ignore[misc]
+            dump = self.timed(PICKLING, pickler.dump)
 
+        class Unpickler(pickle.Unpickler):
+            load = self.timed(PICKLING, pickle.Unpickler.load)
 
-def _timed_pickler(cls: Any, method: str, spent: Spent) -> Any:
-    def call(self: Any, *args: Any) -> Any:
-        started = time.perf_counter()
+        distributed_c10d._pickler, distributed_c10d._unpickler = Pickler, Unpickler
         try:
-            return getattr(cls, method)(self, *args)
+            yield
         finally:
-            if _pickling[0] is spent:
-                spent["pickling"] += time.perf_counter() - started
+            distributed_c10d._pickler, distributed_c10d._unpickler = before
 
-    return type("Timed", (cls,), {method: call})
+
+def _save_on_rank(rank: int, folder: Path, rounds: int) -> None:
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(folder / "store"), RANKS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    state = nested_state_dict(init_device_mesh("cpu", (RANKS,)), PARAMETERS)
+    times: dict[str, list[Times]] = {who: [] for who in PLANNERS}
+    for _ in range(rounds):
+        for who, taken in times.items():
+            taken.append(_save(state, folder / who, who))
+    if rank == 0:
+        entries = len(flatten_state_dict(state)[0])
+        (folder / "times").write_bytes(pickle.dumps((entries, times)))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _save(state: dict[str, Any], folder: Path, who: str) -> Times:
+    planner = PLANNERS[who]()
+    watch = Stopwatch()
+    watch.watch(planner)
+    pickler = _wire.Pickler if who == "ours" else pickle.Pickler
+    writer = dcp.FileSystemWriter(folder, sync_files=False)
+    dist.barrier()
+    with watch.watching_collectives(pickler):
+        dcp.save(state, storage_writer=writer, planner=planner)
+    return dict(watch.times)
+
+
+def _metadata_of(folder: Path) -> Metadata:
+    metadata: Metadata = pickle.loads((folder / ".metadata").read_bytes())
+    # Names the save, which is another one.
+    metadata.storage_meta = None
+    return metadata
+
+
+def _in_all(times: Times) -> float:
+    return sum(times.values())

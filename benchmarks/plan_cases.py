@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 from shardplan import _stock, default_planner
 
-from .harness import ROUNDS, Row, Speedup, race_all, timed
-from .measures import Bound
+from .harness import Row, Speedup, race_all
 from .measures import Bound
 from .workloads import (
     DEEPSEEK_V3,
