@@ -66,6 +66,6 @@ def finish_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
     The plans are on their way: on the coordinator, the chunk lists of Metadata become exact lists.
     """
     metadata = vars(planner).pop("_unfilled_metadata", None)
-    if metadata is not None:
+    if metadata is not None and isinstance(metadata.state_dict_metadata, dict):
         native.fill_chunks(metadata.state_dict_metadata)
     return _stock.planner_finish_plan(planner, new_plan)

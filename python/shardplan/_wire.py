@@ -86,6 +86,17 @@ def _pack_items(items: Items) -> Reduced:
     return list, (list(items),)
 
 
+def _pack_mappings(mappings: Mappings) -> Reduced:
+    return dict, (dict(mappings.items()),)
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
+
+
 def _packing(pack: Callable[[Any], Reduced], unpickle: Callable[..., Any]) -> Any:
     """For the dispatch table: packs, or gives a stock pickle, or one that says why not."""
 
@@ -95,9 +106,13 @@ def _packing(pack: Callable[[Any], Reduced], unpickle: Callable[..., Any]) -> An
         except Exception:
             logger.debug("a plan travels as a stock one", exc_info=True)
         try:
-            return obj.__reduce_ex__(4) if type(obj) is Items else _reduce_stock(obj)
+            return (
+                _reduce_stock(obj)
+                if isinstance(obj, (SavePlan, LoadPlan))
+                else obj.__reduce_ex__(4)
+            )
         except Exception as error:
-            return unpickle, (str(error),)
+            return unpickle, (_text(error),)
 
     return reduce
 
@@ -143,6 +158,11 @@ def load_items(*arguments: Any) -> Items:
     return Items.from_columns(_source(native.ArrivedLoad, arguments))
 
 
+def mappings(*arguments: Any) -> Mappings:
+    """Unpickles mappings that could not be read."""
+    return Mappings.arrived(_Unreadable(arguments))
+
+
 def _split(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What the items come from, and the plan's other attributes."""
     if len(arguments) == 3 and isinstance(arguments[2], dict):
@@ -186,6 +206,7 @@ _PACKED: dict[type, Callable[[Any], Reduced]] = {
     SavePlan: _packing(_pack_save_plan, save_plan),
     LoadPlan: _packing(_pack_load_plan, load_plan),
     Items: _packing(_pack_items, save_items),
+    Mappings: _packing(_pack_mappings, mappings),
 }
 
 

@@ -79,6 +79,7 @@ def dedup_save_plans(
 
     Answers to ``_dedup_save_plans.dedup_save_plans``, ties included.
     """
+    all_plans = list(all_plans)
     kept = native.dedup([plan.items for plan in all_plans], bool(save_to_lowest_rank))
     if kept is None:
         return _stock.dedup_save_plans(all_plans, save_to_lowest_rank)
@@ -96,6 +97,7 @@ def create_default_global_save_plan(
     Answers to ``default_planner.create_default_global_save_plan``: AssertionError for a name that
     is written twice and is not sharded.
     """
+    all_plans = list(all_plans)
     planned = None
     if rewrite_index_hints:
         planned = native.plan_globally([plan.items for plan in all_plans], Items.from_columns)

@@ -79,7 +79,8 @@ std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
       const auto& arrived = source.cast<const ArrivedLoadPlan&>();
       return PackedLoadPlan{arrived.bytes(), arrived.foreign()};
     }
-    if (source && !source.is_none()) return pack(read_read_items(items.attr("copy")()));
+    // Whatever another list says that it holds.
+    return pack(read_read_items(checked(PySequence_List(items.ptr()))));
   }
   return pack(read_read_items(items));
 }

@@ -85,6 +85,8 @@ bool is_valid(PyObject* saved, bool must_fill) {
 }
 
 py::list suspects(const py::dict& state_dict_metadata, bool must_fill) {
+  // The pairs below would set it off, to find the whole metadata alive.
+  const CollectorPause pause;
   py::list keys;
   for (const py::handle entry : py::list(state_dict_metadata.attr("items")())) {
     const auto [key, saved] = entry.cast<std::pair<py::object, py::object>>();

@@ -100,7 +100,8 @@ std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items) {
     if (source && py::isinstance<ArrivedSavePlan>(source)) {
       return source.cast<ArrivedSavePlan&>().columns();
     }
-    if (source && !source.is_none()) return read_write_items(py::list(items.attr("copy")()));
+    // Whatever another list says that it holds.
+    return read_write_items(checked(PySequence_List(items.ptr())));
   }
   return read_write_items(items);
 }

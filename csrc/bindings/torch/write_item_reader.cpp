@@ -78,14 +78,15 @@ bool WriteItemReader::read_stock(PyObject* item, Reading& out) {
   out.hint = index.hint.value_or(kNoHint);
   if (out.kind == WriteKind::kBytes) return data == Py_None && !index.offset && !index.hint;
   const py::object tensor = attributes_of(data, stock.tensor_write_data, 3);
-  if (tensor) {
+  const bool is_read = tensor && read_chunk_object(attribute(tensor, stock.chunk_name), out.box) &&
+                       read_size(attribute(tensor, stock.size), out.shape) &&
+                       fits(index.offset, out.box, out.shape) &&
+                       read_properties(attribute(tensor, stock.properties), out.properties);
+  if (is_read) {
     meet(attribute(tensor, stock.chunk_name));
     meet(attribute(tensor, stock.properties));
   }
-  return tensor && read_chunk_object(attribute(tensor, stock.chunk_name), out.box) &&
-         read_size(attribute(tensor, stock.size), out.shape) &&
-         fits(index.offset, out.box, out.shape) &&
-         read_properties(attribute(tensor, stock.properties), out.properties);
+  return is_read;
 }
 
 bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
@@ -101,6 +102,7 @@ bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
   const auto bytes =
       py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(item, stock.tensor_storage_size));
   if (!bytes) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) throw py::error_already_set();
     PyErr_Clear();
     return false;
   }
@@ -111,9 +113,11 @@ bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
   if (!data || data.is_none()) return false;
   const py::object chunk = read_attribute(data.ptr(), stock.chunk_name);
   const py::object size = read_attribute(data.ptr(), stock.size);
-  return chunk && size && read_attribute(data.ptr(), stock.properties) &&
-         read_chunk_object(chunk.ptr(), out.box) && read_size(size.ptr(), out.shape) &&
-         fits(index.offset, out.box, out.shape);
+  const py::object properties = read_attribute(data.ptr(), stock.properties);
+  meet(chunk.ptr());
+  meet(properties.ptr());
+  return chunk && size && properties && read_chunk_object(chunk.ptr(), out.box) &&
+         read_size(size.ptr(), out.shape) && fits(index.offset, out.box, out.shape);
 }
 
 void WriteItemReader::meet(PyObject* object) {
