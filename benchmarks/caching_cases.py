@@ -90,8 +90,9 @@ def unchanged_on_rank(planner: type[_stock.DefaultSavePlanner], entries: dict[st
     first.set_up_planner(entries, is_coordinator=False)
     made = first.create_local_plan()
     expect(made.usable, "a first plan was taken for an unchanged one")
-    # As the plan that comes back: with items of its own.
-    first.finish_plan(pickle.loads(pickle.dumps(made)))
+    # As the plan that comes back: with items of its own, those of the one sent not touched.
+    send = coordination.our_bytes if planner is PLANNERS[0] else coordination.stock_bytes
+    first.finish_plan(pickle.loads(send(made)))
 
     def plan_again() -> tuple[SavePlan, SavePlan]:
         sent = again.create_local_plan()

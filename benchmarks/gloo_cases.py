@@ -50,7 +50,7 @@ def gloo_save(full: bool) -> Iterator[Row]:
         spawn(_save_on_rank, (folder, rounds), nprocs=RANKS)
         entries, times = pickle.loads((folder / "times").read_bytes())
         expect(
-            same(*(_metadata_of(folder / who) for who in PLANNERS)),
+            same(*(_metadata_of(folder / f"{who}-0") for who in PLANNERS)),
             "ours and upstream save other metadata",
         )
     ours, upstream = (min(times[who], key=_in_all) for who in PLANNERS)
@@ -170,9 +170,9 @@ def _save_on_rank(rank: int, folder: Path, rounds: int) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     state = nested_state_dict(init_device_mesh("cpu", (RANKS,)), PARAMETERS)
     times: dict[str, list[Times]] = {who: [] for who in PLANNERS}
-    for _ in range(rounds):
+    for at in range(rounds):
         for who, taken in times.items():
-            taken.append(_save(state, folder / who, who))
+            taken.append(_save(state, folder / f"{who}-{at}", who))
     if rank == 0:
         entries = len(flatten_state_dict(state)[0])
         (folder / "times").write_bytes(pickle.dumps((entries, times)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed import distributed_c10d
 from torch.distributed.checkpoint import default_planner as stock
 from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
-from torch.distributed.checkpoint.planner import SavePlan
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.device_mesh import init_device_mesh
 
-from benchmarks import harness, workloads
+from benchmarks import caching_cases, gloo_cases, harness, workloads
 from benchmarks.agreement import Disagreement, same
+from benchmarks.measures import Bound, Scaled
+from benchmarks.workloads.plans import Part, stock_plan
+from shardplan import _plan_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,6 +168,36 @@ def test_reshard_from_two_dims_to_one_reads_every_element() -> None:
     assert read == {name: tensor.to_local().numel() for name, tensor in entries.items()}
 
 
+UNEVEN_LLAMA = workloads.LlamaConfig(dim=10, layers=1, hidden=7, kv_dim=3, vocabulary=11)
+LLAMAS = {"even": EVEN_LLAMA, "uneven": UNEVEN_LLAMA}
+
+
+def planned_by_stock(entries: dict[str, Any]) -> SavePlan:
+    planner = stock.DefaultSavePlanner()
+    planner.set_up_planner(entries, is_coordinator=False)
+    return planner.create_local_plan()
+
+
+@pytest.mark.parametrize("config", LLAMAS.values(), ids=LLAMAS.keys())
+@pytest.mark.parametrize("parallelism", PARALLELISMS.values(), ids=PARALLELISMS.keys())
+def test_plans_made_without_a_world_are_those_of_stock_planners(
+    parallelism: workloads.Parallelism, config: workloads.LlamaConfig
+) -> None:
+    parameters = workloads.with_adam(workloads.llama(config))
+    for rank, plan in enumerate(workloads.every_rank(parameters, parallelism)):
+        with workloads.world(rank, parallelism.ranks):
+            planned = planned_by_stock(workloads.state_dict(parameters, parallelism))
+        assert same(plan, planned)
+        assert same(plan, stock_plan([Part(parameters, parallelism, rank)]))
+
+
+def test_plans_of_experts_are_those_of_stock_planners() -> None:
+    for rank, plan in enumerate(workloads.every_rank_of_moe(SMALL_MOE, 2, 2)):
+        with workloads.world(rank, 4):
+            planned = planned_by_stock(workloads.moe_state_dict(SMALL_MOE, 2, 2))
+        assert same(plan, planned)
+
+
 def test_expert_parallel_ranks_hold_their_own_experts_only() -> None:
     whole = workloads.with_adam(workloads.moe(SMALL_MOE)).keys()
     held: list[set[str]] = []
@@ -200,6 +237,91 @@ def test_no_time_is_given_where_results_differ() -> None:
     ours, upstream = harness.race(lambda: [1, 2], lambda: [1, 2], rounds=2)
     assert ours.rounds == 2 and upstream.rounds == 3
     assert ours.seconds > 0 and upstream.seconds > 0
+
+
+def test_bounds_and_scaled_times_show_what_they_measured() -> None:
+    under = Bound("work", "all", 4.0, 40.0, "ms", 5)
+    assert under.passed and not Bound("work", "all", 6.0, None, "ms", 5).passed
+    expected = ("work", "40 ms", "4 ms", "10.0x less", "<= 5 ms", "pass", "all")
+    assert under.cells() == expected
+    unbound = Bound("work", "all", 4.0, None, "ms", None)
+    assert unbound.cells() == ("work", "", "4 ms", "", "", "", "all")
+
+    ours, part = harness.Timing(0.5, 3), harness.Timing(20.0, 1)
+    scaled = Scaled("work", "all", ours, part, 1 / 8, 300)
+    assert scaled.ratio == 20 * 8 / 0.5 and scaled.passed
+    assert scaled.cells() == ("work", "20 s x 8", "500 ms", "320x", ">= 300x", "pass", "all")
+    assert not Scaled("work", "all", ours, part, 1 / 8, 321).passed
+
+
+def test_caches_are_empty_before_and_after_a_measurement() -> None:
+    SavePlanner._cached_save_plan["before"] = SavePlan([])
+    with caching_cases.empty_caches():
+        assert not SavePlanner._cached_save_plan
+        SavePlanner._cached_metadata["within"] = workloads.sharded((2,), 0, 1).metadata()
+        _plan_cache._unfinished.add("within")
+    assert len(caching_cases.CACHES) >= 5
+    assert not any(getattr(SavePlanner, name) for name in caching_cases.CACHES)
+    assert not _plan_cache._unfinished
+
+
+def test_unchanged_plans_agree_and_changed_ones_are_noticed() -> None:
+    parameters = workloads.llama(UNEVEN_LLAMA)
+    with caching_cases.empty_caches(), workloads.world(1, 2):
+        entries = workloads.state_dict(parameters, workloads.fsdp(2))
+        ours, upstream = (
+            caching_cases.unchanged_on_rank(planner, entries) for planner in caching_cases.PLANNERS
+        )
+        assert same(ours(), upstream())
+        cached = SavePlanner._cached_save_plan
+        cached.update(dict.fromkeys(cached, planned_by_stock({})))
+        for call in (ours, upstream):
+            with pytest.raises(Disagreement, match="changed"):
+                call()
+    with caching_cases.empty_caches():
+        ours, upstream = (
+            caching_cases.unchanged_on_coordinator(planner, parameters, 3)
+            for planner in caching_cases.PLANNERS
+        )
+        assert same(ours(), upstream())
+
+
+def test_nested_state_dict_has_as_many_entries_as_its_row_says() -> None:
+    with workloads.world(3, 4):
+        mesh = init_device_mesh("cpu", (4,))
+        flat = planned_by_stock(gloo_cases.nested_state_dict(mesh, gloo_cases.PARAMETERS))
+        few = planned_by_stock(gloo_cases.nested_state_dict(mesh, 3))
+    # The same optimizer options in any torch, one entry each.
+    options = len(few.items) - 4 * 3
+    assert len(flat.items) == 4 * 1_600 + options
+    assert 10 <= options <= 14
+    rows = {
+        item.index.fqn: item.tensor_data.chunk.sizes[0]
+        for item in few.items
+        if item.tensor_data is not None and item.tensor_data.chunk.sizes
+    }
+    held = [rows[f"model.layers.0.block.{at}.weight"] for at in range(3)]
+    assert held == [2, 0, 0]
+
+
+def test_stopwatch_times_every_part_until_planning_is_over() -> None:
+    before = distributed_c10d._pickler, distributed_c10d._unpickler
+    watch = gloo_cases.Stopwatch()
+    planner = stock.DefaultSavePlanner()
+    watch.watch(planner)
+    with watch.watching_collectives(pickle.Pickler):
+        planner.set_up_planner({"a": torch.ones(2)}, is_coordinator=True)
+        stream = io.BytesIO()
+        distributed_c10d._pickler(stream).dump(planner.create_local_plan())
+        arrived = distributed_c10d._unpickler(io.BytesIO(stream.getvalue())).load()
+        planner.finish_plan(planner.create_global_plan([arrived])[0][0])
+        assert set(watch.times) == {*gloo_cases.HOOKS, gloo_cases.PICKLING}
+        assert all(seconds > 0 for seconds in watch.times.values())
+        known = dict(watch.times)
+        distributed_c10d._pickler(io.BytesIO()).dump(arrived)
+        planner.create_local_plan()
+    assert watch.times == known
+    assert (distributed_c10d._pickler, distributed_c10d._unpickler) == before
 
 
 def test_command_prints_and_writes_its_table(tmp_path: Path) -> None:

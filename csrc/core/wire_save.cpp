@@ -1,7 +1,7 @@
 #include "core/wire_save.h"
 
 #include <map>
-#include <tuple>
+#include <string>
 
 namespace shardplan {
 namespace {

@@ -89,15 +89,18 @@ for _name in vars(dict):
         setattr(Mappings, _name, _filling(_name))
 
 
+def _shared(mappings: dict[str, Any]) -> dict[str, Any]:
+    """The dict that all mappings of one table have in common, while nobody has touched these."""
+    source = mappings.source if type(mappings) is Mappings else None
+    return mappings if source is None else source.mappings()
+
+
 def merge(mappings: Iterable[Any]) -> dict[str, Any]:
     """What ``dict(ChainMap(*mappings))`` gives, key order included, equal ones merged once."""
     each = list(mappings)
     if not all(type(one) in (dict, Mappings) for one in each):
         return dict(ChainMap(*each))
-    shared = [
-        one.source.mappings() if type(one) is Mappings and one.source is not None else one
-        for one in each
-    ]
+    shared = [_shared(one) for one in each]
     # Keys in the order of the last mapping first; values of the first mapping that has them.
     by_last = {id(one): one for one in reversed(shared)}
     by_first = {id(one): one for one in shared}

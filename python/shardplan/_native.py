@@ -5,6 +5,8 @@ from __future__ import annotations
 from . import _fit  # noqa: F401
 
 # isort: split
+import os
+
 import torch  # its libraries must be loaded before ours
 
 from ._build import build_info
@@ -19,5 +21,8 @@ except ImportError as error:
         f"(built for {built['python']}), or an installation that was cut short. Rebuild it from "
         f"its source folder:  pip install --force-reinstall --no-deps .\n{error}"
     ) from error
+
+# A child that is forked while another thread makes objects has nobody to end the pause.
+os.register_at_fork(after_in_child=native.end_collector_pauses)
 
 __all__ = ["native"]

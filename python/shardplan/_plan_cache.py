@@ -46,6 +46,8 @@ def same_plan(plan: SavePlan, other: SavePlan) -> bool:
 
 def local_plan(planner: Any, plan: SavePlan) -> SavePlan:
     """What a rank sends: its plan, or that it has not changed."""
+    # Of a save that failed, and would be cached once this one has finished.
+    vars(planner).pop("_pending_local_plan", None)
     key = planner._cached_plans_key
     finished = key not in _unfinished
     _unfinished.add(key)
@@ -63,12 +65,13 @@ def final_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
     Answers to ``DefaultSavePlanner._finish_plan_with_caching``.
     """
     key = planner._cached_plans_key
-    _unfinished.discard(key)
     if new_plan.usable:
-        SavePlanner._cached_final_save_plan[key] = new_plan
-        return new_plan
-    cached = SavePlanner._cached_final_save_plan[key]
-    return dataclasses.replace(cached, storage_data=new_plan.storage_data)
+        final = SavePlanner._cached_final_save_plan[key] = new_plan
+    else:
+        cached = SavePlanner._cached_final_save_plan[key]
+        final = dataclasses.replace(cached, storage_data=new_plan.storage_data)
+    _unfinished.discard(key)
+    return final
 
 
 def global_plan(

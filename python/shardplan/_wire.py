@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 from ._items import Items
@@ -58,7 +58,7 @@ def _pack_save_plan(plan: SavePlan) -> Reduced:
     rest = dict(vars(plan))
     mappings = rest["planner_data"]
     source: Any = mappings.source if type(mappings) is Mappings else None
-    packed = native.pack_save(rest.pop("items"), None if source else mappings, source)
+    packed = native.pack_save(rest.pop("items"), None if source is not None else mappings, source)
     if packed is None:
         return _reduce_stock(plan)
     data, foreign, mapped = packed
@@ -237,7 +237,7 @@ def refused() -> bool:
     return _refused
 
 
-# What holds a list or dict of ours is pickled with a stock one in its place: no file and no copy
-# names a class of ours, nor what would make one.
-for _class in (SavePlan, LoadPlan, TensorStorageMetadata):
+# What holds a list or dict of ours as an attribute is pickled with a stock one in its place: no
+# file names a class of ours, nor what would make one.
+for _class in (SavePlan, LoadPlan, Metadata, TensorStorageMetadata):
     copyreg.pickle(_class, _reduce_stock)

@@ -22,8 +22,11 @@ class AllPlans {
       try {
         if (!add(items_of_ranks[rank])) return false;
       } catch (py::error_already_set& error) {
-        if (!error.matches(PyExc_ValueError)) throw;
-        throw py::value_error(of_rank(rank) + py::str(error.value()).cast<std::string>());
+        // Of a source of ours, not a caller's own.
+        if (error.value().get_type().ptr() != PyExc_ValueError) throw;
+        const auto text = py::str(error.value()).cast<std::string>();
+        if (text.find("plan from another rank cannot be read") == std::string::npos) throw;
+        throw py::value_error(of_rank(rank) + text);
       } catch (const py::value_error& error) {
         throw py::value_error(of_rank(rank) + error.what());
       }

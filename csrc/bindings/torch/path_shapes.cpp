@@ -1,5 +1,6 @@
 #include "bindings/torch/path_shapes.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string>
 

@@ -67,10 +67,16 @@ class CollectorPause {
     if (depth_++ == 0) was_enabled_ = PyGC_Disable() != 0;
   }
   ~CollectorPause() {
-    if (--depth_ == 0 && was_enabled_) PyGC_Enable();
+    if (depth_ > 0 && --depth_ == 0 && was_enabled_) PyGC_Enable();
   }
   CollectorPause(const CollectorPause&) = delete;
   CollectorPause& operator=(const CollectorPause&) = delete;
+
+  /// Ends what a forked child inherits from a thread that it does not have.
+  static void end_all() {
+    if (depth_ > 0 && was_enabled_) PyGC_Enable();
+    depth_ = 0;
+  }
 
  private:
   static inline int depth_ = 0;

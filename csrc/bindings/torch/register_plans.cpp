@@ -61,6 +61,9 @@ void register_plans(py::module_& m) {
         "The columns of each plan's items with their index hints, and the state_dict_metadata, "
         "whose chunk lists are fill(columns); None where upstream has to answer.");
 
+  m.def("end_collector_pauses", &CollectorPause::end_all,
+        "For a forked child: lets the collector run again where another thread held it back.");
+
   m.def("fill_chunks", &fill_chunks, py::arg("state_dict_metadata"),
         "Puts exact lists of stock chunks in the place of unfilled ones.");
 
