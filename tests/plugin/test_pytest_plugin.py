@@ -24,6 +24,10 @@ SAVE = """
 CALLS_OF_A_SAVE = {
     "default_planner.create_default_local_save_plan": 1,
     "default_planner._validate_global_plan": 1,
+    "default_planner.create_default_global_save_plan": 1,
+    "default_planner.dedup_save_plans": 1,
+    "torch.distributed.checkpoint.default_planner._create_global_plan": 1,
+    "torch.distributed.checkpoint.default_planner.finish_plan": 1,
 }
 
 
