@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstring>
+#include <random>
 
 namespace shardplan {
 
@@ -47,6 +48,14 @@ std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed) {
   mixed ^= mixed >> 33;
   mixed *= kSecond;
   return mixed ^ (mixed >> 29);
+}
+
+std::uint64_t secret_seed() {
+  static const std::uint64_t seed = [] {
+    std::random_device device;
+    return static_cast<std::uint64_t>(device()) << 32 | device();
+  }();
+  return seed;
 }
 
 }  // namespace shardplan

@@ -103,4 +103,7 @@ class ByteReader {
 /// Tells bytes apart that differ by chance or by damage; nobody's secret depends on it.
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed = 0);
 
+/// A number that no file can know: the seed of tables that hold what files say.
+std::uint64_t secret_seed();
+
 }  // namespace shardplan

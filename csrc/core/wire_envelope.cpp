@@ -52,7 +52,7 @@ std::string seal(WireKind kind, std::string_view release, const Envelope& conten
 
 Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
   ByteReader in(bytes);
-  if (in.left() < kMagic.size() || in.raw(kMagic.size()) != kMagic) in.fail("is no plan");
+  if (in.left() < kMagic.size() || in.raw(kMagic.size()) != kMagic) in.fail("is nothing that shardplan sent");
   const std::uint8_t version = in.byte();
   const std::string_view writer = in.raw(in.byte());
   if (version != kWireVersion) {
@@ -80,7 +80,7 @@ Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
     sum = fingerprint(part, sum);
   }
   if (sum != expected) throw BadWire("was changed on the way: its checksum does not fit");
-  if (found != static_cast<std::uint8_t>(kind)) in.fail("is a plan of another kind");
+  if (found != static_cast<std::uint8_t>(kind)) in.fail("is of another kind");
   return contents;
 }
 

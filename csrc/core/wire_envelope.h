@@ -8,9 +8,9 @@
 namespace shardplan {
 
 /// What bytes on the wire hold.
-enum class WireKind : std::uint8_t { kSavePlan = 1, kLoadPlan = 2 };
+enum class WireKind : std::uint8_t { kSavePlan = 1, kLoadPlan = 2, kSavedChunks = 3, kStorage = 4 };
 
-/// A plan on the wire: two stretches of bytes, what is the same on every rank and what is not.
+/// What travels: two stretches of bytes, what is the same on every rank and what is not.
 struct Envelope {
   std::size_t items = 0;
   std::string_view table;

@@ -10,9 +10,6 @@
 
 namespace shardplan {
 
-/// The most dims of a tensor that travels, as torch has it.
-inline constexpr std::size_t kMostDims = 64;
-
 /// A save plan's table with the names and properties that its numbers point into. What properties
 /// say is the caller's, one string a row of its table.
 struct NamedTable {

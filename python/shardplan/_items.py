@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterable
 from typing import Any, Protocol
+
+from ._filling import fill_before, lock
 
 
 class Source(Protocol):
@@ -47,21 +47,6 @@ class _Unfilled:
 
 
 _UNFILLED = _Unfilled()
-# One for all: items are made under the interpreter's own lock anyway.
-_filling_lock = threading.RLock()
-
-
-def filling_lock() -> threading.RLock:
-    """Held while one of our lists or dicts fills itself."""
-    return _filling_lock
-
-
-def _renew_lock() -> None:
-    global _filling_lock
-    _filling_lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Items(list[Any]):
@@ -95,7 +80,7 @@ class Items(list[Any]):
         return self._source
 
     def _fill(self) -> None:
-        with _filling_lock:
+        with lock():
             if self._source is None:
                 return
             made = self._source.items()
@@ -112,31 +97,4 @@ class Items(list[Any]):
         return list, (list(self),)
 
 
-def _filling(name: str) -> Any:
-    method = getattr(list, name)
-
-    def fill_first(self: Items, *args: Any, **kwargs: Any) -> Any:
-        for items in (self, *args):
-            if isinstance(items, Items) and items._source is not None:
-                items._fill()
-        return method(self, *args, **kwargs)
-
-    fill_first.__name__ = name
-    fill_first.__qualname__ = f"Items.{name}"
-    fill_first.__doc__ = method.__doc__
-    return fill_first
-
-
-# Every method of list but those that do not look at an item.
-_UNTOUCHING = {
-    "__class_getitem__",
-    "__getattribute__",
-    "__hash__",
-    "__init__",
-    "__len__",
-    "__new__",
-    "__sizeof__",
-}
-for _name in vars(list):
-    if callable(getattr(list, _name, None)) and _name not in _UNTOUCHING:
-        setattr(Items, _name, _filling(_name))
+fill_before(Items, list, but={"__len__", "__reduce_ex__"})

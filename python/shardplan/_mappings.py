@@ -1,4 +1,4 @@
-"""The mappings of a plan that arrived: a dict that fills itself when it is first touched."""
+"""Dicts that fill themselves when they are first touched: mappings and metadata that arrived."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections import ChainMap
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from . import _items
+from ._filling import fill_before, lock
 
 
 class Source(Protocol):
-    """Where mappings arrived."""
+    """Where a dict arrived."""
 
     def mappings(self) -> dict[str, Any]:
-        """fqn -> path; one dict for all plans of one table, not to be changed."""
+        """Its entries; may be one dict for many of ours, not to be changed."""
         ...
 
 
 class Mappings(dict[str, Any]):
-    """A plan's ``planner_data``: a real dict, whose entries are made at first touch.
+    """A plan's ``planner_data``, or a ``state_dict_metadata``: a real dict, whose entries are made
+    at first touch.
 
     Once touched, the dict is the truth: it forgets where it arrived, and what a caller changes is
     what is sent.
@@ -37,7 +38,7 @@ class Mappings(dict[str, Any]):
         """Mappings that will be read from ``source`` when they are first touched."""
         mappings = cls()
         # C code that looks inside finds one odd entry, never an empty dict.
-        dict.__setitem__(mappings, "<mappings not read yet>", ())
+        dict.__setitem__(mappings, "<not read yet>", ())
         mappings._source = source
         return mappings
 
@@ -47,7 +48,7 @@ class Mappings(dict[str, Any]):
         return self._source
 
     def _fill(self) -> None:
-        with _items.filling_lock():
+        with lock():
             if self._source is None:
                 return
             entries = self._source.mappings()
@@ -60,33 +61,7 @@ class Mappings(dict[str, Any]):
         return dict, (dict(self.items()),)
 
 
-def _filling(name: str) -> Any:
-    method = getattr(dict, name)
-
-    def fill_first(self: Mappings, *args: Any, **kwargs: Any) -> Any:
-        for mappings in (self, *args):
-            if isinstance(mappings, Mappings) and mappings._source is not None:
-                mappings._fill()
-        return method(self, *args, **kwargs)
-
-    fill_first.__name__ = name
-    fill_first.__qualname__ = f"Mappings.{name}"
-    fill_first.__doc__ = method.__doc__
-    return fill_first
-
-
-_UNTOUCHING = {
-    "__class_getitem__",
-    "__getattribute__",
-    "__hash__",
-    "__init__",
-    "__new__",
-    "__sizeof__",
-    "fromkeys",
-}
-for _name in vars(dict):
-    if callable(getattr(dict, _name, None)) and _name not in _UNTOUCHING:
-        setattr(Mappings, _name, _filling(_name))
+fill_before(Mappings, dict, but={"__reduce_ex__"})
 
 
 def _shared(mappings: dict[str, Any]) -> dict[str, Any]:

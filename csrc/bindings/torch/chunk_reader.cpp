@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "bindings/torch/global_objects.h"
+#include "bindings/torch/chunk_columns.h"
 #include "bindings/torch/stock_types.h"
 
 namespace shardplan {

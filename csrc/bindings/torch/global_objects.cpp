@@ -37,7 +37,7 @@ py::object GlobalObjects::make_tensor_data(RowOfPlan row) const {
                                      make_size(shape.data(), shape.size()));
 }
 
-py::list ChunkColumns::items() {
+py::list PlannedChunks::items() {
   GlobalObjects& objects = *objects_;
   if (!objects.chunks[entry_]) {
     const CollectorPause pause;
@@ -51,7 +51,7 @@ py::list ChunkColumns::items() {
   return py::list(objects.chunks[entry_].attr("copy")());
 }
 
-bool ChunkColumns::append_to(Boxes& boxes) const {
+bool PlannedChunks::append_to(Boxes& boxes) const {
   const SavedEntry& entry = objects_->plan.entries[entry_];
   boxes.reserve(boxes.size() + entry.end - entry.begin);
   for (std::size_t at = entry.begin; at < entry.end; ++at) {
@@ -60,6 +60,17 @@ bool ChunkColumns::append_to(Boxes& boxes) const {
     const std::int64_t* numbers = view.numbers(row.position);
     const std::size_t ndim = view.ndim(row.position);
     if (ndim != boxes.ndim() || !boxes.push(numbers, numbers + ndim)) return false;
+  }
+  return true;
+}
+
+bool PlannedChunks::copy_to(std::size_t ndim, std::int64_t* numbers) const {
+  const SavedEntry& entry = objects_->plan.entries[entry_];
+  for (std::size_t at = entry.begin; at < entry.end; ++at) {
+    const RowOfPlan row = objects_->plan.chunks[at];
+    const SavePlanView view = objects_->plans[row.plan].view();
+    if (view.ndim(row.position) != ndim) return false;
+    numbers = std::copy_n(view.numbers(row.position), 2 * ndim, numbers);
   }
   return true;
 }

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/torch/chunk_columns.h"
 #include "bindings/torch/save_plan.h"
-#include "core/box.h"
 #include "core/global.h"
 
 namespace shardplan {
@@ -38,22 +38,20 @@ struct GlobalObjects {
   py::object make_tensor_data(RowOfPlan row) const;
 };
 
-/// The chunks of one tensor of a global plan: what a chunk list of Metadata is filled from.
-class ChunkColumns {
+/// The chunks of one tensor of a global plan.
+class PlannedChunks : public ChunkColumns {
  public:
-  ChunkColumns(std::shared_ptr<GlobalObjects> objects, std::uint32_t entry)
+  PlannedChunks(std::shared_ptr<GlobalObjects> objects, std::uint32_t entry)
       : objects_(std::move(objects)), entry_(entry) {}
 
-  std::size_t size() const {
+  std::size_t size() const override {
     const SavedEntry& entry = objects_->plan.entries[entry_];
     return entry.end - entry.begin;
   }
-
-  /// The stock chunks, made at the first call.
-  py::list items();
-
-  /// Appends every chunk; false where one does not have as many dims, or does not fit int64.
-  bool append_to(Boxes& boxes) const;
+  /// Made at the first call.
+  py::list items() override;
+  bool append_to(Boxes& boxes) const override;
+  bool copy_to(std::size_t ndim, std::int64_t* numbers) const override;
 
  private:
   std::shared_ptr<GlobalObjects> objects_;

@@ -142,7 +142,8 @@ py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
     // Size and properties are those of the first item, as the same objects.
     const py::object first = objects->plans[entry.first.plan].tensor_data(entry.first.position);
     metadata[names[at]] = make_tensor_metadata(first.attr("properties"), first.attr("size"),
-                                               fill(std::make_shared<ChunkColumns>(objects, at)));
+                                               fill(std::static_pointer_cast<ChunkColumns>(
+                                                   std::make_shared<PlannedChunks>(objects, at))));
   }
   return metadata;
 }

@@ -46,6 +46,10 @@ py::object make_index_of(PyObject* fqn, PyObject* offset, PyObject* hint) {
               {{stock.fqn, fqn}, {stock.index, hint}, {stock.offset, offset}});
 }
 
+py::object make_hint(std::int64_t hint) {
+  return hint == kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));
+}
+
 /// A field's value for one item; strides get a tuple of their own, as a tensor gives at each call.
 py::object value_for_item(PropertyField field, const py::object& value) {
   if (field != PropertyField::kStrides || !PyTuple_CheckExact(value.ptr())) return value;
@@ -118,11 +122,12 @@ py::object make_size(const std::int64_t* numbers, std::size_t ndim) {
 }
 
 py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, std::size_t ndim) {
+  return make_chunk(make_size(offsets, ndim), make_size(sizes, ndim));
+}
+
+py::object make_chunk(const py::object& offsets, const py::object& sizes) {
   const StockTypes& stock = StockTypes::get();
-  const py::object offsets_object = make_size(offsets, ndim);
-  const py::object sizes_object = make_size(sizes, ndim);
-  return make(stock.chunk,
-              {{stock.offsets, offsets_object.ptr()}, {stock.sizes, sizes_object.ptr()}});
+  return make(stock.chunk, {{stock.offsets, offsets.ptr()}, {stock.sizes, sizes.ptr()}});
 }
 
 py::object make_properties(const PropertyValues& values) {
@@ -155,12 +160,29 @@ py::object make_tensor_metadata(const py::object& properties, const py::object& 
 
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
                       std::int64_t hint) {
-  const py::object hint_object = hint == kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));
-  return make_index_of(fqn, make_size(offset, ndim).ptr(), hint_object.ptr());
+  return make_index_of(fqn, make_size(offset, ndim).ptr(), make_hint(hint).ptr());
 }
 
-py::object make_bytes_index(PyObject* fqn) {
-  return make_index_of(fqn, nullptr, Py_None);
+py::object make_index(PyObject* fqn, std::int64_t hint) {
+  return make_index_of(fqn, nullptr, make_hint(hint).ptr());
+}
+
+py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object offset_object = checked(PyLong_FromLongLong(offset));
+  const py::object length_object = checked(PyLong_FromLongLong(length));
+  return make(stock.storage_info, {{stock.relative_path, path.ptr()},
+                                   {stock.offset, offset_object.ptr()},
+                                   {stock.length, length_object.ptr()}});
+}
+
+py::object make_write_result(const py::object& index, std::int64_t size_in_bytes,
+                             const py::object& storage_data) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object size_object = checked(PyLong_FromLongLong(size_in_bytes));
+  return make(stock.write_result, {{stock.index, index.ptr()},
+                                   {stock.size_in_bytes, size_object.ptr()},
+                                   {stock.storage_data, storage_data.ptr()}});
 }
 
 py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data) {

@@ -14,6 +14,7 @@ namespace shardplan {
 
 py::object make_size(const std::int64_t* numbers, std::size_t ndim);
 py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, std::size_t ndim);
+py::object make_chunk(const py::object& offsets, const py::object& sizes);
 
 /// Values of one TensorProperties, in the order of the class's fields.
 using PropertyValues = std::vector<py::object>;
@@ -30,8 +31,14 @@ py::object make_tensor_metadata(const py::object& properties, const py::object& 
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
                       std::int64_t hint);
 
-/// The MetadataIndex of an entry of bytes.
-py::object make_bytes_index(PyObject* fqn);
+/// A MetadataIndex without an offset.
+py::object make_index(PyObject* fqn, std::int64_t hint);
+
+/// A _StorageInfo without transforms, as it is once it was pickled.
+py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length);
+
+py::object make_write_result(const py::object& index, std::int64_t size_in_bytes,
+                             const py::object& storage_data);
 
 /// A WriteItem without bytes_io_data; `tensor_data` is None for bytes.
 py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data);

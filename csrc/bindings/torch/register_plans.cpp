@@ -1,7 +1,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings/torch/global_objects.h"
+#include "bindings/torch/chunk_columns.h"
 #include "bindings/torch/global_plans.h"
 #include "bindings/torch/load_columns.h"
 #include "bindings/torch/register.h"
@@ -23,7 +23,7 @@ void register_plans(py::module_& m) {
       .def("items", &LoadPlanColumns::items, "The rows as stock ReadItems, made anew.");
 
   py::class_<ChunkColumns, std::shared_ptr<ChunkColumns>>(
-      m, "ChunkColumns", "The chunks of one tensor of a global plan as columns.")
+      m, "ChunkColumns", "The chunks of one tensor as columns.")
       .def("__len__", &ChunkColumns::size)
       .def("items", &ChunkColumns::items, "The rows as stock ChunkStorageMetadata.");
 

@@ -67,7 +67,7 @@ py::object SavePlanColumns::item(std::size_t position) {
   const WriteKind kind = plan.kind(position);
   py::object made;
   if (kind == WriteKind::kBytes) {
-    made = make_write_item(kind, make_bytes_index(name(position)), py::none());
+    made = make_write_item(kind, make_index(name(position), kNoHint), py::none());
   } else {
     made = make_write_item(kind, index(position), tensor_data(position));
   }

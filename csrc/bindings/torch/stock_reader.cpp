@@ -39,4 +39,26 @@ bool read_stock_index(PyObject* index, StockIndex& out) {
   return offset == nullptr || read_size(offset, out.offset.emplace());
 }
 
+bool read_chunk_object(PyObject* chunk, Numbers& box) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object all = attributes_of(chunk, stock.chunk, 2);
+  if (!all || !read_size(attribute(all, stock.offsets), box)) return false;
+  const std::size_t ndim = box.size();
+  return read_size(attribute(all, stock.sizes), box) && box.size() == 2 * ndim;
+}
+
+bool read_properties(PyObject* object, PropertyValues& out) {
+  const StockTypes& stock = StockTypes::get();
+  const auto count = static_cast<Py_ssize_t>(stock.property_names.size());
+  if (count == 0) return false;
+  const py::object all = attributes_of(object, stock.tensor_properties, count);
+  if (!all) return false;
+  for (PyObject* name : stock.property_names) {
+    PyObject* value = attribute(all, name);
+    if (value == nullptr) return false;
+    out.push_back(py::reinterpret_borrow<py::object>(value));
+  }
+  return true;
+}
+
 }  // namespace shardplan

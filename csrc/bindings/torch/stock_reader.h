@@ -3,6 +3,7 @@
 #include <optional>
 #include <vector>
 
+#include "bindings/torch/item_maker.h"
 #include "bindings/torch/stock_types.h"
 
 namespace shardplan {
@@ -29,5 +30,11 @@ struct StockIndex {
   std::optional<std::int64_t> hint;
 };
 bool read_stock_index(PyObject* index, StockIndex& out);
+
+/// Appends a chunk's offsets, then its sizes, of as many dims.
+bool read_chunk_object(PyObject* chunk, Numbers& box);
+
+/// The values of a TensorProperties, in the order of the class's fields.
+bool read_properties(PyObject* object, PropertyValues& out);
 
 }  // namespace shardplan

@@ -54,6 +54,12 @@ StockTypes::StockTypes() {
   tensor_properties = {keep_type(metadata_module.attr("TensorProperties")), true};
   tensor_storage =
       stock_class(metadata_module.attr("TensorStorageMetadata"), {"properties", "size", "chunks"});
+  storage_info = stock_class(
+      py::module_::import("torch.distributed.checkpoint.filesystem").attr("_StorageInfo"),
+      {"relative_path", "offset", "length", "transform_descriptors"});
+  write_result = stock_class(
+      py::module_::import("torch.distributed.checkpoint.storage").attr("WriteResult"),
+      {"index", "size_in_bytes", "storage_data"});
   tensor_metadata = tensor_storage.type;
   bytes_metadata = keep_type(metadata_module.attr("BytesStorageMetadata"));
   dtensor = keep_type(py::module_::import("torch.distributed.tensor").attr("DTensor"));
@@ -140,6 +146,11 @@ StockTypes::StockTypes() {
   tensor_properties_name = intern("tensor_properties");
   columns = intern("columns");
   tensor_storage_size = intern("tensor_storage_size");
+  storage_data = intern("storage_data");
+  size_in_bytes = intern("size_in_bytes");
+  relative_path = intern("relative_path");
+  length = intern("length");
+  transform_descriptors = intern("transform_descriptors");
 }
 
 const StockTypes& StockTypes::get() {

@@ -24,7 +24,7 @@ struct StockTypes {
   static const StockTypes& get();
 
   StockClass write_item, read_item, metadata_index, tensor_write_data, chunk, tensor_properties,
-      tensor_storage;
+      tensor_storage, storage_info, write_result;
   PyTypeObject* tensor_metadata;
   PyTypeObject* bytes_metadata;
   PyTypeObject* dtensor;
@@ -65,7 +65,8 @@ struct StockTypes {
       *storage_offsets, *lengths, *items, *spec, *local_tensor, *mesh, *placements, *shape,
       *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list, *global_shape,
       *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
-      *tensor_properties_name, *columns, *tensor_storage_size;
+      *tensor_properties_name, *columns, *tensor_storage_size, *storage_data,
+      *size_in_bytes, *relative_path, *length, *transform_descriptors;
 };
 
 }  // namespace shardplan

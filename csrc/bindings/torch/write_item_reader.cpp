@@ -4,7 +4,6 @@
 #include <optional>
 
 #include "bindings/torch/stock_reader.h"
-#include "core/wire_save.h"
 
 namespace shardplan {
 
@@ -27,28 +26,6 @@ bool read_kind(PyObject* type, WriteKind& kind) {
   if (type == stock.write_tensor) kind = WriteKind::kTensor;
   if (type == stock.write_shard) kind = WriteKind::kShard;
   return kind != WriteKind::kForeign;
-}
-
-bool read_chunk_object(PyObject* chunk, Numbers& box) {
-  const StockTypes& stock = StockTypes::get();
-  const py::object all = attributes_of(chunk, stock.chunk, 2);
-  if (!all || !read_size(attribute(all, stock.offsets), box)) return false;
-  const std::size_t ndim = box.size();
-  return read_size(attribute(all, stock.sizes), box) && box.size() == 2 * ndim;
-}
-
-bool read_properties(PyObject* object, PropertyValues& out) {
-  const StockTypes& stock = StockTypes::get();
-  const auto count = static_cast<Py_ssize_t>(stock.property_names.size());
-  if (count == 0) return false;
-  const py::object all = attributes_of(object, stock.tensor_properties, count);
-  if (!all) return false;
-  for (PyObject* name : stock.property_names) {
-    PyObject* value = attribute(all, name);
-    if (value == nullptr) return false;
-    out.push_back(py::reinterpret_borrow<py::object>(value));
-  }
-  return true;
 }
 
 /// Whether an index and a chunk mean the same box, of a tensor of as many dims.

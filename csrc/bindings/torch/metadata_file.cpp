@@ -1,0 +1,132 @@
+#include "bindings/torch/metadata_file.h"
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+
+#include "bindings/torch/path_shapes.h"
+#include "bindings/torch/pickle_objects.h"
+#include "bindings/torch/stock_reader.h"
+#include "bindings/torch/stock_types.h"
+#include "core/pickle_opcodes.h"
+#include "core/pickled_metadata.h"
+
+namespace shardplan {
+namespace {
+
+/// The classes and names of every record, where `keep` puts them.
+constexpr MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+PickleSource source_of(const py::object& readinto) {
+  return [readinto](char* into, std::size_t at_most) {
+    const auto view = py::memoryview::from_memory(into, static_cast<py::ssize_t>(at_most));
+    const py::object got = readinto(view);
+    view.attr("release")();
+    std::int64_t count = 0;
+    if (!read_int(got.ptr(), count) || count < 0) throw BadPickle("is of a file that has no bytes");
+    return static_cast<std::size_t>(count);
+  };
+}
+
+/// The entries of a pickled Metadata, its objects made where they are no columns.
+std::shared_ptr<SavedMetadata> saved_of(PickledMetadata& read, PickleObjects& objects) {
+  auto saved = std::make_shared<SavedMetadata>();
+  for (const PickleValue properties : read.properties) {
+    PropertyValues values;
+    if (!read_properties(objects.object(properties).ptr(), values)) return nullptr;
+    saved->properties.push_back(std::move(values));
+  }
+  SaveTable& table = read.chunks.table;
+  for (std::size_t entry = 0; entry < read.chunks.size(); ++entry) {
+    const auto& [key, value] = read.entries[entry];
+    if (table.specs.kind[table.spec[entry]] == WriteKind::kForeign) {
+      saved->foreign.push_back(objects.object(value));
+    }
+    saved->names.push_back(objects.object(key));
+    table.name[entry] = static_cast<std::uint32_t>(entry);
+  }
+  saved->chunks = std::move(read.chunks);
+  return saved;
+}
+
+}  // namespace
+
+py::object load_metadata(const py::object& readinto, const py::object& fill,
+                         const py::object& places) {
+  const CollectorPause pause;
+  Pickle pickle = read_pickle(source_of(readinto));
+  const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
+  PickleObjects objects(pickle.values, *texts);
+  std::optional<PickledMetadata> read = read_pickled_metadata(pickle, texts);
+  if (!read) return objects.object(pickle.root);
+
+  const py::object metadata = objects.bare(pickle.root);
+  for (const auto& [name, value] : read->attributes) {
+    const std::string_view attribute = (*texts)[name.at()];
+    py::object made;
+    if (attribute == "storage_data" && read->storage) {
+      made = places(std::make_shared<StorageColumns>(std::move(*read->storage)));
+    } else if (attribute == "state_dict_metadata" && read->has_chunks) {
+      if (const auto saved = saved_of(*read, objects)) made = SavedMetadata::entries(saved, fill);
+    }
+    objects.set(metadata, name, made ? made : objects.object(value));
+  }
+  return metadata;
+}
+
+MetadataPickle::MetadataPickle(const py::object& write)
+    : out_([write](std::string_view bytes) {
+        const auto view =
+            py::memoryview::from_memory(bytes.data(), static_cast<py::ssize_t>(bytes.size()));
+        write(view);
+        view.attr("release")();
+      }) {}
+
+void MetadataPickle::keep(const std::vector<py::bytes>& pickles) {
+  for (const py::bytes& pickle : pickles) {
+    raw(pickle);
+    out_.code(opcode::kMemoize);
+    out_.code(opcode::kPop);
+    ++kept_;
+  }
+}
+
+void MetadataPickle::keep_text(std::string_view text) {
+  out_.text(text);
+  out_.code(opcode::kMemoize);
+  out_.code(opcode::kPop);
+  out_.rest();
+  ++kept_;
+}
+
+std::size_t MetadataPickle::keep_texts(const SavedMetadata* saved, const StorageColumns* storage) {
+  const std::uint32_t before = kept_;
+  first_entry_ = kept_;
+  if (saved != nullptr) {
+    for (const py::object& name : saved->names) keep_text(*utf8(name.ptr()));
+  }
+  first_name_ = kept_;
+  if (storage != nullptr) {
+    const StorageRows& rows = storage->rows();
+    for (std::size_t name = 0; name < rows.names->size(); ++name) keep_text((*rows.names)[name]);
+    first_path_ = kept_;
+    for (std::size_t path = 0; path < rows.paths->size(); ++path) keep_text((*rows.paths)[path]);
+  }
+  return kept_ - before;
+}
+
+void MetadataPickle::entries(const SavedMetadata& saved, const std::vector<py::bytes>& properties,
+                             const std::vector<py::bytes>& foreign) {
+  EntryPickles pickles;
+  pickles.first_name = first_entry_;
+  for (const py::bytes& pickle : properties) pickles.properties.emplace_back(pickle);
+  std::size_t next = 0;
+  pickles.foreign = [&](std::size_t) { return std::string(foreign.at(next++)); };
+  write_entries(out_, kMemo, saved.chunks, pickles);
+}
+
+void MetadataPickle::storage(const StorageColumns& storage) {
+  write_storage(out_, kMemo, storage.rows(), first_name_, first_path_);
+}
+
+}  // namespace shardplan

@@ -1,0 +1,580 @@
+#include "core/pickle_machine.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <unordered_map>
+#include <utility>
+
+#include "core/pickle_globals.h"
+#include "core/pickle_input.h"
+#include "core/pickle_opcodes.h"
+
+namespace shardplan {
+namespace {
+
+constexpr std::size_t kMostNumbers = 0xFE;  // of a size
+
+// The attributes of records, by their numbers among the texts.
+constexpr std::array<std::string_view, 7> kAttributes{"offsets", "sizes",         "fqn",   "index",
+                                                      "offset",  "relative_path", "length"};
+enum Attribute : std::uint64_t { kOffsets, kSizes, kFqn, kHint, kOffset, kPath, kLength };
+
+class Machine {
+ public:
+  explicit Machine(const PickleSource& source) : in_(source) {
+    for (const std::string_view attribute : kAttributes) values_.texts.number_of(attribute);
+  }
+
+  Pickle run() {
+    while (step(in_.byte())) {
+    }
+    const PickleValue root = pop();
+    return {std::move(values_), root};
+  }
+
+ private:
+  using Tag = PickleTag;
+
+  bool step(std::uint8_t code) {
+    switch (code) {
+      case opcode::kBinGet: get(in_.number<1>()); break;
+      case opcode::kLongBinGet: get(in_.number<4>()); break;
+      case opcode::kMemoize: put(memo_.size() + far_memo_.size()); break;
+      case opcode::kBinInt1: push_int(static_cast<std::int64_t>(in_.number<1>())); break;
+      case opcode::kBinInt2: push_int(static_cast<std::int64_t>(in_.number<2>())); break;
+      case opcode::kBinInt: push_int(static_cast<std::int32_t>(in_.number<4>())); break;
+      case opcode::kShortBinUnicode: push_text(in_.number<1>()); break;
+      case opcode::kMark: marks_.push_back(stack_.size()); break;
+      case opcode::kTuple1: push_tuple(1); break;
+      case opcode::kTuple2: push_tuple(2); break;
+      case opcode::kTuple3: push_tuple(3); break;
+      case opcode::kTuple: push_tuple(above_mark()); break;
+      case opcode::kReduce: reduce(); break;
+      case opcode::kEmptyTuple: push(PickleValue(Tag::kTuple, PickleValues::kNoMore)); break;
+      case opcode::kNewObj: new_object(); break;
+      case opcode::kEmptyDict: push_container(Tag::kDict); break;
+      case opcode::kSetItems: set_items(above_mark()); break;
+      case opcode::kSetItem: set_items(2); break;
+      case opcode::kBuild: build(); break;
+      case opcode::kNone: push(PickleValue(Tag::kNone)); break;
+      case opcode::kNewTrue: push(PickleValue(Tag::kTrue)); break;
+      case opcode::kNewFalse: push(PickleValue(Tag::kFalse)); break;
+      case opcode::kLong1: push_long(in_.number<1>()); break;
+      case opcode::kFrame: in_.number<8>(); break;
+      case opcode::kAppends: append(above_mark()); break;
+      case opcode::kAppend: append(1); break;
+      case opcode::kEmptyList: push_container(Tag::kList); break;
+      case opcode::kBinPut: put(in_.number<1>()); break;
+      case opcode::kLongBinPut: put(in_.number<4>()); break;
+      case opcode::kStop: return false;
+      default: rare_step(code);
+    }
+    return true;
+  }
+
+  void rare_step(std::uint8_t code) {
+    switch (code) {
+      case opcode::kProto: protocol(); break;
+      case opcode::kGlobal: named_global(); break;
+      case opcode::kStackGlobal: stack_global(); break;
+      case opcode::kBinUnicode: push_text(in_.number<4>()); break;
+      case opcode::kBinUnicode8: push_text(in_.number<8>()); break;
+      case opcode::kShortBinBytes: push_bytes(Tag::kBytes, in_.number<1>()); break;
+      case opcode::kBinBytes: push_bytes(Tag::kBytes, in_.number<4>()); break;
+      case opcode::kBinBytes8: push_bytes(Tag::kBytes, in_.number<8>()); break;
+      case opcode::kByteArray8: push_bytes(Tag::kByteArray, in_.number<8>()); break;
+      case opcode::kLong4: push_long(in_.number<4>()); break;
+      case opcode::kBinFloat: push_float(); break;
+      case opcode::kEmptySet: push_container(Tag::kSet); break;
+      case opcode::kAddItems: add_items(); break;
+      case opcode::kFrozenSet: frozen_set(); break;
+      case opcode::kPop: drop(); break;
+      case opcode::kPopMark: stack_.resize(stack_.size() - above_mark()); break;
+      case opcode::kDup: push(pinned(top())); break;
+      default: fail("has opcode " + std::to_string(code) + ", which no metadata needs");
+    }
+  }
+
+  [[noreturn]] void fail(const std::string& what) const { in_.fail(what); }
+
+  // The stack.
+
+  void push(PickleValue value) { stack_.push_back(value); }
+
+  /// Number of values that may be taken: those above the last mark.
+  std::size_t free() const { return stack_.size() - (marks_.empty() ? 0 : marks_.back()); }
+
+  PickleValue& top() {
+    if (free() == 0) fail("takes more than the stack has");
+    return stack_.back();
+  }
+
+  PickleValue pop() {
+    const PickleValue value = top();
+    stack_.pop_back();
+    return value;
+  }
+
+  /// Takes the last mark, and says how many values lie above it.
+  std::size_t above_mark() {
+    if (marks_.empty()) fail("takes a mark that the stack does not have");
+    const std::size_t count = stack_.size() - marks_.back();
+    marks_.pop_back();
+    return count;
+  }
+
+  void drop() {
+    if (free() > 0) {
+      stack_.pop_back();
+    } else {
+      above_mark();
+    }
+  }
+
+  // The memo.
+
+  void put(std::uint64_t at) {
+    const PickleValue value = top();
+    if (at == memo_.size()) {
+      memo_.push_back(value);
+    } else if (at < memo_.size()) {
+      memo_[at] = value;
+    } else {
+      far_memo_[at] = value;
+    }
+  }
+
+  void get(std::uint64_t at) {
+    if (at < memo_.size()) {
+      const PickleValue value = memo_[at];
+      push(value.tag() < Tag::kTupleOfSize ? pinned(value) : memo_[at] = restored(value));
+      return;
+    }
+    const auto found = far_memo_.find(at);
+    if (found == far_memo_.end()) fail("asks for what it did not put into the memo");
+    push(pinned(found->second));
+  }
+
+  /// From now on the value is held twice: what it is made of stays as it is.
+  PickleValue pinned(PickleValue value) {
+    const Tag tag = value.tag();
+    if (tag >= Tag::kTuple && tag <= Tag::kCall && tag != Tag::kGlobal) {
+      pinned_items_ = values_.items.size();
+      pinned_spans_ = values_.spans.size();
+      pinned_objects_ = values_.objects.size();
+    }
+    return value;
+  }
+
+  /// In the last memo entries, `now` in the place of `value`.
+  void replace_in_memo(PickleValue value, PickleValue now, std::size_t within) {
+    const std::size_t last = memo_.size();
+    for (std::size_t back = 1; back <= within && back <= last; ++back) {
+      if (memo_[last - back] == value) {
+        memo_[last - back] = now;
+        return;
+      }
+    }
+  }
+
+  /// What was taken apart, as the file made it.
+  PickleValue restored(PickleValue value) {
+    std::vector<PickleValue> made;
+    const auto attribute = [&](Attribute name, PickleValue is) {
+      made.push_back(PickleValue(Tag::kText, name));
+      made.push_back(is);
+    };
+    const auto number = [&](std::int64_t is) {
+      push_int(is);
+      return pop();
+    };
+    const PickleValue size(Tag::kSize, value.at());
+    switch (value.tag()) {
+      case Tag::kTupleOfSize:
+        for (std::size_t i = 0; i < size.ndim(); ++i) {
+          made.push_back(number(values_.numbers[size.first() + i]));
+        }
+        return pinned(container(Tag::kTuple, made));
+      case Tag::kArgumentsOfSize:
+        return pinned(
+            container(Tag::kTuple, {restored(PickleValue(Tag::kTupleOfSize, value.at()))}));
+      case Tag::kStateOfChunk:
+        attribute(kOffsets, values_.chunks[value.at()].offsets);
+        attribute(kSizes, values_.chunks[value.at()].sizes);
+        break;
+      case Tag::kStateOfIndex: {
+        const PickleValues::Index index = values_.indices[value.at()];
+        attribute(kFqn, PickleValue(Tag::kText, index.fqn));
+        attribute(kHint, index.hint);
+        if (index.offset.tag() != Tag::kUnset) attribute(kOffset, index.offset);
+        break;
+      }
+      case Tag::kStateOfPlace: {
+        const PickleValues::Place place = values_.places[value.at()];
+        attribute(kPath, PickleValue(Tag::kText, place.path));
+        attribute(kOffset, number(place.offset));
+        attribute(kLength, number(place.length));
+        break;
+      }
+      default: fail("asks for what it did not put into the memo");
+    }
+    return pinned(container(Tag::kDict, made));
+  }
+
+  // Plain values.
+
+  void protocol() {
+    const std::uint64_t version = in_.number<1>();
+    if (version < 2 || version > 5) {
+      fail("is of pickle protocol " + std::to_string(version) + ", which is none of 2 to 5");
+    }
+  }
+
+  void push_int(std::int64_t number) {
+    if (PickleValue::fits(number)) {
+      push(PickleValue::of_int(number));
+      return;
+    }
+    push(PickleValue(Tag::kWideInt, values_.ints.size()));
+    values_.ints.push_back(number);
+  }
+
+  void push_long(std::uint64_t length) {
+    const std::string_view bytes = in_.bytes(length);
+    if (length > 8) {
+      push(PickleValue(Tag::kHugeInt, values_.bytes.size()));
+      values_.bytes.emplace_back(bytes);
+      return;
+    }
+    std::uint64_t number = 0;
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      number |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(bytes[i])) << (8 * i);
+    }
+    const std::size_t unused = 64 - 8 * bytes.size();
+    push_int(bytes.empty() ? 0 : static_cast<std::int64_t>(number << unused) >> unused);
+  }
+
+  void push_float() {
+    std::uint64_t bits = 0;
+    for (int i = 0; i < 8; ++i) bits = bits << 8 | in_.number<1>();
+    push(PickleValue(Tag::kFloat, values_.floats.size()));
+    values_.floats.push_back(std::bit_cast<double>(bits));
+  }
+
+  void push_text(std::uint64_t length) {
+    push(PickleValue(Tag::kText, values_.texts.number_of(in_.bytes(length))));
+  }
+
+  void push_bytes(Tag tag, std::uint64_t length) {
+    push(PickleValue(tag, values_.bytes.size()));
+    values_.bytes.emplace_back(in_.bytes(length));
+  }
+
+  // Tuples and containers.
+
+  PickleValue container(Tag tag, const std::vector<PickleValue>& of) {
+    const PickleValue made(tag, new_span());
+    extend(made, of.data(), of.size());
+    return made;
+  }
+
+  std::size_t new_span() {
+    if (values_.spans.size() >= PickleValues::kNoMore) fail("holds more than 2^32 containers");
+    values_.spans.push_back({values_.items.size(), 0, PickleValues::kNoMore});
+    return values_.spans.size() - 1;
+  }
+
+  void push_container(Tag tag) { push(PickleValue(tag, new_span())); }
+
+  void push_tuple(std::size_t count) {
+    if (count > free()) fail("takes more than the stack has");
+    const PickleValue made(Tag::kTuple, count == 0 ? PickleValues::kNoMore : new_span());
+    if (count > 0) extend(made, stack_.data() + stack_.size() - count, count);
+    stack_.resize(stack_.size() - count);
+    push(made);
+  }
+
+  /// Adds values to the end of a container.
+  void extend(PickleValue made, const PickleValue* from, std::size_t count) {
+    std::size_t tail = made.at();
+    if (values_.spans[tail].next != PickleValues::kNoMore) tail = tails_.at(made.at());
+    constexpr std::uint32_t kFull = 0xFFFFFFFF;
+    for (std::size_t i = 0; i < count; ++i) {
+      PickleValues::Span* run = &values_.spans[tail];
+      if (run->count == 0) run->begin = values_.items.size();
+      if (run->begin + run->count != values_.items.size() || run->count == kFull) {
+        const std::size_t more = new_span();
+        values_.spans[tail].next = static_cast<std::uint32_t>(more);
+        tails_[made.at()] = tail = more;
+        run = &values_.spans[tail];
+      }
+      values_.items.push_back(from[i]);
+      ++run->count;
+    }
+  }
+
+  /// Adds the values on top of the stack to the container below them.
+  void extend_below(std::size_t count, std::initializer_list<Tag> to, const char* what) {
+    if (count >= free()) fail("takes more than the stack has");
+    const PickleValue made = stack_[stack_.size() - count - 1];
+    if (std::ranges::find(to, made.tag()) == to.end()) fail(what);
+    extend(made, stack_.data() + stack_.size() - count, count);
+    stack_.resize(stack_.size() - count);
+  }
+
+  void append(std::size_t count) { extend_below(count, {Tag::kList}, "appends to no list"); }
+
+  void set_items(std::size_t count) {
+    if (count % 2 != 0) fail("sets a key without a value");
+    extend_below(count, {Tag::kDict, Tag::kOrderedDict}, "sets an item of no dict");
+  }
+
+  void add_items() { extend_below(above_mark(), {Tag::kSet}, "adds to no set"); }
+
+  void frozen_set() {
+    push_tuple(above_mark());
+    const PickleValue made = pop();
+    push(PickleValue(Tag::kFrozenSet, made.at()));
+  }
+
+  // Globals and what is made by them.
+
+  void named_global() {
+    const std::string module(in_.line());
+    push_global({module, std::string(in_.line())});
+  }
+
+  void stack_global() {
+    const PickleValue name = pop();
+    const PickleValue module = pop();
+    if (name.tag() != Tag::kText || module.tag() != Tag::kText) fail("names a global by no text");
+    push_global({std::string(values_.texts[module.at()]), std::string(values_.texts[name.at()])});
+  }
+
+  void push_global(PickleGlobal global) {
+    auto found = std::ranges::find(values_.globals, global);
+    if (found == values_.globals.end()) {
+      const PickleRole role = role_of(global.module, global.name);
+      if (role == PickleRole::kUnknown) throw UnknownGlobal(global, in_.where());
+      values_.globals.push_back(std::move(global));
+      roles_.push_back(role);
+      found = values_.globals.end() - 1;
+    }
+    push(PickleValue(Tag::kGlobal, static_cast<std::uint64_t>(found - values_.globals.begin())));
+  }
+
+  PickleRole role(PickleValue global) const {
+    return global.tag() == Tag::kGlobal ? roles_[global.at()] : PickleRole::kUnknown;
+  }
+
+  void new_object() {
+    const PickleValue arguments = pop();
+    const PickleValue cls = pop();
+    const PickleRole is = role(cls);
+    const bool made_bare = is == PickleRole::kObject || is == PickleRole::kChunk ||
+                           is == PickleRole::kIndex || is == PickleRole::kPlace;
+    if (!made_bare || arguments.tag() != Tag::kTuple || values_.count(arguments) != 0) {
+      fail("makes an object of no class, or with arguments");
+    }
+    push(PickleValue(Tag::kObject, values_.objects.size()));
+    values_.objects.push_back({static_cast<std::uint32_t>(cls.at()), false, {}});
+  }
+
+  void reduce() {
+    const PickleValue arguments = pop();
+    const PickleValue callable = pop();
+    if (arguments.tag() != Tag::kTuple) fail("calls with no tuple of arguments");
+    switch (role(callable)) {
+      case PickleRole::kSize: push_size(arguments); break;
+      case PickleRole::kCall:
+        push(PickleValue(Tag::kCall, values_.calls.size()));
+        values_.calls.push_back({static_cast<std::uint32_t>(callable.at()), arguments});
+        break;
+      case PickleRole::kList: push_filled(Tag::kList, arguments); break;
+      case PickleRole::kSet: push_filled(Tag::kSet, arguments); break;
+      case PickleRole::kFrozenSet: push_filled(Tag::kFrozenSet, arguments); break;
+      case PickleRole::kDict: push_filled(Tag::kDict, arguments); break;
+      case PickleRole::kOrderedDict: push_filled(Tag::kOrderedDict, arguments); break;
+      default: fail("calls what is not to be called");
+    }
+  }
+
+  /// A container made of no argument, or of one: for a dict a dict, else any list or tuple.
+  void push_filled(Tag tag, PickleValue arguments) {
+    std::vector<PickleValue> given;
+    values_.for_each(arguments, [&](PickleValue value) { given.push_back(value); });
+    std::vector<PickleValue> items;
+    if (given.size() > 1) fail("makes a container of several arguments");
+    if (given.size() == 1) {
+      const bool is_dict = tag == Tag::kDict || tag == Tag::kOrderedDict;
+      const Tag from = given[0].tag();
+      if (is_dict ? from != Tag::kDict : from != Tag::kList && from != Tag::kTuple) {
+        fail("makes a container of no container");
+      }
+      values_.for_each(given[0], [&](PickleValue value) { items.push_back(value); });
+    }
+    push(container(tag, items));
+  }
+
+  // Records: what is made of plain parts takes their place.
+
+  bool is_last_span(PickleValue value) const {
+    return value.at() + 1 == values_.spans.size() && value.at() >= pinned_spans_ &&
+           values_.spans[value.at()].begin >= pinned_items_ &&
+           values_.spans[value.at()].begin + values_.spans[value.at()].count ==
+               values_.items.size();
+  }
+
+  void drop_span(PickleValue value) {
+    values_.items.truncate(values_.spans[value.at()].begin);
+    values_.spans.truncate(value.at());
+  }
+
+  /// A torch.Size of the one tuple, or list, of ints in `arguments`.
+  void push_size(PickleValue arguments) {
+    const std::size_t first = values_.numbers.size();
+    PickleValue given;
+    std::size_t givens = 0;
+    values_.for_each(arguments, [&](PickleValue value) {
+      given = value;
+      ++givens;
+    });
+    if (givens != 1 || (given.tag() != Tag::kTuple && given.tag() != Tag::kList)) {
+      fail("makes a size of no tuple");
+    }
+    values_.for_each(given, [&](PickleValue value) {
+      if (value.tag() != Tag::kInt && value.tag() != Tag::kWideInt) {
+        fail("has a size that is no int of 64 bits");
+      }
+      values_.numbers.push_back(value.tag() == Tag::kInt ? value.number()
+                                                         : values_.ints[value.at()]);
+    });
+    const std::size_t ndim = values_.numbers.size() - first;
+    if (ndim > kMostNumbers) fail("has a size of more than 254 dims");
+    const PickleValue size = PickleValue::of_size(first, ndim);
+    if (is_last_span(arguments)) {
+      drop_span(arguments);
+      replace_in_memo(arguments, PickleValue(Tag::kArgumentsOfSize, size.at()), 2);
+      if (ndim > 0 && given.tag() == Tag::kTuple && is_last_span(given)) {
+        drop_span(given);
+        replace_in_memo(given, PickleValue(Tag::kTupleOfSize, size.at()), 2);
+      }
+    }
+    push(size);
+  }
+
+  void build() {
+    const PickleValue state = pop();
+    PickleValue& object = top();
+    if (object.tag() != Tag::kObject || values_.objects[object.at()].built) {
+      fail("gives a state to what takes none");
+    }
+    if (build_record(object, state)) return;
+    values_.objects[object.at()].built = true;
+    values_.objects[object.at()].state = state;
+  }
+
+  bool build_record(PickleValue& object, PickleValue state) {
+    const PickleRole is = roles_[values_.objects[object.at()].global];
+    if (is == PickleRole::kObject || state.tag() != Tag::kDict ||
+        object.at() + 1 != values_.objects.size() || object.at() < pinned_objects_ ||
+        !is_last_span(state)) {
+      return false;
+    }
+    PickleValue record;
+    PickleValue taken;
+    if (is == PickleRole::kChunk && add_chunk(state)) {
+      record = PickleValue(Tag::kChunk, values_.chunks.size() - 1);
+      taken = PickleValue(Tag::kStateOfChunk, record.at());
+    } else if (is == PickleRole::kIndex && add_index(state)) {
+      record = PickleValue(Tag::kIndex, values_.indices.size() - 1);
+      taken = PickleValue(Tag::kStateOfIndex, record.at());
+    } else if (is == PickleRole::kPlace && add_place(state)) {
+      record = PickleValue(Tag::kPlace, values_.places.size() - 1);
+      taken = PickleValue(Tag::kStateOfPlace, record.at());
+    } else {
+      return false;
+    }
+    // An object and its dict are memoized before what the dict holds.
+    replace_in_memo(state, taken, kMostMemoized);
+    replace_in_memo(object, record, kMostMemoized);
+    drop_span(state);
+    values_.objects.truncate(object.at());
+    object = record;
+    return true;
+  }
+
+  /// The value of each named attribute; false where the dict has others, or one of them twice.
+  template <std::size_t kCount>
+  bool read_state(PickleValue state, const std::array<Attribute, kCount>& names,
+                  std::array<PickleValue, kCount>& out) const {
+    out.fill(PickleValue(Tag::kUnset));
+    const PickleValues::Span span = values_.spans[state.at()];
+    for (std::uint64_t at = span.begin; at < span.begin + span.count; at += 2) {
+      const PickleValue key = values_.items[at];
+      const auto name = std::ranges::find(names, key.at());
+      if (key.tag() != Tag::kText || name == names.end()) return false;
+      PickleValue& value = out[static_cast<std::size_t>(name - names.begin())];
+      if (value.tag() != Tag::kUnset) return false;
+      value = values_.items[at + 1];
+    }
+    return true;
+  }
+
+  bool add_chunk(PickleValue state) {
+    std::array<PickleValue, 2> read;
+    if (!read_state<2>(state, {kOffsets, kSizes}, read) || read[0].tag() != Tag::kSize ||
+        read[1].tag() != Tag::kSize) {
+      return false;
+    }
+    values_.chunks.push_back({read[0], read[1]});
+    return true;
+  }
+
+  bool add_index(PickleValue state) {
+    std::array<PickleValue, 3> read;
+    if (!read_state<3>(state, {kFqn, kHint, kOffset}, read) || read[0].tag() != Tag::kText) {
+      return false;
+    }
+    const bool hinted = read[1].tag() == Tag::kInt && read[1].number() >= 0;
+    if (!hinted && read[1].tag() != Tag::kNone) return false;
+    if (read[2].tag() != Tag::kSize && read[2].tag() != Tag::kUnset) return false;
+    values_.indices.push_back({static_cast<std::uint32_t>(read[0].at()), read[2], read[1]});
+    return true;
+  }
+
+  bool add_place(PickleValue state) {
+    std::array<PickleValue, 3> read;
+    if (!read_state<3>(state, {kPath, kOffset, kLength}, read) || read[0].tag() != Tag::kText ||
+        read[1].tag() != Tag::kInt || read[2].tag() != Tag::kInt) {
+      return false;
+    }
+    values_.places.push_back(
+        {static_cast<std::uint32_t>(read[0].at()), read[1].number(), read[2].number()});
+    return true;
+  }
+
+  static constexpr std::size_t kMostMemoized = 24;  // of a record's parts
+
+  PickleInput in_;
+  PickleValues values_;
+  std::vector<PickleRole> roles_;  // a global
+  std::vector<PickleValue> stack_;
+  std::vector<std::size_t> marks_;
+  Arena<PickleValue> memo_;
+  std::unordered_map<std::uint64_t, PickleValue> far_memo_;
+  std::unordered_map<std::uint64_t, std::size_t> tails_;  // of a container of several runs
+  // What lies below was fetched from the memo, and may be held elsewhere.
+  std::size_t pinned_items_ = 0;
+  std::size_t pinned_spans_ = 0;
+  std::size_t pinned_objects_ = 0;
+};
+
+}  // namespace
+
+Pickle read_pickle(const PickleSource& source) {
+  return Machine(source).run();
+}
+
+}  // namespace shardplan

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <stdexcept>
+#include <string>
+
+#include "core/pickle_values.h"
+
+namespace shardplan {
+
+/// A pickle that is broken, or that this reader does not read; says what is wrong, and at which
+/// byte.
+class BadPickle : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+/// A pickle that names a global which is none of DCP's metadata.
+class UnknownGlobal : public BadPickle {
+ public:
+  UnknownGlobal(const PickleGlobal& global, const std::string& where)
+      : BadPickle("names the global " + global.module + "." + global.name +
+                  ", which is not one of a checkpoint's metadata, " + where) {}
+};
+
+/// Gives at most so many bytes of a pickle, in order; 0 at its end.
+using PickleSource = std::function<std::size_t(char* into, std::size_t at_most)>;
+
+/// What a pickle holds.
+struct Pickle {
+  PickleValues values;
+  PickleValue root;
+};
+
+/// Reads a pickle of protocol 2 to 5, as the source gives it. Nothing that it names is looked up,
+/// made or called. Throws BadPickle. Memory grows with the bytes read, never with a length that
+/// they claim: at most 100 bytes for each, and a quarter of a megabyte.
+Pickle read_pickle(const PickleSource& source);
+
+}  // namespace shardplan

@@ -1,0 +1,159 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/arena.h"
+#include "core/text_table.h"
+
+namespace shardplan {
+
+/// What a value of a pickle is. What a checkpoint's metadata holds once a chunk (torch.Size,
+/// ChunkStorageMetadata, MetadataIndex, _StorageInfo) has a record of its own; every other object
+/// is a kObject (made without arguments, then given a state) or a kCall (made by calling a global).
+/// Nothing is made or called here.
+enum class PickleTag : std::uint8_t {
+  kNone,
+  kFalse,
+  kTrue,
+  kInt,      // of 56 bits
+  kWideInt,  // into ints: of 64 bits
+  kHugeInt,  // into bytes: little-endian two's complement
+  kFloat,
+  kText,
+  kBytes,
+  kByteArray,
+  kTuple,
+  kFrozenSet,
+  kList,
+  kDict,
+  kOrderedDict,
+  kSet,
+  kGlobal,
+  kObject,
+  kCall,
+  kSize,
+  kChunk,
+  kIndex,
+  kPlace,
+  // Only in the memo: what was taken apart, and is put together again where a file asks for it.
+  kTupleOfSize,
+  kArgumentsOfSize,
+  kStateOfChunk,
+  kStateOfIndex,
+  kStateOfPlace,
+  kUnset,
+};
+
+/// A value: its tag, and its number or where it lies.
+class PickleValue {
+ public:
+  PickleValue() = default;
+  explicit PickleValue(PickleTag tag, std::uint64_t payload = 0)
+      : bits_(static_cast<std::uint64_t>(tag) << 56 | (payload & kPayload)) {}
+
+  static bool fits(std::int64_t number) { return number << 8 >> 8 == number; }
+  static PickleValue of_int(std::int64_t number) {
+    return PickleValue(PickleTag::kInt, static_cast<std::uint64_t>(number));
+  }
+  static PickleValue of_size(std::size_t first, std::size_t ndim) {
+    return PickleValue(PickleTag::kSize, static_cast<std::uint64_t>(first) << 8 | ndim);
+  }
+
+  PickleTag tag() const { return static_cast<PickleTag>(bits_ >> 56); }
+  std::size_t at() const { return static_cast<std::size_t>(bits_ & kPayload); }
+  /// The number of a kInt.
+  std::int64_t number() const { return static_cast<std::int64_t>(bits_ << 8) >> 8; }
+  /// Of a kSize: where its numbers begin, and how many they are.
+  std::size_t first() const { return at() >> 8; }
+  std::size_t ndim() const { return at() & 0xFF; }
+  bool operator==(const PickleValue&) const = default;
+
+ private:
+  static constexpr std::uint64_t kPayload = (std::uint64_t{1} << 56) - 1;
+  std::uint64_t bits_ = 0;
+};
+
+/// A global that a pickle names.
+struct PickleGlobal {
+  std::string module;
+  std::string name;
+  bool operator==(const PickleGlobal&) const = default;
+};
+
+/// The values of a pickle, in tables that point into each other.
+struct PickleValues {
+  static constexpr std::uint32_t kNoMore = 0xFFFFFFFF;
+
+  /// A run of values; where a container grew, another run follows.
+  struct Span {
+    std::uint64_t begin;
+    std::uint32_t count;
+    std::uint32_t next;
+  };
+  struct Object {
+    std::uint32_t global;
+    bool built;
+    PickleValue state;
+  };
+  struct Call {
+    std::uint32_t global;
+    PickleValue arguments;
+  };
+  struct Chunk {
+    PickleValue offsets;
+    PickleValue sizes;
+  };
+  struct Index {
+    std::uint32_t fqn;   // into texts
+    PickleValue offset;  // kSize, kNone, or kUnset where the object has no attribute of that name
+    PickleValue hint;    // kInt or kNone
+  };
+  struct Place {
+    std::uint32_t path;  // into texts
+    std::int64_t offset;
+    std::int64_t length;
+  };
+
+  TextTable texts;
+  std::vector<PickleGlobal> globals;
+  std::vector<std::int64_t> ints;
+  std::vector<double> floats;
+  std::vector<std::string> bytes;
+  std::vector<std::int64_t> numbers;  // of sizes
+  Arena<PickleValue> items;
+  Arena<Span> spans;
+  Arena<Object> objects;
+  Arena<Call> calls;
+  Arena<Chunk> chunks;
+  Arena<Index> indices;
+  Arena<Place> places;
+
+  std::span<const std::int64_t> size(PickleValue value) const {
+    return {numbers.data() + value.first(), value.ndim()};
+  }
+
+  /// Calls `visit(PickleValue)` for each value of a tuple or container, in order; of a dict, keys
+  /// and values in turn.
+  template <typename Visit>
+  void for_each(PickleValue container, Visit&& visit) const {
+    for (std::size_t at = container.at(); at != kNoMore; at = spans[at].next) {
+      const Span run = spans[at];
+      for (std::uint64_t item = run.begin; item < run.begin + run.count; ++item) visit(items[item]);
+    }
+  }
+
+  std::size_t count(PickleValue container) const {
+    std::size_t total = 0;
+    for (std::size_t at = container.at(); at != kNoMore; at = spans[at].next) {
+      total += spans[at].count;
+    }
+    return total;
+  }
+};
+
+}  // namespace shardplan

@@ -1,0 +1,204 @@
+#include "core/pickled_metadata.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace shardplan {
+namespace {
+
+using Tag = PickleTag;
+using Pairs = std::vector<std::pair<PickleValue, PickleValue>>;
+
+class MetadataReader {
+ public:
+  MetadataReader(const PickleValues& values, const std::shared_ptr<const TextTable>& texts)
+      : values_(values),
+        texts_(texts),
+        chunk_seen_(values.chunks.size()),
+        place_seen_(values.places.size()) {}
+
+  bool read(PickleValue root) {
+    const auto attributes = state_of(root, "Metadata");
+    if (!attributes) return false;
+    out_.attributes = *attributes;
+    for (const auto& [name, value] : *attributes) {
+      if (is_text(name, "state_dict_metadata")) out_.has_chunks = read_entries(value);
+      if (is_text(name, "storage_data")) read_storage(value);
+    }
+    return true;
+  }
+
+  PickledMetadata take() { return std::move(out_); }
+
+ private:
+  std::string_view text(PickleValue value) const { return (*texts_)[value.at()]; }
+  bool is_text(PickleValue value, std::string_view expected) const {
+    return value.tag() == Tag::kText && text(value) == expected;
+  }
+
+  Pairs pairs_of(PickleValue dict) const {
+    Pairs pairs;
+    PickleValue key;
+    bool is_key = true;
+    values_.for_each(dict, [&](PickleValue value) {
+      if (is_key) {
+        key = value;
+      } else {
+        pairs.emplace_back(key, value);
+      }
+      is_key = !is_key;
+    });
+    return pairs;
+  }
+
+  /// The attributes of an object of a class, each once and by name.
+  std::optional<Pairs> state_of(PickleValue value, std::string_view cls) const {
+    if (value.tag() != Tag::kObject) return std::nullopt;
+    const PickleValues::Object& object = values_.objects[value.at()];
+    if (values_.globals[object.global].name != cls || !object.built ||
+        object.state.tag() != Tag::kDict) {
+      return std::nullopt;
+    }
+    Pairs pairs = pairs_of(object.state);
+    for (auto pair = pairs.begin(); pair != pairs.end(); ++pair) {
+      const auto same = [&](const auto& other) { return other.first == pair->first; };
+      if (pair->first.tag() != Tag::kText || std::any_of(pairs.begin(), pair, same)) {
+        return std::nullopt;
+      }
+    }
+    return pairs;
+  }
+
+  bool read_entries(PickleValue dict) {
+    if (dict.tag() != Tag::kDict) return false;
+    out_.entries = pairs_of(dict);
+    std::vector<bool> seen(texts_->size());
+    for (const auto& [key, value] : out_.entries) {
+      if (key.tag() != Tag::kText || seen[key.at()]) return false;
+      seen[key.at()] = true;
+      const auto name = static_cast<std::uint32_t>(key.at());
+      if (!read_bytes(name, value) && !read_tensor(name, value)) {
+        out_.chunks.push(name, WriteKind::kForeign, 0, {}, 0);
+      }
+    }
+    return true;
+  }
+
+  bool read_bytes(std::uint32_t name, PickleValue value) {
+    if (value.tag() != Tag::kObject) return false;
+    const PickleValues::Object& object = values_.objects[value.at()];
+    if (object.built || values_.globals[object.global].name != "BytesStorageMetadata") return false;
+    out_.chunks.push(name, WriteKind::kBytes, 0, {}, 0);
+    return true;
+  }
+
+  bool read_tensor(std::uint32_t name, PickleValue value) {
+    const auto state = state_of(value, "TensorStorageMetadata");
+    if (!state || state->size() != 3 || !is_text((*state)[0].first, "properties") ||
+        !is_text((*state)[1].first, "size") || !is_text((*state)[2].first, "chunks")) {
+      return false;
+    }
+    const PickleValue size = (*state)[1].second;
+    const PickleValue list = (*state)[2].second;
+    if ((*state)[0].second.tag() != Tag::kObject) return false;
+    if (size.tag() != Tag::kSize || list.tag() != Tag::kList) return false;
+    const auto shape = values_.size(size);
+    std::size_t count = 0;
+    bool fits = true;
+    values_.for_each(list, [&](PickleValue item) {
+      ++count;
+      if (!fits || item.tag() != Tag::kChunk) {
+        fits = false;
+        return;
+      }
+      const PickleValues::Chunk& chunk = values_.chunks[item.at()];
+      fits = chunk.offsets.ndim() == shape.size() && chunk.sizes.ndim() == shape.size();
+    });
+    if (!fits || is_shared(list)) return false;
+    std::int64_t* numbers =
+        out_.chunks.push(name, WriteKind::kShard, row_of((*state)[0].second), shape, count);
+    values_.for_each(list, [&](PickleValue item) {
+      const PickleValues::Chunk& chunk = values_.chunks[item.at()];
+      numbers = std::ranges::copy(values_.size(chunk.offsets), numbers).out;
+      numbers = std::ranges::copy(values_.size(chunk.sizes), numbers).out;
+    });
+    return true;
+  }
+
+  /// Whether two tensors share one list, or one chunk: what a caller changes, changes in both.
+  bool is_shared(PickleValue list) {
+    bool shared = !lists_.insert(list.at()).second;
+    values_.for_each(list, [&](PickleValue item) {
+      shared = shared || chunk_seen_[item.at()];
+      chunk_seen_[item.at()] = true;
+    });
+    return shared;
+  }
+
+  /// A row for each TensorProperties of its own.
+  std::uint32_t row_of(PickleValue properties) {
+    const auto [row, is_new] = property_rows_.try_emplace(
+        properties.at(), static_cast<std::uint32_t>(out_.properties.size()));
+    if (is_new) out_.properties.push_back(properties);
+    return row->second;
+  }
+
+  void read_storage(PickleValue dict) {
+    if (dict.tag() != Tag::kDict) return;
+    StorageRows rows;
+    rows.names = texts_;
+    rows.paths = texts_;
+    const std::size_t count = values_.count(dict) / 2;
+    rows.reserve(count, 2 * count);
+    PickleValue key;
+    bool is_key = true;
+    bool plain = true;
+    values_.for_each(dict, [&](PickleValue value) {
+      if (is_key) {
+        key = value;
+      } else {
+        plain = plain && push_place(rows, key, value);
+      }
+      is_key = !is_key;
+    });
+    if (plain && StorageIndex(rows).unique()) out_.storage = std::move(rows);
+  }
+
+  bool push_place(StorageRows& rows, PickleValue key, PickleValue value) {
+    if (key.tag() != Tag::kIndex || value.tag() != Tag::kPlace) return false;
+    const PickleValues::Index& index = values_.indices[key.at()];
+    const PickleValues::Place& place = values_.places[value.at()];
+    if (place_seen_[value.at()]) return false;
+    place_seen_[value.at()] = true;
+    const bool has_offset = index.offset.tag() == Tag::kSize;
+    std::int64_t* numbers = rows.push(
+        index.fqn,
+        has_offset ? static_cast<std::uint8_t>(index.offset.ndim()) : StorageRows::kNoOffset,
+        index.hint.tag() == Tag::kInt ? index.hint.number() : kNoHint, place.path, place.offset,
+        place.length);
+    if (has_offset) std::ranges::copy(values_.size(index.offset), numbers);
+    return true;
+  }
+
+  const PickleValues& values_;
+  std::shared_ptr<const TextTable> texts_;
+  std::unordered_map<std::size_t, std::uint32_t> property_rows_;  // an object
+  std::unordered_set<std::size_t> lists_;
+  std::vector<bool> chunk_seen_;
+  std::vector<bool> place_seen_;
+  PickledMetadata out_;
+};
+
+}  // namespace
+
+std::optional<PickledMetadata> read_pickled_metadata(
+    const Pickle& pickle, const std::shared_ptr<const TextTable>& texts) {
+  MetadataReader reader(pickle.values, texts);
+  if (!reader.read(pickle.root)) return std::nullopt;
+  return reader.take();
+}
+
+}  // namespace shardplan
