@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 from ._build import build_info
 
 if TYPE_CHECKING:
+    from ._fsspec_filesystem import FsspecReader, FsspecWriter
     from ._registry import Registration, register, registered, unregister
     from .default_planner import DefaultLoadPlanner, DefaultSavePlanner
+    from .filesystem import FileSystemReader, FileSystemWriter
 
 __all__ = [
     "DefaultLoadPlanner",
     "DefaultSavePlanner",
+    "FileSystemReader",
+    "FileSystemWriter",
+    "FsspecReader",
+    "FsspecWriter",
     "Registration",
     "build_info",
     "register",
@@ -27,6 +33,10 @@ __all__ = [
 _HOMES = {
     "DefaultLoadPlanner": "default_planner",
     "DefaultSavePlanner": "default_planner",
+    "FileSystemReader": "filesystem",
+    "FileSystemWriter": "filesystem",
+    "FsspecReader": "_fsspec_filesystem",
+    "FsspecWriter": "_fsspec_filesystem",
     "Registration": "_registry",
     "register": "_registry",
     "registered": "_registry",

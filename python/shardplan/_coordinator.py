@@ -15,7 +15,7 @@ import functools
 from typing import Any
 
 import torch.distributed.checkpoint.default_planner as stock_module
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import SavePlan
 
 from . import _mappings, _stock
@@ -43,6 +43,36 @@ def raise_if_invalid(verdict: Any) -> None:
         raise ValueError(f"Failed to validate global plan: {summary}")
 
 
+_NEEDS_NO_CHUNKS = "_shardplan_needs_no_chunks"
+
+
+def mark(storage_meta: StorageMeta | None) -> StorageMeta | None:
+    """Says, to the planner that a writer's ``storage_meta()`` is given to, that this writer's
+    ``finish`` takes chunk lists that are not filled."""
+    if storage_meta is not None:
+        vars(storage_meta)[_NEEDS_NO_CHUNKS] = True
+    return storage_meta
+
+
+def unmarked(storage_meta: StorageMeta | None) -> StorageMeta | None:
+    """The same for a file, which has the stock attributes only."""
+    if storage_meta is not None:
+        vars(storage_meta).pop(_NEEDS_NO_CHUNKS, None)
+    return storage_meta
+
+
+@functools.wraps(_stock.planner_set_up_planner)
+def set_up_planner(
+    planner: Any,
+    state_dict: dict[str, Any],
+    storage_meta: StorageMeta | None = None,
+    is_coordinator: bool = False,
+) -> None:
+    """Answers to ``DefaultSavePlanner.set_up_planner``; sees what the writer needs."""
+    planner._needs_chunks = not getattr(storage_meta, _NEEDS_NO_CHUNKS, False)
+    _stock.planner_set_up_planner(planner, state_dict, storage_meta, is_coordinator)
+
+
 @functools.wraps(_stock.planner_create_global_plan)
 def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
     """Answers to ``DefaultSavePlanner._create_global_plan``."""
@@ -63,9 +93,12 @@ def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[Sa
 def finish_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
     """Answers to ``DefaultSavePlanner.finish_plan``.
 
-    The plans are on their way: on the coordinator, the chunk lists of Metadata become exact lists.
+    The plans are on their way: on the coordinator, the chunk lists of Metadata become exact lists,
+    unless the writer is one of ours.
     """
     metadata = vars(planner).pop("_unfilled_metadata", None)
+    if not vars(planner).get("_needs_chunks", True):
+        metadata = None
     if metadata is not None and isinstance(metadata.state_dict_metadata, dict):
         native.fill_chunks(metadata.state_dict_metadata)
     return _stock.planner_finish_plan(planner, new_plan)

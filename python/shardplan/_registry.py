@@ -19,6 +19,7 @@ from . import (
     _coordinator,
     _hooks,
     _stock,
+    _storage_utils,
     _wire,
     dedup_tensors,
     default_planner,
@@ -49,12 +50,13 @@ class Registration:
 def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Our function for each stock function that we have one of our own for."""
     pairs: dict[Callable[..., Any], Callable[..., Any]] = {}
-    for module in (planner_helpers, default_planner, resharding, dedup_tensors):
+    for module in (planner_helpers, default_planner, resharding, dedup_tensors, _storage_utils):
         for name, ours in vars(module).items():
             stock = getattr(_stock, name.removeprefix("_"), None)
             if isinstance(ours, FunctionType) and stock is not None and ours is not stock:
                 pairs[stock] = ours
     pairs[_stock.async_process_save] = _async_process.save
+    pairs[_stock.planner_set_up_planner] = _coordinator.set_up_planner
     pairs[_stock.planner_create_global_plan] = _coordinator.create_global_plan
     pairs[_stock.planner_finish_plan] = _coordinator.finish_plan
     return pairs
@@ -97,19 +99,22 @@ def _swap(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
     return Registration(tuple(sorted(replaced)), tuple(sorted(unreached)))
 
 
-def register(*, wire: bool = True) -> Registration:
+def register(*, wire: bool = True, trust: bool = False) -> Registration:
     """Makes every caller of torch.distributed.checkpoint run on our functions.
 
-    wire: whether plans travel between ranks as columns; if not, as torch pickles them
+    wire: whether plans and metadata travel between ranks as columns; if not, as torch pickles them
+    trust: whether ``dcp.load(..., checkpoint_id=...)`` gives a metadata file that names other
+        globals than a checkpoint's metadata to pickle, which runs what it says, or refuses it
 
     Callers that pass no planner, a stock planner or a subclass of one are planned natively from
-    here on. Functions in torch's modules are replaced, never a class; a function that a caller put
+    here on; those that pass no reader or writer read and write by ours. Functions in torch's modules are replaced, never a class; a function that a caller put
     there is left alone. Can be called twice: the second call reaches modules that were loaded in
     between.
 
     Returns, and logs, what was replaced and what could not be reached.
     """
     _wire.refuse(not wire)
+    _storage_utils.trust(trust)
     return install(twins())
 
 
@@ -142,15 +147,19 @@ def unregister() -> None:
         _swap({ours: stock for stock, ours in _installed.items()})
         _wire.uninstall()
         _wire.refuse(False)
+        _storage_utils.trust(False)
         _installed.clear()
         _current = None
 
 
 @contextlib.contextmanager
-def registered(*, wire: bool = True) -> Iterator[Registration]:
+def registered(*, wire: bool = True, trust: bool = False) -> Iterator[Registration]:
     """``register()`` for the length of a ``with``; inside another one it changes nothing."""
     outer = _current is not None
-    done = register(wire=wire and not (outer and _wire.refused()))
+    done = register(
+        wire=wire and not (outer and _wire.refused()),
+        trust=_storage_utils.trusts() if outer else trust,
+    )
     try:
         yield done
     finally:

@@ -10,6 +10,7 @@ from torch.distributed.checkpoint import (
     _async_process_executor,
     _dedup_save_plans,
     _dedup_tensors,
+    _storage_utils,
     default_planner,
     planner_helpers,
     resharding,
@@ -19,10 +20,12 @@ AsyncCheckpointProcess = _async_process_executor._AsyncCheckpointProcess
 async_process_save = AsyncCheckpointProcess.save
 dedup_save_plans = _dedup_save_plans.dedup_save_plans
 dedup_tensors = _dedup_tensors.dedup_tensors
+storage_setup = _storage_utils._storage_setup
 
 DefaultLoadPlanner = default_planner.DefaultLoadPlanner
 DefaultSavePlanner = default_planner.DefaultSavePlanner
 EmptyStateDictLoadPlanner = default_planner._EmptyStateDictLoadPlanner
+planner_set_up_planner = DefaultSavePlanner.set_up_planner
 planner_create_global_plan = DefaultSavePlanner._create_global_plan
 planner_finish_plan = DefaultSavePlanner.finish_plan
 check_box_bounds = default_planner._check_box_bounds

@@ -1,9 +1,9 @@
-"""How plans travel between ranks: as columns, and everywhere else as stock objects.
+"""How plans and metadata travel between ranks: as columns, and elsewhere as stock objects.
 
 torch sends every object that a collective carries through one pickler,
 ``torch.distributed.distributed_c10d._pickler``. Ours is a subclass in its place, whose private
-dispatch table packs ``SavePlan`` and ``LoadPlan``, and of their subclasses the items that nobody
-has touched; every other pickle (a file, a copy, a pipe) stays stock.
+dispatch table packs ``SavePlan`` and ``LoadPlan``, of their subclasses the items that nobody has
+touched, write results and ``Metadata``; every other pickle (a file, a copy, a pipe) stays stock.
 
 Nothing here raises while it pickles or unpickles, for DCP does both where an error would leave the
 other ranks waiting: what cannot be packed goes stock, and what arrives broken says so at first use.
@@ -16,6 +16,7 @@ from . import _fit  # noqa: F401
 # isort: split
 import copyreg
 import logging
+import operator
 import pickle
 import sys
 import threading
@@ -28,7 +29,9 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 from ._items import Items
 from ._mappings import Mappings
+from ._metadata_file import plain
 from ._native import native
+from ._storage_data import StorageData
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +41,12 @@ _lock = threading.Lock()
 _refused = False
 
 
-def _plain(value: Any) -> Any:
-    """The exact list or dict in the place of one of ours."""
-    if type(value) is Items:
-        return list(value)
-    return dict(value.items()) if type(value) is Mappings else value
-
-
 def _reduce_stock(obj: Any) -> Reduced:
     """How a stock dataclass pickles by itself, with exact lists and dicts in it."""
     state = dict(vars(obj))
     # ``copy.copy`` asks too, and shares what the object holds.
     if sys._getframe(1).f_globals.get("__name__") != "copy":
-        state = {name: _plain(value) for name, value in state.items()}
+        state = {name: plain(value) for name, value in state.items()}
     return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
 
 
@@ -64,7 +60,7 @@ def _pack_save_plan(plan: SavePlan) -> Reduced:
     data, foreign, mapped = packed
     if mapped:
         del rest["planner_data"]
-    return save_plan, (data, foreign, {name: _plain(value) for name, value in rest.items()})
+    return save_plan, (data, foreign, {name: plain(value) for name, value in rest.items()})
 
 
 def _pack_load_plan(plan: LoadPlan) -> Reduced:
@@ -74,20 +70,38 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
 
 
 def _pack_items(items: Items) -> Reduced:
-    """The items of a subclass of a plan, which itself travels as torch sends it."""
-    if isinstance(items.columns, (native.SaveColumns, native.ArrivedSave)):
+    """Write results, or the items of a subclass of a plan, which itself travels as torch sends it."""
+    source: Any = items.columns
+    if isinstance(source, (native.SaveColumns, native.ArrivedSave)):
         packed_save = native.pack_save(items, None, None)
         if packed_save is not None:
             return save_items, packed_save[:2]
-    if isinstance(items.columns, (native.LoadColumns, native.ArrivedLoad)):
+    if isinstance(source, (native.LoadColumns, native.ArrivedLoad)):
         packed_load = native.pack_load(items)
         if packed_load is not None:
             return load_items, packed_load
-    return list, (list(items),)
+    if source is None or isinstance(source, native.ArrivedStorage):
+        packed_results = native.pack_results(items, source)
+        if packed_results is not None:
+            return results, (packed_results,)
+    return items.__reduce_ex__(_PROTOCOL)
 
 
-def _pack_mappings(mappings: Mappings) -> Reduced:
-    return dict, (dict(mappings.items()),)
+def _pack_metadata(sent: Metadata) -> Reduced:
+    rest = dict(vars(sent))
+    entries = plain(rest["state_dict_metadata"])
+    packed = native.pack_saved_metadata(entries) if type(entries) is dict else None
+    if packed is None:
+        # What is ours in it travels as columns by itself.
+        return copyreg.__newobj__, (type(sent),), rest  # type: ignore[attr-defined]
+    rest["state_dict_metadata"] = None
+    return metadata, (*packed, rest)
+
+
+def _pack_storage_data(data: StorageData) -> Reduced:
+    columns = data.columns()
+    packed = None if columns is None else native.pack_storage(columns)
+    return data.__reduce_ex__(_PROTOCOL) if packed is None else (storage_data, (packed,))
 
 
 def _text(error: Exception) -> str:
@@ -97,20 +111,18 @@ def _text(error: Exception) -> str:
         return type(error).__name__
 
 
-def _packing(pack: Callable[[Any], Reduced], unpickle: Callable[..., Any]) -> Any:
+def _packing(
+    pack: Callable[[Any], Reduced], unpickle: Callable[..., Any], stock: Callable[[Any], Reduced]
+) -> Any:
     """For the dispatch table: packs, or gives a stock pickle, or one that says why not."""
 
     def reduce(obj: Any) -> Reduced:
         try:
             return pack(obj)
         except Exception:
-            logger.debug("a plan travels as a stock one", exc_info=True)
+            logger.debug("a %s travels as a stock one", type(obj).__name__, exc_info=True)
         try:
-            return (
-                _reduce_stock(obj)
-                if isinstance(obj, (SavePlan, LoadPlan))
-                else obj.__reduce_ex__(4)
-            )
+            return stock(obj)
         except Exception as error:
             return unpickle, (_text(error),)
 
@@ -118,7 +130,7 @@ def _packing(pack: Callable[[Any], Reduced], unpickle: Callable[..., Any]) -> An
 
 
 class _Unreadable:
-    """Stands for a plan that could not be sent, or that an unknown shardplan sent."""
+    """Stands for what could not be sent, or what an unknown shardplan sent."""
 
     def __init__(self, arguments: tuple[Any, ...]) -> None:
         self._problem = (
@@ -137,6 +149,25 @@ class _Unreadable:
     def mappings(self) -> dict[str, Any]:
         self.items()
         return {}
+
+    def columns(self) -> Any:
+        return self.items()
+
+
+class _Entries:
+    """The state_dict_metadata of a Metadata that arrived."""
+
+    def __init__(self, arrived: native.ArrivedMetadata) -> None:
+        self._arrived = arrived
+
+    def mappings(self) -> dict[str, Any]:
+        return self._arrived.entries(Items.from_columns)
+
+
+def _storage_source(arguments: tuple[Any, ...]) -> Any:
+    if len(arguments) == 1 and isinstance(arguments[0], bytes):
+        return native.ArrivedStorage(*arguments)
+    return _Unreadable(arguments)
 
 
 def _source(arrived: type, arguments: tuple[Any, ...]) -> Any:
@@ -193,6 +224,31 @@ def load_plan(*arguments: Any) -> LoadPlan:
     return plan
 
 
+def results(*arguments: Any) -> Items:
+    """Unpickles a rank's write results."""
+    return Items.from_columns(_storage_source(arguments))
+
+
+def storage_data(*arguments: Any) -> StorageData:
+    """Unpickles a storage_data."""
+    return StorageData.from_columns(_storage_source(arguments))
+
+
+def metadata(*arguments: Any) -> Metadata:
+    """Unpickles a Metadata."""
+    arrived = Metadata.__new__(Metadata)
+    known = len(arguments) == 3 and isinstance(arguments[0], bytes)
+    rest = arguments[2] if known else None
+    if isinstance(rest, dict):
+        vars(arrived).update(rest)
+        entries: Any = _Entries(native.ArrivedMetadata(*arguments[:2]))
+    else:
+        vars(arrived).update(vars(Metadata({})))
+        entries = _Unreadable(arguments)
+    arrived.state_dict_metadata = Mappings.arrived(entries)
+    return arrived
+
+
 class Pickler(pickle.Pickler):
     """The pickler of torch's collectives, by which plans travel as columns."""
 
@@ -202,11 +258,15 @@ class Pickler(pickle.Pickler):
         self.dispatch_table = {**copyreg.dispatch_table, **_PACKED}
 
 
+_PROTOCOL = 4
+_as_stock = operator.methodcaller("__reduce_ex__", _PROTOCOL)
 _PACKED: dict[type, Callable[[Any], Reduced]] = {
-    SavePlan: _packing(_pack_save_plan, save_plan),
-    LoadPlan: _packing(_pack_load_plan, load_plan),
-    Items: _packing(_pack_items, save_items),
-    Mappings: _packing(_pack_mappings, mappings),
+    SavePlan: _packing(_pack_save_plan, save_plan, _reduce_stock),
+    LoadPlan: _packing(_pack_load_plan, load_plan, _reduce_stock),
+    Metadata: _packing(_pack_metadata, metadata, _reduce_stock),
+    Items: _packing(_pack_items, save_items, _as_stock),
+    Mappings: _packing(_as_stock, mappings, _as_stock),
+    StorageData: _packing(_pack_storage_data, storage_data, _as_stock),
 }
 
 

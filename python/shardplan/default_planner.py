@@ -172,7 +172,7 @@ class DefaultSavePlanner(_stock.DefaultSavePlanner):
         is_coordinator: bool = False,
     ) -> None:
         _wire.install()
-        super().set_up_planner(state_dict, storage_meta, is_coordinator)
+        _coordinator.set_up_planner(self, state_dict, storage_meta, is_coordinator)
 
     def create_local_plan(self) -> SavePlan:
         plan: SavePlan = _coordinator.current("create_default_local_save_plan")(
