@@ -25,8 +25,6 @@ class FsspecReader(ColumnsReader, _fsspec_filesystem.FsspecReader):
     trust: as of ``FileSystemReader``
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, trust: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, trust: bool = False, **kwargs: Any) -> None:
         super().__init__(path, **kwargs)
         self.trust = trust

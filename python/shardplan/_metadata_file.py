@@ -8,7 +8,7 @@ from . import _fit  # noqa: F401
 import io
 import pickle
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch.distributed.checkpoint.filesystem import _StorageInfo
@@ -48,7 +48,7 @@ _KEPT: tuple[Any, ...] = (
 )
 
 
-def load(stream: IO[bytes], name: object, trust: bool) -> Any:
+def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
     """What ``pickle.load`` gives, its large parts as columns.
 
     name: of the file, for errors
@@ -71,7 +71,7 @@ def load(stream: IO[bytes], name: object, trust: bool) -> Any:
         raise pickle.UnpicklingError(f"{name} cannot be read: it {error}") from None
 
 
-def dump(metadata: Metadata, stream: IO[bytes]) -> None:
+def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
     """Does what ``pickle.dump`` does: what is loaded is the same, of the same classes."""
     state = vars(metadata)
     saved = _saved(state.get("state_dict_metadata"))
@@ -155,9 +155,8 @@ def _fast_pickler(kept: list[Any]) -> _Pickler:
 
 
 def _opcodes(pickler: _Pickler, value: Any) -> bytes:
-    """The opcodes that push a value, without protocol, frames and stop."""
+    """The opcodes that push a value."""
     pickler.buffer.seek(0)
     pickler.buffer.truncate()
     pickler.dump(value)
-    data = pickler.buffer.getvalue()
     return native.opcodes(pickler.buffer.getvalue())

@@ -107,9 +107,9 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
         globals than a checkpoint's metadata to pickle, which runs what it says, or refuses it
 
     Callers that pass no planner, a stock planner or a subclass of one are planned natively from
-    here on; those that pass no reader or writer read and write by ours. Functions in torch's modules are replaced, never a class; a function that a caller put
-    there is left alone. Can be called twice: the second call reaches modules that were loaded in
-    between.
+    here on; those that pass no reader or writer read and write by ours. Functions in torch's
+    modules are replaced, never a class; a function that a caller put there is left alone. Can be
+    called twice: the second call reaches modules that were loaded in between.
 
     Returns, and logs, what was replaced and what could not be reached.
     """

@@ -1,4 +1,4 @@
-"""``Metadata.storage_data`` as columns: a dict that answers lookups without making what it holds."""
+"""``Metadata.storage_data``: a dict that answers lookups without making all that it holds."""
 
 from __future__ import annotations
 

@@ -38,26 +38,24 @@ def _storage_setup(
     Answers to ``_storage_utils._storage_setup``.
     """
     made = _stock.storage_setup(storage, checkpoint_id, reader)
-    if storage or checkpoint_id is None or made is None:
+    cls = None if storage or made is None else _ours_for(type(made))
+    if cls is None:
         return made
-    ours: Any = _ours_for(type(made))
-    if ours is None:
-        return made
-    made = ours(checkpoint_id, trust=_trusting) if reader else ours(checkpoint_id)
-    made.reset(checkpoint_id)
-    return made
+    ours: StorageReader | StorageWriter
+    ours = cls(checkpoint_id, trust=_trusting) if reader else cls(checkpoint_id)
+    ours.reset(checkpoint_id)
+    return ours
 
 
-def _ours_for(stock: type) -> type | None:
-    """Our class for a stock one."""
-    if stock in (filesystem.FileSystemReader, filesystem.FileSystemWriter):
-        return FileSystemReader if stock is filesystem.FileSystemReader else FileSystemWriter
-    if stock.__name__ not in ("FsspecReader", "FsspecWriter"):
+def _ours_for(stock: type) -> Any:
+    """Our class for a stock one, or None."""
+    if stock is filesystem.FileSystemReader:
+        return FileSystemReader
+    if stock is filesystem.FileSystemWriter:
+        return FileSystemWriter
+    if stock.__module__ != "torch.distributed.checkpoint._fsspec_filesystem":
         return None
-    # Where fsspec is not installed, stock makes none of these.
-    from torch.distributed.checkpoint import _fsspec_filesystem as stock_module
-
+    # Imported here: fsspec may not be installed, and then stock makes none of these.
     from . import _fsspec_filesystem
 
-    ours: type | None = getattr(_fsspec_filesystem, stock.__name__)
-    return ours if stock is getattr(stock_module, stock.__name__) else None
+    return getattr(_fsspec_filesystem, stock.__name__, None)

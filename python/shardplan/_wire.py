@@ -70,7 +70,7 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
 
 
 def _pack_items(items: Items) -> Reduced:
-    """Write results, or the items of a subclass of a plan, which itself travels as torch sends it."""
+    """Write results; or the items of a subclass of a plan, which itself travels as a stock one."""
     source: Any = items.columns
     if isinstance(source, (native.SaveColumns, native.ArrivedSave)):
         packed_save = native.pack_save(items, None, None)

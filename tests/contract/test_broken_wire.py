@@ -122,7 +122,7 @@ def test_every_truncation(plan: Any) -> None:
 def test_extension(plan: Any, more: bytes) -> None:
     _, data, _, _ = reduced(plan)
     broken(plan, data + more, "is not as long as it says")
-    broken(plan, more + data, "is no plan")
+    broken(plan, more + data, "is nothing that shardplan sent")
     broken(plan, data + data, "is not as long as it says")
 
 
@@ -213,9 +213,9 @@ def test_too_many_or_too_few_objects(plan: Any) -> None:
 
 def test_the_other_kind_of_plan() -> None:
     _, saved, _, rest = reduced(save_plan())
-    assert_broken(arrived(_wire.load_plan, saved, [], rest), "is a plan of another kind")
+    assert_broken(arrived(_wire.load_plan, saved, [], rest), "is of another kind")
     _, loaded, _, _ = reduced(load_plan())
-    assert_broken(arrived(_wire.save_plan, loaded, [], {}), "is a plan of another kind")
+    assert_broken(arrived(_wire.save_plan, loaded, [], {}), "is of another kind")
 
 
 def test_random_bytes() -> None:
