@@ -25,6 +25,7 @@ from parity.samples import SHARDED_TENSORS, WORLD_SIZE
 from parity.simulation import save_plans
 from parity.state_dicts import fully_sharded
 from parity.worlds import dtensor_of, mesh_of, rank_of
+from pickled import globals_of
 from shardplan import _stock
 
 
@@ -147,20 +148,6 @@ def test_metadata_shares_the_first_items_properties() -> None:
         assert (
             plans[0].items[0].tensor_data.properties is metadata.state_dict_metadata["b"].properties
         )
-
-
-def globals_of(pickled: bytes) -> set[str]:
-    """The modules and names that a pickle imports."""
-    strings: list[str] = []
-    found = set()
-    for code, argument, _ in pickletools.genops(pickled):
-        if isinstance(argument, str) and "UNICODE" in code.name:
-            strings.append(argument)
-        elif code.name == "GLOBAL":
-            found.add(str(argument))
-        elif code.name == "STACK_GLOBAL":
-            found.add(" ".join(strings[-2:]))
-    return found
 
 
 def test_metadata_holds_stock_classes_only() -> None:

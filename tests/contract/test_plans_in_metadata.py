@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import pickletools
 import subprocess
 import sys
 import textwrap
@@ -19,6 +18,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 from parity.comparison import assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.travel import sent, sent_stock
+from pickled import globals_of
 from shardplan import _stock
 
 
@@ -45,25 +45,6 @@ def saved_by(implementation: Implementation, path: Path, travelled: bool) -> byt
     planner = keeping_planner(implementation, travelled)()
     dcp.save(state_dict(), checkpoint_id=path, planner=planner, no_dist=True)
     return (path / ".metadata").read_bytes()
-
-
-def globals_of(pickled: bytes) -> set[str]:
-    """The modules and names that a pickle imports."""
-    found: set[str] = set()
-    memo: list[str] = []
-    strings: list[str] = []
-    for code, argument, _ in pickletools.genops(pickled):
-        if code.name == "MEMOIZE":
-            memo.append(strings[-1] if strings else "")
-        elif code.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int):
-            strings.append(memo[argument])
-        elif isinstance(argument, str) and "UNICODE" in code.name:
-            strings.append(argument)
-        elif code.name == "GLOBAL":
-            found.add(str(argument))
-        elif code.name == "STACK_GLOBAL":
-            found.add(" ".join(strings[-2:]))
-    return found
 
 
 @pytest.mark.parametrize("travelled", [False, True])

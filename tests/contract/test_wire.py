@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-import pickletools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from parity.samples import EVERYTHING, RAISING, WORLD_SIZE
 from parity.save_items import ODD_ITEMS, READABLE, bytes_item, shard_item, tensor_item
 from parity.travel import packed, sent, sent_stock, with_our_list
 from parity.worlds import rank_of
+from pickled import globals_of
 from shardplan import _stock, _wire
 from shardplan._mappings import Mappings
 from shardplan._native import native
@@ -221,20 +221,6 @@ def test_plans_inside_something_travel_as_columns() -> None:
     assert second["plan"].items.columns is not None
     twice = sent([plan := save_plan(), plan])
     assert twice[0] is twice[1]
-
-
-def globals_of(pickled: bytes) -> set[str]:
-    """The modules and names that a pickle imports."""
-    found: set[str] = set()
-    strings: list[str] = []
-    for code, argument, _ in pickletools.genops(pickled):
-        if isinstance(argument, str) and "UNICODE" in code.name:
-            strings.append(argument)
-        elif code.name == "GLOBAL":
-            found.add(str(argument))
-        elif code.name == "STACK_GLOBAL":
-            found.add(" ".join(strings[-2:]))
-    return found
 
 
 def test_what_travels_names_one_function_of_ours() -> None:

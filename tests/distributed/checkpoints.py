@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import pickletools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata
+
+from pickled import globals_of
 
 from .planning import planning
 from .state_dicts import BUILDERS, blank, held
@@ -95,20 +96,6 @@ def without_ids(metadata: Metadata) -> Metadata:
     return metadata
 
 
-def globals_in(file: Path) -> set[str]:
-    """The classes and functions that must be importable to unpickle a file."""
-    strings: list[str] = []
-    found = set()
-    for opcode, argument, _ in pickletools.genops(file.read_bytes()):
-        if opcode.name == "GLOBAL":
-            found.add(str(argument))
-        elif opcode.name == "STACK_GLOBAL":
-            found.add(" ".join(strings[-2:]))
-        elif isinstance(argument, str):
-            strings.append(argument)
-    return found
-
-
 def sharing(value: Any, seen: dict[int, int]) -> Iterator[int]:
     """For each object that can be changed, in order, which one it is."""
     if isinstance(value, tuple):
@@ -145,6 +132,7 @@ def assert_same_checkpoint(folder: Path, stock: Path) -> None:
         assert list(ours.storage_data) == list(theirs.storage_data)
         assert [i.index for i in ours.storage_data] == [i.index for i in theirs.storage_data]
         assert list(ours.planner_data or ()) == list(theirs.planner_data or ())
-        assert globals_in(folder / name) == globals_in(stock / name)
+        ours, upstream = ((of / name).read_bytes() for of in (folder, stock))
+        assert globals_of(ours) == globals_of(upstream)
         # Objects shared in one are shared in the other: whoever changes one must see the same.
         assert list(sharing(ours, {})) == list(sharing(theirs, {}))
