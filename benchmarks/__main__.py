@@ -26,6 +26,7 @@ from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
 from .read_cases import read_items, strided_chunk
 from .scaling import Curve, curves
+from .storage_cases import storage
 from .validate_cases import growth, small_dim
 
 CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
@@ -37,6 +38,7 @@ CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "load": local_load_plans,
     "coordinator": coordinator,
     "caching": caching,
+    "storage": storage,
     "gloo": gloo_save,
 }
 

@@ -1,0 +1,164 @@
+"""Rows of what is left of a save and a load once planning is done: metadata, no tensor bytes."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.metadata import Metadata
+
+import shardplan
+from shardplan import _stock, default_planner
+
+from . import coordination, finishing
+from .agreement import expect, same
+from .harness import Row, Speedup, Timing, alternate, timed
+from .measures import Bound, Scaled
+from .workloads import LLAMA3_405B, every_rank, fsdp, llama, state_dict, with_adam, world
+from .workloads.results import write_results
+
+RANKS = 1_024
+WHAT = "Llama-3-405B + Adam"
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What the coordinator gets of every rank."""
+
+    plans: list[bytes]
+    results: list[bytes]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each part of a save, and of a load on one rank."""
+
+    plan: Timing
+    finish: Timing
+    unpickle: Timing
+    read: Timing
+    load_plan: Timing
+
+
+def storage(full: bool) -> Iterator[Row]:
+    """405B under FSDP; 1,024 ranks at full size, where upstream is scaled from an eighth."""
+    ranks = RANKS // 8 if full else RANKS // 32
+    parameters = with_adam(llama(LLAMA3_405B))
+    mine, theirs = _send(ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        upstream, sent, metadata = _upstream(theirs, ranks, Path(folder, "upstream"))
+        del theirs
+        ours, our_sent = _ours(mine, ranks, Path(folder, "ours"))
+        finishing.agree(our_sent, sent, (Path(folder, "ours"), Path(folder, "upstream")))
+    chunks = ranks * len(parameters)
+    yield Bound(
+        f"the Metadata that each rank gets, {WHAT}, {ranks:,} ranks",
+        "with its storage entry and mappings",
+        len(our_sent) / chunks,
+        len(sent) / chunks,
+        "bytes a chunk",
+        25,
+    )
+    del metadata
+    for name, counted, target in _LINES:
+        work = f"{name}, {WHAT}, {ranks:,} ranks, {chunks:,} chunks"
+        yield Speedup(work, counted, *_both(name, ours, upstream), target)
+    if not full:
+        return
+    mine, _ = _send(RANKS, stock=False)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, _ = _ours(mine, RANKS, Path(folder))
+    for name, counted, target in _LINES:
+        work = f"{name}, {WHAT}, {RANKS:,} ranks, {RANKS * len(parameters):,} chunks"
+        yield Scaled(work, counted, *_both(name, whole, upstream), ranks / RANKS, target)
+
+
+_LINES = (
+    ("finish on the coordinator", "results in, file without fsync, broadcast out", 30),
+    ("the Metadata on each rank", "unpickled, not touched", 50),
+    ("read_metadata", "the file is in the page cache", 30),
+    ("local load plan from it", "no item made", 50),
+    ("all coordination of a save", "planning and finish; no tensor bytes", 50),
+)
+
+
+def _both(name: str, ours: Times, upstream: Times) -> tuple[Timing, Timing]:
+    return _part(name, ours), _part(name, upstream)
+
+
+def _part(name: str, times: Times) -> Timing:
+    if name == "all coordination of a save":
+        return Timing(times.plan.seconds + times.finish.seconds, times.finish.rounds)
+    at = [line[0] for line in _LINES].index(name)
+    return (times.finish, times.unpickle, times.read, times.load_plan)[at]
+
+
+def _send(ranks: int, stock: bool = True) -> tuple[Arrived, Arrived]:
+    """What every rank sends, as ours and as stock pickles."""
+    mine, theirs = Arrived([], []), Arrived([], [])
+    plans = every_rank(with_adam(llama(LLAMA3_405B)), fsdp(ranks))
+    for rank, plan in enumerate(plans):
+        results = write_results(plan, rank)
+        mine.plans.append(coordination.our_bytes(plan))
+        mine.results.append(finishing.our_bytes(results))
+        if stock:
+            theirs.plans.append(coordination.stock_bytes(plan))
+            theirs.results.append(finishing.stock_bytes(results))
+    return mine, theirs
+
+
+def _upstream(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes, Metadata]:
+    folder.mkdir()
+    plan, (_, metadata) = timed(lambda: coordination.upstream(arrived.plans))
+    finish, sent = timed(lambda: finishing.upstream(arrived.results, metadata, folder))
+    del metadata
+    gc.collect()
+    unpickle, got = timed(lambda: pickle.loads(sent))
+    del got
+    read, metadata = timed(lambda: dcp.FileSystemReader(folder).read_metadata())
+    with world(ranks // 2, ranks):
+        entries = state_dict(with_adam(llama(LLAMA3_405B)), fsdp(ranks))
+        load, _ = timed(lambda: _stock.create_default_local_load_plan(entries, metadata))
+    parts = [Timing(seconds, 1) for seconds in (plan, finish, unpickle, read, load)]
+    return Times(*parts), sent, metadata
+
+
+def _ours(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes]:
+    folder.mkdir(exist_ok=True)
+
+    def planned() -> Metadata:
+        return coordination.ours(arrived.plans, make_chunks=False)[1]
+
+    metadata = planned()
+    sent = finishing.ours(arrived.results, metadata, folder)
+    read = shardplan.FileSystemReader(folder).read_metadata()
+    with world(ranks // 2, ranks):
+        entries = state_dict(with_adam(llama(LLAMA3_405B)), fsdp(ranks))
+        timings = alternate(
+            (
+                planned,
+                lambda: finishing.ours(arrived.results, metadata, folder),
+                lambda: pickle.loads(sent),
+                lambda: shardplan.FileSystemReader(folder).read_metadata(),
+                lambda: default_planner.create_default_local_load_plan(entries, read),
+            ),
+            ROUNDS,
+        )
+        if len(arrived.plans) < RANKS:
+            stock = dcp.FileSystemReader(folder).read_metadata()
+            stock.storage_meta = read.storage_meta
+            expect(
+                same(
+                    default_planner.create_default_local_load_plan(entries, read).items,
+                    _stock.create_default_local_load_plan(entries, stock).items,
+                ),
+                "the load plan from what ours reads is not upstream's",
+            )
+            expect(same(read, stock), "ours reads other metadata than upstream")
+    return Times(*timings), sent
