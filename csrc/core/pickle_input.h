@@ -44,6 +44,19 @@ class PickleInput {
             static_cast<std::size_t>(length)};
   }
 
+  /// Takes these bytes where they come next in the window; its end may hide that they do.
+  bool take(std::string_view expected) {
+    if (end_ - at_ < expected.size() ||
+        std::memcmp(window_.data() + at_, expected.data(), expected.size()) != 0) {
+      return false;
+    }
+    at_ += expected.size();
+    return true;
+  }
+
+  /// Puts back bytes that were just taken.
+  void give_back(std::size_t bytes) { at_ -= bytes; }
+
   /// The bytes up to the next line feed, without it; valid until the next call.
   std::string_view line();
 

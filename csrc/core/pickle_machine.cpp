@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <span>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -40,21 +42,21 @@ class Machine {
     switch (code) {
       case opcode::kBinGet: get(in_.number<1>()); break;
       case opcode::kLongBinGet: get(in_.number<4>()); break;
-      case opcode::kMemoize: put(memo_.size() + far_memo_.size()); break;
+      case opcode::kMemoize: memoize(); break;
       case opcode::kBinInt1: push_int(static_cast<std::int64_t>(in_.number<1>())); break;
       case opcode::kBinInt2: push_int(static_cast<std::int64_t>(in_.number<2>())); break;
       case opcode::kBinInt: push_int(static_cast<std::int32_t>(in_.number<4>())); break;
       case opcode::kShortBinUnicode: push_text(in_.number<1>()); break;
       case opcode::kMark: marks_.push_back(stack_.size()); break;
-      case opcode::kTuple1: push_tuple(1); break;
-      case opcode::kTuple2: push_tuple(2); break;
-      case opcode::kTuple3: push_tuple(3); break;
-      case opcode::kTuple: push_tuple(above_mark()); break;
+      case opcode::kTuple1: push_tuple_or_size(1); break;
+      case opcode::kTuple2: push_tuple_or_size(2); break;
+      case opcode::kTuple3: push_tuple_or_size(3); break;
+      case opcode::kTuple: push_tuple_or_size(above_mark()); break;
       case opcode::kReduce: reduce(); break;
       case opcode::kEmptyTuple: push(PickleValue(Tag::kTuple, PickleValues::kNoMore)); break;
       case opcode::kNewObj: new_object(); break;
       case opcode::kEmptyDict: push_container(Tag::kDict); break;
-      case opcode::kSetItems: set_items(above_mark()); break;
+      case opcode::kSetItems: set_items_or_build(above_mark()); break;
       case opcode::kSetItem: set_items(2); break;
       case opcode::kBuild: build(); break;
       case opcode::kNone: push(PickleValue(Tag::kNone)); break;
@@ -144,6 +146,8 @@ class Machine {
       far_memo_[at] = value;
     }
   }
+
+  void memoize() { put(memo_.size() + far_memo_.size()); }
 
   void get(std::uint64_t at) {
     if (at < memo_.size()) {
@@ -297,21 +301,19 @@ class Machine {
 
   /// Adds values to the end of a container.
   void extend(PickleValue made, const PickleValue* from, std::size_t count) {
+    constexpr std::size_t kFull = 0xFFFFFFFF;
     std::size_t tail = made.at();
     if (values_.spans[tail].next != PickleValues::kNoMore) tail = tails_.at(made.at());
-    constexpr std::uint32_t kFull = 0xFFFFFFFF;
-    for (std::size_t i = 0; i < count; ++i) {
-      PickleValues::Span* run = &values_.spans[tail];
-      if (run->count == 0) run->begin = values_.items.size();
-      if (run->begin + run->count != values_.items.size() || run->count == kFull) {
-        const std::size_t more = new_span();
-        values_.spans[tail].next = static_cast<std::uint32_t>(more);
-        tails_[made.at()] = tail = more;
-        run = &values_.spans[tail];
-      }
-      values_.items.push_back(from[i]);
-      ++run->count;
+    if (values_.spans[tail].count == 0) values_.spans[tail].begin = values_.items.size();
+    const std::size_t held = values_.spans[tail].count;
+    if (count > kFull) fail("adds more than 2^32 values at once");
+    if (values_.spans[tail].begin + held != values_.items.size() || held + count > kFull) {
+      const std::size_t more = new_span();
+      values_.spans[tail].next = static_cast<std::uint32_t>(more);
+      tails_[made.at()] = tail = more;
     }
+    for (std::size_t i = 0; i < count; ++i) values_.items.push_back(from[i]);
+    values_.spans[tail].count += static_cast<std::uint32_t>(count);
   }
 
   /// Adds the values on top of the stack to the container below them.
@@ -431,6 +433,40 @@ class Machine {
     values_.spans.truncate(value.at());
   }
 
+  /// A tuple; or at once the size that most of them are made for.
+  void push_tuple_or_size(std::size_t count) {
+    // TUPLE MEMOIZE TUPLE1 MEMOIZE REDUCE, or the same without the memo.
+    constexpr std::string_view kMemoized = "\x94\x85\x94R";
+    constexpr std::string_view kPlain = "\x85R";
+    if (count >= free() || count > kMostNumbers ||
+        role(stack_[stack_.size() - count - 1]) != PickleRole::kSize) {
+      push_tuple(count);
+      return;
+    }
+    const std::size_t first = values_.numbers.size();
+    for (std::size_t at = stack_.size() - count; at < stack_.size(); ++at) {
+      if (stack_[at].tag() != Tag::kInt) {
+        values_.numbers.resize(first);
+        push_tuple(count);
+        return;
+      }
+      values_.numbers.push_back(stack_[at].number());
+    }
+    const PickleValue size = PickleValue::of_size(first, count);
+    if (in_.take(kMemoized)) {
+      stack_.back() = PickleValue(Tag::kTupleOfSize, size.at());
+      memoize();
+      stack_.back() = PickleValue(Tag::kArgumentsOfSize, size.at());
+      memoize();
+    } else if (!in_.take(kPlain)) {
+      values_.numbers.resize(first);
+      push_tuple(count);
+      return;
+    }
+    stack_.resize(stack_.size() - count - 1);
+    push(size);
+  }
+
   /// A torch.Size of the one tuple, or list, of ints in `arguments`.
   void push_size(PickleValue arguments) {
     const std::size_t first = values_.numbers.size();
@@ -470,27 +506,46 @@ class Machine {
     if (object.tag() != Tag::kObject || values_.objects[object.at()].built) {
       fail("gives a state to what takes none");
     }
-    if (build_record(object, state)) return;
+    if (state.tag() == Tag::kDict && is_last_span(state)) {
+      std::vector<PickleValue> items;
+      values_.for_each(state, [&](PickleValue value) { items.push_back(value); });
+      if (build_record(object, state, items)) return;
+    }
     values_.objects[object.at()].built = true;
     values_.objects[object.at()].state = state;
   }
 
-  bool build_record(PickleValue& object, PickleValue state) {
-    const PickleRole is = roles_[values_.objects[object.at()].global];
-    if (is == PickleRole::kObject || state.tag() != Tag::kDict ||
-        object.at() + 1 != values_.objects.size() || object.at() < pinned_objects_ ||
+  /// Sets a dict's items; or at once builds the record whose state the dict is.
+  void set_items_or_build(std::size_t count) {
+    const std::size_t dict = stack_.size() - count - 1;
+    const bool fresh = free() >= count + 2 && stack_[dict].tag() == Tag::kDict &&
+                       values_.spans[stack_[dict].at()].count == 0;
+    if (fresh && in_.take("b")) {
+      if (build_record(stack_[dict - 1], stack_[dict], {stack_.data() + dict + 1, count})) {
+        stack_.resize(dict);
+        return;
+      }
+      in_.give_back(1);
+    }
+    set_items(count);
+  }
+
+  bool build_record(PickleValue& object, PickleValue state, std::span<const PickleValue> items) {
+    if (object.tag() != Tag::kObject || object.at() + 1 != values_.objects.size() ||
+        object.at() < pinned_objects_ || values_.objects[object.at()].built ||
         !is_last_span(state)) {
       return false;
     }
+    const PickleRole is = roles_[values_.objects[object.at()].global];
     PickleValue record;
     PickleValue taken;
-    if (is == PickleRole::kChunk && add_chunk(state)) {
+    if (is == PickleRole::kChunk && add_chunk(items)) {
       record = PickleValue(Tag::kChunk, values_.chunks.size() - 1);
       taken = PickleValue(Tag::kStateOfChunk, record.at());
-    } else if (is == PickleRole::kIndex && add_index(state)) {
+    } else if (is == PickleRole::kIndex && add_index(items)) {
       record = PickleValue(Tag::kIndex, values_.indices.size() - 1);
       taken = PickleValue(Tag::kStateOfIndex, record.at());
-    } else if (is == PickleRole::kPlace && add_place(state)) {
+    } else if (is == PickleRole::kPlace && add_place(items)) {
       record = PickleValue(Tag::kPlace, values_.places.size() - 1);
       taken = PickleValue(Tag::kStateOfPlace, record.at());
     } else {
@@ -505,26 +560,27 @@ class Machine {
     return true;
   }
 
-  /// The value of each named attribute; false where the dict has others, or one of them twice.
+  /// The value of each named attribute; false where there are others, or one of them twice.
   template <std::size_t kCount>
-  bool read_state(PickleValue state, const std::array<Attribute, kCount>& names,
-                  std::array<PickleValue, kCount>& out) const {
+  static bool read_state(std::span<const PickleValue> items,
+                         const std::array<Attribute, kCount>& names,
+                         std::array<PickleValue, kCount>& out) {
     out.fill(PickleValue(Tag::kUnset));
-    const PickleValues::Span span = values_.spans[state.at()];
-    for (std::uint64_t at = span.begin; at < span.begin + span.count; at += 2) {
-      const PickleValue key = values_.items[at];
+    if (items.size() % 2 != 0) return false;
+    for (std::size_t at = 0; at < items.size(); at += 2) {
+      const PickleValue key = items[at];
       const auto name = std::ranges::find(names, key.at());
       if (key.tag() != Tag::kText || name == names.end()) return false;
       PickleValue& value = out[static_cast<std::size_t>(name - names.begin())];
       if (value.tag() != Tag::kUnset) return false;
-      value = values_.items[at + 1];
+      value = items[at + 1];
     }
     return true;
   }
 
-  bool add_chunk(PickleValue state) {
+  bool add_chunk(std::span<const PickleValue> items) {
     std::array<PickleValue, 2> read;
-    if (!read_state<2>(state, {kOffsets, kSizes}, read) || read[0].tag() != Tag::kSize ||
+    if (!read_state<2>(items, {kOffsets, kSizes}, read) || read[0].tag() != Tag::kSize ||
         read[1].tag() != Tag::kSize) {
       return false;
     }
@@ -532,9 +588,9 @@ class Machine {
     return true;
   }
 
-  bool add_index(PickleValue state) {
+  bool add_index(std::span<const PickleValue> items) {
     std::array<PickleValue, 3> read;
-    if (!read_state<3>(state, {kFqn, kHint, kOffset}, read) || read[0].tag() != Tag::kText) {
+    if (!read_state<3>(items, {kFqn, kHint, kOffset}, read) || read[0].tag() != Tag::kText) {
       return false;
     }
     const bool hinted = read[1].tag() == Tag::kInt && read[1].number() >= 0;
@@ -544,9 +600,9 @@ class Machine {
     return true;
   }
 
-  bool add_place(PickleValue state) {
+  bool add_place(std::span<const PickleValue> items) {
     std::array<PickleValue, 3> read;
-    if (!read_state<3>(state, {kPath, kOffset, kLength}, read) || read[0].tag() != Tag::kText ||
+    if (!read_state<3>(items, {kPath, kOffset, kLength}, read) || read[0].tag() != Tag::kText ||
         read[1].tag() != Tag::kInt || read[2].tag() != Tag::kInt) {
       return false;
     }
