@@ -132,7 +132,7 @@ def assert_same_checkpoint(folder: Path, stock: Path) -> None:
         assert list(ours.storage_data) == list(theirs.storage_data)
         assert [i.index for i in ours.storage_data] == [i.index for i in theirs.storage_data]
         assert list(ours.planner_data or ()) == list(theirs.planner_data or ())
-        ours, upstream = ((of / name).read_bytes() for of in (folder, stock))
-        assert globals_of(ours) == globals_of(upstream)
+        named, expected = (globals_of((of / name).read_bytes()) for of in (folder, stock))
+        assert named == expected
         # Objects shared in one are shared in the other: whoever changes one must see the same.
         assert list(sharing(ours, {})) == list(sharing(theirs, {}))

@@ -22,12 +22,14 @@ SAVE = """
         dcp.save({"a": torch.ones(3)}, checkpoint_id=path, no_dist=True)
 """
 CALLS_OF_A_SAVE = {
+    "_storage_utils._storage_setup": 1,
     "default_planner.create_default_local_save_plan": 1,
     "default_planner._validate_global_plan": 1,
     "default_planner.create_default_global_save_plan": 1,
     "default_planner.dedup_save_plans": 1,
     "torch.distributed.checkpoint.default_planner._create_global_plan": 1,
     "torch.distributed.checkpoint.default_planner.finish_plan": 1,
+    "torch.distributed.checkpoint.default_planner.set_up_planner": 1,
 }
 
 
