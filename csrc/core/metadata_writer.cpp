@@ -77,9 +77,8 @@ void write_entries(PickleWriter& out, const MetadataMemo& memo, const SavedChunk
     size(out, memo, chunks.table.specs.shape(spec));
     out.get(memo.chunks);
     out.code(opcode::kEmptyList);
-    fill(out, chunks.chunk_count(entry), opcode::kAppends, [&](std::size_t at) {
-      chunk(out, memo, chunks.chunk(entry, at), chunks.ndim(entry));
-    });
+    fill(out, chunks.chunk_count(entry), opcode::kAppends,
+         [&](std::size_t at) { chunk(out, memo, chunks.chunk(entry, at), chunks.ndim(entry)); });
     end_state(out);
   };
   out.code(opcode::kEmptyDict);

@@ -50,7 +50,7 @@ constexpr std::array<std::string_view, 6> kPaths{"Path",     "PosixPath",     "W
                                                  "PurePath", "PurePosixPath", "PureWindowsPath"};
 
 // As str(dtype) begins.
-constexpr std::array<std::string_view, 9> kDtypes{"float",  "bfloat", "int",  "uint", "bool",
+constexpr std::array<std::string_view, 9> kDtypes{"float",   "bfloat", "int",  "uint", "bool",
                                                   "complex", "quint",  "qint", "bits"};
 
 PickleRole role_of_builtin(std::string_view name) {

@@ -11,6 +11,7 @@
 #include "core/pickle_globals.h"
 #include "core/pickle_input.h"
 #include "core/pickle_opcodes.h"
+#include "core/wire_bytes.h"
 
 namespace shardplan {
 namespace {
@@ -628,6 +629,10 @@ class Machine {
 };
 
 }  // namespace
+
+UnknownGlobal::UnknownGlobal(const PickleGlobal& global, const std::string& where)
+    : BadPickle("names the global " + printable(global.module) + "." + printable(global.name) +
+                ", which is not one of a checkpoint's metadata, " + where) {}
 
 Pickle read_pickle(const PickleSource& source) {
   return Machine(source).run();

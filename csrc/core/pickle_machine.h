@@ -19,9 +19,7 @@ class BadPickle : public std::invalid_argument {
 /// A pickle that names a global which is none of DCP's metadata.
 class UnknownGlobal : public BadPickle {
  public:
-  UnknownGlobal(const PickleGlobal& global, const std::string& where)
-      : BadPickle("names the global " + global.module + "." + global.name +
-                  ", which is not one of a checkpoint's metadata, " + where) {}
+  UnknownGlobal(const PickleGlobal& global, const std::string& where);
 };
 
 /// Gives at most so many bytes of a pickle, in order; 0 at its end.

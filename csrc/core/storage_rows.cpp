@@ -173,10 +173,10 @@ StorageRows merge_results(std::span<const StorageRows* const> results) {
     if (is_new) of_names->second = numbers_in(*names, *result->names);
     const std::vector<std::uint32_t> of_paths = numbers_in(*paths, *result->paths);
     for (std::size_t row = 0; row < result->size(); ++row) {
-      std::ranges::copy(result->offset(row),
-                        merged.push(of_names->second[result->name[row]], result->ndim[row],
-                                    result->hint[row], of_paths[result->path[row]],
-                                    result->begin[row], result->length[row]));
+      std::ranges::copy(
+          result->offset(row),
+          merged.push(of_names->second[result->name[row]], result->ndim[row], result->hint[row],
+                      of_paths[result->path[row]], result->begin[row], result->length[row]));
     }
   }
   merged.names = std::move(names);

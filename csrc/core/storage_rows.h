@@ -71,8 +71,8 @@ class StorageIndex {
   void hash_all() const;
 
   const StorageRows& rows_;
-  std::vector<std::size_t> begin_;    // a name: into by_name_
-  std::vector<std::uint32_t> by_name_;  // rows, name by name
+  std::vector<std::size_t> begin_;            // a name: into by_name_
+  std::vector<std::uint32_t> by_name_;        // rows, name by name
   mutable std::vector<std::uint32_t> slots_;  // row + 1; made when a hint does not help
 };
 

@@ -33,7 +33,8 @@ std::uint32_t TextTable::number_of(std::string_view text) {
 }
 
 std::optional<std::uint32_t> TextTable::find(std::string_view text) const {
-  const std::uint32_t slot = slots_.empty() ? 0 : slots_[slot_of(text, fingerprint(text, secret_seed()))];
+  const std::uint32_t slot =
+      slots_.empty() ? 0 : slots_[slot_of(text, fingerprint(text, secret_seed()))];
   return slot == 0 ? std::nullopt : std::optional(slot - 1);
 }
 

@@ -1,5 +1,6 @@
 #include "core/wire_bytes.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <random>
@@ -26,6 +27,12 @@ std::uint64_t ByteReader::fixed64() {
 void ByteReader::fail(const char* what) const {
   throw BadWire(std::string(what) + ", at byte " + std::to_string(at_) + " of " +
                 std::to_string(bytes_.size()));
+}
+
+std::string printable(std::string_view text) {
+  std::string shown(text.substr(0, 200));
+  std::ranges::replace_if(shown, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return shown;
 }
 
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed) {

@@ -100,6 +100,9 @@ class ByteReader {
   std::size_t at_ = 0;
 };
 
+/// A text that arrived, as it can be shown: its first 200 characters, odd ones as '?'.
+std::string printable(std::string_view text);
+
 /// Tells bytes apart that differ by chance or by damage; nobody's secret depends on it.
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed = 0);
 

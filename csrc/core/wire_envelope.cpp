@@ -1,7 +1,5 @@
 #include "core/wire_envelope.h"
 
-#include <algorithm>
-
 #include "core/wire_bytes.h"
 
 namespace shardplan {
@@ -17,13 +15,6 @@ std::string head(std::string_view release) {
   out.byte(static_cast<std::uint8_t>(release.size()));
   out.raw(release);
   return out.take();
-}
-
-/// A release that arrived, as it can be shown.
-std::string printable(std::string_view release) {
-  std::string shown(release);
-  std::ranges::replace_if(shown, [](char c) { return c < ' ' || c > '~'; }, '?');
-  return shown;
 }
 
 }  // namespace
@@ -52,7 +43,8 @@ std::string seal(WireKind kind, std::string_view release, const Envelope& conten
 
 Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
   ByteReader in(bytes);
-  if (in.left() < kMagic.size() || in.raw(kMagic.size()) != kMagic) in.fail("is nothing that shardplan sent");
+  if (in.left() < kMagic.size() || in.raw(kMagic.size()) != kMagic)
+    in.fail("is nothing that shardplan sent");
   const std::uint8_t version = in.byte();
   const std::string_view writer = in.raw(in.byte());
   if (version != kWireVersion) {

@@ -12,7 +12,7 @@ namespace {
 
 // What a row does not share with the row before it, or with what follows from that.
 enum : std::uint8_t {
-  kOtherName = 1,   // not the name after the last
+  kOtherName = 1,  // not the name after the last
   kOtherPath = 2,
   kOtherBegin = 4,  // not where the last row ends
   kOtherHint = 8,
@@ -76,12 +76,12 @@ std::string write_storage_rows(const StorageRows& rows) {
   for (std::size_t path = 0; path < rows.paths->size(); ++path) out.string((*rows.paths)[path]);
   Expected expected;
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const auto differs = static_cast<std::uint8_t>(
-        (rows.name[row] != expected.name ? kOtherName : 0) |
-        (rows.path[row] != expected.path ? kOtherPath : 0) |
-        (rows.begin[row] != expected.begin ? kOtherBegin : 0) |
-        (rows.hint[row] != expected.hint ? kOtherHint : 0) |
-        (rows.ndim[row] != expected.ndim ? kOtherDims : 0));
+    const auto differs =
+        static_cast<std::uint8_t>((rows.name[row] != expected.name ? kOtherName : 0) |
+                                  (rows.path[row] != expected.path ? kOtherPath : 0) |
+                                  (rows.begin[row] != expected.begin ? kOtherBegin : 0) |
+                                  (rows.hint[row] != expected.hint ? kOtherHint : 0) |
+                                  (rows.ndim[row] != expected.ndim ? kOtherDims : 0));
     out.byte(differs);
     if ((differs & kOtherName) != 0) out.varint(rows.name[row]);
     if ((differs & kOtherPath) != 0) out.varint(rows.path[row]);
@@ -134,8 +134,8 @@ StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
     if (expected.hint < kNoHint) in.fail("has an index below zero");
     const bool has_offset = expected.ndim != StorageRows::kNoOffset;
     if (has_offset && expected.ndim > kMostDims) in.fail("has an offset of too many dims");
-    std::int64_t* numbers = rows.push(expected.name, expected.ndim, expected.hint, expected.path,
-                                      expected.begin, 0);
+    std::int64_t* numbers =
+        rows.push(expected.name, expected.ndim, expected.hint, expected.path, expected.begin, 0);
     if (has_offset && expected.ndim > 0) read_offset(in, numbers, expected.ndim);
     rows.length[row] = in.number();
     expected.follow(rows, row);

@@ -139,7 +139,8 @@ TEST(Envelope, AnotherKindOrNoPlanAtAll) {
   const std::string bytes = sealed("abc", "def");
   EXPECT_NE(why(WireKind::kLoadPlan, kRelease, bytes).find("another kind"), std::string::npos);
   for (const std::string_view other : {"", "\x93SP", "\x80\x04\x95 a pickle", "\x93SPM\x01"}) {
-    EXPECT_NE(why(WireKind::kSavePlan, kRelease, other).find("is nothing that shardplan sent"), std::string::npos);
+    EXPECT_NE(why(WireKind::kSavePlan, kRelease, other).find("is nothing that shardplan sent"),
+              std::string::npos);
   }
 }
 

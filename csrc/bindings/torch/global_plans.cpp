@@ -141,9 +141,9 @@ py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
     }
     // Size and properties are those of the first item, as the same objects.
     const py::object first = objects->plans[entry.first.plan].tensor_data(entry.first.position);
-    metadata[names[at]] = make_tensor_metadata(first.attr("properties"), first.attr("size"),
-                                               fill(std::static_pointer_cast<ChunkColumns>(
-                                                   std::make_shared<PlannedChunks>(objects, at))));
+    metadata[names[at]] = make_tensor_metadata(
+        first.attr("properties"), first.attr("size"),
+        fill(std::static_pointer_cast<ChunkColumns>(std::make_shared<PlannedChunks>(objects, at))));
   }
   return metadata;
 }

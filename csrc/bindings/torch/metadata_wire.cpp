@@ -91,8 +91,8 @@ py::dict ArrivedMetadata::entries(const py::object& fill) const {
     const Envelope contents = open(WireKind::kSavedChunks, kRelease, std::string_view(bytes_));
     return SavedMetadata::entries(decode(contents, foreign_), fill);
   } catch (const BadWire& problem) {
-    throw py::value_error(
-        std::string("the metadata from the coordinator cannot be read: it ") + problem.what());
+    throw py::value_error(std::string("the metadata from the coordinator cannot be read: it ") +
+                          problem.what());
   }
 }
 

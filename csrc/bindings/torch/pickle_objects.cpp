@@ -21,8 +21,7 @@ py::object steal(PyObject* made, const char* problem) {
 }
 
 py::object bytes_of(const std::string& bytes) {
-  return checked(
-      PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+  return checked(PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
 }
 
 bool is_text(const py::handle& object) {
@@ -100,8 +99,8 @@ py::object PickleObjects::make_int(PickleValue value) const {
   if (value.tag() == Tag::kWideInt) {
     return checked(PyLong_FromLongLong(values_.ints[value.at()]));
   }
-  const py::object int_class = py::reinterpret_borrow<py::object>(
-      reinterpret_cast<PyObject*>(&PyLong_Type));
+  const py::object int_class =
+      py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(&PyLong_Type));
   return int_class.attr("from_bytes")(bytes_of(values_.bytes[value.at()]), "little",
                                       py::arg("signed") = true);
 }
@@ -117,9 +116,7 @@ py::object PickleObjects::make_container(PickleValue value) {
   switch (value.tag()) {
     case Tag::kList: made = py::list(); break;
     case Tag::kDict: made = py::dict(); break;
-    case Tag::kOrderedDict:
-      made = py::module_::import("collections").attr("OrderedDict")();
-      break;
+    case Tag::kOrderedDict: made = py::module_::import("collections").attr("OrderedDict")(); break;
     case Tag::kSet: made = py::set(); break;
     case Tag::kFrozenSet:
       return steal(PyFrozenSet_New(items(value).ptr()), "holds a set of what cannot be in one");
@@ -172,7 +169,7 @@ py::object PickleObjects::global(std::uint32_t number) {
   if (role == PickleRole::kUnknown || named.name == "encode" || named.name == "_get_layout") {
     throw BadPickle("holds " + named.module + "." + named.name + " itself");
   }
-  const std::string module = named.module == "__builtin__"     ? "builtins"
+  const std::string module = named.module == "__builtin__"      ? "builtins"
                              : named.module == "pathlib._local" ? "pathlib"
                                                                 : named.module;
   const py::object found =

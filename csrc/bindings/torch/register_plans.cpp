@@ -22,8 +22,8 @@ void register_plans(py::module_& m) {
       .def("__len__", [](const LoadPlanColumns& columns) { return columns.rows.size(); })
       .def("items", &LoadPlanColumns::items, "The rows as stock ReadItems, made anew.");
 
-  py::class_<ChunkColumns, std::shared_ptr<ChunkColumns>>(
-      m, "ChunkColumns", "The chunks of one tensor as columns.")
+  py::class_<ChunkColumns, std::shared_ptr<ChunkColumns>>(m, "ChunkColumns",
+                                                          "The chunks of one tensor as columns.")
       .def("__len__", &ChunkColumns::size)
       .def("items", &ChunkColumns::items, "The rows as stock ChunkStorageMetadata.");
 

@@ -82,8 +82,7 @@ void register_storage(py::module_& m) {
 
   py::class_<SavedMetadata, std::shared_ptr<SavedMetadata>>(m, "SavedMetadata",
                                                             "A state_dict_metadata as columns.")
-      .def_property_readonly("foreign",
-                             [](const SavedMetadata& saved) { return saved.foreign; })
+      .def_property_readonly("foreign", [](const SavedMetadata& saved) { return saved.foreign; })
       .def_property_readonly(
           "properties",
           [](const SavedMetadata& saved) {

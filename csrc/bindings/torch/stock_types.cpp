@@ -57,9 +57,9 @@ StockTypes::StockTypes() {
   storage_info = stock_class(
       py::module_::import("torch.distributed.checkpoint.filesystem").attr("_StorageInfo"),
       {"relative_path", "offset", "length", "transform_descriptors"});
-  write_result = stock_class(
-      py::module_::import("torch.distributed.checkpoint.storage").attr("WriteResult"),
-      {"index", "size_in_bytes", "storage_data"});
+  write_result =
+      stock_class(py::module_::import("torch.distributed.checkpoint.storage").attr("WriteResult"),
+                  {"index", "size_in_bytes", "storage_data"});
   tensor_metadata = tensor_storage.type;
   bytes_metadata = keep_type(metadata_module.attr("BytesStorageMetadata"));
   dtensor = keep_type(py::module_::import("torch.distributed.tensor").attr("DTensor"));

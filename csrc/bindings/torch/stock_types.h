@@ -65,8 +65,8 @@ struct StockTypes {
       *storage_offsets, *lengths, *items, *spec, *local_tensor, *mesh, *placements, *shape,
       *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list, *global_shape,
       *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
-      *tensor_properties_name, *columns, *tensor_storage_size, *storage_data,
-      *size_in_bytes, *relative_path, *length, *transform_descriptors;
+      *tensor_properties_name, *columns, *tensor_storage_size, *storage_data, *size_in_bytes,
+      *relative_path, *length, *transform_descriptors;
 };
 
 }  // namespace shardplan

@@ -24,7 +24,8 @@ bool read_exact_int(PyObject* object, std::int64_t& out) {
 
 bool read_place(PyObject* object, Place& out) {
   const StockTypes& stock = StockTypes::get();
-  if (object == nullptr || Py_TYPE(object) != stock.storage_info.type || !stock.storage_info.known) {
+  if (object == nullptr || Py_TYPE(object) != stock.storage_info.type ||
+      !stock.storage_info.known) {
     return false;
   }
   const py::object all = checked(PyObject_GenericGetDict(object, nullptr));
@@ -49,8 +50,8 @@ class RowReader {
     if (!met_.insert(place).second) return false;
     const auto name = utf8(key.name.ptr());
     if (!name || (key.offset && key.offset->size() > kMostDims)) return false;
-    const auto ndim = key.offset ? static_cast<std::uint8_t>(key.offset->size())
-                                 : StorageRows::kNoOffset;
+    const auto ndim =
+        key.offset ? static_cast<std::uint8_t>(key.offset->size()) : StorageRows::kNoOffset;
     std::int64_t* numbers = rows_.push(names_->number_of(*name), ndim, key.hint.value_or(kNoHint),
                                        paths_->number_of(at.path), at.begin, at.length);
     if (key.offset) std::ranges::copy(*key.offset, numbers);
