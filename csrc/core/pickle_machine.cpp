@@ -21,7 +21,7 @@ constexpr std::size_t kMostNumbers = 0xFE;  // of a size
 // The attributes of records, by their numbers among the texts.
 constexpr std::array<std::string_view, 7> kAttributes{"offsets", "sizes",         "fqn",   "index",
                                                       "offset",  "relative_path", "length"};
-enum Attribute : std::uint64_t { kOffsets, kSizes, kFqn, kHint, kOffset, kPath, kLength };
+enum Attribute : std::uint8_t { kOffsets, kSizes, kFqn, kHint, kOffset, kPath, kLength };
 
 class Machine {
  public:
@@ -570,7 +570,8 @@ class Machine {
     if (items.size() % 2 != 0) return false;
     for (std::size_t at = 0; at < items.size(); at += 2) {
       const PickleValue key = items[at];
-      const auto name = std::ranges::find(names, key.at());
+      const auto name =
+          std::ranges::find_if(names, [&](Attribute one) { return one == key.at(); });
       if (key.tag() != Tag::kText || name == names.end()) return false;
       PickleValue& value = out[static_cast<std::size_t>(name - names.begin())];
       if (value.tag() != Tag::kUnset) return false;

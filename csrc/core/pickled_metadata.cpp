@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
-#include <unordered_map>
 #include <unordered_set>
 
 namespace shardplan {
@@ -84,7 +83,7 @@ class MetadataReader {
         out_.chunks.push(name, WriteKind::kForeign, 0, {}, 0);
       }
     }
-    return true;
+    return !shared_;
   }
 
   bool read_bytes(std::uint32_t name, PickleValue value) {
@@ -117,7 +116,8 @@ class MetadataReader {
       const PickleValues::Chunk& chunk = values_.chunks[item.at()];
       fits = chunk.offsets.ndim() == shape.size() && chunk.sizes.ndim() == shape.size();
     });
-    if (!fits || is_shared(list)) return false;
+    if (!fits) return false;
+    meet(list);
     std::int64_t* numbers =
         out_.chunks.push(name, WriteKind::kShard, row_of((*state)[0].second), shape, count);
     values_.for_each(list, [&](PickleValue item) {
@@ -128,22 +128,20 @@ class MetadataReader {
     return true;
   }
 
-  /// Whether two tensors share one list, or one chunk: what a caller changes, changes in both.
-  bool is_shared(PickleValue list) {
-    bool shared = !lists_.insert(list.at()).second;
+  /// Notes where two tensors share one list, or one chunk: what a caller changes, changes in both.
+  void meet(PickleValue list) {
+    shared_ = shared_ || !lists_.insert(list.at()).second;
     values_.for_each(list, [&](PickleValue item) {
-      shared = shared || chunk_seen_[item.at()];
+      shared_ = shared_ || chunk_seen_[item.at()];
       chunk_seen_[item.at()] = true;
     });
-    return shared;
   }
 
-  /// A row for each TensorProperties of its own.
+  /// A row for each TensorProperties of its own; notes where two tensors share one.
   std::uint32_t row_of(PickleValue properties) {
-    const auto [row, is_new] = property_rows_.try_emplace(
-        properties.at(), static_cast<std::uint32_t>(out_.properties.size()));
-    if (is_new) out_.properties.push_back(properties);
-    return row->second;
+    shared_ = shared_ || !properties_.insert(properties.at()).second;
+    out_.properties.push_back(properties);
+    return static_cast<std::uint32_t>(out_.properties.size() - 1);
   }
 
   void read_storage(PickleValue dict) {
@@ -185,8 +183,9 @@ class MetadataReader {
 
   const PickleValues& values_;
   std::shared_ptr<const TextTable> texts_;
-  std::unordered_map<std::size_t, std::uint32_t> property_rows_;  // an object
+  std::unordered_set<std::size_t> properties_;
   std::unordered_set<std::size_t> lists_;
+  bool shared_ = false;
   std::vector<bool> chunk_seen_;
   std::vector<bool> place_seen_;
   PickledMetadata out_;

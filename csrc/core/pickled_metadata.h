@@ -13,14 +13,15 @@ namespace shardplan {
 
 /// A `Metadata` that a pickle holds, its large parts as columns.
 struct PickledMetadata {
-  /// Names are texts of the pickle; a kForeign entry's is its key's index in `entries`.
+  /// Names are texts of the pickle.
   SavedChunks chunks;
   std::vector<PickleValue> properties;  // a row of properties: a TensorProperties
   /// An entry of `chunks`: its key and value as they are in the pickle.
   std::vector<std::pair<PickleValue, PickleValue>> entries;
   /// storage_data; nothing where it is not a dict of MetadataIndex -> _StorageInfo, each once.
   std::optional<StorageRows> storage;
-  /// Whether state_dict_metadata is in `chunks`: a dict whose keys are texts, each once.
+  /// Whether state_dict_metadata is in `chunks`: a dict whose keys are texts, each once, and whose
+  /// tensors share nothing.
   bool has_chunks = false;
   /// Every attribute, by name, in order.
   std::vector<std::pair<PickleValue, PickleValue>> attributes;

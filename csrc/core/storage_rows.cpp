@@ -34,6 +34,7 @@ bool has_offset(const StorageRows& rows, std::size_t row, const StorageKey& key)
 /// Each text of `from` by its number in `into`.
 std::vector<std::uint32_t> numbers_in(TextTable& into, const TextTable& from) {
   std::vector<std::uint32_t> numbers;
+  numbers.reserve(from.size());
   for (std::size_t text = 0; text < from.size(); ++text) {
     numbers.push_back(into.number_of(from[text]));
   }
@@ -48,7 +49,7 @@ StorageRows without_repeats(const StorageRows& rows) {
   const StorageIndex index(rows);
   std::vector<std::size_t> at(rows.size());  // a row that was first: where it is among those kept
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const std::size_t first = *index.find(rows.key(row), kNoHint);
+    const std::size_t first = index.find(rows.key(row), kNoHint).value_or(row);
     if (first != row) {
       kept.path[at[first]] = rows.path[row];
       kept.begin[at[first]] = rows.begin[row];

@@ -28,13 +28,15 @@ from ._storage_data import StorageData
 
 _PROTOCOL = 4
 # What every record of a file names, in the order of csrc/core/metadata_writer.h.
-_KEPT: tuple[Any, ...] = (
+_CLASSES = (
     torch.Size,
     ChunkStorageMetadata,
     TensorStorageMetadata,
     BytesStorageMetadata,
     MetadataIndex,
     _StorageInfo,
+)
+_ATTRIBUTES = (
     "offsets",
     "sizes",
     "properties",
@@ -81,8 +83,12 @@ def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
         return
     file = native.MetadataPickle(stream.write)
     properties = [] if saved is None else saved.properties
-    kept = _with_parts(properties)
-    file.keep([_opcodes(_fast_pickler([]), one) for one in kept])
+    # A class that no record names has an empty place, for the file must not name it either.
+    named = zip(_CLASSES, file.named_classes(saved, storage), strict=True)
+    kept = [cls if is_named else object() for cls, is_named in named]
+    kept += [*_ATTRIBUTES, *_parts(properties)]
+    pickles = [_opcodes(_fast_pickler([]), None if type(one) is object else one) for one in kept]
+    file.keep(pickles)
     property_pickler = _fast_pickler(kept)
     of_properties = [_opcodes(property_pickler, one) for one in properties]
     # The names and paths, which nobody else asks the memo for.
@@ -121,17 +127,16 @@ def _storage(data: Any) -> native.StorageColumns | None:
     return native.storage_columns(data) if type(data) is dict else None
 
 
-def _with_parts(properties: Iterable[TensorProperties]) -> list[Any]:
-    """What every record names, and what the properties are made of."""
-    kept = [*_KEPT, TensorProperties]
-    seen = {id(one) for one in kept}
+def _parts(properties: Iterable[TensorProperties]) -> list[Any]:
+    """What properties are made of, each once."""
+    parts: dict[int, Any] = {}
     for one in properties:
+        parts[id(TensorProperties)] = TensorProperties
         state = one.__getstate__()
         for part in state if isinstance(state, tuple) else ():
-            if not isinstance(part, (bool, int, tuple, type(None))) and id(part) not in seen:
-                seen.add(id(part))
-                kept.append(part)
-    return kept
+            if not isinstance(part, (bool, int, tuple, type(None))):
+                parts.setdefault(id(part), part)
+    return list(parts.values())
 
 
 class _Pickler(pickle.Pickler):

@@ -57,6 +57,7 @@ py::object load_metadata(const py::object& readinto, const py::object& fill,
   Pickle pickle = read_pickle(source_of(readinto));
   const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
   PickleObjects objects(pickle.values, *texts);
+  objects.check_texts();
   std::optional<PickledMetadata> read = read_pickled_metadata(pickle, texts);
   if (!read) return objects.object(pickle.root);
 
@@ -81,6 +82,22 @@ MetadataPickle::MetadataPickle(const py::object& write)
         write(view);
         view.attr("release")();
       }) {}
+
+std::vector<bool> MetadataPickle::named_classes(const SavedMetadata* saved,
+                                                const StorageColumns* storage) {
+  bool tensors = false;
+  bool bytes = false;
+  if (saved != nullptr) {
+    const EntrySpecs& specs = saved->chunks.table.specs;
+    tensors = std::ranges::any_of(specs.kind, writes_tensor);
+    bytes = std::ranges::count(specs.kind, WriteKind::kBytes) > 0;
+  }
+  const bool places = storage != nullptr && storage->size() > 0;
+  const auto has_offset = [](std::uint8_t ndim) { return ndim != StorageRows::kNoOffset; };
+  const bool sizes = tensors || (places && std::ranges::any_of(storage->rows().ndim, has_offset));
+  const bool chunks = saved != nullptr && saved->chunks.begin.back() > 0;
+  return {sizes, chunks, tensors, bytes, places, places};
+}
 
 void MetadataPickle::keep(const std::vector<py::bytes>& pickles) {
   for (const py::bytes& pickle : pickles) {

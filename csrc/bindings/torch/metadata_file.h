@@ -24,6 +24,9 @@ class MetadataPickle {
   /// write(bytes): as of a binary file
   explicit MetadataPickle(const py::object& write);
 
+  /// Whether the records name each class of MetadataMemo, in its order.
+  static std::vector<bool> named_classes(const SavedMetadata* saved, const StorageColumns* storage);
+
   /// Keeps values in the memo, in order: `pickles` has the pickle of each. The first of them are
   /// the classes and attribute names of MetadataMemo, in its order.
   void keep(const std::vector<py::bytes>& pickles);

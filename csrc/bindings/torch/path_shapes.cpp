@@ -43,6 +43,16 @@ py::object text_from_utf8(std::string_view bytes) {
   return py::reinterpret_steal<py::object>(text);
 }
 
+std::optional<py::object> text_from_pickle(std::string_view bytes) {
+  PyObject* text =
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogatepass");
+  if (text == nullptr) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  return py::reinterpret_steal<py::object>(text);
+}
+
 std::optional<PathShape> shape_of_path(std::string_view name, PyObject* path) {
   if (!PyTuple_CheckExact(path) || PyTuple_GET_SIZE(path) == 0) return std::nullopt;
   PathShape shape;

@@ -64,13 +64,16 @@ py::object PickleObjects::object(PickleValue value) {
   return made;
 }
 
+void PickleObjects::check_texts() {
+  for (std::size_t number = 0; number < texts_.size(); ++number) text(number);
+}
+
 const py::object& PickleObjects::text(std::size_t number) {
   py::object& made = text_objects_.at(number);
   if (!made) {
-    const std::string_view text = texts_[number];
-    made = steal(
-        PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogatepass"),
-        "holds a text that is none");
+    auto text = text_from_pickle(texts_[number]);
+    if (!text) throw BadPickle("holds a text that is no UTF-8");
+    made = std::move(*text);
   }
   return made;
 }

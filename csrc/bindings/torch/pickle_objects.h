@@ -18,6 +18,9 @@ class PickleObjects {
   /// The object of a value; what the pickle shares is shared. Throws BadPickle.
   py::object object(PickleValue value);
 
+  /// Throws BadPickle where a text is none, used or not.
+  void check_texts();
+
   /// The object of a kObject, without the state that the pickle gives it.
   py::object bare(PickleValue value);
 

@@ -94,6 +94,8 @@ void register_storage(py::module_& m) {
 
   py::class_<MetadataPickle>(m, "MetadataPickle", "Writes the pickle of a Metadata.")
       .def(py::init<py::object>(), py::arg("write"))
+      .def_static("named_classes", &MetadataPickle::named_classes, py::arg("saved"),
+                  py::arg("storage"))
       .def("keep", &MetadataPickle::keep, py::arg("pickles"))
       .def("keep_texts", &MetadataPickle::keep_texts, py::arg("saved"), py::arg("storage"))
       .def("raw", &MetadataPickle::raw, py::arg("opcodes"))

@@ -4,6 +4,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "bindings/torch/path_shapes.h"
 #include "bindings/torch/stock_reader.h"
 #include "bindings/torch/stock_types.h"
 
@@ -44,7 +45,7 @@ class SavedChunkList : public ChunkColumns {
 class EntryReader {
  public:
   bool add(PyObject* name, PyObject* value) {
-    if (!PyUnicode_CheckExact(name)) return false;
+    if (!utf8(name)) return false;
     const auto number = static_cast<std::uint32_t>(saved_.names.size());
     saved_.names.push_back(py::reinterpret_borrow<py::object>(name));
     const StockTypes& stock = StockTypes::get();
@@ -66,9 +67,12 @@ class EntryReader {
     if (!all) return false;
     PyObject* properties = attribute(all, stock.properties);
     PyObject* chunks = attribute(all, stock.chunks);
+    if (properties == nullptr || chunks == nullptr) return false;
+    meet(properties);
+    meet(chunks);
     Numbers shape;
     PropertyValues values;
-    if (chunks == nullptr || !PyList_Check(chunks) ||
+    if (!PyList_Check(chunks) ||
         !read_size(attribute(all, stock.size), shape) || shape.size() > kMostDims ||
         !read_properties(properties, values)) {
       return false;
@@ -77,8 +81,6 @@ class EntryReader {
     const std::size_t count = source ? source.cast<const ChunkColumns&>().size()
                                      : static_cast<std::size_t>(PyList_GET_SIZE(chunks));
     if (!source && !read_list(chunks, shape.size())) return false;
-    meet(properties);
-    meet(chunks);
     std::int64_t* numbers =
         saved_.chunks.push(name, WriteKind::kShard, row_of(std::move(values)), shape, count);
     if (!source) {
@@ -99,12 +101,15 @@ class EntryReader {
 
   bool read_list(PyObject* list, std::size_t ndim) {
     read_.clear();
+    Numbers box;
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list); ++at) {
       PyObject* chunk = PyList_GET_ITEM(list, at);
-      if (!read_chunk_object(chunk, read_)) return false;
       meet(chunk);
+      box.clear();
+      if (!read_chunk_object(chunk, box) || box.size() != 2 * ndim) return false;
+      read_.insert(read_.end(), box.begin(), box.end());
     }
-    return read_.size() == 2 * ndim * static_cast<std::size_t>(PyList_GET_SIZE(list));
+    return true;
   }
 
   void meet(PyObject* object) { shared_ = shared_ || !met_.insert(object).second; }

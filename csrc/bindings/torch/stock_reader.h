@@ -31,7 +31,7 @@ struct StockIndex {
 };
 bool read_stock_index(PyObject* index, StockIndex& out);
 
-/// Appends a chunk's offsets, then its sizes, of as many dims.
+/// Reads a chunk's offsets, then its sizes, of as many dims, into an empty box.
 bool read_chunk_object(PyObject* chunk, Numbers& box);
 
 /// The values of a TensorProperties, in the order of the class's fields.

@@ -88,7 +88,11 @@ std::optional<std::int64_t> StorageColumns::find(const py::object& key) const {
 const py::object& StorageColumns::text(std::vector<py::object>& made, const TextTable& texts,
                                        std::uint32_t number) const {
   if (made.size() <= number) made.resize(texts.size());
-  if (!made[number]) made[number] = text_from_utf8(texts[number]);
+  if (!made[number]) {
+    auto text = text_from_pickle(texts[number]);
+    if (!text) throw py::value_error("a name of what was saved is no UTF-8");
+    made[number] = std::move(*text);
+  }
   return made[number];
 }
 
