@@ -34,6 +34,7 @@ from parity.save_items import bytes_item, shard_item
 from pickled import globals_of
 from shardplan import _metadata_file
 from shardplan._items import Items
+from shardplan._native import native
 from shardplan._storage_data import StorageData
 
 
@@ -92,6 +93,9 @@ def check_both_ways(saved: Any) -> None:
 
 def test_plain() -> None:
     saved = metadata()
+    columns = native.saved_metadata(saved.state_dict_metadata)
+    assert columns is not None
+    assert columns.foreign == []
     check_both_ways(saved)
     found = read(pickle.dumps(saved))
     assert type(found.storage_data) is StorageData

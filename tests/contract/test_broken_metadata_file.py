@@ -1,0 +1,149 @@
+"""Metadata files that are broken, hostile or not there."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+import shardplan
+from contract.test_metadata_file import metadata, read, written
+
+
+class Payload:
+    """Runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def refused(pickled: bytes) -> str | None:
+    """What is said of a pickle that is not read."""
+    try:
+        found = read(pickled)
+        if isinstance(getattr(found, "storage_data", None), dict):
+            list(found.storage_data.items())
+        for entry in getattr(found, "state_dict_metadata", None) or ():
+            repr(entry)
+    except pickle.UnpicklingError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", ["ours", "stock"])
+def test_truncated(kind: str) -> None:
+    whole = written(metadata()) if kind == "ours" else pickle.dumps(metadata(), 2)
+    for length in range(len(whole)):
+        problem = refused(whole[:length])
+        assert problem is not None
+        assert problem.startswith("here/.metadata cannot be read: it ends too early, at byte")
+
+
+@pytest.mark.parametrize("kind", ["ours", "stock"])
+def test_changed_bits(kind: str) -> None:
+    """Each is refused with the file's name, or read: a changed number is as good as another."""
+    whole = written(metadata()) if kind == "ours" else pickle.dumps(metadata())
+    for bit in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        problem = refused(bytes(changed))
+        assert problem is None or problem.startswith("here/.metadata")
+
+
+def test_nothing_that_a_file_names_is_called(tmp_path: Path) -> None:
+    saved = metadata()
+    saved.planner_data = Payload(tmp_path / "made")
+    pickled = pickle.dumps(saved)
+    problem = refused(pickled)
+    assert problem is not None
+    assert f"{os.mkdir.__module__}.mkdir" in problem
+    assert "at byte" in problem
+    assert "trust=True" in problem
+    assert not (tmp_path / "made").exists()
+    read(pickled, trust=True)
+    assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x04ctorch\nfloat_power\n.",
+        b"\x80\x04ctorch\nint_repr\n.",
+        b"\x80\x04c_codecs\nencode\n.",
+        b"\x80\x04ctorch.serialization\n_get_layout\nX\x02\x00\x00\x00os\x85R.",
+        b"\x80\x04ctorch.serialization\n_get_layout\nX\x0a\x00\x00\x00torch.load\x85R.",
+        b"\x80\x04ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\nK\x63\x85R.",
+        b"\x80\x04ctorch.distributed.checkpoint.metadata\nTensorProperties\n)\x81K\x01b.",
+        b"\x80\x04ctorch.distributed.checkpoint.metadata\nMetadata\n)\x81K\x01b.",
+        b"\x80\x04cpathlib\nPosixPath\nK\x01\x85R.",
+        b"\x80\x04cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
+        b"\x80\x04}]K\x01s.",
+        b"\x80\x04\x8f(]\x90.",
+        b"\x80\x04(]\x91.",
+        b"\x80\x04X\x01\x00\x00\x00\xff.",
+        b"\x80\x04" + b"]" * 600 + b"a" * 599 + b".",
+        b"",
+        b"{}",
+        b'{"metadata": {}}',
+        b"\x00" * 100,
+    ],
+)
+def test_hostile(pickled: bytes) -> None:
+    problem = refused(pickled)
+    assert problem is not None
+    assert problem.startswith("here/.metadata cannot be read: it ")
+
+
+def test_an_attribute_of_the_class_stays() -> None:
+    """A state that names ``__class__`` is put into the object's dict, as pickle puts it."""
+    cls = b"ctorch.distributed.checkpoint.metadata\n"
+    state = b"}X\x09\x00\x00\x00__class__" + cls + b"StorageMeta\ns"
+    pickled = b"\x80\x02" + cls + b"BytesStorageMetadata\n)\x81" + state + b"b."
+    found, expected = read(pickled), pickle.loads(pickled)
+    assert type(found) is type(expected)
+    assert vars(found) == vars(expected)
+
+
+def test_an_error_of_the_stream_stays_itself() -> None:
+    class Failing(io.BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            raise OSError(5, "the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        shardplan._metadata_file.load(Failing(), "x", False)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        shardplan.FileSystemReader(tmp_path).read_metadata()
+    with pytest.raises(FileNotFoundError):
+        shardplan.FileSystemReader(tmp_path / "none").read_metadata(rank=3)
+
+
+def test_a_folder_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / ".metadata").mkdir()
+    with pytest.raises(IsADirectoryError):
+        shardplan.FileSystemReader(tmp_path).read_metadata()
+
+
+def test_a_load_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dcp.save({"a": torch.ones(3)}, checkpoint_id=tmp_path, no_dist=True)
+    whole = (tmp_path / ".metadata").read_bytes()
+    (tmp_path / ".metadata").write_bytes(whole[:-5])
+    with (
+        caplog.at_level(logging.CRITICAL),
+        pytest.raises(CheckpointException, match=r"\.metadata cannot be read: it ends too early"),
+    ):
+        reader = shardplan.FileSystemReader(tmp_path)
+        dcp.load({"a": torch.zeros(3)}, storage_reader=reader, no_dist=True)

@@ -1,0 +1,277 @@
+"""Our readers and writers in the place of the stock ones."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+
+import shardplan
+from parity.comparison import assert_same
+from pickled import globals_of
+from shardplan._items import Items
+from shardplan._storage_data import StorageData
+
+TWINS = [
+    (shardplan.FileSystemWriter, dcp.FileSystemWriter),
+    (shardplan.FileSystemReader, dcp.FileSystemReader),
+    (shardplan.FsspecWriter, FsspecWriter),
+    (shardplan.FsspecReader, FsspecReader),
+]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def state_dict() -> dict[str, Any]:
+    return {
+        "model": {"w": torch.arange(12.0).reshape(3, 4), "b": torch.ones(()), "e": torch.ones(0)},
+        "steps": [3, {"x": "y"}],
+    }
+
+
+def blank() -> dict[str, Any]:
+    return {
+        "model": {"w": torch.zeros(3, 4), "b": torch.zeros(()), "e": torch.zeros(0)},
+        "steps": [0, {"x": ""}],
+    }
+
+
+def assert_loaded(found: dict[str, Any]) -> None:
+    assert torch.equal(found["model"]["w"], state_dict()["model"]["w"])
+    assert found["model"]["b"] == 1
+    assert found["steps"] == [3, {"x": "y"}]
+
+
+def comparable(metadata: Metadata) -> Metadata:
+    """Without what differs between any two saves: ids, and the order in which threads wrote."""
+    metadata.storage_meta = None
+    places = metadata.storage_data.items()
+    metadata.storage_data = dict(sorted(places, key=lambda place: repr(place[0])))
+    return metadata
+
+
+def assert_same_files(ours: Path, stock: Path) -> None:
+    names = sorted(path.name for path in stock.iterdir())
+    assert sorted(path.name for path in ours.iterdir()) == names
+    for name in names:
+        mine, theirs = ((folder / name).read_bytes() for folder in (ours, stock))
+        if name.endswith(".metadata"):
+            assert_same(comparable(pickle.loads(mine)), comparable(pickle.loads(theirs)))
+            assert globals_of(mine) == globals_of(theirs)
+        else:
+            assert mine == theirs
+
+
+@pytest.mark.parametrize(("ours", "stock"), TWINS)
+def test_signatures(ours: Any, stock: Any) -> None:
+    assert issubclass(ours, stock)
+    mine = dict(inspect.signature(ours).parameters)
+    trust = mine.pop("trust", None)
+    assert (trust is not None) == ours.__name__.endswith("Reader")
+    assert list(mine) == list(inspect.signature(stock).parameters)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"single_file_per_rank": False},
+    {"thread_count": 2},
+    {"sync_files": False},
+    {"cache_staged_state_dict": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("planner", [dcp.DefaultSavePlanner, shardplan.DefaultSavePlanner])
+def test_same_files(options: dict[str, Any], planner: Any, tmp_path: Path) -> None:
+    for folder, writer in (("stock", dcp.FileSystemWriter), ("ours", shardplan.FileSystemWriter)):
+        used = dcp.DefaultSavePlanner if folder == "stock" else planner
+        dcp.save(
+            state_dict(),
+            storage_writer=writer(tmp_path / folder, **options),
+            planner=used(),
+            no_dist=True,
+        )
+    assert_same_files(tmp_path / "ours", tmp_path / "stock")
+    for reader in (dcp.FileSystemReader, shardplan.FileSystemReader):
+        for folder in ("stock", "ours"):
+            found = blank()
+            dcp.load(found, storage_reader=reader(tmp_path / folder), no_dist=True)
+            assert_loaded(found)
+
+
+def save(writer: Any, planner: Any) -> Metadata:
+    metadata: Metadata = dcp.save(
+        state_dict(), storage_writer=writer, planner=planner, no_dist=True
+    )
+    return metadata
+
+
+def chunk_lists(metadata: Metadata) -> set[type]:
+    entries = metadata.state_dict_metadata.values()
+    return {type(entry.chunks) for entry in entries if isinstance(entry, TensorStorageMetadata)}
+
+
+def test_returned_metadata(tmp_path: Path) -> None:
+    """Large parts are made when they are touched, for a writer of ours alone."""
+    ours = save(shardplan.FileSystemWriter(tmp_path / "1"), shardplan.DefaultSavePlanner())
+    assert type(ours.storage_data) is StorageData
+    assert ours.storage_data.columns() is not None
+    assert chunk_lists(ours) == {Items}
+    exact = save(dcp.FileSystemWriter(tmp_path / "2"), shardplan.DefaultSavePlanner())
+    assert type(exact.storage_data) is dict
+    assert chunk_lists(exact) == {list}
+    stock = save(dcp.FileSystemWriter(tmp_path / "3"), dcp.DefaultSavePlanner())
+    mixed = save(shardplan.FileSystemWriter(tmp_path / "4"), dcp.DefaultSavePlanner())
+    assert chunk_lists(mixed) == {list}
+    for found in (ours, exact, mixed):
+        assert type(found.storage_meta) is StorageMeta
+        assert list(vars(found.storage_meta)) == list(vars(StorageMeta()))
+        assert comparable(found) == comparable(stock)
+
+
+def test_overwriting(tmp_path: Path) -> None:
+    messages = []
+    for writer in (dcp.FileSystemWriter, shardplan.FileSystemWriter):
+        folder = tmp_path / writer.__module__
+        save(writer(folder), dcp.DefaultSavePlanner())
+        with pytest.warns(UserWarning, match="Detected an existing checkpoint"):
+            save(writer(folder), dcp.DefaultSavePlanner())
+        with pytest.raises(CheckpointException) as found:
+            save(writer(folder, overwrite=False), dcp.DefaultSavePlanner())
+        messages.append(str(found.value.failures[0][0]))
+    assert messages[0] == messages[1]
+
+
+def test_subclass_with_methods_of_its_own(tmp_path: Path) -> None:
+    """What a subclass overrides is called, with lists that it can use."""
+    seen: dict[str, Any] = {}
+
+    class Writer(shardplan.FileSystemWriter):
+        def write_data(self, plan: Any, planner: Any) -> Any:
+            future = super().write_data(plan, planner)
+            seen["results"] = [result.index.fqn for result in future.value()]
+            return future
+
+        def finish(self, metadata: Metadata, results: Any) -> None:
+            seen["finished"] = [len(of_rank) for of_rank in results]
+            metadata.planner_data["added"] = ("added",)
+            super().finish(metadata, results)
+
+    save(Writer(tmp_path), shardplan.DefaultSavePlanner())
+    assert sorted(seen["results"]) == ["model.b", "model.e", "model.w", "steps.0", "steps.1.x"]
+    assert seen["finished"] == [5]
+    found = pickle.loads((tmp_path / ".metadata").read_bytes())
+    assert found.planner_data["added"] == ("added",)
+
+
+def test_a_writer_that_pickles_metadata_itself(tmp_path: Path) -> None:
+    """It delegates ``storage_meta`` to ours, so it gets lists that are not filled."""
+
+    class Writer(shardplan.FileSystemWriter):
+        def finish(self, metadata: Metadata, results: Any) -> None:
+            metadata.storage_meta = self.storage_meta()
+            with self.fs.create_stream(self.path / ".metadata", "wb") as stream:
+                pickle.dump(metadata, stream)
+
+    save(Writer(tmp_path), shardplan.DefaultSavePlanner())
+    pickled = (tmp_path / ".metadata").read_bytes()
+    assert not any("shardplan" in name for name in globals_of(pickled))
+    assert chunk_lists(pickle.loads(pickled)) == {list}
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_fsspec(scheme: str, tmp_path: Path) -> None:
+    url = f"{scheme}://{tmp_path}/checkpoint"
+    save(shardplan.FsspecWriter(url), shardplan.DefaultSavePlanner())
+    save(shardplan.FsspecWriter(url), shardplan.DefaultSavePlanner())  # over the first
+    for reader in (FsspecReader(url), shardplan.FsspecReader(url), shardplan.FsspecReader(url)):
+        found = blank()
+        dcp.load(found, storage_reader=reader, no_dist=True)
+        assert_loaded(found)
+    with fsspec.open(f"{url}/.metadata", "rb") as stream:
+        assert not any("shardplan" in name for name in globals_of(stream.read()))
+    with fsspec.open(f"{url}/.metadata", "wb") as stream:
+        stream.write(b"\x80\x04cos\nsystem\n.")
+    with pytest.raises(pickle.UnpicklingError, match=r"os\.system"):
+        shardplan.FsspecReader(url).read_metadata()
+    assert shardplan.FsspecReader(url, trust=True).trust
+
+
+def test_registered_saves_and_loads_use_ours(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path}/checkpoint"
+    for place in (tmp_path / "a", str(tmp_path / "b"), url):
+        with shardplan.registered():
+            metadata = dcp.save(state_dict(), checkpoint_id=place, no_dist=True)
+            assert type(metadata.storage_data) is StorageData
+            found = blank()
+            dcp.load(found, checkpoint_id=place, no_dist=True)
+            assert_loaded(found)
+        found = blank()
+        dcp.load(found, checkpoint_id=place, no_dist=True)
+        assert_loaded(found)
+    again = dcp.save(state_dict(), checkpoint_id=tmp_path / "c", no_dist=True)
+    assert type(again.storage_data) is dict
+
+
+class Odd:
+    """An object that metadata does not hold."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Odd)
+
+
+def test_trust_of_a_registration(tmp_path: Path) -> None:
+    metadata = save(dcp.FileSystemWriter(tmp_path), dcp.DefaultSavePlanner())
+    metadata.odd = Odd()  # type: ignore[attr-defined]
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
+    with (
+        shardplan.registered(),
+        pytest.raises(CheckpointException, match=r"test_storage_classes\.Odd"),
+    ):
+        dcp.load(blank(), checkpoint_id=tmp_path, no_dist=True)
+    with shardplan.registered(trust=True):
+        found = blank()
+        dcp.load(found, checkpoint_id=tmp_path, no_dist=True)
+        assert_loaded(found)
+
+
+def test_hugging_face_storage_is_left_alone(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors", reason="the storage of Hugging Face needs safetensors")
+    with shardplan.registered():
+        dcp.save(
+            state_dict()["model"],
+            storage_writer=dcp.HuggingFaceStorageWriter(str(tmp_path)),
+            no_dist=True,
+        )
+        found = blank()["model"]
+        dcp.load(found, storage_reader=dcp.HuggingFaceStorageReader(str(tmp_path)), no_dist=True)
+    assert torch.equal(found["w"], state_dict()["model"]["w"])
+
+
+def test_conversions(tmp_path: Path) -> None:
+    """``format_utils`` passes readers of its own, and its planners go through ours."""
+    save(shardplan.FileSystemWriter(tmp_path / "dcp"), shardplan.DefaultSavePlanner())
+    with shardplan.registered():
+        dcp_to_torch_save(tmp_path / "dcp", tmp_path / "torch.pt")
+        torch_save_to_dcp(tmp_path / "torch.pt", tmp_path / "again")
+    assert torch.equal(torch.load(tmp_path / "torch.pt")["model"]["w"], state_dict()["model"]["w"])
+    found = blank()
+    dcp.load(found, storage_reader=shardplan.FileSystemReader(tmp_path / "again"), no_dist=True)
+    assert_loaded(found)
