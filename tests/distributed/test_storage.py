@@ -1,0 +1,167 @@
+"""Our readers and writers on every rank of a world, or on some of them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import _async_process_executor
+from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
+
+import shardplan
+from shardplan._mappings import Mappings
+from shardplan._storage_data import StorageData
+
+from .checkpoints import Held, assert_same_checkpoint, identical, without_ids
+from .planning import planning
+from .state_dicts import BUILDERS, blank, held
+from .world import Worlds
+
+LAYOUTS = ("fsdp", "replicated", "sharded_tensors", "nested")
+# Who plans, and whose writer and reader it is.
+WAYS = {
+    "ours": ("ours", "ours"),
+    "stock planner": ("stock", "ours"),
+    "stock writer": ("ours", "stock"),
+    "registered": ("registered", "none"),
+    "writers mixed": ("ours", "ours on odd ranks"),
+    "all mixed": ("ours on even ranks", "ours on even ranks"),
+    "url": ("ours", "url"),
+}
+
+
+def storage(whose: str, folder: Path, stock: Any, ours: Any, **options: Any) -> Any:
+    if whose.startswith("ours on"):
+        whose = "ours" if dist.get_rank() % 2 == ("odd" in whose) else "stock"
+    return (ours if whose == "ours" else stock)(folder, **options)
+
+
+def writing_to(whose: str, folder: Path) -> dict[str, Any]:
+    if whose == "none":
+        return {"checkpoint_id": folder}
+    if whose == "url":
+        return {"storage_writer": shardplan.FsspecWriter(f"file://{folder}", sync_files=False)}
+    kinds = (dcp.FileSystemWriter, shardplan.FileSystemWriter)
+    return {"storage_writer": storage(whose, folder, *kinds, sync_files=False)}
+
+
+def reading_from(whose: str, folder: Path) -> dict[str, Any]:
+    if whose == "none":
+        return {"checkpoint_id": folder}
+    if whose == "url":
+        return {"storage_reader": shardplan.FsspecReader(f"file://{folder}")}
+    kinds = (dcp.FileSystemReader, shardplan.FileSystemReader)
+    return {"storage_reader": storage(whose, folder, *kinds)}
+
+
+def is_made(metadata: Metadata) -> bool:
+    """Whether the places of what was saved are Python objects."""
+    data = metadata.storage_data
+    return not (type(data) is StorageData and data.columns() is not None)
+
+
+def save_and_load(layout: str, base: Path) -> Any:
+    """What each way returned, whether that was made, and what this rank held and loaded."""
+    state = BUILDERS[layout]()
+    returned = {"stock": dcp.save(state, checkpoint_id=base / "stock")}
+    dcp.save(state, storage_writer=FsspecWriter(f"file://{base}/stock url", sync_files=False))
+    loaded: dict[str, list[Held]] = {}
+    made: dict[str, bool] = {}
+    for way, (who, whose) in WAYS.items():
+        with planning(who) as planners:
+            metadata = dcp.save(state, planner=planners.save(), **writing_to(whose, base / way))
+            made[way] = is_made(metadata)
+            entries = metadata.state_dict_metadata
+            if dist.get_rank() != 0 and whose != "stock" and "mixed" not in way:
+                assert type(entries) is Mappings
+                assert entries.source is not None
+            returned[way] = metadata
+            loaded[way] = []
+            for folder in (base / way, base / "stock"):
+                found = blank(BUILDERS[layout])
+                dcp.load(found, planner=planners.load(), **reading_from(whose, folder))
+                loaded[way].append(held(found))
+    return returned, made, held(state), loaded
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_saves_and_loads(worlds: Worlds, tmp_path: Path, layout: str) -> None:
+    ranks = worlds[4].run(save_and_load, layout, tmp_path)
+    for way in WAYS:
+        stock = "stock url" if way == "url" else "stock"
+        assert_same_checkpoint(tmp_path / way, tmp_path / stock)
+    for returned, made, before, loaded in ranks:
+        expected = without_ids(returned.pop("stock"))
+        for way, metadata in returned.items():
+            assert without_ids(metadata) == expected, way
+            assert type(metadata.storage_data) is dict  # as it was pickled to get here
+            assert list(metadata.state_dict_metadata) == list(expected.state_dict_metadata)
+            for found in loaded[way]:
+                assert identical(found, before)
+        assert not made["ours"]
+        assert not made["registered"]
+
+
+def save_in_the_background(kind: AsyncCheckpointerType, base: Path) -> list[Metadata]:
+    state = BUILDERS["fsdp"]()
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for way in ("stock", "ours", "registered"):
+            with planning(way) as planners:
+                done = dcp.async_save(
+                    state,
+                    planner=planners.save(),
+                    async_checkpointer_type=kind,
+                    **writing_to("none" if way == "registered" else way, base / way),
+                )
+                # Some kinds of stager answer with more than the one future.
+                found.append(getattr(done, "upload_completion", done).result(timeout=60))
+    # Ends the process that DCP keeps for the next save.
+    _async_process_executor._CHECKPOINT_PROCESS = None
+    return found
+
+
+@pytest.mark.parametrize("kind", list(AsyncCheckpointerType), ids=lambda kind: kind.value)
+def test_saves_in_the_background(
+    worlds: Worlds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: AsyncCheckpointerType
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    for stock, *ours in worlds[4].run(save_in_the_background, kind, tmp_path, timeout=180):
+        for metadata in ours:
+            assert without_ids(metadata) == without_ids(stock)
+            assert type(metadata.storage_data) is dict
+    for way in ("ours", "registered"):
+        assert_same_checkpoint(tmp_path / way, tmp_path / "stock")
+
+
+def save_and_load_alone(base: Path) -> tuple[Held, list[Held]]:
+    """Without collectives: one metadata file a rank."""
+    state = BUILDERS["fsdp"]()
+    loaded = []
+    for way in ("stock", "ours"):
+        with planning(way) as planners:
+            dcp.save(
+                state,
+                planner=planners.save(),
+                use_collectives=False,
+                **writing_to(way, base / way),
+            )
+            found = blank(BUILDERS["fsdp"])
+            dcp.load(found, planner=planners.load(), **reading_from(way, base / way))
+            loaded.append(held(found))
+    return held(state), loaded
+
+
+def test_without_collectives(worlds: Worlds, tmp_path: Path) -> None:
+    for before, loaded in worlds[4].run(save_and_load_alone, tmp_path):
+        for found in loaded:
+            assert identical(found, before)
+    assert_same_checkpoint(tmp_path / "ours", tmp_path / "stock")
+    assert (tmp_path / "ours" / "__3.metadata").exists()
