@@ -18,8 +18,11 @@ Arguments arguments_of(std::uint8_t code) {
     case opcode::kBinInt1:
     case opcode::kBinGet:
     case opcode::kBinPut:
+    case opcode::kExtension1:
     case opcode::kProto: return {1, false};
+    case opcode::kExtension2:
     case opcode::kBinInt2: return {2, false};
+    case opcode::kExtension4:
     case opcode::kBinInt:
     case opcode::kLongBinGet:
     case opcode::kLongBinPut: return {4, false};

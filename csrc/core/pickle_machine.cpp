@@ -570,8 +570,7 @@ class Machine {
     if (items.size() % 2 != 0) return false;
     for (std::size_t at = 0; at < items.size(); at += 2) {
       const PickleValue key = items[at];
-      const auto name =
-          std::ranges::find_if(names, [&](Attribute one) { return one == key.at(); });
+      const auto name = std::ranges::find_if(names, [&](Attribute one) { return one == key.at(); });
       if (key.tag() != Tag::kText || name == names.end()) return false;
       PickleValue& value = out[static_cast<std::size_t>(name - names.begin())];
       if (value.tag() != Tag::kUnset) return false;

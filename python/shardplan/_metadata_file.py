@@ -7,7 +7,7 @@ from . import _fit  # noqa: F401
 # isort: split
 import io
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
     """
     start = stream.tell() if trust else 0
     try:
-        return native.load_metadata(stream.readinto, Items.from_columns, StorageData.from_columns)
+        return native.load_metadata(_readinto(stream), Items.from_columns, StorageData.from_columns)
     except native.UnknownGlobal as error:
         if trust:
             stream.seek(start)
@@ -71,6 +71,19 @@ def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
         ) from None
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(f"{name} cannot be read: it {error}") from None
+
+
+def _readinto(stream: io.BufferedIOBase) -> Callable[[memoryview], int]:
+    """How to read: pickle needs no more than ``read`` of a stream."""
+    if hasattr(stream, "readinto"):
+        return stream.readinto
+
+    def readinto(buffer: memoryview) -> int:
+        data = stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    return readinto
 
 
 def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:

@@ -52,10 +52,11 @@ class StorageData(dict[Any, Any]):
     def columns(self) -> native.StorageColumns | None:
         """The columns that say all that the dict says, or None. Fills the dict where a caller has
         changed what it was given."""
-        if self._source is None:
+        source = self._source
+        if source is None:
             return None
-        columns = self._source.columns()
-        if all(columns.says(row, place) for row, place in self._made.items()):
+        columns = source.columns()
+        if all(columns.says(row, place) for row, place in list(self._made.items())):
             return columns
         self._fill()
         return None
@@ -72,8 +73,9 @@ class StorageData(dict[Any, Any]):
 
     def _find(self, key: Any) -> int | None:
         """Its row, -1 for no row; None where only the filled dict can tell."""
-        if self._source is not None:
-            row = self._source.columns().find(key)
+        source = self._source
+        if source is not None:
+            row = source.columns().find(key)
             if row is not None:
                 return row
             self._fill()
@@ -86,7 +88,8 @@ class StorageData(dict[Any, Any]):
             return self._made.get(row)
 
     def __len__(self) -> int:
-        return dict.__len__(self) if self._source is None else len(self._source)
+        source = self._source
+        return dict.__len__(self) if source is None else len(source)
 
     def __contains__(self, key: object) -> bool:
         row = self._find(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from . import _fit  # noqa: F401
 
 # isort: split
+import dataclasses
 import os
 from io import UnsupportedOperation
 from typing import Any, cast
@@ -24,6 +25,10 @@ from . import _coordinator, _metadata_file, _storage_data, _wire
 from ._items import Items
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
+
+
+# torch 2.11 leaves the Metadata that dcp.save returns without storage_data and version.
+_FINISHES_A_COPY = "replace" in filesystem.FileSystemWriter.finish.__code__.co_names
 
 
 class ColumnsWriter(filesystem.FileSystemWriter):
@@ -49,6 +54,8 @@ class ColumnsWriter(filesystem.FileSystemWriter):
         Answers to ``FileSystemWriter.finish``: same names, fsync and errors. Where a file can be
         replaced in one step, a crash leaves the old one or the new one.
         """
+        if _FINISHES_A_COPY:
+            metadata = dataclasses.replace(metadata)
         metadata.version = filesystem.CURRENT_DCP_VERSION
         metadata.storage_data = _storage_data.merge(results)
         metadata.storage_meta = _coordinator.unmarked(self.storage_meta())

@@ -18,7 +18,8 @@ namespace {
 constexpr MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 PickleSource source_of(const py::object& readinto) {
-  return [readinto](char* into, std::size_t at_most) {
+  return [&readinto](char* into, std::size_t at_most) {
+    const py::gil_scoped_acquire lock;
     const auto view = py::memoryview::from_memory(into, static_cast<py::ssize_t>(at_most));
     const py::object got = readinto(view);
     view.attr("release")();
@@ -53,8 +54,12 @@ std::shared_ptr<SavedMetadata> saved_of(PickledMetadata& read, PickleObjects& ob
 
 py::object load_metadata(const py::object& readinto, const py::object& fill,
                          const py::object& places) {
+  Pickle pickle = [&] {
+    // Other threads run meanwhile; objects are made afterwards.
+    const py::gil_scoped_release unlocked;
+    return read_pickle(source_of(readinto));
+  }();
   const CollectorPause pause;
-  Pickle pickle = read_pickle(source_of(readinto));
   const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
   PickleObjects objects(pickle.values, *texts);
   objects.check_texts();
@@ -77,10 +82,8 @@ py::object load_metadata(const py::object& readinto, const py::object& fill,
 
 MetadataPickle::MetadataPickle(const py::object& write)
     : out_([write](std::string_view bytes) {
-        const auto view =
-            py::memoryview::from_memory(bytes.data(), static_cast<py::ssize_t>(bytes.size()));
-        write(view);
-        view.attr("release")();
+        const py::gil_scoped_acquire lock;
+        write(py::bytes(bytes.data(), bytes.size()));
       }) {}
 
 std::vector<bool> MetadataPickle::named_classes(const SavedMetadata* saved,
@@ -137,12 +140,16 @@ void MetadataPickle::entries(const SavedMetadata& saved, const std::vector<py::b
   EntryPickles pickles;
   pickles.first_name = first_entry_;
   for (const py::bytes& pickle : properties) pickles.properties.emplace_back(pickle);
+  std::vector<std::string> of_foreign;
+  for (const py::bytes& pickle : foreign) of_foreign.emplace_back(pickle);
   std::size_t next = 0;
-  pickles.foreign = [&](std::size_t) { return std::string(foreign.at(next++)); };
+  pickles.foreign = [&](std::size_t) { return of_foreign.at(next++); };
+  const py::gil_scoped_release unlocked;
   write_entries(out_, kMemo, saved.chunks, pickles);
 }
 
 void MetadataPickle::storage(const StorageColumns& storage) {
+  const py::gil_scoped_release unlocked;
   write_storage(out_, kMemo, storage.rows(), first_name_, first_path_);
 }
 

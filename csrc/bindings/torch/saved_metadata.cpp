@@ -72,9 +72,8 @@ class EntryReader {
     meet(chunks);
     Numbers shape;
     PropertyValues values;
-    if (!PyList_Check(chunks) ||
-        !read_size(attribute(all, stock.size), shape) || shape.size() > kMostDims ||
-        !read_properties(properties, values)) {
+    if (!PyList_Check(chunks) || !read_size(attribute(all, stock.size), shape) ||
+        shape.size() > kMostDims || !read_properties(properties, values)) {
       return false;
     }
     const py::object source = unfilled(chunks);
