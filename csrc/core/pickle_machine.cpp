@@ -5,12 +5,11 @@
 #include <bit>
 #include <span>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 #include "core/pickle_globals.h"
-#include "core/pickle_input.h"
 #include "core/pickle_opcodes.h"
+#include "core/pickle_stack.h"
 #include "core/wire_bytes.h"
 
 namespace shardplan {
@@ -18,16 +17,9 @@ namespace {
 
 constexpr std::size_t kMostNumbers = 0xFE;  // of a size
 
-// The attributes of records, by their numbers among the texts.
-constexpr std::array<std::string_view, 7> kAttributes{"offsets", "sizes",         "fqn",   "index",
-                                                      "offset",  "relative_path", "length"};
-enum Attribute : std::uint8_t { kOffsets, kSizes, kFqn, kHint, kOffset, kPath, kLength };
-
-class Machine {
+class Machine : private PickleStack {
  public:
-  explicit Machine(const PickleSource& source) : in_(source) {
-    for (const std::string_view attribute : kAttributes) values_.texts.number_of(attribute);
-  }
+  explicit Machine(const PickleSource& source) : PickleStack(source) {}
 
   Pickle run() {
     while (step(in_.byte())) {
@@ -37,8 +29,6 @@ class Machine {
   }
 
  private:
-  using Tag = PickleTag;
-
   bool step(std::uint8_t code) {
     switch (code) {
       case opcode::kBinGet: get(in_.number<1>()); break;
@@ -99,134 +89,6 @@ class Machine {
     }
   }
 
-  [[noreturn]] void fail(const std::string& what) const { in_.fail(what); }
-
-  // The stack.
-
-  void push(PickleValue value) { stack_.push_back(value); }
-
-  /// Number of values that may be taken: those above the last mark.
-  std::size_t free() const { return stack_.size() - (marks_.empty() ? 0 : marks_.back()); }
-
-  PickleValue& top() {
-    if (free() == 0) fail("takes more than the stack has");
-    return stack_.back();
-  }
-
-  PickleValue pop() {
-    const PickleValue value = top();
-    stack_.pop_back();
-    return value;
-  }
-
-  /// Takes the last mark, and says how many values lie above it.
-  std::size_t above_mark() {
-    if (marks_.empty()) fail("takes a mark that the stack does not have");
-    const std::size_t count = stack_.size() - marks_.back();
-    marks_.pop_back();
-    return count;
-  }
-
-  void drop() {
-    if (free() > 0) {
-      stack_.pop_back();
-    } else {
-      above_mark();
-    }
-  }
-
-  // The memo.
-
-  void put(std::uint64_t at) {
-    const PickleValue value = top();
-    if (at == memo_.size()) {
-      memo_.push_back(value);
-    } else if (at < memo_.size()) {
-      memo_[at] = value;
-    } else {
-      far_memo_[at] = value;
-    }
-  }
-
-  void memoize() { put(memo_.size() + far_memo_.size()); }
-
-  void get(std::uint64_t at) {
-    if (at < memo_.size()) {
-      const PickleValue value = memo_[at];
-      push(value.tag() < Tag::kTupleOfSize ? pinned(value) : memo_[at] = restored(value));
-      return;
-    }
-    const auto found = far_memo_.find(at);
-    if (found == far_memo_.end()) fail("asks for what it did not put into the memo");
-    push(pinned(found->second));
-  }
-
-  /// From now on the value is held twice: what it is made of stays as it is.
-  PickleValue pinned(PickleValue value) {
-    const Tag tag = value.tag();
-    if (tag >= Tag::kTuple && tag <= Tag::kCall && tag != Tag::kGlobal) {
-      pinned_items_ = values_.items.size();
-      pinned_spans_ = values_.spans.size();
-      pinned_objects_ = values_.objects.size();
-    }
-    return value;
-  }
-
-  /// In the last memo entries, `now` in the place of `value`.
-  void replace_in_memo(PickleValue value, PickleValue now, std::size_t within) {
-    const std::size_t last = memo_.size();
-    for (std::size_t back = 1; back <= within && back <= last; ++back) {
-      if (memo_[last - back] == value) {
-        memo_[last - back] = now;
-        return;
-      }
-    }
-  }
-
-  /// What was taken apart, as the file made it.
-  PickleValue restored(PickleValue value) {
-    std::vector<PickleValue> made;
-    const auto attribute = [&](Attribute name, PickleValue is) {
-      made.push_back(PickleValue(Tag::kText, name));
-      made.push_back(is);
-    };
-    const auto number = [&](std::int64_t is) {
-      push_int(is);
-      return pop();
-    };
-    const PickleValue size(Tag::kSize, value.at());
-    switch (value.tag()) {
-      case Tag::kTupleOfSize:
-        for (std::size_t i = 0; i < size.ndim(); ++i) {
-          made.push_back(number(values_.numbers[size.first() + i]));
-        }
-        return pinned(container(Tag::kTuple, made));
-      case Tag::kArgumentsOfSize:
-        return pinned(
-            container(Tag::kTuple, {restored(PickleValue(Tag::kTupleOfSize, value.at()))}));
-      case Tag::kStateOfChunk:
-        attribute(kOffsets, values_.chunks[value.at()].offsets);
-        attribute(kSizes, values_.chunks[value.at()].sizes);
-        break;
-      case Tag::kStateOfIndex: {
-        const PickleValues::Index index = values_.indices[value.at()];
-        attribute(kFqn, PickleValue(Tag::kText, index.fqn));
-        attribute(kHint, index.hint);
-        if (index.offset.tag() != Tag::kUnset) attribute(kOffset, index.offset);
-        break;
-      }
-      case Tag::kStateOfPlace: {
-        const PickleValues::Place place = values_.places[value.at()];
-        attribute(kPath, PickleValue(Tag::kText, place.path));
-        attribute(kOffset, number(place.offset));
-        attribute(kLength, number(place.length));
-        break;
-      }
-      default: fail("asks for what it did not put into the memo");
-    }
-    return pinned(container(Tag::kDict, made));
-  }
-
   // Plain values.
 
   void protocol() {
@@ -234,15 +96,6 @@ class Machine {
     if (version < 2 || version > 5) {
       fail("is of pickle protocol " + std::to_string(version) + ", which is none of 2 to 5");
     }
-  }
-
-  void push_int(std::int64_t number) {
-    if (PickleValue::fits(number)) {
-      push(PickleValue::of_int(number));
-      return;
-    }
-    push(PickleValue(Tag::kWideInt, values_.ints.size()));
-    values_.ints.push_back(number);
   }
 
   void push_long(std::uint64_t length) {
@@ -276,46 +129,7 @@ class Machine {
     values_.bytes.emplace_back(in_.bytes(length));
   }
 
-  // Tuples and containers.
-
-  PickleValue container(Tag tag, const std::vector<PickleValue>& of) {
-    const PickleValue made(tag, new_span());
-    extend(made, of.data(), of.size());
-    return made;
-  }
-
-  std::size_t new_span() {
-    if (values_.spans.size() >= PickleValues::kNoMore) fail("holds more than 2^32 containers");
-    values_.spans.push_back({values_.items.size(), 0, PickleValues::kNoMore});
-    return values_.spans.size() - 1;
-  }
-
-  void push_container(Tag tag) { push(PickleValue(tag, new_span())); }
-
-  void push_tuple(std::size_t count) {
-    if (count > free()) fail("takes more than the stack has");
-    const PickleValue made(Tag::kTuple, count == 0 ? PickleValues::kNoMore : new_span());
-    if (count > 0) extend(made, stack_.data() + stack_.size() - count, count);
-    stack_.resize(stack_.size() - count);
-    push(made);
-  }
-
-  /// Adds values to the end of a container.
-  void extend(PickleValue made, const PickleValue* from, std::size_t count) {
-    constexpr std::size_t kFull = 0xFFFFFFFF;
-    std::size_t tail = made.at();
-    if (values_.spans[tail].next != PickleValues::kNoMore) tail = tails_.at(made.at());
-    if (values_.spans[tail].count == 0) values_.spans[tail].begin = values_.items.size();
-    const std::size_t held = values_.spans[tail].count;
-    if (count > kFull) fail("adds more than 2^32 values at once");
-    if (values_.spans[tail].begin + held != values_.items.size() || held + count > kFull) {
-      const std::size_t more = new_span();
-      values_.spans[tail].next = static_cast<std::uint32_t>(more);
-      tails_[made.at()] = tail = more;
-    }
-    for (std::size_t i = 0; i < count; ++i) values_.items.push_back(from[i]);
-    values_.spans[tail].count += static_cast<std::uint32_t>(count);
-  }
+  // Containers.
 
   /// Adds the values on top of the stack to the container below them.
   void extend_below(std::size_t count, std::initializer_list<Tag> to, const char* what) {
@@ -381,7 +195,7 @@ class Machine {
       fail("makes an object of no class, or with arguments");
     }
     push(PickleValue(Tag::kObject, values_.objects.size()));
-    values_.objects.push_back({static_cast<std::uint32_t>(cls.at()), false, {}});
+    values_.objects.push_back({static_cast<std::uint32_t>(cls.at()), false, memo_.size(), {}});
   }
 
   void reduce() {
@@ -421,18 +235,6 @@ class Machine {
   }
 
   // Records: what is made of plain parts takes their place.
-
-  bool is_last_span(PickleValue value) const {
-    return value.at() + 1 == values_.spans.size() && value.at() >= pinned_spans_ &&
-           values_.spans[value.at()].begin >= pinned_items_ &&
-           values_.spans[value.at()].begin + values_.spans[value.at()].count ==
-               values_.items.size();
-  }
-
-  void drop_span(PickleValue value) {
-    values_.items.truncate(values_.spans[value.at()].begin);
-    values_.spans.truncate(value.at());
-  }
 
   /// A tuple; or at once the size that most of them are made for.
   void push_tuple_or_size(std::size_t count) {
@@ -490,14 +292,6 @@ class Machine {
     const std::size_t ndim = values_.numbers.size() - first;
     if (ndim > kMostNumbers) fail("has a size of more than 254 dims");
     const PickleValue size = PickleValue::of_size(first, ndim);
-    if (is_last_span(arguments)) {
-      drop_span(arguments);
-      replace_in_memo(arguments, PickleValue(Tag::kArgumentsOfSize, size.at()), 2);
-      if (ndim > 0 && given.tag() == Tag::kTuple && is_last_span(given)) {
-        drop_span(given);
-        replace_in_memo(given, PickleValue(Tag::kTupleOfSize, size.at()), 2);
-      }
-    }
     push(size);
   }
 
@@ -507,7 +301,8 @@ class Machine {
     if (object.tag() != Tag::kObject || values_.objects[object.at()].built) {
       fail("gives a state to what takes none");
     }
-    if (state.tag() == Tag::kDict && is_last_span(state)) {
+    const bool is_record = roles_[values_.objects[object.at()].global] != PickleRole::kObject;
+    if (is_record && state.tag() == Tag::kDict) {
       std::vector<PickleValue> items;
       values_.for_each(state, [&](PickleValue value) { items.push_back(value); });
       if (build_record(object, state, items)) return;
@@ -520,7 +315,7 @@ class Machine {
   void set_items_or_build(std::size_t count) {
     const std::size_t dict = stack_.size() - count - 1;
     const bool fresh = free() >= count + 2 && stack_[dict].tag() == Tag::kDict &&
-                       values_.spans[stack_[dict].at()].count == 0;
+                       is_last_span(stack_[dict]) && values_.spans[stack_[dict].at()].count == 0;
     if (fresh && in_.take("b")) {
       if (build_record(stack_[dict - 1], stack_[dict], {stack_.data() + dict + 1, count})) {
         stack_.resize(dict);
@@ -533,10 +328,11 @@ class Machine {
 
   bool build_record(PickleValue& object, PickleValue state, std::span<const PickleValue> items) {
     if (object.tag() != Tag::kObject || object.at() + 1 != values_.objects.size() ||
-        object.at() < pinned_objects_ || values_.objects[object.at()].built ||
-        !is_last_span(state)) {
+        object.at() < pinned_objects_ || values_.objects[object.at()].built) {
       return false;
     }
+    const std::size_t memoized = values_.objects[object.at()].memo;
+    if (memo_.size() - memoized > kMostMemoized) return false;
     const PickleRole is = roles_[values_.objects[object.at()].global];
     PickleValue record;
     PickleValue taken;
@@ -552,10 +348,11 @@ class Machine {
     } else {
       return false;
     }
-    // An object and its dict are memoized before what the dict holds.
-    replace_in_memo(state, taken, kMostMemoized);
-    replace_in_memo(object, record, kMostMemoized);
-    drop_span(state);
+    if (is_last_span(state)) {
+      replace_in_memo(state, taken, memoized);
+      drop_span(state);
+    }
+    replace_in_memo(object, record, memoized);
     values_.objects.truncate(object.at());
     object = record;
     return true;
@@ -612,20 +409,9 @@ class Machine {
     return true;
   }
 
-  static constexpr std::size_t kMostMemoized = 24;  // of a record's parts
+  static constexpr std::size_t kMostMemoized = 4096;  // while a record is made
 
-  PickleInput in_;
-  PickleValues values_;
   std::vector<PickleRole> roles_;  // a global
-  std::vector<PickleValue> stack_;
-  std::vector<std::size_t> marks_;
-  Arena<PickleValue> memo_;
-  std::unordered_map<std::uint64_t, PickleValue> far_memo_;
-  std::unordered_map<std::uint64_t, std::size_t> tails_;  // of a container of several runs
-  // What lies below was fetched from the memo, and may be held elsewhere.
-  std::size_t pinned_items_ = 0;
-  std::size_t pinned_spans_ = 0;
-  std::size_t pinned_objects_ = 0;
 };
 
 }  // namespace

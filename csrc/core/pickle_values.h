@@ -98,6 +98,7 @@ struct PickleValues {
   struct Object {
     std::uint32_t global;
     bool built;
+    std::uint64_t memo;  // entries of the memo when it was made
     PickleValue state;
   };
   struct Call {

@@ -154,6 +154,36 @@ TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
   EXPECT_EQ(parts[2], parts[0]);
 }
 
+TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
+  const std::string number = kSize + "K\x07\x85\x85R";
+  const std::string chunk = text("offsets") + number + text("sizes") + number + "ub";
+  // The state in many places of the memo, in one before it, in one far away.
+  const std::string made = "\x80\x04N\x94"s + kChunk + ")\x81\x94}";
+  for (const std::string& kept :
+       {"\x94\x94\x94\x94"s, "q\x00"s, "r\x00\x10\x00\x00\x94"s, std::string(5'000, '\x94')}) {
+    for (const std::string& asked : {"h\x00"s, "h\x02"s, "h\x05"s, "j\x00\x10\x00\x00"s}) {
+      try {
+        const Pickle pickle = read(made + kept + "(" + chunk + asked + "\x86.");
+        std::vector<PickleValue> parts;
+        pickle.values.for_each(pickle.root, [&](PickleValue part) { parts.push_back(part); });
+        ASSERT_EQ(parts.size(), 2U);
+        if (parts[1].tag() == Tag::kDict) {
+          EXPECT_EQ(pickle.values.count(parts[1]), 4U);
+        }
+      } catch (const BadPickle& problem) {
+        EXPECT_NE(std::string(problem.what()).find("memo"), std::string::npos);
+      }
+    }
+  }
+  // The tuple of a size, kept far away.
+  const Pickle size = read("\x80\x04Nr\x00\x10\x00\x00("s + kSize +
+                           "K\x03K\x05\x86\x94\x85\x94R\x94j\x01\x00\x00\x00t."s);
+  std::vector<PickleValue> parts;
+  size.values.for_each(size.root, [&](PickleValue part) { parts.push_back(part); });
+  ASSERT_EQ(parts.size(), 2U);
+  EXPECT_EQ(numbers_of(size, parts[1]), (std::vector<std::int64_t>{3, 5}));
+}
+
 TEST(PickleMachine, WhatIsHeldTwiceStaysAsItIs) {
   // The state is fetched before the chunk is built of it.
   const std::string number = kSize + "K\x07\x85\x85R";
