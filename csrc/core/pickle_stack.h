@@ -74,13 +74,15 @@ class PickleStack {
   void memoize() { put(memo_.size() + far_memo_.size()); }
 
   void get(std::uint64_t at) {
-    const auto far = far_memo_.find(at);
-    if (at >= memo_.size() && far == far_memo_.end()) {
-      fail("asks for what it did not put into the memo");
-    }
-    PickleValue& kept = at < memo_.size() ? memo_[at] : far->second;
+    PickleValue& kept = at < memo_.size() ? memo_[at] : far(at);
     if (kept.tag() >= Tag::kTupleOfSize) kept = restored(kept);
     push(pinned(kept));
+  }
+
+  PickleValue& far(std::uint64_t at) {
+    const auto found = far_memo_.find(at);
+    if (found == far_memo_.end()) fail("asks for what it did not put into the memo");
+    return found->second;
   }
 
   /// From now on the value is held twice: what it is made of stays as it is.
