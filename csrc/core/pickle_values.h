@@ -91,18 +91,18 @@ struct PickleValues {
 
   /// A run of values; where a container grew, another run follows.
   struct Span {
-    std::uint64_t begin;
-    std::uint32_t count;
-    std::uint32_t next;
+    std::uint64_t begin = 0;
+    std::uint32_t count = 0;
+    std::uint32_t next = kNoMore;
   };
   struct Object {
-    std::uint32_t global;
-    bool built;
-    std::uint64_t memo;  // entries of the memo when it was made
+    std::uint32_t global = 0;
+    bool built = false;
+    std::uint64_t memo = 0;  // entries of the memo when it was made
     PickleValue state;
   };
   struct Call {
-    std::uint32_t global;
+    std::uint32_t global = 0;
     PickleValue arguments;
   };
   struct Chunk {
@@ -110,14 +110,14 @@ struct PickleValues {
     PickleValue sizes;
   };
   struct Index {
-    std::uint32_t fqn;   // into texts
+    std::uint32_t fqn = 0;  // into texts
     PickleValue offset;  // kSize, kNone, or kUnset where the object has no attribute of that name
     PickleValue hint;    // kInt or kNone
   };
   struct Place {
-    std::uint32_t path;  // into texts
-    std::int64_t offset;
-    std::int64_t length;
+    std::uint32_t path = 0;  // into texts
+    std::int64_t offset = 0;
+    std::int64_t length = 0;
   };
 
   TextTable texts;
