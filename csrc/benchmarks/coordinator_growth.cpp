@@ -11,19 +11,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "core/box.h"
-#include "core/dedup.h"
-#include "core/global.h"
+#include "core/coordinator.h"
 #include "core/layout.h"
 #include "core/plan.h"
-#include "core/validate.h"
 #include "core/wire_envelope.h"
 #include "core/wire_save.h"
 
@@ -140,106 +136,28 @@ double peak_memory() {
 #endif
 }
 
-/// The coordinator of `ranks` ranks; what a stage needs no more is freed after it.
-class Coordinator {
- public:
-  explicit Coordinator(std::vector<std::string> arrived) : arrived_(std::move(arrived)) {}
-
-  void read() {
-    rows_.reserve(arrived_.size());
-    for (std::string& bytes : arrived_) {
-      const Envelope plan = open(WireKind::kSavePlan, kRelease, bytes);
-      if (table_bytes_ != plan.table) {
-        expect(rows_.empty(), "the ranks have different tables");
-        table_bytes_ = plan.table;
-        table_ = read_table(table_bytes_);
-      }
-      rows_.push_back(read_rows(plan.rows, plan.items, table_.table).rows);
-      bytes = {};
-    }
-    for (const SaveRows& rows : rows_) {
-      plans_.push_back({{&table_.table, &rows}, table_.table.name, {&kElementSize, 1}});
-    }
+/// That every shard with elements is written, of those without one a tensor; that the last rank's
+/// are the last chunks; and that what is sent says so.
+void verify(const Coordinator& coordinator) {
+  const SaveTable& table = coordinator.table().table;
+  const auto ranks = static_cast<std::int64_t>(coordinator.plans().size());
+  expect(coordinator.global().entries.size() == table.size(), "not every tensor is in the plan");
+  for (const SavedEntry& entry : coordinator.global().entries) {
+    const std::int64_t length = table.specs.shape(table.spec[entry.name])[0];
+    const std::int64_t a_shard = (length + ranks - 1) / ranks;
+    const std::int64_t full = (length + a_shard - 1) / a_shard;
+    expect(static_cast<std::int64_t>(entry.end - entry.begin) == full + (full < ranks ? 1 : 0),
+           "a tensor has other chunks than its shards");
   }
-
-  void drop_replicas() {
-    // Not CPython's order of a set, which decides only who of those with as little to write as
-    // each other writes a shard without elements.
-    const SetOrder ascending = [](std::span<const std::uint32_t> ranks) {
-      return std::vector<std::uint32_t>(ranks.begin(), ranks.end());
-    };
-    auto kept = dedup(plans_, table_.names.names.size(), false, ascending);
-    expect(kept.has_value(), "dedup has no answer");
-    kept_ = std::move(*kept);
-    for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
-      plans_[rank].view.chosen = &kept_[rank];
-    }
+  const Envelope last = open(WireKind::kSavePlan, kRelease, coordinator.sent().back());
+  const ArrivedRows arrived = read_rows(last.rows, last.items, table);
+  expect(arrived.hints == coordinator.global().hints.back(), "what was sent is not the plan");
+  for (std::size_t row = 0; row < arrived.rows.size(); ++row) {
+    const auto shape = table.specs.shape(table.spec[arrived.rows.entry[row]]);
+    const bool empty = arrived.rows.numbers[arrived.rows.first[row] + shape.size()] == 0;
+    expect(empty || arrived.hints[row] == ranks - 1, "the last shard is not the last chunk");
   }
-
-  void plan() {
-    auto made = make_global_plan(plans_, table_.names.names.size());
-    expect(made.has_value(), "there is no global plan");
-    global_ = std::move(*made);
-  }
-
-  void check() const {
-    for (const SavedEntry& entry : global_.entries) {
-      const auto shape = plans_[entry.first.plan].view.shape(entry.first.position);
-      Boxes boxes(shape.size());
-      boxes.reserve(entry.end - entry.begin);
-      for (std::size_t at = entry.begin; at < entry.end; ++at) {
-        const RowOfPlan row = global_.chunks[at];
-        const std::int64_t* numbers = plans_[row.plan].view.numbers(row.position);
-        expect(boxes.push(numbers, numbers + shape.size()), "a box ends beyond int64");
-      }
-      expect(check_boxes(boxes, shape, true) == Fault::kNone, "a tensor is not valid");
-    }
-  }
-
-  void write() {
-    sent_.reserve(plans_.size());
-    for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
-      SavePlanView view = plans_[rank].view;
-      view.hints = &global_.hints[rank];
-      const std::string rows = write_rows(view);
-      sent_.push_back(seal(WireKind::kSavePlan, kRelease, {view.size(), table_bytes_, rows}));
-    }
-  }
-
-  /// That every shard with elements is written, of those without one a tensor; that the last rank's
-  /// are the last chunks; and that what is sent says so.
-  void verify() const {
-    const EntrySpecs& specs = table_.table.specs;
-    const auto ranks = static_cast<std::int64_t>(plans_.size());
-    expect(global_.entries.size() == table_.table.size(), "not every tensor is in the plan");
-    for (const SavedEntry& entry : global_.entries) {
-      const std::int64_t length = specs.shape(table_.table.spec[entry.name])[0];
-      const std::int64_t a_shard = (length + ranks - 1) / ranks;
-      const std::int64_t full = (length + a_shard - 1) / a_shard;
-      expect(static_cast<std::int64_t>(entry.end - entry.begin) == full + (full < ranks ? 1 : 0),
-             "a tensor has other chunks than its shards");
-    }
-    const Envelope last = open(WireKind::kSavePlan, kRelease, sent_.back());
-    const ArrivedRows arrived = read_rows(last.rows, last.items, table_.table);
-    expect(last.table == table_bytes_ && arrived.hints == global_.hints.back(),
-           "what was sent is not what was planned");
-    for (std::size_t row = 0; row < arrived.rows.size(); ++row) {
-      const auto shape = specs.shape(table_.table.spec[arrived.rows.entry[row]]);
-      const bool empty = arrived.rows.numbers[arrived.rows.first[row] + shape.size()] == 0;
-      expect(empty || arrived.hints[row] == ranks - 1, "the last shard is not the last chunk");
-    }
-  }
-
- private:
-  std::vector<std::string> arrived_;
-  std::string table_bytes_;
-  NamedTable table_;
-  std::vector<SaveRows> rows_;
-  std::vector<RankPlan> plans_;
-  std::vector<std::vector<std::uint32_t>> kept_;
-  GlobalPlan global_;
-  std::vector<std::string> sent_;
-};
+}
 
 /// Prints the row of the table for this many ranks.
 void measure(std::int64_t ranks) {
@@ -253,7 +171,7 @@ void measure(std::int64_t ranks) {
   }
   const double items = static_cast<double>(model.table().table.size()) * static_cast<double>(ranks);
 
-  Coordinator coordinator(std::move(arrived));
+  Coordinator coordinator(std::move(arrived), kRelease, {kElementSize});
   Clock clock;
   coordinator.read();
   const double read = clock.lap();
@@ -266,7 +184,7 @@ void measure(std::int64_t ranks) {
   coordinator.write();
   const double write = clock.lap();
   const double peak = peak_memory();
-  coordinator.verify();
+  verify(coordinator);
 
   const double all = read + dedup + plan + check + write;
   std::printf(

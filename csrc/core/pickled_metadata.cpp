@@ -11,11 +11,28 @@ namespace {
 using Tag = PickleTag;
 using Pairs = std::vector<std::pair<PickleValue, PickleValue>>;
 
+Pairs pairs_of(const PickleValues& values, PickleValue dict) {
+  Pairs pairs;
+  PickleValue key;
+  bool is_key = true;
+  values.for_each(dict, [&](PickleValue value) {
+    if (is_key) {
+      key = value;
+    } else {
+      pairs.emplace_back(key, value);
+    }
+    is_key = !is_key;
+  });
+  return pairs;
+}
+
 class MetadataReader {
  public:
-  MetadataReader(const PickleValues& values, const std::shared_ptr<const TextTable>& texts)
+  MetadataReader(const PickleValues& values, const std::shared_ptr<const TextTable>& texts,
+                 Purpose purpose)
       : values_(values),
         texts_(texts),
+        exact_(purpose == Purpose::kObjects),
         chunk_seen_(values.chunks.size()),
         place_seen_(values.places.size()) {}
 
@@ -38,42 +55,16 @@ class MetadataReader {
     return value.tag() == Tag::kText && text(value) == expected;
   }
 
-  Pairs pairs_of(PickleValue dict) const {
-    Pairs pairs;
-    PickleValue key;
-    bool is_key = true;
-    values_.for_each(dict, [&](PickleValue value) {
-      if (is_key) {
-        key = value;
-      } else {
-        pairs.emplace_back(key, value);
-      }
-      is_key = !is_key;
-    });
-    return pairs;
-  }
-
   /// The attributes of an object of a class, each once and by name.
   std::optional<Pairs> state_of(PickleValue value, std::string_view cls) const {
     if (value.tag() != Tag::kObject) return std::nullopt;
-    const PickleValues::Object& object = values_.objects[value.at()];
-    if (values_.globals[object.global].name != cls || !object.built ||
-        object.state.tag() != Tag::kDict) {
-      return std::nullopt;
-    }
-    Pairs pairs = pairs_of(object.state);
-    for (auto pair = pairs.begin(); pair != pairs.end(); ++pair) {
-      const auto same = [&](const auto& other) { return other.first == pair->first; };
-      if (pair->first.tag() != Tag::kText || std::any_of(pairs.begin(), pair, same)) {
-        return std::nullopt;
-      }
-    }
-    return pairs;
+    if (values_.globals[values_.objects[value.at()].global].name != cls) return std::nullopt;
+    return attributes_of(values_, value);
   }
 
   bool read_entries(PickleValue dict) {
     if (dict.tag() != Tag::kDict) return false;
-    out_.entries = pairs_of(dict);
+    out_.entries = pairs_of(values_, dict);
     std::vector<bool> seen(texts_->size());
     for (const auto& [key, value] : out_.entries) {
       if (key.tag() != Tag::kText || seen[key.at()]) return false;
@@ -83,7 +74,7 @@ class MetadataReader {
         out_.chunks.push(name, WriteKind::kForeign, 0, {}, 0);
       }
     }
-    return !shared_;
+    return !exact_ || !shared_;
   }
 
   bool read_bytes(std::uint32_t name, PickleValue value) {
@@ -158,19 +149,25 @@ class MetadataReader {
       if (is_key) {
         key = value;
       } else {
-        plain = plain && push_place(rows, key, value);
+        plain = exact_ ? plain && push_place(rows, key, value) : look_at_place(rows, key, value);
       }
       is_key = !is_key;
     });
-    if (plain && StorageIndex(rows).unique()) out_.storage = std::move(rows);
+    if (!exact_ || (plain && StorageIndex(rows).unique())) out_.storage = std::move(rows);
   }
 
   bool push_place(StorageRows& rows, PickleValue key, PickleValue value) {
     if (key.tag() != Tag::kIndex || value.tag() != Tag::kPlace) return false;
     const PickleValues::Index& index = values_.indices[key.at()];
     const PickleValues::Place& place = values_.places[value.at()];
-    if (place_seen_[value.at()]) return false;
+    if (exact_ && place_seen_[value.at()]) return false;
     place_seen_[value.at()] = true;
+    push_row(rows, index, place);
+    return true;
+  }
+
+  void push_row(StorageRows& rows, const PickleValues::Index& index,
+                const PickleValues::Place& place) const {
     const bool has_offset = index.offset.tag() == Tag::kSize;
     std::int64_t* numbers = rows.push(
         index.fqn,
@@ -178,11 +175,44 @@ class MetadataReader {
         index.hint.tag() == Tag::kInt ? index.hint.number() : kNoHint, place.path, place.offset,
         place.length);
     if (has_offset) std::ranges::copy(values_.size(index.offset), numbers);
+  }
+
+  /// A place that is plain, or that has more to it; counts what is none.
+  bool look_at_place(StorageRows& rows, PickleValue key, PickleValue value) {
+    if (push_place(rows, key, value)) return true;
+    PickleValues::Place place;
+    if (key.tag() != Tag::kIndex || !read_odd_place(value, place)) {
+      ++out_.odd_places;
+      return false;
+    }
+    out_.transformed.push_back(rows.size());
+    push_row(rows, values_.indices[key.at()], place);
     return true;
+  }
+
+  bool read_odd_place(PickleValue value, PickleValues::Place& place) const {
+    const auto state = state_of(value, "_StorageInfo");
+    if (!state) return false;
+    int found = 0;
+    for (const auto& [name, attribute] : *state) {
+      const bool number = attribute.tag() == Tag::kInt;
+      if (is_text(name, "relative_path") && attribute.tag() == Tag::kText) {
+        place.path = static_cast<std::uint32_t>(attribute.at());
+      } else if (is_text(name, "offset") && number) {
+        place.offset = attribute.number();
+      } else if (is_text(name, "length") && number) {
+        place.length = attribute.number();
+      } else {
+        continue;
+      }
+      ++found;
+    }
+    return found == 3;
   }
 
   const PickleValues& values_;
   std::shared_ptr<const TextTable> texts_;
+  bool exact_;
   std::unordered_set<std::size_t> properties_;
   std::unordered_set<std::size_t> lists_;
   bool shared_ = false;
@@ -193,9 +223,25 @@ class MetadataReader {
 
 }  // namespace
 
-std::optional<PickledMetadata> read_pickled_metadata(
-    const Pickle& pickle, const std::shared_ptr<const TextTable>& texts) {
-  MetadataReader reader(pickle.values, texts);
+std::optional<std::vector<std::pair<PickleValue, PickleValue>>> attributes_of(
+    const PickleValues& values, PickleValue object) {
+  if (object.tag() != Tag::kObject) return std::nullopt;
+  const PickleValues::Object& made = values.objects[object.at()];
+  if (!made.built || made.state.tag() != Tag::kDict) return std::nullopt;
+  Pairs pairs = pairs_of(values, made.state);
+  for (auto pair = pairs.begin(); pair != pairs.end(); ++pair) {
+    const auto same = [&](const auto& other) { return other.first == pair->first; };
+    if (pair->first.tag() != Tag::kText || std::any_of(pairs.begin(), pair, same)) {
+      return std::nullopt;
+    }
+  }
+  return pairs;
+}
+
+std::optional<PickledMetadata> read_pickled_metadata(const Pickle& pickle,
+                                                     const std::shared_ptr<const TextTable>& texts,
+                                                     Purpose purpose) {
+  MetadataReader reader(pickle.values, texts, purpose);
   if (!reader.read(pickle.root)) return std::nullopt;
   return reader.take();
 }

@@ -23,13 +23,29 @@ struct PickledMetadata {
   /// Whether state_dict_metadata is in `chunks`: a dict whose keys are texts, each once, and whose
   /// tensors share nothing.
   bool has_chunks = false;
+  /// Rows of `storage` that hold more than a place (transforms of the bytes), ascending; only where
+  /// it was read to be looked at.
+  std::vector<std::size_t> transformed;
+  /// Items of storage_data that are no row; only where it was read to be looked at.
+  std::size_t odd_places = 0;
   /// Every attribute, by name, in order.
   std::vector<std::pair<PickleValue, PickleValue>> attributes;
+};
+
+/// What the columns are for.
+enum class Purpose : std::uint8_t {
+  kObjects,  // the objects of the file: columns of what they say exactly
+  kLook,     // to be looked at: what objects share, or have besides, is left out
 };
 
 /// The columns of a pickle whose root is a Metadata; nothing for another root. Takes the pickle's
 /// texts along as the names of `storage`.
 std::optional<PickledMetadata> read_pickled_metadata(const Pickle& pickle,
-                                                     const std::shared_ptr<const TextTable>& texts);
+                                                     const std::shared_ptr<const TextTable>& texts,
+                                                     Purpose purpose = Purpose::kObjects);
+
+/// The attributes of an object whose state is a dict, in order; nothing for another value.
+std::optional<std::vector<std::pair<PickleValue, PickleValue>>> attributes_of(
+    const PickleValues& values, PickleValue object);
 
 }  // namespace shardplan

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch.distributed.checkpoint.default_planner as stock_module
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
-from torch.distributed.checkpoint.planner import SavePlan
+from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
-from . import _mappings, _stock
+from . import _load_errors, _mappings, _plan_errors, _plan_log, _stock
 from ._native import native
 
 
@@ -29,18 +29,6 @@ def current(name: str) -> Any:
     found = getattr(stock_module, name)
     stock = getattr(_stock, name.removeprefix("_"))
     return getattr(default_planner, name) if found is stock else found
-
-
-def raise_if_invalid(verdict: Any) -> None:
-    """Raises upstream's error for what a validation returned: messages, or True for valid."""
-    if isinstance(verdict, bool):
-        if not verdict:
-            raise ValueError("Failed to validate global plan")
-    elif verdict:
-        summary = "; ".join(verdict)
-        if len(summary) > 500:
-            summary = summary[:500] + "... (truncated)"
-        raise ValueError(f"Failed to validate global plan: {summary}")
 
 
 _NEEDS_NO_CHUNKS = "_shardplan_needs_no_chunks"
@@ -78,15 +66,29 @@ def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[Sa
     """Answers to ``DefaultSavePlanner._create_global_plan``."""
     global_plan: list[SavePlan]
     metadata: Metadata
-    global_plan, metadata = current("create_default_global_save_plan")(
-        planner._dedup_save_plans(all_plans)
-    )
+    stages = _plan_log.Stages(getattr(planner, "_local_plan_seconds", None))
+    deduped = planner._dedup_save_plans(all_plans)
+    stages.done("dedup")
+    global_plan, metadata = current("create_default_global_save_plan")(deduped)
     if planner.flatten_state_dict:
         mappings = _mappings.merge(plan.planner_data for plan in global_plan)
         metadata = dataclasses.replace(metadata, planner_data=mappings)
-    raise_if_invalid(current("_validate_global_plan")(global_plan, metadata))
+    stages.done("global plan")
+    _validate(all_plans, global_plan, metadata)
+    stages.done("validation")
+    _plan_log.saved(global_plan, stages)
     planner._unfilled_metadata = metadata
     return global_plan, metadata
+
+
+def _validate(all_plans: list[SavePlan], global_plan: list[SavePlan], metadata: Metadata) -> None:
+    from . import default_planner
+
+    validate = current("_validate_global_plan")
+    if validate is default_planner._validate_global_plan:
+        _plan_errors.raise_if_invalid(all_plans, global_plan, metadata)
+    else:
+        _plan_errors.raise_verdict(validate(global_plan, metadata))
 
 
 @functools.wraps(_stock.planner_finish_plan)
@@ -102,3 +104,14 @@ def finish_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
     if metadata is not None and isinstance(metadata.state_dict_metadata, dict):
         native.fill_chunks(metadata.state_dict_metadata)
     return _stock.planner_finish_plan(planner, new_plan)
+
+
+@functools.wraps(_stock.planner_create_local_load_plan)
+def create_local_load_plan(planner: Any) -> LoadPlan:
+    """Answers to ``DefaultLoadPlanner.create_local_plan``; an error says all that does not fit."""
+    try:
+        plan: LoadPlan = _stock.planner_create_local_load_plan(planner)
+    except (RuntimeError, ValueError) as error:
+        _load_errors.explain(error, planner.state_dict, planner.metadata)
+        raise
+    return plan

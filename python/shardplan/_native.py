@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import _fit  # noqa: F401
+from . import _core, _fit  # noqa: F401
 
 # isort: split
 import os

@@ -59,6 +59,7 @@ def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
     pairs[_stock.planner_set_up_planner] = _coordinator.set_up_planner
     pairs[_stock.planner_create_global_plan] = _coordinator.create_global_plan
     pairs[_stock.planner_finish_plan] = _coordinator.finish_plan
+    pairs[_stock.planner_create_local_load_plan] = _coordinator.create_local_load_plan
     return pairs
 
 
@@ -72,7 +73,11 @@ def _holders(
     """Every place, ours apart, that holds one of the wanted functions: a loaded module, or the
     classes whose methods we replace."""
     by_id = {id(function) for function in wanted}
-    for cls in (_stock.AsyncCheckpointProcess, _stock.DefaultSavePlanner):
+    for cls in (
+        _stock.AsyncCheckpointProcess,
+        _stock.DefaultSavePlanner,
+        _stock.DefaultLoadPlanner,
+    ):
         for name, value in list(vars(cls).items()):
             if id(value) in by_id:
                 yield cls, name

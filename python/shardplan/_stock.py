@@ -28,6 +28,7 @@ EmptyStateDictLoadPlanner = default_planner._EmptyStateDictLoadPlanner
 planner_set_up_planner = DefaultSavePlanner.set_up_planner
 planner_create_global_plan = DefaultSavePlanner._create_global_plan
 planner_finish_plan = DefaultSavePlanner.finish_plan
+planner_create_local_load_plan = DefaultLoadPlanner.create_local_plan
 check_box_bounds = default_planner._check_box_bounds
 check_box_overlap = default_planner._check_box_overlap
 create_default_global_load_plan = default_planner.create_default_global_load_plan

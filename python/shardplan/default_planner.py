@@ -10,6 +10,7 @@ from . import _fit
 
 # isort: split
 import dataclasses
+import time
 from typing import Any
 
 import torch
@@ -22,7 +23,16 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import LoadPlan, ReadItem, SavePlan, WriteItem
 
-from . import _coordinator, _hooks, _plan_cache, _stock, _wire
+from . import (
+    _coordinator,
+    _hooks,
+    _load_errors,
+    _plan_cache,
+    _plan_errors,
+    _plan_log,
+    _stock,
+    _wire,
+)
 from ._items import Items
 from ._native import native
 from ._stock import create_default_global_load_plan
@@ -126,14 +136,14 @@ def _check_box_bounds(outer_box_size: torch.Size, inner_box: ChunkStorageMetadat
 def _validate_global_plan(global_plan: list[SavePlan], metadata: Metadata) -> Any:
     """What is wrong with a global plan: messages, none if nothing is (torch 2.11: a bool).
 
-    Near-linear in the chunks. Tensors that are not plainly valid are upstream's to check, one road
-    for the words of every error. Answers to ``default_planner._validate_global_plan``.
+    Near-linear in the chunks, and in what is found. Answers to
+    ``default_planner._validate_global_plan``.
     """
     saved = getattr(metadata, "state_dict_metadata", None)
     if type(saved) is not dict or not isinstance(global_plan, list):
         return _stock.validate_global_plan(global_plan, metadata)
     suspects = native.suspects(saved, len(global_plan) > 1)
-    return _stock.validate_global_plan(global_plan, Metadata({key: saved[key] for key in suspects}))
+    return _plan_errors.messages(global_plan, metadata, suspects)
 
 
 class DefaultSavePlanner(_stock.DefaultSavePlanner):
@@ -175,9 +185,11 @@ class DefaultSavePlanner(_stock.DefaultSavePlanner):
         _coordinator.set_up_planner(self, state_dict, storage_meta, is_coordinator)
 
     def create_local_plan(self) -> SavePlan:
+        began = time.perf_counter()
         plan: SavePlan = _coordinator.current("create_default_local_save_plan")(
             self.state_dict, self.is_coordinator
         )
+        self._local_plan_seconds = time.perf_counter() - began
         if self.flatten_state_dict:
             plan = dataclasses.replace(plan, planner_data=self.mappings)
         self.plan = plan
@@ -207,8 +219,38 @@ class DefaultSavePlanner(_stock.DefaultSavePlanner):
 class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
     """``torch.distributed.checkpoint.DefaultLoadPlanner``, planned natively.
 
-    Same arguments, hooks, plans and errors.
+    Same arguments, hooks, plans and errors; an error goes on, after upstream's words, to say all
+    that does not fit, and has it in its ``report``.
+
+    strict: whether a key that the checkpoint lacks is an error; if not, it keeps its value, as with
+        ``allow_partial_load=True``
+    check_dtype: whether a tensor that was saved with another dtype, or as an object, is an error
+    check_coverage: whether a region that no saved box covers is an error; else it keeps its values
+
+    missing_keys, unexpected_keys: after planning, the keys that the checkpoint lacks, and those of
+        it that nobody asked for
     """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __init__(
+        self,
+        flatten_state_dict: bool = True,
+        flatten_sharded_tensors: bool = True,
+        allow_partial_load: bool = False,
+        *,
+        strict: bool = True,
+        check_dtype: bool = False,
+        check_coverage: bool = False,
+    ) -> None:
+        super().__init__(
+            flatten_state_dict, flatten_sharded_tensors, allow_partial_load or not strict
+        )
+        self.check_dtype = check_dtype
+        self.check_coverage = check_coverage
+        self.missing_keys = []
+        self.unexpected_keys = []
 
     def set_up_planner(
         self,
@@ -222,12 +264,29 @@ class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
     def create_local_plan(self) -> LoadPlan:
         if self.metadata is None:
             raise AssertionError("self.metadata is not None")
+        stages = _plan_log.Stages()
         if self.flatten_state_dict:
             self._adopt_keys_of_old_checkpoint(self.metadata)
-        plan: LoadPlan = _coordinator.current("create_default_local_load_plan")(
-            self.state_dict, self.metadata, not self.allow_partial_load
-        )
+        self.missing_keys, self.unexpected_keys = _load_errors.keys(self.state_dict, self.metadata)
+        try:
+            plan: LoadPlan = _coordinator.current("create_default_local_load_plan")(
+                self.state_dict, self.metadata, not self.allow_partial_load
+            )
+        except (RuntimeError, ValueError) as error:
+            _load_errors.explain(error, self.state_dict, self.metadata)
+            raise
+        if self.check_dtype:
+            _load_errors.check_dtypes(self.state_dict, self.metadata)
+        if self.check_coverage:
+            _load_errors.check_coverage(self.state_dict, self.metadata)
+        stages.done("local plan")
+        self._stages = stages
         return plan
+
+    def create_global_plan(self, global_plan: list[LoadPlan]) -> list[LoadPlan]:
+        planned: list[LoadPlan] = super().create_global_plan(global_plan)
+        _plan_log.loaded(planned, self.metadata, vars(self).pop("_stages", _plan_log.Stages()))
+        return planned
 
     def _adopt_keys_of_old_checkpoint(self, metadata: Metadata) -> None:
         """Flattens the state dict as torch 2.3 did, where that finds keys of the checkpoint."""
@@ -244,5 +303,5 @@ class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
             self.state_dict, self.mappings = state_dict, mappings
 
 
-class _EmptyStateDictLoadPlanner(DefaultLoadPlanner, _stock.EmptyStateDictLoadPlanner):
+class _EmptyStateDictLoadPlanner(_stock.EmptyStateDictLoadPlanner, DefaultLoadPlanner):
     """``default_planner._EmptyStateDictLoadPlanner``, planned natively."""

@@ -39,10 +39,15 @@ def planning(who: str) -> Iterator[Planners]:
 
 
 def described(error: BaseException) -> Any:
-    """An exception as types and words, without the lines it came from."""
+    """An exception as types and words, without the lines it came from, and without what ours says
+    after upstream's words, which are the first line."""
     failures = getattr(error, "failures", {})
+
+    def words(inner: BaseException) -> str:
+        return str(inner).split("\n", 1)[0] if hasattr(inner, "report") else str(inner)
+
     return (
         type(error).__qualname__,
         error.args[0] if failures else str(error),
-        {rank: (type(inner).__qualname__, str(inner)) for rank, (inner, _) in failures.items()},
+        {rank: (type(inner).__qualname__, words(inner)) for rank, (inner, _) in failures.items()},
     )

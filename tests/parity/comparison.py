@@ -16,7 +16,8 @@ from shardplan._storage_data import StorageData
 
 @dataclasses.dataclass
 class Raised:
-    """An exception, as a caller can tell it from another."""
+    """An exception, as a caller can tell it from another; of one that says more than upstream's,
+    upstream's words, which are its first line."""
 
     kind: type[BaseException]
     message: str
@@ -25,7 +26,10 @@ class Raised:
     @classmethod
     def by(cls, error: BaseException) -> Raised:
         cause = error.__cause__
-        return cls(type(error), str(error), None if cause is None else cls.by(cause))
+        message = str(error)
+        if hasattr(error, "report"):
+            message = message.split("\n", 1)[0]
+        return cls(type(error), message, None if cause is None else cls.by(cause))
 
 
 def answer(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

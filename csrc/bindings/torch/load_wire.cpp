@@ -57,10 +57,10 @@ ArrivedLoadPlan::ArrivedLoadPlan(py::bytes bytes, py::object foreign)
   }
 }
 
-py::list ArrivedLoadPlan::items() {
+LoadPlanColumns ArrivedLoadPlan::columns() {
   if (problem_.empty()) {
     try {
-      return unpack(bytes_, foreign_).items();
+      return unpack(bytes_, foreign_);
     } catch (const BadWire& problem) {
       problem_ = problem.what();
     }
@@ -83,6 +83,17 @@ std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
     return pack(read_read_items(checked(PySequence_List(items.ptr()))));
   }
   return pack(read_read_items(items));
+}
+
+LoadPlanColumns load_columns_of(const py::object& items) {
+  const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+  if (source && py::isinstance<LoadPlanColumns>(source)) {
+    return source.cast<const LoadPlanColumns&>();
+  }
+  if (source && py::isinstance<ArrivedLoadPlan>(source)) {
+    return source.cast<ArrivedLoadPlan&>().columns();
+  }
+  return read_read_items(checked(PySequence_List(items.ptr())));
 }
 
 }  // namespace shardplan

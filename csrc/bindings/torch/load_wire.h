@@ -24,8 +24,10 @@ class ArrivedLoadPlan {
   /// Number of items; 1 where the bytes are broken, so that nobody takes the plan for an empty one.
   std::size_t size() const { return problem_.empty() ? items_ : 1; }
 
-  /// The stock items. Throws ValueError where the bytes are broken.
-  py::list items();
+  /// The columns. Throws ValueError where the bytes are broken.
+  LoadPlanColumns columns();
+  /// The stock items. Throws as `columns`.
+  py::list items() { return columns().items(); }
 
   py::object bytes() const { return bytes_; }
   py::object foreign() const { return foreign_; }
@@ -36,6 +38,9 @@ class ArrivedLoadPlan {
   std::size_t items_ = 0;
   std::string problem_;
 };
+
+/// The columns of a load plan's items, which stay as they are.
+LoadPlanColumns load_columns_of(const py::object& items);
 
 /// Packs a plan's items. Nothing where the plan has to travel as a stock one.
 std::optional<PackedLoadPlan> pack_load_plan(const py::object& items);

@@ -1,0 +1,115 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/core/register.h"
+#include "core/arrangement.h"
+#include "core/box.h"
+#include "core/checked.h"
+#include "core/holes.h"
+#include "core/overlapping.h"
+
+namespace py = pybind11;
+
+namespace shardplan {
+namespace {
+
+using Numbers = std::vector<std::int64_t>;
+using OffsetsAndSizes = std::pair<Numbers, Numbers>;
+
+OffsetsAndSizes box_of(const Boxes& boxes, std::size_t at) {
+  if (at >= boxes.size()) throw py::index_error("there is no box " + std::to_string(at));
+  OffsetsAndSizes box{{boxes.starts(at), boxes.ends(at)}, {}};
+  for (std::size_t dim = 0; dim < boxes.ndim(); ++dim) {
+    box.second.push_back(boxes.end(at, dim) - boxes.start(at, dim));
+  }
+  return box;
+}
+
+void check_ndim(const Boxes& boxes, const Numbers& shape) {
+  if (shape.size() != boxes.ndim()) {
+    throw py::value_error("the tensor has " + std::to_string(shape.size()) +
+                          " dims, its boxes have " + std::to_string(boxes.ndim()));
+  }
+}
+
+std::optional<std::int64_t> elements_of(const Boxes& boxes) {
+  std::int64_t sum = 0;
+  for (std::size_t box = 0; box < boxes.size(); ++box) {
+    std::int64_t elements = 0;
+    if (!volume(boxes, box, elements) || !checked_add(sum, elements, sum)) return std::nullopt;
+  }
+  return sum;
+}
+
+std::vector<std::size_t> out_of_bounds(const Boxes& boxes, const Numbers& shape) {
+  check_ndim(boxes, shape);
+  std::vector<std::size_t> outside;
+  for (std::size_t box = 0; box < boxes.size(); ++box) {
+    if (!in_bounds(boxes, box, shape)) outside.push_back(box);
+  }
+  return outside;
+}
+
+std::vector<BoxPair> overlaps(const Boxes& boxes, const Numbers& shape, std::size_t most) {
+  check_ndim(boxes, shape);
+  if (shape.empty()) return {};
+  const py::gil_scoped_release release;
+  return overlapping_pairs(boxes, shape, most);
+}
+
+std::pair<std::vector<OffsetsAndSizes>, bool> holes(const Boxes& boxes, const Numbers& offsets,
+                                                    const Numbers& sizes, std::size_t most) {
+  check_ndim(boxes, offsets);
+  check_ndim(boxes, sizes);
+  Boxes region(boxes.ndim());
+  if (!region.push(offsets.data(), sizes.data())) {
+    throw py::value_error("the region ends beyond int64");
+  }
+  const Holes found = [&] {
+    const py::gil_scoped_release release;
+    return find_holes(boxes, region.starts(0), most);
+  }();
+  std::vector<OffsetsAndSizes> listed;
+  for (std::size_t at = 0; at < found.boxes.size(); ++at) listed.push_back(box_of(found.boxes, at));
+  return {std::move(listed), found.complete};
+}
+
+py::tuple arrangement(const Boxes& boxes) {
+  const Arrangement found = recognise(boxes);
+  return py::make_tuple(arrangement_name(found.kind), found.parts, found.even);
+}
+
+}  // namespace
+
+const char* arrangement_name(Arrangement::Kind kind) {
+  switch (kind) {
+    case Arrangement::Kind::kNone: return "none";
+    case Arrangement::Kind::kWhole: return "whole";
+    case Arrangement::Kind::kOneDim: return "1-D";
+    case Arrangement::Kind::kGrid: return "grid";
+    case Arrangement::Kind::kIrregular: return "irregular";
+  }
+  return "unknown";
+}
+
+void register_diagnosis(py::module_& m) {
+  m.def("box", &box_of, py::arg("boxes"), py::arg("at"), "Offsets and sizes of one box.");
+  m.def("elements", &elements_of, py::arg("boxes"),
+        "Sum of the boxes' volumes, or None where it does not fit int64.");
+  m.def("out_of_bounds", &out_of_bounds, py::arg("boxes"), py::arg("shape"),
+        "The boxes that are not inside a tensor of this shape, by number.");
+  m.def("overlaps", &overlaps, py::arg("boxes"), py::arg("shape"), py::arg("most"),
+        "The first pairs of boxes that overlap, in the order of upstream's messages.");
+  m.def("holes", &holes, py::arg("boxes"), py::arg("offsets"), py::arg("sizes"), py::arg("most"),
+        "What the boxes leave of a region, as boxes, and whether that is all of it.");
+  m.def("arrangement", &arrangement, py::arg("boxes"),
+        "How boxes lie (none, whole, 1-D, grid, irregular), parts a dim, whether they are even.");
+}
+
+}  // namespace shardplan

@@ -1,0 +1,91 @@
+#include "core/checkpoint.h"
+
+#include <optional>
+#include <utility>
+
+namespace shardplan {
+namespace {
+
+using Tag = PickleTag;
+
+/// The dtype that a TensorProperties is given: its state is a tuple that begins with it.
+std::string_view dtype_of(const PickleValues& values, PickleValue properties) {
+  const PickleValues::Object& object = values.objects[properties.at()];
+  if (!object.built || object.state.tag() != Tag::kTuple) return {};
+  std::optional<PickleValue> first;
+  values.for_each(object.state, [&](PickleValue value) {
+    if (!first) first = value;
+  });
+  if (!first || first->tag() != Tag::kGlobal) return {};
+  const PickleGlobal& global = values.globals[first->at()];
+  return global.module == "torch" ? std::string_view(global.name) : std::string_view();
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const PickleSource& source) : pickle_(read_pickle(source)) {
+  texts_ = std::make_shared<const TextTable>(std::move(pickle_.values.texts));
+  auto read = read_pickled_metadata(pickle_, texts_, Purpose::kLook);
+  if (!read) throw BadPickle("holds no Metadata of a checkpoint");
+  if (!read->has_chunks) throw BadPickle("has no state_dict_metadata of names");
+  metadata_ = std::move(*read);
+  if (!metadata_.storage) {
+    metadata_.storage.emplace();
+    metadata_.storage->names = texts_;
+    metadata_.storage->paths = texts_;
+  }
+  read_dtypes();
+  find_places();
+}
+
+void Checkpoint::read_dtypes() {
+  for (const PickleValue properties : metadata_.properties) {
+    dtypes_.push_back(dtype_of(pickle_.values, properties));
+  }
+}
+
+std::string_view Checkpoint::dtype(std::size_t entry) const {
+  if (!writes_tensor(kind(entry))) return {};
+  return dtypes_[chunks().table.specs.properties[chunks().table.spec[entry]]];
+}
+
+void Checkpoint::find_places() {
+  const StorageIndex index(places());
+  const auto find = [&](const StorageKey& key, std::size_t hint) {
+    const auto row = index.find(key, static_cast<std::int64_t>(hint));
+    return row ? static_cast<std::uint32_t>(*row) : kNowhere;
+  };
+  const SavedChunks& saved = chunks();
+  of_chunk_.reserve(saved.begin.back());
+  of_object_.assign(saved.size(), kNowhere);
+  for (std::size_t entry = 0; entry < saved.size(); ++entry) {
+    if (!writes_tensor(kind(entry))) {
+      of_object_[entry] = find({name(entry), std::nullopt}, 0);
+    }
+    const std::size_t ndim = saved.ndim(entry);
+    for (std::size_t at = 0; at < saved.chunk_count(entry); ++at) {
+      of_chunk_.push_back(find({name(entry), std::span(saved.chunk(entry, at), ndim)}, at));
+    }
+  }
+}
+
+std::vector<std::pair<std::string, std::string>> Checkpoint::remarks() const {
+  std::vector<std::pair<std::string, std::string>> said;
+  const auto add = [&](PickleValue name, PickleValue value) {
+    if (value.tag() == Tag::kText) {
+      said.emplace_back(text(name.at()), text(value.at()));
+    } else if (value.tag() == Tag::kInt) {
+      said.emplace_back(text(name.at()), std::to_string(value.number()));
+    }
+  };
+  for (const auto& [name, value] : metadata_.attributes) {
+    add(name, value);
+    if (text(name.at()) != "storage_meta") continue;
+    const auto of_storage = attributes_of(pickle_.values, value);
+    if (!of_storage) continue;
+    for (const auto& [key, attribute] : *of_storage) add(key, attribute);
+  }
+  return said;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/pickle_machine.h"
+#include "core/pickled_metadata.h"
+#include "core/saved_chunks.h"
+#include "core/storage_rows.h"
+
+namespace shardplan {
+
+/// The metadata of a checkpoint, to be looked at: what is saved, and where it lies. Nothing in it
+/// becomes an object.
+class Checkpoint {
+ public:
+  /// No place: of a chunk that storage_data does not have.
+  static constexpr std::uint32_t kNowhere = 0xFFFFFFFF;
+
+  /// Reads a `.metadata`. Throws BadPickle where it is broken, or holds no Metadata.
+  explicit Checkpoint(const PickleSource& source);
+
+  const SavedChunks& chunks() const { return metadata_.chunks; }
+  const StorageRows& places() const { return *metadata_.storage; }
+  const std::vector<std::size_t>& transformed() const { return metadata_.transformed; }
+  /// Items of storage_data that say no place.
+  std::size_t odd_places() const { return metadata_.odd_places; }
+
+  std::string_view name(std::size_t entry) const { return text(chunks().table.name[entry]); }
+  WriteKind kind(std::size_t entry) const {
+    return chunks().table.specs.kind[chunks().table.spec[entry]];
+  }
+  /// As torch names it; empty where it is not known.
+  std::string_view dtype(std::size_t entry) const;
+
+  /// The row of places() of a chunk (numbered through all entries), and of an entry that is no
+  /// tensor; or kNowhere.
+  std::uint32_t place_of_chunk(std::size_t chunk) const { return of_chunk_[chunk]; }
+  std::uint32_t place_of_object(std::size_t entry) const { return of_object_[entry]; }
+
+  /// What the Metadata says besides, where that is a text or a number: `version`, and what its
+  /// storage_meta says (`save_id`), by name.
+  std::vector<std::pair<std::string, std::string>> remarks() const;
+
+ private:
+  std::string_view text(std::size_t number) const { return (*texts_)[number]; }
+  void read_dtypes();
+  void find_places();
+
+  Pickle pickle_;
+  std::shared_ptr<const TextTable> texts_;
+  PickledMetadata metadata_;
+  std::vector<std::string_view> dtypes_;  // a row of properties
+  std::vector<std::uint32_t> of_chunk_;
+  std::vector<std::uint32_t> of_object_;
+};
+
+}  // namespace shardplan

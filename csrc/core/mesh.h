@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace shardplan {
+
+/// The most ranks of a world that is only imagined.
+inline constexpr std::size_t kMostRanks = std::size_t{1} << 20;
+
+/// Ranks of a mesh. Throws std::invalid_argument where it has no dim, an empty one, or more than
+/// kMostRanks ranks.
+std::size_t rank_count(std::span<const std::int64_t> mesh_shape);
+
+/// Calls `visit(coordinate)` for each rank, the last dim of the mesh running fastest.
+template <typename Visit>
+void for_each_coordinate(std::span<const std::int64_t> mesh_shape, Visit&& visit) {
+  const std::size_t ranks = rank_count(mesh_shape);
+  std::vector<std::int64_t> coordinate(mesh_shape.size());
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    visit(std::as_const(coordinate));
+    for (std::size_t dim = mesh_shape.size(); dim-- > 0;) {
+      if (++coordinate[dim] < mesh_shape[dim]) break;
+      coordinate[dim] = 0;
+    }
+  }
+}
+
+}  // namespace shardplan

@@ -1,0 +1,235 @@
+#include "core/simulation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string_view>
+
+#include "core/checked.h"
+#include "core/coordinator.h"
+#include "core/mesh.h"
+#include "core/metadata_writer.h"
+#include "core/wire_envelope.h"
+
+namespace shardplan {
+namespace {
+
+constexpr std::string_view kRelease = "simulation";
+/// What torch.save adds to the bytes of a tensor, about.
+constexpr std::int64_t kAround = 1'100;
+/// What a TensorProperties takes in a metadata file, about.
+constexpr std::size_t kProperties = 40;
+
+class Clock {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> taken = now - last_;
+    last_ = now;
+    return taken.count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+/// The table that all ranks share, and the plans that they send.
+class World {
+ public:
+  World(std::span<const ImaginedTensor> tensors, std::span<const std::int64_t> mesh_shape,
+        std::span<const std::vector<Placement>> layouts)
+      : mesh_shape_(mesh_shape) {
+    for (const ImaginedTensor& tensor : tensors) add(tensor, layouts);
+    bytes_ = write_table(table_);
+    if (bytes_.empty()) throw std::invalid_argument("a name, or a number of dims, is too large");
+  }
+
+  const std::vector<std::int64_t>& element_sizes() const { return element_sizes_; }
+
+  std::vector<std::string> plans() const {
+    std::vector<std::string> plans;
+    for_each_coordinate(mesh_shape_, [&](const std::vector<std::int64_t>& coordinate) {
+      plans.push_back(plan_of(coordinate));
+    });
+    return plans;
+  }
+
+ private:
+  void add(const ImaginedTensor& tensor, std::span<const std::vector<Placement>> layouts) {
+    if (tensor.layout >= layouts.size() || layouts[tensor.layout].size() != mesh_shape_.size()) {
+      throw std::invalid_argument("a layout has one placement a dim of the mesh");
+    }
+    std::int64_t bytes = tensor.element_size;
+    for (const std::int64_t size : tensor.shape) {
+      if (size < 0 || !checked_mul(bytes, size, bytes)) {
+        throw std::invalid_argument("the size of " + tensor.name + " is negative, or too large");
+      }
+    }
+    std::vector<Placement> layout = layouts[tensor.layout];
+    for (Placement& placement : layout) {
+      if (placement.dim < 0 || static_cast<std::size_t>(placement.dim) >= tensor.shape.size()) {
+        placement = {};
+      }
+    }
+    layouts_.push_back(std::move(layout));
+    const PathShape path = {{static_cast<std::uint32_t>(count_parts(tensor.name)), false}};
+    const auto known = std::ranges::find(table_.names.shapes, path);
+    table_.names.shape_of_name.push_back(
+        static_cast<std::uint32_t>(known - table_.names.shapes.begin()));
+    if (known == table_.names.shapes.end()) table_.names.shapes.push_back(path);
+    table_.table.name.push_back(static_cast<std::uint32_t>(table_.names.names.size()));
+    table_.names.names.push_back(tensor.name);
+    table_.table.spec.push_back(
+        table_.table.specs.push(WriteKind::kShard, properties_of(tensor), tensor.shape));
+  }
+
+  std::uint32_t properties_of(const ImaginedTensor& tensor) {
+    const auto known = std::ranges::find(table_.properties, tensor.dtype);
+    const auto row = static_cast<std::uint32_t>(known - table_.properties.begin());
+    if (known == table_.properties.end()) {
+      table_.properties.push_back(tensor.dtype);
+      element_sizes_.push_back(tensor.element_size);
+    }
+    return row;
+  }
+
+  std::string plan_of(const std::vector<std::int64_t>& coordinate) const {
+    SaveRows rows;
+    for (std::uint32_t entry = 0; entry < table_.table.size(); ++entry) {
+      const auto shape = table_.table.specs.shape(table_.table.spec[entry]);
+      std::int64_t* numbers = rows.push(entry, shape.size());
+      if (!local_box(shape, mesh_shape_, coordinate, layouts_[entry], numbers,
+                     numbers + shape.size())) {
+        throw std::invalid_argument(table_.names.names[entry] + " cannot be laid out so");
+      }
+    }
+    const std::string bytes = write_rows({&table_.table, &rows});
+    return seal(WireKind::kSavePlan, kRelease, {rows.size(), bytes_, bytes});
+  }
+
+  std::span<const std::int64_t> mesh_shape_;
+  NamedTable table_;
+  std::vector<std::int64_t> element_sizes_;
+  std::vector<std::vector<Placement>> layouts_;  // an entry
+  std::string bytes_;
+};
+
+std::size_t bytes_of(const std::vector<std::string>& plans) {
+  std::size_t bytes = 0;
+  for (const std::string& plan : plans) bytes += plan.size();
+  return bytes;
+}
+
+std::int64_t bytes_of_row(const RankPlan& plan, std::size_t position) {
+  const std::size_t ndim = plan.view.ndim(position);
+  const std::int64_t* sizes = plan.view.numbers(position) + ndim;
+  const std::uint32_t properties = plan.view.table->specs.properties[plan.view.spec(position)];
+  std::int64_t bytes = plan.element_size[properties];
+  for (std::size_t dim = 0; dim < ndim; ++dim) bytes *= sizes[dim];  // fits: as of the whole tensor
+  return bytes;
+}
+
+/// The metadata of the global plan as a file has it; nothing of it is kept.
+std::size_t metadata_bytes(const Coordinator& coordinator) {
+  SavedChunks chunks;
+  StorageRows places;
+  const auto names = std::make_shared<TextTable>();
+  const auto paths = std::make_shared<TextTable>();
+  std::vector<std::int64_t> written(coordinator.plans().size());
+  for (const SavedEntry& entry : coordinator.global().entries) {
+    const RankPlan& first = coordinator.plans()[entry.first.plan];
+    const auto shape = first.view.shape(entry.first.position);
+    const auto name = names->number_of(coordinator.table().names.names[entry.name]);
+    const std::uint32_t properties =
+        first.view.table->specs.properties[first.view.spec(entry.first.position)];
+    std::int64_t* numbers =
+        chunks.push(name, WriteKind::kShard, properties, shape, entry.end - entry.begin);
+    for (std::size_t at = entry.begin; at < entry.end; ++at) {
+      const RowOfPlan row = coordinator.global().chunks[at];
+      const std::int64_t* box = coordinator.plans()[row.plan].view.numbers(row.position);
+      numbers = std::copy_n(box, 2 * shape.size(), numbers);
+      const std::int64_t length =
+          bytes_of_row(coordinator.plans()[row.plan], row.position) + kAround;
+      const auto path = paths->number_of("__" + std::to_string(row.plan) + "_0.distcp");
+      std::copy_n(box, shape.size(),
+                  places.push(name, static_cast<std::uint8_t>(shape.size()),
+                              static_cast<std::int64_t>(at - entry.begin), path, written[row.plan],
+                              length));
+      written[row.plan] += length;
+    }
+  }
+  std::size_t bytes = 0;
+  PickleWriter out([&](std::string_view block) { bytes += block.size(); });
+  constexpr MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr std::uint32_t kFirstName = 16;
+  for (const TextTable* texts : {names.get(), paths.get()}) {
+    for (std::size_t text = 0; text < texts->size(); ++text) out.text((*texts)[text]);
+  }
+  EntryPickles pickles;
+  pickles.first_name = kFirstName;
+  pickles.properties.assign(coordinator.table().properties.size(), std::string(kProperties, ' '));
+  write_entries(out, kMemo, chunks, pickles);
+  write_storage(out, kMemo, places, kFirstName,
+                kFirstName + static_cast<std::uint32_t>(names->size()));
+  out.stop();
+  return bytes;
+}
+
+void look_at(const Coordinator& coordinator, std::size_t tensor, Simulation& out) {
+  for (const SavedEntry& entry : coordinator.global().entries) {
+    if (entry.name != tensor) continue;
+    for (std::size_t at = entry.begin; at < entry.end; ++at) {
+      const RowOfPlan row = coordinator.global().chunks[at];
+      const SavePlanView& view = coordinator.plans()[row.plan].view;
+      const std::int64_t* numbers = view.numbers(row.position);
+      out.boxes.insert(out.boxes.end(), numbers, numbers + 2 * view.ndim(row.position));
+      out.writers.push_back(row.plan);
+    }
+  }
+}
+
+}  // namespace
+
+Simulation simulate_save(std::span<const ImaginedTensor> tensors,
+                         std::span<const std::int64_t> mesh_shape,
+                         std::span<const std::vector<Placement>> layouts, std::size_t tensor) {
+  const std::size_t ranks = rank_count(mesh_shape);
+  const World world(tensors, mesh_shape, layouts);
+  Simulation out;
+  out.items = ranks * tensors.size();
+  Clock clock;
+  const auto stage = [&](const char* name) { out.stages.emplace_back(name, clock.lap()); };
+  std::vector<std::string> plans = world.plans();
+  stage("local plans");
+  out.wire_in = bytes_of(plans);
+  Coordinator coordinator(std::move(plans), kRelease, world.element_sizes());
+  clock.lap();
+  coordinator.read();
+  stage("read");
+  coordinator.drop_replicas();
+  stage("dedup");
+  coordinator.plan();
+  stage("global plan");
+  coordinator.check();
+  stage("validation");
+  coordinator.write();
+  stage("write");
+  out.wire_out = bytes_of(coordinator.sent());
+  clock.lap();
+  out.metadata = metadata_bytes(coordinator);
+  stage("metadata file");
+  for (const RankPlan& plan : coordinator.plans()) {
+    Simulation::OfRank rank{static_cast<std::int64_t>(plan.view.size()), 0};
+    for (std::size_t at = 0; at < plan.view.size(); ++at) {
+      if (!checked_add(rank.bytes, bytes_of_row(plan, at), rank.bytes)) {
+        throw std::invalid_argument("the bytes of a rank do not fit int64");
+      }
+    }
+    out.ranks.push_back(rank);
+  }
+  look_at(coordinator, tensor, out);
+  return out;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,233 @@
+"""What does not fit between a state dict and a checkpoint: all of it at once.
+
+Upstream names the first key that is missing, or whose size differs, and stops.
+"""
+
+from __future__ import annotations
+
+from . import _fit  # noqa: F401
+
+# isort: split
+import difflib
+import json
+import logging
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
+    Metadata,
+    TensorStorageMetadata,
+)
+from torch.distributed.tensor import DTensor
+
+from . import _core, planner_helpers
+from ._diagnosis import short, slices
+from ._native import native
+
+logger = logging.getLogger(__name__)
+
+_MOST_NAMED = 20
+_MOST_REPORT = 40_000
+_MOST_TEXT = 8_000
+_MOST_HOLES = 1_000
+
+
+def keys(state_dict: dict[str, Any], metadata: Metadata) -> tuple[list[str], list[str]]:
+    """The keys that the checkpoint lacks, and those of it that nobody asks for."""
+    saved = metadata.state_dict_metadata
+    missing = [key for key in state_dict if key not in saved]
+    return missing, [key for key in saved if key not in state_dict]
+
+
+def explain(error: Exception, state_dict: dict[str, Any], metadata: Metadata) -> None:
+    """Says all that does not fit after an error's own words, and in its ``report``."""
+    try:
+        report = differences(state_dict, metadata)
+        said = text(report)
+        if said and len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (f"{error.args[0]}\n{said}",)
+            error.report = report  # type: ignore[attr-defined]
+    except Exception:
+        # What went wrong must reach the ranks, whatever becomes of its explanation.
+        logger.exception("no explanation of a load that failed")
+
+
+def differences(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
+    """What does not fit, as plain data; of each kind as many as there is room for."""
+    saved: dict[str, Any] = metadata.state_dict_metadata
+    missing, unexpected = keys(state_dict, metadata)
+    sizes, dtypes, kinds = [], [], []
+    for key, wanted in state_dict.items():
+        if key not in saved:
+            continue
+        if (kind := _kind_differs(saved[key], wanted)) is not None:
+            kinds.append({"name": short(key), **kind})
+        elif isinstance(wanted, torch.Tensor) and type(saved[key]) is TensorStorageMetadata:
+            if tuple(saved[key].size) != tuple(wanted.shape):
+                sizes.append(_pair(key, list(saved[key].size), list(wanted.shape)))
+            if saved[key].properties.dtype != wanted.dtype:
+                dtypes.append(_pair(key, str(saved[key].properties.dtype), str(wanted.dtype)))
+    near = _Near(unexpected)
+    named = [
+        {"name": short(key), "near": near.names(key) if at < _MOST_NAMED else []}
+        for at, key in enumerate(missing)
+    ]
+    return _fitting(
+        {
+            "keys": len(state_dict),
+            "saved_keys": len(saved),
+            "missing": named,
+            "unexpected": [short(key) for key in unexpected],
+            "sizes": sizes,
+            "dtypes": dtypes,
+            "kinds": kinds,
+        }
+    )
+
+
+def _pair(key: str, saved: Any, wanted: Any) -> dict[str, Any]:
+    return {"name": short(key), "saved": saved, "wanted": wanted}
+
+
+def _kind_differs(saved: Any, wanted: Any) -> dict[str, str] | None:
+    """A tensor against an object, the right way round."""
+    is_tensor = isinstance(wanted, torch.Tensor) or hasattr(wanted, "__create_chunk_list__")
+    is_tensor = is_tensor or hasattr(wanted, "local_shards")
+    if isinstance(saved, TensorStorageMetadata) and not is_tensor:
+        return {"saved": f"a tensor of size {list(saved.size)}", "wanted": _object(wanted)}
+    if isinstance(saved, BytesStorageMetadata) and is_tensor:
+        return {"saved": "an object", "wanted": f"a tensor of size {list(wanted.size())}"}
+    return None
+
+
+def _object(wanted: Any) -> str:
+    return f"an object of type {type(wanted).__qualname__}"
+
+
+def _fitting(report: dict[str, Any]) -> dict[str, Any]:
+    """A report with as much of each list as there is room for, and how much there was."""
+    lists = [name for name, value in report.items() if isinstance(value, list)]
+    room = _MOST_REPORT // len(lists)
+    for name in lists:
+        found, length = report[name], 0
+        report[f"{name}_count"] = len(found)
+        for at, one in enumerate(found):
+            length += len(json.dumps(one))
+            if length > room:
+                report[name] = found[:at]
+                break
+    return report
+
+
+class _Near:
+    """Finds names of the checkpoint that are like one that it lacks."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_end: dict[str, list[str]] = {}
+        for name in names:
+            self._by_end.setdefault(name.rsplit(".", 1)[-1], []).append(name)
+        self._ends = list(self._by_end)
+
+    def names(self, missing: str) -> list[str]:
+        end = missing.rsplit(".", 1)[-1]
+        same = self._by_end.get(end, [])
+        # A prefix more or less ("module.", "_orig_mod.") is the usual cause.
+        moved = [name for name in same if name.endswith(missing) or missing.endswith(name)]
+        if moved:
+            return [short(name) for name in moved[:3]]
+        alike = same
+        if not alike:
+            ends = difflib.get_close_matches(end, self._ends[:2_000], n=3)
+            alike = [name for close in ends for name in self._by_end[close]]
+        return [short(name) for name in difflib.get_close_matches(missing, alike[:2_000], n=3)]
+
+
+def text(report: dict[str, Any]) -> str:
+    """A report in words; empty where all fits."""
+    lines = [
+        _line(
+            report,
+            "missing",
+            "{} of {keys} keys asked for {} not in the checkpoint",
+            lambda one: one["name"] + (f" (near: {', '.join(one['near'])})" if one["near"] else ""),
+        ),
+        _line(
+            report, "unexpected", "{} of {saved_keys} keys of the checkpoint {} not asked for", str
+        ),
+        _line(report, "sizes", "{} saved with another size", _differ),
+        _line(report, "dtypes", "{} saved with another dtype", _differ),
+        _line(report, "kinds", "{} saved as something else", _differ),
+    ]
+    return "\n".join(line for line in lines if line)[:_MOST_TEXT]
+
+
+def _line(report: dict[str, Any], kind: str, head: str, say: Any) -> str:
+    count = report[f"{kind}_count"]
+    if not count:
+        return ""
+    named = [say(one) for one in report[kind][:_MOST_NAMED]]
+    left = count - len(named)
+    more = f", and {left:,} more" if left else ""
+    sizes = {name: f"{report[name]:,}" for name in ("keys", "saved_keys")}
+    said = head.format(f"{count:,}", "is" if count == 1 else "are", **sizes)
+    return f"{said}: {', '.join(named)}{more}"
+
+
+def _differ(one: dict[str, Any]) -> str:
+    return f"{one['name']} (saved: {one['saved']}, asked for: {one['wanted']})"
+
+
+def check_dtypes(state_dict: dict[str, Any], metadata: Metadata) -> None:
+    """ValueError where a tensor was saved with another dtype, or as an object."""
+    report = differences(state_dict, metadata)
+    kinds = [one for one in report["kinds"] if one["saved"] == "an object"]
+    wrong = report["dtypes"] + kinds
+    count = report["dtypes_count"] + len(kinds)
+    if count:
+        named = ", ".join(map(_differ, wrong[:_MOST_NAMED]))
+        more = f", and {count - _MOST_NAMED:,} more" if count > _MOST_NAMED else ""
+        error = ValueError(f"Dtype mismatch between saved and current: {named}{more}"[:_MOST_TEXT])
+        error.report = report  # type: ignore[attr-defined]
+        raise error
+
+
+def check_coverage(state_dict: dict[str, Any], metadata: Metadata) -> None:
+    """ValueError where the saved boxes leave a part of a wanted region unread."""
+    holes: list[dict[str, Any]] = []
+    for key, wanted in state_dict.items():
+        saved = metadata.state_dict_metadata.get(key)
+        if not isinstance(saved, TensorStorageMetadata):
+            continue
+        if isinstance(wanted, DTensor) and wanted.device_mesh.get_coordinate() is None:
+            continue
+        boxes = _boxes(saved)
+        for chunk in planner_helpers._create_chunk_list(wanted):
+            found, complete = _core.holes(boxes, chunk.offsets, chunk.sizes, _MOST_HOLES)
+            holes += (
+                {"name": short(key), "offsets": list(offsets), "sizes": list(sizes)}
+                for offsets, sizes in found
+            )
+            if not complete and not found:
+                raise ValueError(f"{short(key)} has too many saved boxes to say what they cover")
+    if holes:
+        named = (f"{hole['name']}{slices(hole['offsets'], hole['sizes'])}" for hole in holes)
+        shown = ", ".join(text for text, _ in zip(named, range(_MOST_NAMED), strict=False))
+        more = (
+            f", and {len(holes) - _MOST_NAMED:,} regions more" if len(holes) > _MOST_NAMED else ""
+        )
+        error = ValueError(f"No saved box covers {shown}{more}"[:_MOST_TEXT])
+        error.report = _fitting({"holes": holes})  # type: ignore[attr-defined]
+        raise error
+
+
+def _boxes(saved: TensorStorageMetadata) -> _core.Boxes:
+    ndim = len(saved.size)
+    boxes: _core.Boxes | None = native.boxes_of(saved.chunks, ndim)
+    if boxes is None:
+        offsets = array("q", (number for chunk in saved.chunks for number in chunk.offsets))
+        sizes = array("q", (number for chunk in saved.chunks for number in chunk.sizes))
+        boxes = _core.Boxes(ndim, offsets, sizes)
+    return boxes

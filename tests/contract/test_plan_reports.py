@@ -1,0 +1,226 @@
+"""The error of a plan that is not valid says what is wrong, where, and whose it is."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    MetadataIndex,
+    TensorProperties,
+)
+from torch.distributed.checkpoint.planner import (
+    SavePlan,
+    TensorWriteData,
+    WriteItem,
+    WriteItemType,
+)
+
+import shardplan
+from parity.comparison import Raised, answer
+from parity.implementations import OURS, UPSTREAM, Implementation
+
+Box = tuple[list[int], list[int]]
+
+
+def item(name: str, shape: list[int], box: Box) -> WriteItem:
+    offsets, sizes = map(torch.Size, box)
+    return WriteItem(
+        MetadataIndex(name, offsets),
+        WriteItemType.SHARD,
+        tensor_data=TensorWriteData(
+            ChunkStorageMetadata(offsets, sizes), TensorProperties(), torch.Size(shape)
+        ),
+    )
+
+
+def plans_of(shape: list[int], ranks: Iterable[list[Box]], name: str = "w") -> list[SavePlan]:
+    return [SavePlan([item(name, shape, box) for box in boxes], planner_data={}) for boxes in ranks]
+
+
+def failure(plans: list[SavePlan], keep_replicas: bool = False) -> Any:
+    """The error of planning, by ours; upstream's words are its first line."""
+
+    class Keeping:
+        def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
+            return all_plans
+
+    def plan(implementation: Implementation) -> Any:
+        base = implementation.DefaultSavePlanner
+        cls = type("Keeping", (Keeping, base), {}) if keep_replicas else base
+        planner = cls()
+        planner.set_up_planner({}, is_coordinator=True)
+        return planner.create_global_plan(plans)
+
+    upstream = answer(plan, UPSTREAM)
+    assert isinstance(upstream, Raised)
+    with pytest.raises(upstream.kind) as caught:
+        plan(OURS)
+    assert type(caught.value) is upstream.kind
+    assert str(caught.value).split("\n", 1)[0] == upstream.message
+    return caught.value
+
+
+def shards(length: int, ranks: Iterable[int]) -> list[list[Box]]:
+    return [[([rank * length], [length])] for rank in ranks]
+
+
+def test_hole_is_given_as_boxes_and_says_which_ranks_are_absent() -> None:
+    every_second = [
+        boxes if rank % 2 == 0 else [] for rank, boxes in enumerate(shards(2, range(6)))
+    ]
+    error = failure(plans_of([12], every_second))
+    (tensor,) = error.report["tensors"]
+    assert tensor["hole"] == {
+        "count": 3,
+        "elements": 6,
+        "boxes": [
+            {"offsets": [2], "sizes": [2]},
+            {"offsets": [6], "sizes": [2]},
+            {"offsets": [10], "sizes": [2]},
+        ],
+    }
+    assert "ranks 1, 3, ..., 5 (every second) of 6 have no part of it" in tensor["cause"]
+    assert "[2:4], [6:8], [10:12]" in str(error)
+
+
+def test_ranks_whose_replicas_were_dropped_are_not_absent() -> None:
+    """Ranks 2 and 3 have what 0 and 1 have; nobody has the rest."""
+    error = failure(plans_of([12], [*shards(4, (0, 1)), *shards(4, (0, 1))]))
+    (tensor,) = error.report["tensors"]
+    assert tensor["hole"]["boxes"] == [{"offsets": [8], "sizes": [4]}]
+    assert "have no part" not in (tensor["cause"] or "")
+
+
+def test_replicas_that_were_kept_name_their_ranks() -> None:
+    error = failure(plans_of([4], [*shards(2, (0, 1)), *shards(2, (0, 1))]), keep_replicas=True)
+    (tensor,) = error.report["tensors"]
+    assert tensor["overlap"]["count"] == 2
+    assert {tensor["overlap"]["pairs"][0][side]["rank"] for side in "ab"} == {0, 2}
+    assert "every box is saved 2 times, one of them by ranks 0 and 2" in tensor["cause"]
+
+
+def test_local_tensors_without_offsets() -> None:
+    error = failure(plans_of([8], [[([0], [4])], [([0], [5])]]), keep_replicas=True)
+    assert "every box begins at [0]" in error.report["tensors"][0]["cause"]
+
+
+def test_strided_shard_saved_as_one_box() -> None:
+    error = failure(plans_of([8], [[([0], [4])], [([2], [4])]]))
+    assert "_StridedShard" in error.report["tensors"][0]["cause"]
+
+
+def test_boxes_of_another_size() -> None:
+    error = failure(plans_of([7, 3], [[([0, 0], [4, 3])], [([4, 0], [4, 3])]]))
+    (tensor,) = error.report["tensors"]
+    assert tensor["out_of_bounds"]["boxes"] == [{"rank": 1, "offsets": [4, 0], "sizes": [4, 3]}]
+    assert "fill a tensor of size [8, 3] exactly" in tensor["cause"]
+
+
+def test_worst_comes_first_and_the_rest_is_counted() -> None:
+    plans = [SavePlan([], planner_data={}) for _ in range(2)]
+    for at in range(9):
+        plans[0].items.append(item(f"t{at}", [10], ([0], [9 - at])))
+    error = failure(plans)
+    assert [tensor["name"] for tensor in error.report["tensors"]] == [
+        f"t{at}" for at in range(8, -1, -1)
+    ]
+    assert (error.report["bad"], error.report["checked"], error.report["left_out"]) == (9, 9, 0)
+    assert "9 of 9 entries are not saved exactly once, worst first" in str(error)
+    assert str(error).endswith("and 4 tensors more")
+
+
+def test_report_survives_pickling_and_stays_small() -> None:
+    """Every rank gets a copy: a thousand bad tensors of long names and many dims."""
+    ranks = [
+        SavePlan(
+            [item(f"{at}" * 400, [4] * 30, ([rank] * 30, [2] * 30)) for at in range(300)],
+            planner_data={},
+        )
+        for rank in range(3)
+    ]
+    error = failure(ranks)
+    sent = pickle.dumps(error)
+    assert len(sent) < 64_000
+    copy = pickle.loads(sent)
+    assert type(copy) is ValueError
+    assert copy.report == error.report
+    assert str(copy) == str(error)
+    assert error.report["left_out"] + len(error.report["tensors"]) == 300
+
+
+def test_whole_report_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    plans = [SavePlan([], planner_data={}) for _ in range(2)]
+    for at in range(9):
+        plans[0].items.append(item(f"t{at}", [10], ([0], [9 - at])))
+    with caplog.at_level(logging.ERROR, "shardplan"):
+        failure(plans)
+    (record,) = [each for each in caplog.records if each.name.startswith("shardplan")]
+    assert all(f"t{at} of size" in record.getMessage() for at in range(9))
+
+
+def test_registered_stock_planner_reports_too() -> None:
+    with shardplan.registered():
+        planner = UPSTREAM.DefaultSavePlanner()
+        planner.set_up_planner({}, is_coordinator=True)
+        with pytest.raises(ValueError, match="invalid fill") as caught:
+            planner.create_global_plan(plans_of([8], [[([0], [4])], []]))
+    assert caught.value.report["tensors"][0]["hole"]["elements"] == 4  # type: ignore[attr-defined]
+
+
+def test_volumes_beyond_int64() -> None:
+    error = failure(plans_of([2**40, 2**40], [[([0, 0], [2**39, 2**40])], []]))
+    assert error.report["tensors"][0]["hole"]["elements"] == 2**79
+
+
+def test_numbers_beyond_int64_have_upstreams_words_alone() -> None:
+    error = failure(plans_of([4], [[([2**63 - 2], [4])], []]))
+    assert not hasattr(error, "report")
+
+
+def test_items_that_were_touched_are_known_by_their_boxes() -> None:
+    """A hook that looks at items and chunks leaves no columns to ask."""
+
+    class Looking(shardplan.DefaultSavePlanner):
+        def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
+            return [SavePlan(list(plan.items), planner_data={}) for plan in all_plans]
+
+    planner = Looking()
+    planner.set_up_planner({}, is_coordinator=True)
+    with pytest.raises(ValueError, match="overlapping") as caught:
+        planner.create_global_plan(plans_of([8], [[([0], [5])], [([4], [4])]]))
+    (pair,) = caught.value.report["tensors"][0]["overlap"]["pairs"]  # type: ignore[attr-defined]
+    assert [pair[side]["rank"] for side in "ab"] == [0, 1]
+
+
+def test_one_line_a_plan_at_info(caplog: pytest.LogCaptureFixture) -> None:
+    planner = shardplan.DefaultSavePlanner()
+    planner.set_up_planner({"w": torch.zeros(100)}, is_coordinator=True)
+    with caplog.at_level(logging.INFO, "shardplan"):
+        _, metadata = planner.create_global_plan([planner.create_local_plan()])
+        loader = shardplan.DefaultLoadPlanner()
+        loader.set_up_planner({"w": torch.zeros(100)}, metadata, is_coordinator=True)
+        loader.create_global_plan([loader.create_local_plan()])
+    said = [each.getMessage() for each in caplog.records if "_plan_log" in each.name]
+    assert len(said) == 2
+    bytes_moved = "1 items of 1 ranks; tensor bytes a rank: least 400 bytes, mean 400 bytes"
+    assert said[0].startswith(f"save plan: {bytes_moved}")
+    assert all(stage in said[0] for stage in ("local plan", "dedup", "global plan", "validation"))
+    assert said[1].startswith(f"load plan: {bytes_moved}")
+
+
+def test_nothing_is_counted_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shardplan import _plan_log
+
+    def written(plans: Any) -> Any:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr(_plan_log.native, "written", written)
+    planner = shardplan.DefaultSavePlanner()
+    planner.set_up_planner({"w": torch.zeros(4)}, is_coordinator=True)
+    planner.create_global_plan([planner.create_local_plan()])
