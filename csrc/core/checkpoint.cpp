@@ -1,5 +1,6 @@
 #include "core/checkpoint.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -67,6 +68,26 @@ void Checkpoint::find_places() {
       of_chunk_.push_back(find({name(entry), std::span(saved.chunk(entry, at), ndim)}, at));
     }
   }
+}
+
+std::vector<Checkpoint::Part> Checkpoint::parts_of_places() const {
+  std::vector<Part> parts(places().size());
+  const SavedChunks& saved = chunks();
+  for (std::uint32_t entry = 0; entry < saved.size(); ++entry) {
+    if (of_object_[entry] != kNowhere) parts[of_object_[entry]] = {entry, kNowhere};
+    for (std::uint32_t at = 0; at < saved.chunk_count(entry); ++at) {
+      const std::uint32_t row = of_chunk_[saved.begin[entry] + at];
+      if (row != kNowhere) parts[row] = {entry, at};
+    }
+  }
+  return parts;
+}
+
+Checkpoint::Part Checkpoint::part_of_chunk(std::size_t chunk) const {
+  const auto after = std::ranges::upper_bound(chunks().begin, chunk);
+  const auto entry = static_cast<std::size_t>(after - chunks().begin.begin()) - 1;
+  return {static_cast<std::uint32_t>(entry),
+          static_cast<std::uint32_t>(chunk - chunks().begin[entry])};
 }
 
 std::vector<std::pair<std::string, std::string>> Checkpoint::remarks() const {

@@ -43,6 +43,17 @@ class Checkpoint {
   std::uint32_t place_of_chunk(std::size_t chunk) const { return of_chunk_[chunk]; }
   std::uint32_t place_of_object(std::size_t entry) const { return of_object_[entry]; }
 
+  /// What lies at a place: a chunk of an entry, or an entry that is no tensor.
+  struct Part {
+    std::uint32_t entry = kNowhere;
+    std::uint32_t chunk = kNowhere;  // of an entry that is no tensor: kNowhere
+  };
+  /// A row of places() -> what lies there.
+  std::vector<Part> parts_of_places() const;
+
+  /// Which entry a chunk (numbered through all entries) is of.
+  Part part_of_chunk(std::size_t chunk) const;
+
   /// What the Metadata says besides, where that is a text or a number: `version`, and what its
   /// storage_meta says (`save_id`), by name.
   std::vector<std::pair<std::string, std::string>> remarks() const;

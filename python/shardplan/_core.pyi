@@ -1,5 +1,5 @@
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import TypedDict, final
 
 from typing_extensions import Buffer
 
@@ -26,3 +26,53 @@ def holes(
     boxes: Boxes, offsets: Sequence[int], sizes: Sequence[int], most: int
 ) -> tuple[list[tuple[list[int], list[int]]], bool]: ...
 def arrangement(boxes: Boxes) -> tuple[str, list[int], bool]: ...
+
+_Place = tuple[str, int, int, bool]
+_Part = tuple[int, int | None]
+_Found = tuple[_Part | None, str, _Place]
+
+class _StorageFaults(TypedDict):
+    unplaced: list[_Part]
+    unclaimed: list[_Found]
+    no_file: list[_Found]
+    beyond_end: list[_Found]
+    shared: list[tuple[_Found, _Found]]
+
+@final
+class Checkpoint:
+    def __init__(self, readinto: Callable[[memoryview], int]) -> None: ...
+    def remarks(self) -> list[tuple[str, str]]: ...
+    def entries(self) -> list[tuple[str, str, str, list[int], int]]: ...
+    def arrangements(self) -> list[tuple[str, list[int], bool]]: ...
+    def boxes(self, entry: int) -> Boxes | None: ...
+    def places(self, entry: int) -> list[_Place | None]: ...
+    def stored(self) -> list[int]: ...
+    def files(self) -> list[tuple[str, int, int, int]]: ...
+    @property
+    def odd_places(self) -> int: ...
+    def unsound(self, must_fill: bool) -> list[int]: ...
+    def faults(self, file_sizes: dict[str, int]) -> _StorageFaults: ...
+    def reshard(
+        self,
+        mesh_shape: Sequence[int],
+        layouts: Sequence[Sequence[tuple[str, int, int]]],
+        layout_of: Sequence[int],
+        element_sizes: Sequence[int],
+    ) -> list[tuple[int, int, int, int]]: ...
+
+class _Simulation(TypedDict):
+    ranks: list[tuple[int, int]]
+    items: int
+    wire_in: int
+    wire_out: int
+    metadata: int
+    stages: list[tuple[str, float]]
+    boxes: list[int]
+    writers: list[int]
+
+def simulate(
+    tensors: Sequence[tuple[str, Sequence[int], str, int, int]],
+    mesh_shape: Sequence[int],
+    layouts: Sequence[Sequence[tuple[str, int, int]]],
+    look_at: int,
+) -> _Simulation: ...

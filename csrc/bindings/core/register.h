@@ -2,12 +2,28 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
 #include "core/arrangement.h"
+#include "core/layout.h"
 
 namespace shardplan {
 
 void register_kernels(pybind11::module_& m);
 void register_diagnosis(pybind11::module_& m);
+void register_checkpoint(pybind11::module_& m);
+void register_simulation(pybind11::module_& m);
+
+/// How a tensor lies along one dim of a mesh: kind (replicate, shard or strided_shard), dim, split
+/// factor.
+using PlacementTuple = std::tuple<std::string, std::int64_t, std::int64_t>;
+/// Throws value_error for another kind.
+Placement placement_from(const PlacementTuple& tuple);
+std::vector<std::vector<Placement>> layouts_from(
+    const std::vector<std::vector<PlacementTuple>>& layouts);
 
 /// As Python has it: none, whole, 1-D, grid, irregular.
 const char* arrangement_name(Arrangement::Kind kind);

@@ -20,17 +20,6 @@ namespace shardplan {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
-/// (kind, dim, split factor): kind is "replicate", "shard" or "strided_shard".
-using PlacementTuple = std::tuple<std::string, std::int64_t, std::int64_t>;
-
-Placement placement_from(const PlacementTuple& tuple) {
-  const auto& [kind, dim, split_factor] = tuple;
-  if (kind == "replicate") return {Placement::Kind::kReplicate, 0, 1};
-  if (kind == "shard") return {Placement::Kind::kShard, dim, 1};
-  if (kind == "strided_shard") return {Placement::Kind::kStridedShard, dim, split_factor};
-  throw py::value_error("placement is one of replicate, shard and strided_shard, not " + kind);
-}
-
 Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& sizes) {
   const py::buffer_info offset_info = offsets.request();
   const py::buffer_info size_info = sizes.request();
@@ -74,6 +63,24 @@ const char* fault_name(Fault fault) {
 }
 
 }  // namespace
+
+Placement placement_from(const PlacementTuple& tuple) {
+  const auto& [kind, dim, split_factor] = tuple;
+  if (kind == "replicate") return {Placement::Kind::kReplicate, 0, 1};
+  if (kind == "shard") return {Placement::Kind::kShard, dim, 1};
+  if (kind == "strided_shard") return {Placement::Kind::kStridedShard, dim, split_factor};
+  throw py::value_error("placement is one of replicate, shard and strided_shard, not " + kind);
+}
+
+std::vector<std::vector<Placement>> layouts_from(
+    const std::vector<std::vector<PlacementTuple>>& layouts) {
+  std::vector<std::vector<Placement>> parsed;
+  for (const std::vector<PlacementTuple>& layout : layouts) {
+    parsed.emplace_back();
+    for (const PlacementTuple& tuple : layout) parsed.back().push_back(placement_from(tuple));
+  }
+  return parsed;
+}
 
 void register_kernels(py::module_& m) {
   py::class_<Boxes>(m, "Boxes", "Boxes of one tensor as columns of int64.")

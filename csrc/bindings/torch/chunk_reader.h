@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "core/box.h"
 
 namespace shardplan {

@@ -5,7 +5,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "core/layout.h"
 
 namespace at {

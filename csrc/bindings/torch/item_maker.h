@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "core/plan.h"
 
 namespace shardplan {

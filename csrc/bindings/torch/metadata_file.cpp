@@ -4,6 +4,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "bindings/pickle_source.h"
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/pickle_objects.h"
 #include "bindings/torch/stock_reader.h"
@@ -16,18 +17,6 @@ namespace {
 
 /// The classes and names of every record, where `keep` puts them.
 constexpr MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-PickleSource source_of(const py::object& readinto) {
-  return [&readinto](char* into, std::size_t at_most) {
-    const py::gil_scoped_acquire lock;
-    const auto view = py::memoryview::from_memory(into, static_cast<py::ssize_t>(at_most));
-    const py::object got = readinto(view);
-    view.attr("release")();
-    std::int64_t count = 0;
-    if (!read_int(got.ptr(), count) || count < 0) throw BadPickle("is of a file that has no bytes");
-    return static_cast<std::size_t>(count);
-  };
-}
 
 /// The entries of a pickled Metadata, its objects made where they are no columns.
 std::shared_ptr<SavedMetadata> saved_of(PickledMetadata& read, PickleObjects& objects) {

@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "bindings/torch/saved_metadata.h"
 #include "bindings/torch/storage_columns.h"
 #include "core/metadata_writer.h"

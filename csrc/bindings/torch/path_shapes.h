@@ -3,7 +3,7 @@
 #include <optional>
 #include <string_view>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "core/wire_names.h"
 
 namespace shardplan {

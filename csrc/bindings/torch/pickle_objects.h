@@ -3,7 +3,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "core/pickle_machine.h"
 
 namespace shardplan {

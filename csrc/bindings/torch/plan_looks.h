@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "core/box.h"
 
 namespace shardplan {

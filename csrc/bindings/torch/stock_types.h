@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 
 namespace shardplan {
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "bindings/torch/python_object.h"
+#include "bindings/python_object.h"
 #include "core/storage_rows.h"
 
 namespace shardplan {

@@ -1,0 +1,275 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/core/register.h"
+#include "bindings/pickle_source.h"
+#include "core/arrangement.h"
+#include "core/checkpoint.h"
+#include "core/reshard_cost.h"
+#include "core/storage_faults.h"
+#include "core/validate.h"
+
+namespace shardplan {
+namespace {
+
+using Numbers = std::vector<std::int64_t>;
+
+py::str text_of(std::string_view text) {
+  // A file can name what is no UTF-8; it is shown, never looked up.
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
+}
+
+std::unique_ptr<Checkpoint> read(const py::object& readinto) {
+  try {
+    const py::gil_scoped_release unlocked;
+    return std::make_unique<Checkpoint>(source_of(readinto));
+  } catch (const BadPickle& problem) {
+    throw py::value_error(problem.what());
+  }
+}
+
+void check_entry(const Checkpoint& checkpoint, std::size_t entry) {
+  if (entry >= checkpoint.chunks().size()) {
+    throw py::index_error("there is no entry " + std::to_string(entry));
+  }
+}
+
+const char* kind_name(WriteKind kind) {
+  if (kind == WriteKind::kBytes) return "object";
+  return writes_tensor(kind) ? "tensor" : "unknown";
+}
+
+py::list entries(const Checkpoint& checkpoint) {
+  py::list all;
+  for (std::size_t entry = 0; entry < checkpoint.chunks().size(); ++entry) {
+    const SaveTable& table = checkpoint.chunks().table;
+    const auto shape = table.specs.shape(table.spec[entry]);
+    all.append(py::make_tuple(text_of(checkpoint.name(entry)), kind_name(checkpoint.kind(entry)),
+                              text_of(checkpoint.dtype(entry)), Numbers(shape.begin(), shape.end()),
+                              checkpoint.chunks().chunk_count(entry)));
+  }
+  return all;
+}
+
+/// Nothing where a box ends beyond int64.
+std::optional<Boxes> boxes_of(const Checkpoint& checkpoint, std::size_t entry) {
+  check_entry(checkpoint, entry);
+  Boxes boxes(checkpoint.chunks().ndim(entry));
+  if (!checkpoint.chunks().append_to(boxes, entry)) return std::nullopt;
+  return boxes;
+}
+
+py::list arrangements(const Checkpoint& checkpoint) {
+  std::vector<Arrangement> found;
+  {
+    const py::gil_scoped_release unlocked;
+    for (std::size_t entry = 0; entry < checkpoint.chunks().size(); ++entry) {
+      Boxes boxes(checkpoint.chunks().ndim(entry));
+      const bool fits = checkpoint.chunks().append_to(boxes, entry);
+      found.push_back(fits ? recognise(boxes)
+                           : Arrangement{Arrangement::Kind::kIrregular, {}, false});
+    }
+  }
+  py::list all;
+  for (const Arrangement& one : found) {
+    all.append(py::make_tuple(arrangement_name(one.kind), one.parts, one.even));
+  }
+  return all;
+}
+
+py::object place(const Checkpoint& checkpoint, std::uint32_t row) {
+  if (row == Checkpoint::kNowhere) return py::none();
+  const StorageRows& places = checkpoint.places();
+  const bool transformed = std::ranges::binary_search(checkpoint.transformed(), row);
+  return py::make_tuple(text_of((*places.paths)[places.path[row]]), places.begin[row],
+                        places.length[row], transformed);
+}
+
+py::list places_of(const Checkpoint& checkpoint, std::size_t entry) {
+  check_entry(checkpoint, entry);
+  py::list all;
+  if (!writes_tensor(checkpoint.kind(entry))) {
+    all.append(place(checkpoint, checkpoint.place_of_object(entry)));
+    return all;
+  }
+  const SavedChunks& saved = checkpoint.chunks();
+  for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
+    all.append(place(checkpoint, checkpoint.place_of_chunk(at)));
+  }
+  return all;
+}
+
+py::list unsound(const Checkpoint& checkpoint, bool must_fill) {
+  std::vector<std::size_t> found;
+  {
+    const py::gil_scoped_release unlocked;
+    const SavedChunks& saved = checkpoint.chunks();
+    for (std::size_t entry = 0; entry < saved.size(); ++entry) {
+      if (!writes_tensor(checkpoint.kind(entry))) continue;
+      Boxes boxes(saved.ndim(entry));
+      const auto shape = saved.table.specs.shape(saved.table.spec[entry]);
+      const bool sound = saved.append_to(boxes, entry) &&
+                         (!shape.empty() || !must_fill || !boxes.empty()) &&
+                         check_boxes(boxes, shape, must_fill) == Fault::kNone;
+      if (!sound) found.push_back(entry);
+    }
+  }
+  return py::cast(found);
+}
+
+py::dict faults_of(const Checkpoint& checkpoint, const py::dict& file_sizes) {
+  const StorageRows& places = checkpoint.places();
+  Numbers sizes(places.paths->size(), -1);
+  for (const std::uint32_t path : places.path) {
+    const py::str name = text_of((*places.paths)[path]);
+    if (sizes[path] < 0 && file_sizes.contains(name)) {
+      sizes[path] = file_sizes[name].cast<std::int64_t>();
+    }
+  }
+  StorageFaults faults;
+  std::vector<Checkpoint::Part> parts;
+  {
+    const py::gil_scoped_release unlocked;
+    faults = check_storage(checkpoint, sizes);
+    parts = checkpoint.parts_of_places();
+  }
+  const auto part = [](const Checkpoint::Part& found) -> py::object {
+    if (found.entry == Checkpoint::kNowhere) return py::none();
+    if (found.chunk == Checkpoint::kNowhere) return py::make_tuple(found.entry, py::none());
+    return py::make_tuple(found.entry, found.chunk);
+  };
+  const auto rows = [&](const std::vector<std::size_t>& found) {
+    py::list listed;
+    for (const std::size_t row : found) {
+      listed.append(py::make_tuple(part(parts[row]), text_of(places.key(row).fqn),
+                                   place(checkpoint, static_cast<std::uint32_t>(row))));
+    }
+    return listed;
+  };
+  py::list unplaced;
+  for (const std::size_t chunk : faults.unplaced_chunks) {
+    unplaced.append(part(checkpoint.part_of_chunk(chunk)));
+  }
+  for (const std::size_t entry : faults.unplaced_objects) {
+    unplaced.append(py::make_tuple(entry, py::none()));
+  }
+  py::list shared;
+  for (const auto& [a, b] : faults.shared) {
+    const std::vector<std::size_t> pair = {a, b};
+    shared.append(rows(pair));
+  }
+  py::dict all;
+  all["unplaced"] = unplaced;
+  all["unclaimed"] = rows(faults.unclaimed);
+  all["no_file"] = rows(faults.no_file);
+  all["beyond_end"] = rows(faults.beyond_end);
+  all["shared"] = shared;
+  return all;
+}
+
+py::list files_of(const Checkpoint& checkpoint) {
+  struct File {
+    std::size_t items = 0;
+    std::int64_t bytes = 0;
+    std::int64_t end = 0;
+  };
+  const StorageRows& places = checkpoint.places();
+  std::vector<File> files(places.paths->size());
+  for (std::size_t row = 0; row < places.size(); ++row) {
+    File& file = files[places.path[row]];
+    ++file.items;
+    // Sums of hostile numbers wrap; that they are out of range is said by the check.
+    file.bytes = static_cast<std::int64_t>(static_cast<std::uint64_t>(file.bytes) +
+                                           static_cast<std::uint64_t>(places.length[row]));
+    const auto end = static_cast<std::int64_t>(static_cast<std::uint64_t>(places.begin[row]) +
+                                               static_cast<std::uint64_t>(places.length[row]));
+    file.end = std::max(file.end, end);
+  }
+  py::list all;
+  for (std::size_t path = 0; path < files.size(); ++path) {
+    if (files[path].items == 0) continue;
+    all.append(py::make_tuple(text_of((*places.paths)[path]), files[path].items, files[path].bytes,
+                              files[path].end));
+  }
+  return all;
+}
+
+Numbers stored_of(const Checkpoint& checkpoint) {
+  const SavedChunks& saved = checkpoint.chunks();
+  Numbers bytes(saved.size());
+  const auto add = [&](std::size_t entry, std::uint32_t row) {
+    if (row == Checkpoint::kNowhere) return;
+    bytes[entry] =
+        static_cast<std::int64_t>(static_cast<std::uint64_t>(bytes[entry]) +
+                                  static_cast<std::uint64_t>(checkpoint.places().length[row]));
+  };
+  for (std::size_t entry = 0; entry < saved.size(); ++entry) {
+    if (!writes_tensor(checkpoint.kind(entry))) add(entry, checkpoint.place_of_object(entry));
+    for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
+      add(entry, checkpoint.place_of_chunk(at));
+    }
+  }
+  return bytes;
+}
+
+py::list reshard(const Checkpoint& checkpoint, const Numbers& mesh_shape,
+                 const std::vector<std::vector<PlacementTuple>>& layouts,
+                 const std::vector<std::uint32_t>& layout_of, const Numbers& element_sizes) {
+  const auto parsed = layouts_from(layouts);
+  std::vector<RankCost> costs;
+  {
+    const py::gil_scoped_release unlocked;
+    costs = reshard_cost(checkpoint, mesh_shape, parsed, layout_of, element_sizes);
+  }
+  py::list all;
+  for (const RankCost& cost : costs) {
+    all.append(py::make_tuple(cost.wanted, cost.read, cost.requests, cost.files));
+  }
+  return all;
+}
+
+py::list remarks(const Checkpoint& checkpoint) {
+  py::list all;
+  for (const auto& [name, value] : checkpoint.remarks()) {
+    all.append(py::make_tuple(text_of(name), text_of(value)));
+  }
+  return all;
+}
+
+}  // namespace
+
+void register_checkpoint(py::module_& m) {
+  py::class_<Checkpoint>(m, "Checkpoint",
+                         "The metadata of a checkpoint, to be looked at; nothing in it is called.")
+      .def(py::init(&read), py::arg("readinto"),
+           "Reads a metadata file. ValueError where it is broken, or names another global than a "
+           "checkpoint's metadata does; says which, and at which byte.")
+      .def("remarks", &remarks, "What it says of itself: pairs of a name and a text.")
+      .def("entries", &entries, "(name, tensor / object / unknown, dtype, shape, chunks) an entry.")
+      .def("arrangements", &arrangements, "An entry: what arrangement() says of its boxes.")
+      .def("boxes", &boxes_of, py::arg("entry"),
+           "The boxes of an entry, or None where one ends beyond int64.")
+      .def("places", &places_of, py::arg("entry"),
+           "(file, first byte, bytes, whether they are transformed) a chunk, or None.")
+      .def("stored", &stored_of, "Bytes that each entry takes in files.")
+      .def("files", &files_of, "(file, items, bytes, where its last item ends) a file.")
+      .def_property_readonly("odd_places", &Checkpoint::odd_places,
+                             "Items of storage_data that say no place.")
+      .def("unsound", &unsound, py::arg("must_fill"),
+           "The entries whose boxes are out of bounds, overlap or, where asked for, leave holes.")
+      .def("faults", &faults_of, py::arg("file_sizes"),
+           "What is wrong with where the parts lie. file_sizes: a file -> its bytes.")
+      .def("reshard", &reshard, py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
+           py::arg("element_sizes"),
+           "(bytes wanted, bytes read, requests, files) a rank, to load it on this mesh.");
+}
+
+}  // namespace shardplan

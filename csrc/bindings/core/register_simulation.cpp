@@ -1,0 +1,56 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bindings/core/register.h"
+#include "core/simulation.h"
+
+namespace py = pybind11;
+
+namespace shardplan {
+namespace {
+
+using Numbers = std::vector<std::int64_t>;
+using TensorTuple = std::tuple<std::string, Numbers, std::string, std::int64_t, std::uint32_t>;
+
+py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
+                  const std::vector<std::vector<PlacementTuple>>& layouts, std::size_t look_at) {
+  std::vector<ImaginedTensor> imagined;
+  for (const auto& [name, shape, dtype, element_size, layout] : tensors) {
+    imagined.push_back({name, shape, dtype, element_size, layout});
+  }
+  const auto parsed = layouts_from(layouts);
+  const Simulation done = [&] {
+    const py::gil_scoped_release unlocked;
+    return simulate_save(imagined, mesh_shape, parsed, look_at);
+  }();
+  py::list ranks;
+  for (const Simulation::OfRank& rank : done.ranks) {
+    ranks.append(py::make_tuple(rank.items, rank.bytes));
+  }
+  py::dict all;
+  all["ranks"] = ranks;
+  all["items"] = done.items;
+  all["wire_in"] = done.wire_in;
+  all["wire_out"] = done.wire_out;
+  all["metadata"] = done.metadata;
+  all["stages"] = done.stages;
+  all["boxes"] = done.boxes;
+  all["writers"] = done.writers;
+  return all;
+}
+
+}  // namespace
+
+void register_simulation(py::module_& m) {
+  m.def("simulate", &simulate, py::arg("tensors"), py::arg("mesh_shape"), py::arg("layouts"),
+        py::arg("look_at"),
+        "Plans a save of (name, shape, dtype, bytes an element, layout) tensors by a world of this "
+        "mesh. ValueError, RuntimeError for what cannot be planned.");
+}
+
+}  // namespace shardplan

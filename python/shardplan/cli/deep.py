@@ -1,0 +1,292 @@
+"""Reads the parts of a checkpoint: whether their bytes are those that were written, and of what.
+
+A part is what ``torch.save`` wrote, a zip with checksums, or a safetensors blob. Of the pickle in a
+zip only its tensor's shape and dtype are read, by a machine that knows what makes tensors and makes
+none; nothing that it names is called.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from .. import _core
+from .entries import Entry
+from .location import Opened, stays_inside
+from .terminal import Progress
+
+_BLOCK = 1 << 20
+_MOST_PICKLE = 1 << 24
+_MOST_HEADER = 100_000_000
+
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
+}
+_SAFETENSORS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "U16": "uint16",
+    "U32": "uint32",
+    "U64": "uint64",
+    "BOOL": "bool",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "C64": "complex64",
+}
+
+Found = tuple[tuple[int, int | None], str, str]
+
+
+def read_deeply(
+    opened: Opened, entries: list[Entry], parts: Iterable[tuple[int, int | None]]
+) -> Iterator[Found]:
+    """What is wrong with these parts: (part, kind, detail). Files are read one after another."""
+    by_file: dict[str, list[Any]] = {}
+    total = 0
+    of_entry: tuple[int, Any] = (-1, None)
+    for part in parts:
+        at, chunk = part
+        if of_entry[0] != at:
+            of_entry = at, opened.checkpoint.places(at)
+        place = of_entry[1][chunk or 0]
+        if place is not None and stays_inside(place[0]):
+            by_file.setdefault(place[0], []).append((place[1], place[2], place[3], part))
+            total += place[2]
+    boxes: dict[int, _core.Boxes | None] = {}
+
+    def sizes_of(part: tuple[int, int | None]) -> list[int] | None:
+        at, chunk = part
+        if chunk is None:
+            return None
+        if at not in boxes:
+            boxes[at] = opened.checkpoint.boxes(at)
+        held = boxes[at]
+        return None if held is None else _core.box(held, chunk)[1]
+
+    with Progress("reading tensors", total) as progress:
+        for file, found in sorted(by_file.items()):
+            found.sort()
+            try:
+                stream = opened.folder.open(file)
+            except OSError as error:
+                for *_, part in found:
+                    yield part, "unreadable", f"{file}: {error}"
+                continue
+            with stream:
+                for begin, length, transformed, part in found:
+                    data = _Slice(stream, begin, length)
+                    wrong = _wrong(entries[part[0]], sizes_of(part), data, transformed)
+                    progress.advance(length)
+                    if wrong is not None:
+                        yield part, wrong[0], f"{file}, byte {begin:,}: {wrong[1]}"
+
+
+def _wrong(
+    entry: Entry, sizes: list[int] | None, data: _Slice, transformed: bool
+) -> tuple[str, str] | None:
+    """sizes: of the part's box; None for an object"""
+    try:
+        if transformed:
+            data.read_all()
+            return None
+        tensor = _read(data, sizes is not None)
+    except _Checksum as error:
+        return "checksum", str(error)
+    # Whatever a broken file makes of the readers of zip, zlib, json and pickle.
+    except (Exception, RecursionError, MemoryError) as error:
+        return "unreadable", f"{type(error).__name__}: {error}"
+    if tensor is None or sizes is None:
+        return None
+    if list(tensor.shape) != sizes:
+        return "shape", f"{list(tensor.shape)}, not {sizes}"
+    if tensor.dtype and entry.dtype and tensor.dtype != entry.dtype:
+        return "dtype", f"{tensor.dtype}, not {entry.dtype}"
+    return None
+
+
+class _Checksum(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class _Slice(io.RawIOBase):
+    """A stretch of a file as a file."""
+
+    def __init__(self, stream: BinaryIO, begin: int, length: int) -> None:
+        self._stream, self._begin, self._length = stream, begin, length
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        if base + offset < 0:
+            raise OSError("before the beginning")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._length - self._at))
+        self._stream.seek(self._begin + self._at)
+        data = self._stream.read(count)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def read_all(self) -> None:
+        self.seek(0)
+        while self.read(_BLOCK):
+            pass
+        if self._at != self._length:
+            raise OSError(f"ends after {self._at:,} of {self._length:,} bytes")
+
+
+def _read(data: _Slice, is_tensor: bool) -> _Tensor | None:
+    """The tensor of a part; None for an object, whose bytes alone are read."""
+    head = data.read(8) or b""
+    data.seek(0)
+    if head.startswith(b"PK\x03\x04"):
+        return _read_zip(data, is_tensor)
+    if is_tensor and len(head) == 8 and int.from_bytes(head, "little") <= _MOST_HEADER:
+        return _read_safetensors(data, int.from_bytes(head, "little"))
+    if is_tensor:
+        raise ValueError("is neither what torch.save writes nor safetensors")
+    data.read_all()
+    return None
+
+
+def _read_zip(data: _Slice, is_tensor: bool) -> _Tensor | None:
+    with zipfile.ZipFile(data) as archive:
+        pickled = b""
+        sizes = {}
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename} is compressed, which torch.save never does")
+            checksum = 0
+            # Read by hand: zipfile stops at a checksum without saying what it read.
+            with archive.open(member) as stream:
+                stream._expected_crc = None  # type: ignore[attr-defined]
+                while block := stream.read(_BLOCK):
+                    checksum = zlib.crc32(block, checksum)
+                    if member.filename.endswith("/data.pkl") and len(pickled) < _MOST_PICKLE:
+                        pickled += block
+            if checksum != member.CRC:
+                raise _Checksum(f"in {member.filename}")
+            sizes[member.filename.partition("/")[2]] = member.file_size
+    if not is_tensor:
+        return None
+    if not pickled:
+        raise ValueError("has no data.pkl")
+    tensor, storage, needed = _tensor_of(pickled)
+    if sizes.get(f"data/{storage}", -1) < needed:
+        raise ValueError(f"has {sizes.get(f'data/{storage}', 0):,} bytes of {needed:,}")
+    return tensor
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: str
+    elements: int
+
+
+@dataclass(frozen=True)
+class _Global:
+    name: str
+
+
+class _Unpickler(pickle._Unpickler):
+    """Knows what a tensor is rebuilt by, and rebuilds none. The one in Python: that in C makes room
+    for as much as a file claims."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = (module, name)
+        if known in (
+            ("torch._utils", "_rebuild_tensor_v2"),
+            ("torch._utils", "_rebuild_tensor_v3"),
+        ):
+            return _rebuilt
+        if known == ("torch._utils", "_rebuild_parameter"):
+            return lambda data, *_: data
+        if known == ("collections", "OrderedDict"):
+            return OrderedDict
+        if known == ("torch", "Size"):
+            return tuple
+        if module in ("torch", "torch.storage") and name.isidentifier():
+            return _Global(name)
+        raise ValueError(f"names {module}.{name}, which is nothing that makes a tensor")
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, storage, key, _, elements = pid
+        if kind != "storage" or not isinstance(storage, _Global):
+            raise ValueError("has another storage than torch.save writes")
+        return _Storage(str(key), _STORAGES.get(storage.name, ""), int(elements))
+
+
+def _rebuilt(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> Any:
+    dtype = next((one.name for one in rest if isinstance(one, _Global)), storage.dtype)
+    reach = offset + 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    reach = 0 if 0 in size else reach
+    return _Tensor(tuple(size), dtype), storage, reach
+
+
+def _tensor_of(pickled: bytes) -> tuple[_Tensor, str, int]:
+    from .dtypes import element_size
+
+    made = _Unpickler(io.BytesIO(pickled)).load()
+    if not (isinstance(made, tuple) and len(made) == 3 and isinstance(made[0], _Tensor)):
+        raise ValueError("holds no tensor")
+    tensor, storage, reach = made
+    return tensor, storage.key, reach * (element_size(tensor.dtype) or 1)
+
+
+def _read_safetensors(data: _Slice, header_length: int) -> _Tensor:
+    data.seek(8)
+    header = json.loads(data.read(header_length) or b"")
+    header.pop("__metadata__", None)
+    ((_, described),) = header.items()
+    data.read_all()
+    begin, end = described["data_offsets"]
+    if 8 + header_length + end > data.seek(0, io.SEEK_END) or begin > end:
+        raise ValueError("ends before its data does")
+    return _Tensor(tuple(described["shape"]), _SAFETENSORS.get(described["dtype"], ""))

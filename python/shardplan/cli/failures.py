@@ -1,0 +1,7 @@
+"""Why a command cannot do what it was asked."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """What a person is told in a line; the command ends with status 2."""

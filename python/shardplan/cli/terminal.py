@@ -1,0 +1,131 @@
+"""What people see: colour and tables on a terminal, plain lines elsewhere, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+_INSTALL = "pip install 'shardplan[cli]'"
+_PATIENCE = 1.0  # seconds before a progress bar is shown
+
+
+def rich_or_none() -> Any:
+    """The library that draws on terminals, where it is installed."""
+    try:
+        import rich.console
+        import rich.markup
+        import rich.progress
+        import rich.table
+    except ImportError:
+        return None
+    return rich
+
+
+class Terminal:
+    """Where a command writes."""
+
+    def __init__(self) -> None:
+        self._console: Any = None
+        if sys.stdout.isatty():
+            rich = rich_or_none()
+            if rich is None:
+                print(f"for colour and tables:  {_INSTALL}", file=sys.stderr)
+            else:
+                self._console = rich.console.Console(highlight=False)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One line, or several."""
+        if self._console is None:
+            print(text)
+        else:
+            self._console.print(text, style=style or None, markup=False, soft_wrap=True)
+
+    def good(self, text: str) -> None:
+        self.line(text, "bold green")
+
+    def bad(self, text: str) -> None:
+        self.line(text, "bold red")
+
+    def heading(self, text: str) -> None:
+        self.line()
+        self.line(text, "bold")
+
+    def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Names and what they are."""
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, value in pairs:
+            self.line(f"{name:<{width}}  {value}")
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows under a head; columns of numbers end alike."""
+        right = [
+            all(not row[at] or row[at][:1].isdigit() for row in rows) for at in range(len(head))
+        ]
+        if self._console is not None:
+            rich = rich_or_none()
+            table = rich.table.Table(box=rich.box.SIMPLE_HEAD if hasattr(rich, "box") else None)
+            for name, is_right in zip(head, right, strict=True):
+                table.add_column(name, justify="right" if is_right else "left", overflow="fold")
+            for row in rows:
+                table.add_row(*(rich.markup.escape(cell) for cell in row))
+            self._console.print(table)
+            return
+        widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
+        for row in [head, *rows]:
+            cells = [
+                cell.rjust(width) if is_right else cell.ljust(width)
+                for cell, width, is_right in zip(row, widths, right, strict=True)
+            ]
+            print("  ".join(cells).rstrip())
+
+
+def print_json(data: Any) -> None:
+    """What ``--json`` prints."""
+    json.dump(data, sys.stdout, indent=2)
+    print()
+
+
+class Progress:
+    """A bar on stderr, where that is a terminal, once the work has taken a second."""
+
+    def __init__(self, what: str, total: int, unit: str = "bytes") -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done = 0
+        self._began = time.monotonic()
+        self._bar: Any = None
+        self._rich: Any = rich_or_none() if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._rich is None:
+            return
+        if self._bar is None:
+            if time.monotonic() - self._began < _PATIENCE:
+                return
+            self._bar = self._begin()
+        self._bar.update(self._task, completed=self._done)
+
+    def _begin(self) -> Any:
+        parts = self._rich.progress
+        counted = parts.DownloadColumn() if self._unit == "bytes" else parts.MofNCompleteColumn()
+        bar = parts.Progress(
+            parts.TextColumn("{task.description}"),
+            parts.BarColumn(),
+            counted,
+            parts.TimeRemainingColumn(),
+            console=self._rich.console.Console(stderr=True),
+            transient=True,
+        )
+        self._task = bar.add_task(self._what, total=self._total)
+        bar.start()
+        return bar
