@@ -190,18 +190,22 @@ class MetadataReader {
     return true;
   }
 
+  std::int64_t number_of(PickleValue value) const {
+    return value.tag() == Tag::kInt ? value.number() : values_.ints[value.at()];
+  }
+
   bool read_odd_place(PickleValue value, PickleValues::Place& place) const {
     const auto state = state_of(value, "_StorageInfo");
     if (!state) return false;
     int found = 0;
     for (const auto& [name, attribute] : *state) {
-      const bool number = attribute.tag() == Tag::kInt;
+      const bool number = attribute.tag() == Tag::kInt || attribute.tag() == Tag::kWideInt;
       if (is_text(name, "relative_path") && attribute.tag() == Tag::kText) {
         place.path = static_cast<std::uint32_t>(attribute.at());
       } else if (is_text(name, "offset") && number) {
-        place.offset = attribute.number();
+        place.offset = number_of(attribute);
       } else if (is_text(name, "length") && number) {
-        place.length = attribute.number();
+        place.length = number_of(attribute);
       } else {
         continue;
       }

@@ -18,8 +18,10 @@ namespace {
 constexpr std::string_view kRelease = "simulation";
 /// What torch.save adds to the bytes of a tensor, about.
 constexpr std::int64_t kAround = 1'100;
-/// What a TensorProperties takes in a metadata file, about.
-constexpr std::size_t kProperties = 40;
+/// What a TensorProperties takes in a metadata file, about; and what a mapping takes beside the
+/// name, which it has twice.
+constexpr std::size_t kProperties = 25;
+constexpr std::size_t kMapping = 15;
 
 class Clock {
  public:
@@ -165,6 +167,9 @@ std::size_t metadata_bytes(const Coordinator& coordinator) {
   constexpr std::uint32_t kFirstName = 16;
   for (const TextTable* texts : {names.get(), paths.get()}) {
     for (std::size_t text = 0; text < texts->size(); ++text) out.text((*texts)[text]);
+  }
+  for (const std::string& name : coordinator.table().names.names) {
+    bytes += 2 * name.size() + kMapping;
   }
   EntryPickles pickles;
   pickles.first_name = kFirstName;

@@ -1,15 +1,15 @@
 """Reads the parts of a checkpoint: whether their bytes are those that were written, and of what.
 
-A part is what ``torch.save`` wrote, a zip with checksums, or a safetensors blob. Of the pickle in a
-zip only its tensor's shape and dtype are read, by a machine that knows what makes tensors and makes
-none; nothing that it names is called.
+A part is what ``torch.save`` wrote: a zip with checksums. Of the pickle in it only its tensor's
+shape and dtype are read, by a machine that knows what makes tensors and makes none; nothing that it
+names is called.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
+import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -43,25 +43,6 @@ _STORAGES = {
     "QUInt8Storage": "quint8",
     "QInt32Storage": "qint32",
 }
-_SAFETENSORS = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "U16": "uint16",
-    "U32": "uint32",
-    "U64": "uint64",
-    "BOOL": "bool",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "C64": "complex64",
-}
-
 Found = tuple[tuple[int, int | None], str, str]
 
 
@@ -187,16 +168,17 @@ def _read(data: _Slice, is_tensor: bool) -> _Tensor | None:
     data.seek(0)
     if head.startswith(b"PK\x03\x04"):
         return _read_zip(data, is_tensor)
-    if is_tensor and len(head) == 8 and int.from_bytes(head, "little") <= _MOST_HEADER:
-        return _read_safetensors(data, int.from_bytes(head, "little"))
+    if is_tensor and 2 <= int.from_bytes(head, "little") <= _MOST_HEADER:
+        raise ValueError("is of a safetensors file, which DCP's own reader does not read")
     if is_tensor:
-        raise ValueError("is neither what torch.save writes nor safetensors")
+        raise ValueError("is not what torch.save writes")
     data.read_all()
     return None
 
 
 def _read_zip(data: _Slice, is_tensor: bool) -> _Tensor | None:
     with zipfile.ZipFile(data) as archive:
+        _check_directory(data, archive)
         pickled = b""
         sizes = {}
         for member in archive.infolist():
@@ -221,6 +203,49 @@ def _read_zip(data: _Slice, is_tensor: bool) -> _Tensor | None:
     if sizes.get(f"data/{storage}", -1) < needed:
         raise ValueError(f"has {sizes.get(f'data/{storage}', 0):,} bytes of {needed:,}")
     return tensor
+
+
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END_64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR = struct.Struct("<4sIQI")
+_END = struct.Struct("<4s4H2IH")
+
+
+def _check_directory(data: _Slice, archive: zipfile.ZipFile) -> None:
+    """Refuses a directory that torch's reader refuses and zipfile does not."""
+    members = archive.infolist()
+    begin = archive.start_dir
+    data.seek(begin)
+    tail = data.read() or b""
+    at = 0
+    alike = set()
+    for member in members:
+        (_, made, needed, flags, method, time, date, _, packed, size, name, extra, note, disk,
+         inner, outer, offset) = _CENTRAL.unpack_from(tail, at)  # fmt: skip
+        alike.add((made, needed, flags, method, time, date, note, disk, inner, outer))
+        if packed != size or offset not in (member.header_offset, 2**32 - 1):
+            raise ValueError(f"has a directory that does not fit {member.filename}")
+        at += _CENTRAL.size + name + extra + note
+    if len(alike) != 1:
+        raise ValueError("has a directory whose records differ")
+    expected = (len(members), len(members), at, begin)
+    if tail[at : at + 4] == b"PK\x06\x06":
+        _, length, _, _, disk, other, *counts = _END_64.unpack_from(tail, at)
+        if (length, disk, other, *counts) != (_END_64.size - 12, 0, 0, *expected):
+            raise ValueError("has a broken end of its directory")
+        _, disk, end_64, disks = _LOCATOR.unpack_from(tail, at + _END_64.size)
+        if (disk, end_64, disks) != (0, begin + at, 1):
+            raise ValueError("has a broken end of its directory")
+        at += _END_64.size + _LOCATOR.size
+    _, disk, other, *short, note = _END.unpack_from(tail, at)
+    known = [
+        found in (right, limit)
+        for found, right, limit in zip(
+            short, expected, (0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1), strict=True
+        )
+    ]
+    if disk or other or note or not all(known) or at + _END.size != len(tail):
+        raise ValueError("has a broken end of its directory")
 
 
 @dataclass(frozen=True)
@@ -278,15 +303,3 @@ def _tensor_of(pickled: bytes) -> tuple[_Tensor, str, int]:
         raise ValueError("holds no tensor")
     tensor, storage, reach = made
     return tensor, storage.key, reach * (element_size(tensor.dtype) or 1)
-
-
-def _read_safetensors(data: _Slice, header_length: int) -> _Tensor:
-    data.seek(8)
-    header = json.loads(data.read(header_length) or b"")
-    header.pop("__metadata__", None)
-    ((_, described),) = header.items()
-    data.read_all()
-    begin, end = described["data_offsets"]
-    if 8 + header_length + end > data.seek(0, io.SEEK_END) or begin > end:
-        raise ValueError("ends before its data does")
-    return _Tensor(tuple(described["shape"]), _SAFETENSORS.get(described["dtype"], ""))

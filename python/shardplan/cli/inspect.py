@@ -122,8 +122,8 @@ def _of_tensor(opened: Opened, entries: list[Entry], name: str) -> dict[str, Any
 def _draw(opened: Opened, data: dict[str, Any], file: str) -> None:
     from . import pictures
 
-    if data["kind"] != "tensor":
-        raise Refused(f"{data['name']} is no tensor: it has no boxes to draw")
+    if not data["shape"]:
+        raise Refused(f"{data['name']} has no dim, so there is nothing to draw")
     boxes = [(box["offsets"], box["sizes"]) for box in data["boxes"]]
     files = [box["file"] or "nowhere" for box in data["boxes"]]
     ranks = [rank_of_file(name) for name in files]

@@ -24,6 +24,13 @@ def rich_or_none() -> Any:
     return rich
 
 
+def printable(text: str) -> str:
+    """A text without the codes that would move a terminal's cursor; names come from files."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 class Terminal:
     """Where a command writes."""
 
@@ -38,6 +45,7 @@ class Terminal:
 
     def line(self, text: str = "", style: str = "") -> None:
         """One line, or several."""
+        text = "\n".join(map(printable, text.split("\n")))
         if self._console is None:
             print(text)
         else:
@@ -61,6 +69,7 @@ class Terminal:
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows under a head; columns of numbers end alike."""
+        rows = [[printable(cell) for cell in row] for row in rows]
         right = [
             all(not row[at] or row[at][:1].isdigit() for row in rows) for at in range(len(head))
         ]

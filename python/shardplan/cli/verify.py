@@ -173,8 +173,9 @@ class _Damage:
     def _lost(self) -> list[dict[str, Any]]:
         """What of each entry cannot be loaded, whatever the reason; worst first."""
         broken: dict[int, set[int | None]] = defaultdict(set)
-        for at, chunk in self.parts:
-            broken[at].add(chunk)
+        for (at, chunk), (kind, _) in self.parts.items():
+            if kind != "dtype":  # it loads, converted
+                broken[at].add(chunk)
         if self.opened.whole:
             broken.update((at, broken[at]) for at in self.opened.checkpoint.unsound(True))
         lost = []

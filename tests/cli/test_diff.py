@@ -1,0 +1,70 @@
+"""``shardplan diff`` finds what two checkpoints do not have in common, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.tensor import Shard
+
+from distributed.state_dicts import mesh, numbers, spread
+from distributed.world import Worlds
+
+from .commands import run, told
+from .conftest import state
+
+
+def save_other(folder: Path, change: str) -> None:
+    saved: dict[str, Any] = state()
+    model = saved["model"]
+    if change == "keys":
+        model["extra"] = model.pop("half")
+    elif change == "shapes":
+        model["half"] = numbers(6, dtype=torch.bfloat16)
+    elif change == "dtypes":
+        model["half"] = numbers(5, dtype=torch.float16)
+    elif change == "kinds":
+        model["half"] = "text"
+    elif change == "sharding":
+        model["grid"] = spread(numbers(8, 6), mesh(4), Shard(0))
+    elif change == "values":
+        model["half"] = numbers(5, seed=3, dtype=torch.bfloat16)
+    dcp.save(saved, storage_writer=dcp.FileSystemWriter(folder))
+
+
+EXPECTED: list[tuple[str, dict[str, Any]]] = [
+    ("values", {}),
+    ("keys", {"only_in_a": ["model.half"], "only_in_b": ["model.extra"]}),
+    ("shapes", {"shapes": [{"name": "model.half", "a": [5], "b": [6]}]}),
+    ("dtypes", {"dtypes": [{"name": "model.half", "a": "bfloat16", "b": "float16"}]}),
+    ("sharding", {"sharding": [{"name": "model.grid", "a": "grid 2 x 2", "b": "dim 0 in 4"}]}),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), EXPECTED, ids=[change for change, _ in EXPECTED])
+def test_a_change_is_all_that_is_found(
+    worlds: Worlds, checkpoint: Path, tmp_path: Path, change: str, expected: dict[str, Any]
+) -> None:
+    other = tmp_path / "other"
+    worlds[4].run(save_other, other, change)
+    data = told("diff", checkpoint, other, status=1 if expected else 0)
+    kinds = ("only_in_a", "only_in_b", "kinds", "shapes", "dtypes", "sharding")
+    assert {kind: data[kind] for kind in kinds if data[kind]} == expected
+    assert data["same"] == (5 if not expected else 4)
+    done = run("diff", checkpoint, other)
+    assert done.status == (1 if expected else 0)
+    assert ("no difference" in done.out) == (not expected)
+
+
+def test_an_object_for_a_tensor(worlds: Worlds, checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    worlds[4].run(save_other, other, "kinds")
+    data = told("diff", checkpoint, other, status=1)
+    assert data["kinds"] == [{"name": "model.half", "a": "tensor", "b": "object"}]
+
+
+def test_what_is_not_there_is_no_difference(checkpoint: Path, tmp_path: Path) -> None:
+    assert run("diff", checkpoint, tmp_path / "absent").status == 2

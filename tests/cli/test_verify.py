@@ -1,0 +1,338 @@
+"""``shardplan verify`` finds every damage that it names, and says what is lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import SerializationFormat
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
+
+from distributed.world import Worlds
+
+from .commands import copied, run, told
+from .conftest import state
+
+
+def edited(folder: Path, edit: Callable[[Metadata], None]) -> None:
+    file = folder / ".metadata"
+    metadata = pickle.loads(file.read_bytes())
+    edit(metadata)
+    file.write_bytes(pickle.dumps(metadata))
+
+
+def place(metadata: Metadata, name: str, at: int = 0) -> Any:
+    return [one for key, one in metadata.storage_data.items() if key.fqn == name][at]
+
+
+def file_is_gone(folder: Path) -> None:
+    (folder / "__3_0.distcp").unlink()
+
+
+def file_is_cut(folder: Path) -> None:
+    file = folder / "__3_0.distcp"
+    os.truncate(file, file.stat().st_size - 100)
+
+
+def no_place(folder: Path) -> None:
+    def edit(metadata: Metadata) -> None:
+        key = next(key for key in metadata.storage_data if key.fqn == "model.grid")
+        del metadata.storage_data[key]
+
+    edited(folder, edit)
+
+
+def object_has_no_place(folder: Path) -> None:
+    edited(folder, lambda metadata: metadata.storage_data.pop(MetadataIndex("step")))
+
+
+def box_is_missing(folder: Path) -> None:
+    edited(folder, lambda metadata: metadata.state_dict_metadata["model.grid"].chunks.pop(1))
+
+
+def boxes_overlap(folder: Path) -> None:
+    def edit(metadata: Metadata) -> None:
+        chunks = metadata.state_dict_metadata["model.rows"].chunks  # type: ignore[union-attr]
+        chunks[1] = ChunkStorageMetadata(chunks[1].offsets, torch.Size([3, 3]))
+
+    edited(folder, edit)
+
+
+def box_is_out_of_bounds(folder: Path) -> None:
+    def edit(metadata: Metadata) -> None:
+        metadata.state_dict_metadata["model.rows"].size = torch.Size([6, 3])  # type: ignore[union-attr]
+
+    edited(folder, edit)
+
+
+def bytes_are_shared(folder: Path) -> None:
+    def edit(metadata: Metadata) -> None:
+        a, b = place(metadata, "model.grid"), place(metadata, "model.rows")
+        b.relative_path, b.offset, b.length = a.relative_path, a.offset + 1, 10
+
+    edited(folder, edit)
+
+
+def file_is_outside(folder: Path) -> None:
+    def edit(metadata: Metadata) -> None:
+        place(metadata, "model.half").relative_path = "../outside"
+
+    edited(folder, edit)
+
+
+def negative_place(folder: Path) -> None:
+    def edit(metadata: Metadata) -> None:
+        place(metadata, "model.half").offset = -5
+
+    edited(folder, edit)
+
+
+def far_place(folder: Path) -> None:
+    def edit(metadata: Metadata) -> None:
+        place(metadata, "model.half").offset = 2**63 - 2
+
+    edited(folder, edit)
+
+
+def scalar_has_no_box(folder: Path) -> None:
+    edited(folder, lambda metadata: metadata.state_dict_metadata["model.scalar"].chunks.clear())
+
+
+# What is damaged, what verify calls it, and the elements that are lost of each entry.
+DAMAGES: list[tuple[Callable[[Path], None], str, dict[str, int]]] = [
+    (file_is_gone, "no file", {"model.grid": 12, "model.rows": 3, "step": 1}),
+    (file_is_cut, "short file", {"model.rows": 3}),
+    (no_place, "no place", {"model.grid": 12}),
+    (object_has_no_place, "no place", {"step": 1}),
+    (box_is_missing, "boxes", {"model.grid": 12}),
+    (boxes_overlap, "boxes", {}),
+    (box_is_out_of_bounds, "boxes", {}),
+    (bytes_are_shared, "shared_bytes", {}),
+    (file_is_outside, "outside", {"model.half": 5}),
+    (negative_place, "short file", {"model.half": 5}),
+    (far_place, "short file", {"model.half": 5}),
+    (scalar_has_no_box, "no place", {"model.scalar": 1}),
+]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_healthy(checkpoint: Path, deep: bool) -> None:
+    data = told("verify", checkpoint, *(["--deep"] if deep else []))
+    assert data["sound"]
+    assert data["lost"] == []
+    assert data["loadable"] == data["entries"] == 5
+    done = run("verify", checkpoint)
+    assert done.status == 0
+    assert "sound: 5 entries" in done.out
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "lost"), DAMAGES, ids=[damage.__name__ for damage, *_ in DAMAGES]
+)
+def test_damage(
+    checkpoint: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    kind: str,
+    lost: dict[str, int],
+) -> None:
+    folder = copied(checkpoint, tmp_path / "damaged")
+    damage(folder)
+    data = told("verify", folder, status=1)
+    assert not data["sound"]
+    found = set(data["problems"])
+    found |= {"boxes"} if data["boxes"]["bad"] else set()
+    found |= {"shared_bytes"} if data["shared_bytes"] else set()
+    assert found == {kind}
+    assert {one["name"]: one["elements"] for one in data["lost"]} == lost
+    assert data["loadable"] == 5 - len(lost)
+    done = run("verify", folder)
+    assert done.status == 1
+    assert all(name in done.out for name in lost)
+
+
+def loads(checkpoint: Path, name: str) -> bool:
+    """Whether stock loads an entry."""
+    metadata = dcp.FileSystemReader(checkpoint).read_metadata()
+    saved: Any = metadata.state_dict_metadata[name]
+    wanted = torch.zeros(saved.size, dtype=saved.properties.dtype)
+    try:
+        dcp.load({name: wanted}, checkpoint_id=checkpoint, no_dist=True)
+    except CheckpointException:
+        return False
+    return True
+
+
+def test_what_is_called_loadable_loads_and_the_rest_does_not(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copied(checkpoint, tmp_path / "damaged")
+    file_is_gone(folder)
+    lost = {one["name"] for one in told("verify", folder, status=1)["lost"]}
+    for name in ("model.grid", "model.rows", "model.half", "model.scalar"):
+        assert loads(folder, name) == (name not in lost), name
+
+
+def test_regions_that_are_lost_are_boxes(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "damaged")
+    file_is_gone(folder)
+    lost = {one["name"]: one for one in told("verify", folder, status=1)["lost"]}
+    assert lost["model.grid"]["regions"] == [{"offsets": [4, 3], "sizes": [4, 3]}]
+    assert "model.grid: 12 of 48 elements: [4:8, 3:6]" in run("verify", folder).out
+
+
+def flipped(folder: Path, name: str, of: bytes, ahead: int) -> None:
+    """One bit of a part's bytes changed, so many after a mark."""
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    at = place(metadata, name)
+    file = folder / at.relative_path
+    data = bytearray(file.read_bytes())
+    found = data.index(of, at.offset, at.offset + at.length)
+    data[found + ahead] ^= 1
+    file.write_bytes(data)
+
+
+def test_deep_finds_a_bit_that_changed(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "flipped")
+    tensor = torch.arange(48.0).add(1000).view(8, 6)[:4, :3].contiguous()
+    flipped(folder, "model.grid", tensor.numpy().tobytes(), 5)
+    assert told("verify", folder)["sound"]
+    data = told("verify", folder, "--deep", status=1)
+    (found,) = data["problems"]["checksum"]
+    assert (found["name"], found["offsets"], found["sizes"]) == ("model.grid", [0, 0], [4, 3])
+    assert {one["name"]: one["elements"] for one in data["lost"]} == {"model.grid": 12}
+
+
+def test_deep_finds_an_object_that_changed(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "flipped")
+    flipped(folder, "step", b"K\x07.", 1)
+    data = told("verify", folder, "--deep", status=1)
+    assert [one["name"] for one in data["lost"]] == ["step"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit"),
+    [
+        ("shape", lambda saved: saved.chunks.sort(key=lambda chunk: -chunk.offsets[0])),
+        ("dtype", lambda saved: setattr(saved.properties, "dtype", torch.int32)),
+    ],
+)
+def test_deep_compares_with_the_metadata(
+    checkpoint: Path, tmp_path: Path, kind: str, edit: Callable[[Any], None]
+) -> None:
+    folder = copied(checkpoint, tmp_path / "other")
+    if kind == "dtype":
+        edited(folder, lambda metadata: edit(metadata.state_dict_metadata["model.grid"]))
+    else:
+
+        def swap(metadata: Metadata) -> None:
+            saved: Any = metadata.state_dict_metadata["model.rows"]
+            saved.size = torch.Size([7, 4])
+            saved.chunks = [
+                ChunkStorageMetadata(chunk.offsets, torch.Size([chunk.sizes[0], 4]))
+                for chunk in saved.chunks
+            ]
+
+        edited(folder, swap)
+    data = told("verify", folder, "--deep", status=1)
+    assert set(data["problems"]) == {kind}
+
+
+def test_safetensors_is_not_what_the_stock_reader_reads(worlds: Worlds, tmp_path: Path) -> None:
+    folder = tmp_path / "safe"
+    worlds[4].run(save_as_safetensors, folder)
+    assert not loads(folder, "model.grid")
+    data = told("verify", folder, "--deep", status=1)
+    assert "safetensors" in data["problems"]["unreadable"][0]["detail"]
+
+
+def save_as_safetensors(folder: Path) -> None:
+    writer = dcp.FileSystemWriter(folder, serialization_format=SerializationFormat.SAFETENSORS)
+    dcp.save({"model": state()["model"]}, storage_writer=writer)
+
+
+class Executed:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("executed",)
+
+
+def test_deep_calls_nothing_that_a_part_names(checkpoint: Path, tmp_path: Path) -> None:
+    """A tensor's bytes replaced by a pickle that would call something."""
+    folder = copied(checkpoint, tmp_path / "bomb")
+    torch.save(Executed(), folder / "bomb")
+    size = (folder / "bomb").stat().st_size
+
+    def edit(metadata: Metadata) -> None:
+        at = place(metadata, "model.half")
+        at.relative_path, at.offset, at.length = "bomb", 0, size
+
+    edited(folder, edit)
+    done = run("verify", folder, "--deep")
+    assert done.status == 1
+    assert "executed" not in done.out
+    assert "print, which is nothing that makes a tensor" in done.out
+
+
+def test_metadata_of_one_rank_misses_nothing_of_the_others(of_each_rank: Path) -> None:
+    data = told("verify", of_each_rank / "__1.metadata", "--deep")
+    assert data["sound"]
+    assert not data["whole_checkpoint"]
+
+
+def test_parts_that_are_transformed_are_read_and_not_understood(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copied(checkpoint, tmp_path / "transformed")
+
+    def edit(metadata: Metadata) -> None:
+        place(metadata, "model.half").transform_descriptors = ["stream.zstd"]
+
+    edited(folder, edit)
+    assert told("verify", folder, "--deep")["sound"]
+    assert told("inspect", folder, "--tensor", "model.half")["boxes"][0]["transformed"]
+
+
+def test_url(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "damaged")
+    assert told("verify", f"file://{folder}", "--deep")["sound"]
+    file_is_gone(folder)
+    assert set(told("verify", f"file://{folder}", status=1)["problems"]) == {"no file"}
+
+
+def test_every_bit_of_a_part_that_matters_is_noticed(checkpoint: Path, tmp_path: Path) -> None:
+    """A flip anywhere in a part is noticed, or the part still holds the same tensor."""
+    folder = copied(checkpoint, tmp_path / "flipped")
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    at = place(metadata, "model.half")
+    file = folder / at.relative_path
+    whole = file.read_bytes()
+    expected = torch.zeros(5, dtype=torch.bfloat16)
+    dcp.load({"model.half": expected}, checkpoint_id=folder, no_dist=True)
+    from shardplan.cli.deep import read_deeply
+    from shardplan.cli.entries import entries_of
+    from shardplan.cli.location import open_checkpoint
+
+    opened = open_checkpoint(str(folder))
+    entries = entries_of(opened.checkpoint)
+    part = next(entry.at for entry in entries if entry.name == "model.half"), 0
+    noticed = unnoticed = 0
+    for byte in range(at.offset, at.offset + at.length, 3):
+        data = bytearray(whole)
+        data[byte] ^= 0x10
+        file.write_bytes(data)
+        if not list(read_deeply(opened, entries, [part])):
+            unnoticed += 1
+            assert loads(folder, "model.half"), byte
+            got = torch.zeros(5, dtype=torch.bfloat16)
+            dcp.load({"model.half": got}, checkpoint_id=folder, no_dist=True)
+            assert torch.equal(got, expected), byte
+        else:
+            noticed += 1
+    assert noticed > unnoticed / 2 > 0

@@ -1,0 +1,205 @@
+"""``reshard`` and ``simulate`` say what stock planning gives on worlds of that size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.default_planner import (
+    create_default_global_save_plan,
+    create_default_local_load_plan,
+    create_default_local_save_plan,
+    dedup_save_plans,
+)
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata
+from torch.distributed.checkpoint.planner import LoadItemType
+from torch.distributed.tensor import Placement, Replicate, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
+
+from parity.worlds import dtensor_of, mesh_of, rank_of
+
+from .commands import run, told
+
+Layout = tuple[str, tuple[int, ...], tuple[Placement, ...]]
+
+LAYOUTS: list[Layout] = [
+    ("S(0)", (3,), (Shard(0),)),
+    ("S(1)", (5,), (Shard(1),)),
+    ("R", (2,), (Replicate(),)),
+    ("S(0),S(1)", (2, 3), (Shard(0), Shard(1))),
+    ("R,S(0)", (2, 4), (Replicate(), Shard(0))),
+    ("_S(0, 2),S(0)", (3, 2), (_StridedShard(0, split_factor=2), Shard(0))),
+]
+IDS = [text for text, *_ in LAYOUTS]
+
+
+def fitted(placements: Sequence[Placement], ndim: int) -> tuple[Placement, ...]:
+    """As the commands have it: a dim that a tensor lacks replicates."""
+    return tuple(
+        Replicate() if getattr(one, "dim", 0) >= ndim and not one.is_replicate() else one
+        for one in placements
+    )
+
+
+@pytest.mark.parametrize(("text", "shape", "placements"), LAYOUTS, ids=IDS)
+def test_reshard_counts_the_reads_of_stock_load_plans(
+    checkpoint: Path, text: str, shape: tuple[int, ...], placements: tuple[Placement, ...]
+) -> None:
+    metadata = dcp.FileSystemReader(checkpoint).read_metadata()
+    mesh_text = "x".join(map(str, shape))
+    data = told("reshard", checkpoint, "--mesh", mesh_text, "--placements", text)
+    ranks = torch.Size(shape).numel()
+    assert data["ranks"] == ranks
+    for rank in range(ranks):
+        with rank_of(rank, ranks):
+            wanted: dict[str, Any] = {}
+            for name, saved in metadata.state_dict_metadata.items():
+                if isinstance(saved, BytesStorageMetadata):
+                    wanted[name] = None
+                    continue
+                fitting = fitted(placements, len(saved.size))
+                wanted[name] = dtensor_of(tuple(saved.size), mesh_of(shape), fitting)
+            plan = create_default_local_load_plan(wanted, metadata)
+            boxes = {
+                name: one.to_local().numel()
+                * metadata.state_dict_metadata[name].properties.dtype.itemsize  # type: ignore[union-attr]
+                for name, one in wanted.items()
+                if one is not None
+            }
+        places = [metadata.storage_data[item.storage_index] for item in plan.items]
+        objects = sum(
+            place.length
+            for item, place in zip(plan.items, places, strict=True)
+            if item.type is LoadItemType.BYTE_IO
+        )
+        assert data["per_rank"]["requests"][rank] == len(plan.items)
+        assert data["per_rank"]["read_bytes"][rank] == sum(place.length for place in places)
+        assert data["per_rank"]["files"][rank] == len({place.relative_path for place in places})
+        assert data["per_rank"]["wanted_bytes"][rank] == sum(boxes.values()) + objects
+    assert data["slowest"]["read_bytes"] == max(data["per_rank"]["read_bytes"])
+
+
+SHAPES = {"a": [9, 8], "b": [5], "c": [7, 3], "d": [2, 64]}
+
+
+@pytest.mark.parametrize(("text", "shape", "placements"), LAYOUTS, ids=IDS)
+def test_simulate_plans_as_stock_does(
+    tmp_path: Path, text: str, shape: tuple[int, ...], placements: tuple[Placement, ...]
+) -> None:
+    (tmp_path / "shapes.json").write_text(json.dumps(SHAPES))
+    mesh_text = "x".join(map(str, shape))
+    data = told(
+        "simulate", "--shapes", tmp_path / "shapes.json", "--mesh", mesh_text, "--placements", text
+    )
+    ranks = torch.Size(shape).numel()
+    local = []
+    for rank in range(ranks):
+        with rank_of(rank, ranks):
+            state_dict = {
+                name: dtensor_of(tuple(size), mesh_of(shape), fitted(placements, len(size)))
+                for name, size in SHAPES.items()
+            }
+            local.append(create_default_local_save_plan(state_dict, False))
+    plans, metadata = create_default_global_save_plan(dedup_save_plans(local))
+    assert data["items"] == sum(len(plan.items) for plan in local)
+    assert data["items_written"] == sum(len(plan.items) for plan in plans)
+    written = [
+        sum(item.tensor_data.chunk.sizes.numel() * 4 for item in plan.items if item.tensor_data)
+        for plan in plans
+    ]
+    # Ties between ranks fall in the order of a CPython set upstream, in ascending order here.
+    assert sorted(data["per_rank"]["bytes"]) == sorted(written)
+    assert data["bytes"] == sum(torch.Size(size).numel() * 4 for size in SHAPES.values())
+    assert set(metadata.state_dict_metadata) == set(SHAPES)
+
+
+def test_simulate_from_a_checkpoint(checkpoint: Path) -> None:
+    data = told("simulate", "--from", checkpoint, "--mesh", "4")
+    assert data["tensors"] == 4
+    assert data["bytes"] == sum(data["per_rank"]["bytes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("llama3-8b", 8.03e9),
+        ("llama3-70b", 70.55e9),
+        ("llama3-405b", 405.85e9),
+        ("deepseek-v3", 671e9),
+    ],
+)
+def test_models_have_as_many_parameters_as_their_names_say(name: str, parameters: float) -> None:
+    data = told("simulate", "--model", name, "--mesh", "2", "--dtype", "bfloat16", "--no-adam")
+    assert data["bytes"] / 2 == pytest.approx(parameters, rel=0.005)
+
+
+def test_metadata_size_is_near_that_of_a_file(tmp_path: Path) -> None:
+    """Of a file that our writer wrote of the same plan."""
+    import shardplan
+    from benchmarks import coordination, finishing
+    from benchmarks.workloads import LLAMA3_8B, every_rank, fsdp, llama, with_adam
+    from benchmarks.workloads.results import write_results
+
+    plans = every_rank(with_adam(llama(LLAMA3_8B)), fsdp(16))
+    sent = [
+        (coordination.our_bytes(plan), finishing.our_bytes(write_results(plan, rank)))
+        for rank, plan in enumerate(plans)
+    ]
+    _, metadata = coordination.ours([plan for plan, _ in sent], make_chunks=False)
+    writer = shardplan.FileSystemWriter(tmp_path, sync_files=False)
+    writer.fs.mkdir(tmp_path)
+    finishing.ours([results for _, results in sent], metadata, tmp_path)
+    data = told("simulate", "--model", "llama3-8b", "--mesh", "16")
+    size = (tmp_path / ".metadata").stat().st_size
+    assert data["metadata_bytes"] == pytest.approx(size, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mesh", "2x2", "--placements", "S(0)"], "the mesh has 2 dims"),
+        (["--mesh", "2", "--placements", "none.*=S(0)"], "no --placements fit"),
+        (["--mesh", "0"], "a mesh has 1 to"),
+        (["--mesh", "two"], "a mesh is written as 128x8"),
+        (["--mesh", "9999999x9999999"], "a mesh has 1 to"),
+        (["--mesh", "2", "--placements", "Partial"], "a placement is"),
+        (["--mesh", "2", "--placements", "_S(0,0)"], "a placement is"),
+    ],
+)
+def test_what_cannot_be_laid_out(checkpoint: Path, arguments: list[str], said: str) -> None:
+    for command in (["reshard", checkpoint], ["simulate", "--from", checkpoint]):
+        done = run(*command, *arguments)
+        assert done.status == 2
+        assert said in done.err
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "[]",
+        "{}",
+        "text",
+        '{"a": [-1]}',
+        '{"a": [1.5]}',
+        '{"a": {"shape": [2], "dtype": "float7"}}',
+        '{"a": [9999999999, 9999999999]}',
+    ],
+)
+def test_shapes_that_are_none(tmp_path: Path, listed: str) -> None:
+    (tmp_path / "shapes.json").write_text(listed)
+    done = run("simulate", "--shapes", tmp_path / "shapes.json", "--mesh", "2")
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+
+
+def test_rules_by_name(checkpoint: Path) -> None:
+    """The last pattern that fits counts."""
+    rules = ["--placements", "R", "--placements", "model.g*=S(0)"]
+    data = told("reshard", checkpoint, "--mesh", "2", *rules)
+    alone = told("reshard", checkpoint, "--mesh", "2", "--placements", "R")
+    assert data["total_wanted_bytes"] == alone["total_wanted_bytes"] - 8 * 6 * 4
