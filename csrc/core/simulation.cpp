@@ -5,6 +5,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string_view>
+#include <unordered_set>
 
 #include "core/checked.h"
 #include "core/coordinator.h"
@@ -62,6 +63,9 @@ class World {
     if (tensor.layout >= layouts.size() || layouts[tensor.layout].size() != mesh_shape_.size()) {
       throw std::invalid_argument("a layout has one placement a dim of the mesh");
     }
+    if (!names_.insert(tensor.name).second) {
+      throw std::invalid_argument(tensor.name + " comes twice");
+    }
     std::int64_t bytes = tensor.element_size;
     for (const std::int64_t size : tensor.shape) {
       if (size < 0 || !checked_mul(bytes, size, bytes)) {
@@ -112,6 +116,7 @@ class World {
 
   std::span<const std::int64_t> mesh_shape_;
   NamedTable table_;
+  std::unordered_set<std::string> names_;
   std::vector<std::int64_t> element_sizes_;
   std::vector<std::vector<Placement>> layouts_;  // an entry
   std::string bytes_;
