@@ -19,6 +19,7 @@ import shardplan
 
 from .agreement import Disagreement
 from .caching_cases import caching
+from .command_cases import commands
 from .coordinator_cases import coordinator
 from .gloo_cases import gloo_save
 from .harness import Row, show_table
@@ -39,6 +40,7 @@ CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
     "coordinator": coordinator,
     "caching": caching,
     "storage": storage,
+    "commands": commands,
     "gloo": gloo_save,
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shardplan.cli import models
+
 from .parallel import Parameter
 
 
@@ -25,22 +27,14 @@ LLAMA3_405B = LlamaConfig(dim=16_384, layers=126, hidden=53_248)
 
 def llama(config: LlamaConfig) -> dict[str, Parameter]:
     """Every parameter: nine a layer and three more, 1,137 for 405B."""
-    dim, hidden, kv_dim = config.dim, config.hidden, config.kv_dim
-    parameters = {"tok_embeddings.weight": Parameter((config.vocabulary, dim), 0)}
-    for layer in range(config.layers):
-        of_layer = {
-            "attention.wq": Parameter((dim, dim), 0),
-            "attention.wk": Parameter((kv_dim, dim), 0),
-            "attention.wv": Parameter((kv_dim, dim), 0),
-            "attention.wo": Parameter((dim, dim), 1),
-            "feed_forward.w1": Parameter((hidden, dim), 0),
-            "feed_forward.w2": Parameter((dim, hidden), 1),
-            "feed_forward.w3": Parameter((hidden, dim), 0),
-            "attention_norm": Parameter((dim,)),
-            "ffn_norm": Parameter((dim,)),
-        }
-        for name, parameter in of_layer.items():
-            parameters[f"layers.{layer}.{name}.weight"] = parameter
-    parameters["norm.weight"] = Parameter((dim,))
-    parameters["output.weight"] = Parameter((config.vocabulary, dim), 0)
-    return parameters
+    shapes = models.llama(
+        config.dim, config.layers, config.hidden, config.kv_dim, config.vocabulary
+    )
+    return {name: Parameter(shape, _tensor_parallel_dim(name)) for name, shape in shapes}
+
+
+def _tensor_parallel_dim(name: str) -> int | None:
+    """Columns of a layer's first matrices, rows of its last; norms are whole on every rank."""
+    if name.endswith("norm.weight"):
+        return None
+    return 1 if name.endswith(("attention.wo.weight", "feed_forward.w2.weight")) else 0

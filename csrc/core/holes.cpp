@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <numeric>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -99,18 +99,19 @@ class HoleFinder {
   /// The plane along a side of a box that cuts the fewest boxes, then parts them most evenly. There
   /// is one: each box here meets the region, and none covers it.
   Cut best_cut(const Region& region) {
-    std::optional<Cut> best;
-    std::pair<std::size_t, std::size_t> least;
+    constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
+    Cut best{0, 0};
+    std::pair<std::size_t, std::size_t> least{kMost, kMost};
     for (std::size_t dim = 0; dim < ndim_; ++dim) {
       for (const std::int64_t at : candidates(region, dim)) {
         const auto cost = cost_of(region, dim, at);
-        if (!best || cost < least) {
+        if (cost < least) {
           best = Cut{dim, at};
           least = cost;
         }
       }
     }
-    return *best;
+    return best;
   }
 
   /// Sides of boxes inside the region along a dim: all of them, or those in the middle.
