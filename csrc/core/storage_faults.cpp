@@ -22,7 +22,7 @@ void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
     if (!claim(checkpoint.place_of_chunk(chunk))) faults.unplaced_chunks.push_back(chunk);
   }
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
-    if (!writes_tensor(checkpoint.kind(entry)) && !claim(checkpoint.place_of_object(entry))) {
+    if (checkpoint.kind(entry) == WriteKind::kBytes && !claim(checkpoint.place_of_object(entry))) {
       faults.unplaced_objects.push_back(entry);
     }
   }

@@ -22,8 +22,8 @@ Box = tuple[Sequence[int], Sequence[int]]  # offsets, sizes
 _MOST_FOUND = 10_000
 # Boxes of one tensor up to which a cause is looked for.
 _MOST_WEIGHED = 100_000
-# Boxes of a kind that a diagnosis names: as many as it has room for.
-_NAMED = (8, 2)
+# Boxes of a kind that a diagnosis names.
+_NAMED = 8
 _MOST_NAME = 300
 
 
@@ -91,25 +91,15 @@ def find_faults(saved: Saved, must_fill: bool) -> Faults:
 
 
 def report(
-    found: Iterable[Faults], checked: int, world_size: int | None, budget: int = 40_000
+    found: Iterable[Faults], checked: int, world_size: int | None, most: int = 1_000
 ) -> dict[str, Any]:
-    """The diagnosis of what was found wrong, worst first, of at most about ``budget`` characters.
+    """The diagnosis of what was found wrong, worst first; of ``most`` tensors.
 
     checked: tensors that were looked at
     world_size: number of ranks, where it is known
     """
     ordered = sorted(found, key=lambda faults: -(faults.lost + faults.excess))
-    tensors: list[dict[str, Any]] = []
-    for faults in ordered:
-        for named in _NAMED:
-            diagnosis = _of_tensor(faults, world_size, named)
-            length = len(json.dumps(diagnosis))
-            if length <= min(budget, 10_000) or named == _NAMED[-1]:
-                break
-        if length > budget and tensors:
-            break
-        budget -= length
-        tensors.append(diagnosis)
+    tensors = [_of_tensor(faults, world_size) for faults in ordered[:most]]
     return {
         "checked": checked,
         "bad": len(ordered),
@@ -119,8 +109,21 @@ def report(
     }
 
 
-def _of_tensor(faults: Faults, world_size: int | None, named: int) -> dict[str, Any]:
+def shortened(diagnosis: dict[str, Any], budget: int = 40_000) -> dict[str, Any]:
+    """A report with those of its tensors that fit ``budget`` characters, and one at least."""
+    tensors: list[dict[str, Any]] = []
+    for tensor in diagnosis["tensors"]:
+        budget -= len(json.dumps(tensor))
+        if budget < 0 and tensors:
+            break
+        tensors.append(tensor)
+    return {**diagnosis, "tensors": tensors, "left_out": diagnosis["bad"] - len(tensors)}
+
+
+def _of_tensor(faults: Faults, world_size: int | None) -> dict[str, Any]:
     saved = faults.saved
+    # Boxes of many dims are long.
+    named = _NAMED if len(saved.shape) <= 8 else 2
 
     def box(at: int) -> dict[str, Any]:
         offsets, sizes = _core.box(saved.boxes, at)

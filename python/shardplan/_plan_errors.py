@@ -150,12 +150,12 @@ def raise_if_invalid(
         return
     error = ValueError(words)
     try:
-        report = _report(all_plans, global_plan, metadata, suspects)
-        said = _diagnosis.text(report, _MOST_TENSORS)
-        if report["tensors"]:
+        whole = _report(all_plans, global_plan, metadata, suspects)
+        if whole["tensors"]:
+            logger.error("the save plan is not valid: %s", _diagnosis.text(whole))
+            said = _diagnosis.text(whole, _MOST_TENSORS)
             error = ValueError(f"{words}\n{said[:_MOST_TEXT]}")
-            error.report = report  # type: ignore[attr-defined]
-            logger.error("the save plan is not valid: %s", _diagnosis.text(report))
+            error.report = _diagnosis.shortened(whole)  # type: ignore[attr-defined]
     except Exception:
         # What is wrong with a plan must reach the ranks, whatever becomes of its diagnosis.
         logger.exception("no diagnosis of a save plan that is not valid")

@@ -105,6 +105,11 @@ def test_long_work_shows_a_bar_on_stderr() -> None:
     assert process.stdout.read() == b""
 
 
+def test_one_long_call_shows_a_bar_too(checkpoint: Path) -> None:
+    seen = on_a_terminal("simulate", "--model", "llama3-405b", "--mesh", "2048")
+    assert "planning" in seen.partition("planning time")[0]
+
+
 def test_no_bar_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:
     with Progress("reading", 10) as bar:
         time.sleep(1.1)

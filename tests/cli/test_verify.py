@@ -280,6 +280,21 @@ def test_deep_calls_nothing_that_a_part_names(checkpoint: Path, tmp_path: Path) 
     assert "print, which is nothing that makes a tensor" in done.out
 
 
+def test_what_is_not_understood_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "odd")
+
+    def edit(metadata: Metadata) -> None:
+        metadata.state_dict_metadata["odd"] = None  # type: ignore[assignment]
+        metadata.storage_data["odd"] = ("nowhere", 3)
+
+    edited(folder, edit)
+    data = told("verify", folder, status=1)
+    assert (data["unknown_entries"], data["unknown_places"]) == (1, 1)
+    assert (data["loadable"], data["lost"]) == (5, [])
+    assert "1 entries are nothing that DCP saves" in run("verify", folder).out
+    assert told("inspect", folder)["unknown"] == 1
+
+
 def test_metadata_of_one_rank_misses_nothing_of_the_others(of_each_rank: Path) -> None:
     data = told("verify", of_each_rank / "__1.metadata", "--deep")
     assert data["sound"]

@@ -305,3 +305,27 @@ def test_a_hook_that_raises(worlds: Worlds, tmp_path: Path, kind: str, hook: str
         worlds[3].run(save_good, tmp_path)
     raised = worlds[3].run(raise_in_hook, kind, hook, at, tmp_path, timeout=30)
     assert_all_raise(raised, f"{hook} on {at}")
+
+
+def reports_of(make: Callable[[int], StateDict], base: Path) -> list[Any]:
+    """What every rank gets of our planner's report, and of the stock one's under ``register()``."""
+    reports = []
+    for who in ("ours", "registered", "ours on even ranks"):
+        with planning(who) as planners, pytest.raises(dcp.api.CheckpointException) as caught:
+            dcp.save(
+                make(dist.get_rank()), storage_writer=writer(base / who), planner=planners.save()
+            )
+        ((error, _),) = caught.value.failures.values()
+        reports.append(error.report)  # type: ignore[attr-defined]
+    return reports
+
+
+def test_report_reaches_every_rank(worlds: Worlds, tmp_path: Path) -> None:
+    of_ranks = worlds[3].run(reports_of, hole, tmp_path)
+    assert all(reports == of_ranks[0] for reports in of_ranks)
+    assert len(of_ranks[0]) == 3
+    for report in of_ranks[0]:
+        (tensor,) = report["tensors"]
+        assert tensor["name"] == "thirds"
+        assert tensor["hole"]["boxes"] == [{"offsets": [2], "sizes": [2]}]
+        assert "rank 1 of 3 has no part of it" in tensor["cause"]

@@ -11,7 +11,7 @@ from .dtypes import element_size
 from .entries import entries_of, spread
 from .failures import Refused
 from .location import open_checkpoint
-from .terminal import Terminal
+from .terminal import Terminal, busy
 
 HELP = "what loading it on another mesh would read: bytes, requests, files, the slowest rank"
 EXAMPLE = "shardplan reshard checkpoints/step-1000 --mesh 96x8 --placements 'S(0),S(1)'"
@@ -43,12 +43,13 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     rules = options.placements or layouts.default_rules(options.mesh)
     try:
         chosen = layouts.chosen(rules, options.mesh, [entry.name for entry in entries])
-        costs = opened.checkpoint.reshard(
-            options.mesh,
-            [list(rule.placements) for rule in rules],
-            chosen,
-            [element_size(entry.dtype) or 0 for entry in entries],
-        )
+        with busy("counting reads"):
+            costs = opened.checkpoint.reshard(
+                options.mesh,
+                [list(rule.placements) for rule in rules],
+                chosen,
+                [element_size(entry.dtype) or 0 for entry in entries],
+            )
     except ValueError as error:
         raise Refused(f"{options.checkpoint} cannot be loaded so: {error}") from error
     columns = dict(zip(_COLUMNS, zip(*costs, strict=True), strict=True))

@@ -14,7 +14,7 @@ from .failures import Refused
 from .location import open_checkpoint
 from .models import MODELS, Tensor, from_json, model
 from .reshard import add_mesh_arguments, coordinate
-from .terminal import Terminal
+from .terminal import Terminal, busy
 
 HELP = "plan a save on a mesh without having it: balance, sizes, planning time measured here"
 EXAMPLE = "shardplan simulate --model llama3-405b --mesh 128x8 --placements 'S(0),S(1)'"
@@ -51,15 +51,16 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     )
     try:
         chosen = layouts.chosen(rules, options.mesh, [tensor.name for tensor in tensors])
-        done = _core.simulate(
-            [
-                (tensor.name, list(tensor.shape), tensor.dtype, tensor.element_size, rule)
-                for tensor, rule in zip(tensors, chosen, strict=True)
-            ],
-            options.mesh,
-            [list(rule.placements) for rule in rules],
-            largest,
-        )
+        with busy("planning"):
+            done = _core.simulate(
+                [
+                    (tensor.name, list(tensor.shape), tensor.dtype, tensor.element_size, rule)
+                    for tensor, rule in zip(tensors, chosen, strict=True)
+                ],
+                options.mesh,
+                [list(rule.placements) for rule in rules],
+                largest,
+            )
     except (ValueError, RuntimeError) as error:
         raise Refused(f"this save cannot be planned: {error}") from error
     data = _data(options, tensors, rules, done)

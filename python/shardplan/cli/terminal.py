@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _INSTALL = "pip install 'shardplan[cli]'"
@@ -95,6 +97,32 @@ def print_json(data: Any) -> None:
     """What ``--json`` prints."""
     json.dump(data, sys.stdout, indent=2)
     print()
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """A bar of no known length around one long call, once it has taken a second."""
+    rich = rich_or_none() if sys.stderr.isatty() else None
+    if rich is None:
+        yield
+        return
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TimeElapsedColumn(),
+        console=rich.console.Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task(what, total=None)
+    later = threading.Timer(_PATIENCE, bar.start)
+    later.daemon = True
+    later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
+        later.join()
+        bar.stop()
 
 
 class Progress:

@@ -13,7 +13,7 @@ from .._diagnosis import Saved, find_faults, slices
 from .deep import read_deeply
 from .entries import Entry, entries_of, rank_of_file
 from .location import Opened, open_checkpoint, stays_inside
-from .terminal import Terminal
+from .terminal import Terminal, busy
 
 HELP = "whether every tensor is whole and every part of it lies in a file"
 EXAMPLE = "shardplan verify s3://bucket/step-1000 --deep --picture damage.png"
@@ -47,11 +47,13 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     opened = open_checkpoint(options.checkpoint)
     entries = entries_of(opened.checkpoint)
     damage = _Damage(opened, entries)
-    damage.look_at_storage()
+    with busy("looking at files"):
+        damage.look_at_storage()
     if options.deep:
         for part, kind, detail in read_deeply(opened, entries, damage.sound_parts()):
             damage.add(part, kind, detail)
-    data = damage.report(deep=options.deep)
+    with busy("looking at boxes"):
+        data = damage.report(deep=options.deep)
     if options.picture:
         _draw(opened, entries, data, options.picture)
     return data, 0 if data["sound"] else 1
@@ -117,7 +119,7 @@ class _Damage:
         lost = self._lost()
         faults = self._faults_of_boxes()
         tensors = [entry for entry in self.entries if entry.kind == "tensor"]
-        boxes = _diagnosis.report(faults, len(tensors), None, budget=10_000_000)
+        boxes = _diagnosis.report(faults, len(tensors), None)
         kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for part, (kind, detail) in self.parts.items():
             kinds[kind].append({**self._named(part), "detail": detail})
