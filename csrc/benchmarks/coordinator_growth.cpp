@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/coordinator.h"
 #include "core/layout.h"
 #include "core/plan.h"
@@ -105,20 +105,6 @@ class Model {
   }
 
   NamedTable table_;
-};
-
-class Clock {
- public:
-  /// Seconds since the last lap.
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const std::chrono::duration<double> taken = now - last_;
-    last_ = now;
-    return taken.count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
 void expect(bool holds, const char* what) {

@@ -1,13 +1,13 @@
 #include "core/simulation.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <stdexcept>
 #include <string_view>
 #include <unordered_set>
 
 #include "core/checked.h"
+#include "core/clock.h"
 #include "core/coordinator.h"
 #include "core/mesh.h"
 #include "core/metadata_writer.h"
@@ -23,19 +23,6 @@ constexpr std::int64_t kAround = 1'100;
 /// name, which it has twice.
 constexpr std::size_t kProperties = 25;
 constexpr std::size_t kMapping = 15;
-
-class Clock {
- public:
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const std::chrono::duration<double> taken = now - last_;
-    last_ = now;
-    return taken.count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 /// The table that all ranks share, and the plans that they send.
 class World {

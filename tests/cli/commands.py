@@ -45,26 +45,35 @@ def told(*arguments: object, status: int = 0) -> Any:
 
 def on_a_terminal(*arguments: object) -> str:
     """What a person at a terminal sees."""
+    status, _, seen = watched([sys.executable, "-m", "shardplan", *map(str, arguments)], both=True)
+    assert status == 0, seen
+    return seen
+
+
+def watched(command: list[str], both: bool) -> tuple[int, str, str]:
+    """Runs a command whose stderr, and stdout where ``both``, is a terminal: status, stdout if it
+    is none, and what the terminal shows."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "shardplan", *map(str, arguments)],
-        stdout=theirs,
+        command,
+        stdout=theirs if both else subprocess.PIPE,
         stderr=theirs,
         env={**_ENVIRONMENT, "TERM": "xterm-256color"},
     )
     os.close(theirs)
     seen = b""
-    while True:
-        try:
-            block = os.read(ours, 65_536)
-        except OSError:
-            break
-        if not block:
-            break
+    while block := _read(ours):
         seen += block
     os.close(ours)
-    assert process.wait(60) == 0, seen
-    return seen.decode()
+    out = b"" if process.stdout is None else process.stdout.read()
+    return process.wait(60), out.decode(), seen.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # as Linux says that nobody writes any more
+        return b""
 
 
 def copied(checkpoint: Path, folder: Path) -> Path:

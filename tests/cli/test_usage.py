@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ import pytest
 
 from shardplan.cli.terminal import Progress
 
-from .commands import on_a_terminal, run
+from .commands import on_a_terminal, run, watched
 
 COMMANDS = ("inspect", "verify", "diff", "reshard", "simulate", "info")
 
@@ -84,25 +82,10 @@ def test_long_work_shows_a_bar_on_stderr() -> None:
         "with Progress('reading', 100) as bar:\n"
         "    for _ in range(30):\n        time.sleep(0.05)\n        bar.advance(3)\n"
     )
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stderr=theirs, stdout=subprocess.PIPE
-    )
-    os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            block = os.read(ours, 4096)
-        except OSError:
-            break
-        if not block:
-            break
-        seen += block
-    os.close(ours)
-    assert process.wait(30) == 0
-    assert b"reading" in seen
-    assert process.stdout is not None
-    assert process.stdout.read() == b""
+    status, out, seen = watched([sys.executable, "-c", program], both=False)
+    assert status == 0
+    assert "reading" in seen
+    assert out == ""
 
 
 def test_one_long_call_shows_a_bar_too(checkpoint: Path) -> None:

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <chrono>
+
+namespace shardplan {
+
+/// Time in laps.
+class Clock {
+ public:
+  /// Seconds since the last lap.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> taken = now - last_;
+    last_ = now;
+    return taken.count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace shardplan
