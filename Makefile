@@ -60,6 +60,16 @@ cpp-test asan tsan: cmake-tools
 	  cmake --preset $(PRESET) $(CMAKE_FLAGS) && cmake --build --preset $(PRESET) && ctest --preset $(PRESET); \
 	else $(NO_GTEST); fi
 
+SECONDS = 60
+FUZZERS = wire metadata boxes
+
+.PHONY: fuzz
+fuzz: cmake-tools ## libFuzzer on the core's readers and checks, SECONDS=n each
+	@if command -v clang++-19 >/dev/null; then \
+	  cmake --preset fuzz $(CMAKE_FLAGS) && cmake --build --preset fuzz && \
+	  for target in $(FUZZERS); do csrc/fuzz/run $$target $(SECONDS) || exit 1; done; \
+	else echo "SKIPPED: fuzzing, for clang++-19 is missing. To get it: apt-get install clang-19"; fi
+
 # torch first: shardplan._torch does not load without its libraries.
 STUBTEST = import sys, torch; from mypy import stubtest; sys.exit(stubtest.main())
 

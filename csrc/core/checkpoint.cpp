@@ -29,12 +29,10 @@ Checkpoint::Checkpoint(const PickleSource& source) : pickle_(read_pickle(source)
   auto read = read_pickled_metadata(pickle_, texts_, Purpose::kLook);
   if (!read) throw BadPickle("holds no Metadata of a checkpoint");
   if (!read->has_chunks) throw BadPickle("has no state_dict_metadata of names");
+  places_.names = texts_;
+  places_.paths = texts_;
+  if (read->storage) places_ = std::move(*read->storage);
   metadata_ = std::move(*read);
-  if (!metadata_.storage) {
-    metadata_.storage.emplace();
-    metadata_.storage->names = texts_;
-    metadata_.storage->paths = texts_;
-  }
   read_dtypes();
   find_places();
 }

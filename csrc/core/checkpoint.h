@@ -26,7 +26,7 @@ class Checkpoint {
   explicit Checkpoint(const PickleSource& source);
 
   const SavedChunks& chunks() const { return metadata_.chunks; }
-  const StorageRows& places() const { return *metadata_.storage; }
+  const StorageRows& places() const { return places_; }
   const std::vector<std::size_t>& transformed() const { return metadata_.transformed; }
   /// Items of storage_data that say no place.
   std::size_t odd_places() const { return metadata_.odd_places; }
@@ -66,6 +66,7 @@ class Checkpoint {
   Pickle pickle_;
   std::shared_ptr<const TextTable> texts_;
   PickledMetadata metadata_;
+  StorageRows places_;
   std::vector<std::string_view> dtypes_;  // a row of properties
   std::vector<std::uint32_t> of_chunk_;
   std::vector<std::uint32_t> of_object_;

@@ -1,0 +1,65 @@
+// The reader of metadata files: whatever a file holds is read, or refused by BadPickle; what was
+// read can be looked at, checked and priced.
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "core/reshard_cost.h"
+#include "core/storage_faults.h"
+#include "fuzz_input.h"
+
+namespace shardplan::fuzz {
+namespace {
+
+PickleSource source_of(std::string_view bytes, std::size_t at_once) {
+  return [bytes, at_once](char* into, std::size_t at_most) mutable {
+    const std::size_t count = std::min({at_once, at_most, bytes.size()});
+    std::memcpy(into, bytes.data(), count);
+    bytes.remove_prefix(count);
+    return count;
+  };
+}
+
+void look_at(const Checkpoint& checkpoint) {
+  checkpoint.remarks();
+  checkpoint.parts_of_places();
+  const std::size_t entries = checkpoint.chunks().size();
+  for (std::size_t entry = 0; entry < entries; ++entry) {
+    checkpoint.name(entry);
+    checkpoint.dtype(entry);
+  }
+  const std::vector<std::int64_t> sizes(checkpoint.places().paths->size(), 1'000);
+  check_storage(checkpoint, sizes);
+  const std::vector<std::int64_t> mesh = {2, 2};
+  const std::vector<std::vector<Placement>> layouts = {
+      {{Placement::Kind::kShard, 0, 1}, {Placement::Kind::kShard, 1, 1}}};
+  try {
+    reshard_cost(checkpoint, mesh, layouts, std::vector<std::uint32_t>(entries),
+                 std::vector<std::int64_t>(entries, 4));
+  } catch (const std::invalid_argument&) {
+    // Numbers that do not fit int64.
+  }
+}
+
+void run(Input input) {
+  const std::size_t at_once = input.byte() + std::size_t{1};
+  const std::string_view bytes = input.rest();
+  try {
+    const Pickle pickle = read_pickle(source_of(bytes, at_once));
+    const auto texts = std::make_shared<const TextTable>(pickle.values.texts);
+    read_pickled_metadata(pickle, texts);
+    look_at(Checkpoint(source_of(bytes, bytes.size())));
+  } catch (const BadPickle&) {
+  }
+}
+
+}  // namespace
+}  // namespace shardplan::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  shardplan::fuzz::run({data, size});
+  return 0;
+}

@@ -1,0 +1,125 @@
+// The readers of what travels between ranks: whatever arrives is read, or refused by BadWire; what
+// was read is written and read again as the same.
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/wire_bytes.h"
+#include "core/wire_chunks.h"
+#include "core/wire_envelope.h"
+#include "core/wire_load.h"
+#include "core/wire_save.h"
+#include "core/wire_storage.h"
+#include "fuzz_input.h"
+
+namespace shardplan::fuzz {
+namespace {
+
+constexpr std::string_view kRelease = "0";
+
+/// Entries of each kind, of no dims to three.
+const NamedTable& some_table() {
+  static const NamedTable table = [] {
+    NamedTable made;
+    made.properties = {"float32", "bfloat16"};
+    const std::vector<std::vector<std::int64_t>> shapes = {{}, {7}, {5, 6}, {2, 3, 4}};
+    std::uint32_t name = 0;
+    for (const WriteKind kind : {WriteKind::kTensor, WriteKind::kShard, WriteKind::kBytes}) {
+      for (const auto& shape : shapes) {
+        if (kind == WriteKind::kBytes && !shape.empty()) continue;
+        made.table.spec.push_back(made.table.specs.push(kind, name % 2, shape));
+        made.table.name.push_back(name++);
+        made.names.names.push_back("entry." + std::to_string(name));
+      }
+    }
+    return made;
+  }();
+  return table;
+}
+
+void read_a_table(Input input) {
+  const NamedTable table = read_table(input.rest());
+  const std::string bytes = write_table(table);
+  if (bytes.empty()) return;
+  const NamedTable again = read_table(bytes);
+  expect(again.names.names == table.names.names && again.table.name == table.table.name &&
+             again.table.spec == table.table.spec && again.properties == table.properties,
+         "a table is another one when it is read again");
+}
+
+void read_a_save_plan(Input input) {
+  const std::size_t count = input.byte();
+  const NamedTable& table = some_table();
+  const ArrivedRows rows = read_rows(input.rest(), count, table.table);
+  SavePlanView view{&table.table, &rows.rows};
+  if (!rows.hints.empty()) view.hints = &rows.hints;
+  const ArrivedRows again = read_rows(write_rows(view), count, table.table);
+  expect(again.rows.entry == rows.rows.entry && again.rows.numbers == rows.rows.numbers &&
+             again.hints == rows.hints,
+         "a save plan is another one when it is read again");
+}
+
+void read_a_load_plan(Input input) {
+  const std::size_t count = input.byte();
+  const std::string_view names = input.take(input.byte());
+  const NamedReads reads = read_reads(names, input.rest(), count);
+  const std::string table = write_read_names(reads.names);
+  const std::string rows = write_reads(reads.rows);
+  if (table.empty() || rows.empty()) return;
+  const NamedReads again = read_reads(table, rows, count);
+  expect(again.names == reads.names && again.rows.numbers == reads.rows.numbers &&
+             again.rows.name == reads.rows.name,
+         "a load plan is another one when it is read again");
+}
+
+void read_chunks_of(Input input) {
+  const SaveTable& table = some_table().table;
+  const SavedChunks chunks = read_chunks(input.rest(), table);
+  const SavedChunks again = read_chunks(write_chunks(chunks), table);
+  expect(again.begin == chunks.begin && again.numbers == chunks.numbers,
+         "chunks are others when they are read again");
+}
+
+void read_a_storage(Input input) {
+  const std::size_t count = input.byte();
+  const std::string_view bytes = input.take(input.byte());
+  const auto names = std::make_shared<const TextTable>(read_storage_names(bytes));
+  const StorageRows rows = read_storage_rows(input.rest(), count, names);
+  const StorageRows again = read_storage_rows(write_storage_rows(rows), count, names);
+  expect(again.name == rows.name && again.begin == rows.begin && again.length == rows.length &&
+             again.numbers == rows.numbers && again.hint == rows.hint,
+         "storage rows are others when they are read again");
+  expect(StorageIndex(rows).find(rows.size() == 0 ? StorageKey{} : rows.key(0), 0).has_value() ==
+             (rows.size() != 0),
+         "a row is not found by its key");
+}
+
+void open_an_envelope(Input input) {
+  const auto kind = static_cast<WireKind>(input.byte() % 4 + 1);
+  const Envelope contents = open(kind, kRelease, input.rest());
+  expect(contents.items <= contents.table.size() + contents.rows.size() + 64, "too many items");
+}
+
+void run(Input input) {
+  try {
+    switch (input.byte() % 6) {
+      case 0: return read_a_table(input);
+      case 1: return read_a_save_plan(input);
+      case 2: return read_a_load_plan(input);
+      case 3: return read_chunks_of(input);
+      case 4: return read_a_storage(input);
+      default: return open_an_envelope(input);
+    }
+  } catch (const BadWire&) {
+  }
+}
+
+}  // namespace
+}  // namespace shardplan::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  shardplan::fuzz::run({data, size});
+  return 0;
+}
