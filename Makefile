@@ -44,6 +44,12 @@ demo: install-demo ## train, save, reshard and load on real processes, ours besi
 test: install-test cpp-test ## every test: C++ and Python
 	$(RUN) -m pytest -q tests
 
+MINUTES = 60
+
+.PHONY: soak
+soak: install-test ## random worlds and reshards, ours against upstream, MINUTES=n
+	PYTHONPATH=tests $(RUN) tests/soak.py $(MINUTES)
+
 .PHONY: cmake-tools
 cmake-tools: $(RUN)
 	@{ command -v cmake && command -v ninja; } >/dev/null || $(RUN) -m pip install "cmake>=3.22" ninja

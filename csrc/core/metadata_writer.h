@@ -20,7 +20,7 @@ struct MetadataMemo {
 
 /// The parts of state_dict_metadata that others have pickled.
 struct EntryPickles {
-  std::uint32_t first_name;                         // of the entries' keys in the memo
+  std::uint32_t first_name = 0;                     // of the entries' keys in the memo
   std::vector<std::string> properties;              // a row of properties: its TensorProperties
   std::function<std::string(std::size_t)> foreign;  // a kForeign entry: its value
 };

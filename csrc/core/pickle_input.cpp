@@ -11,10 +11,13 @@ bool PickleInput::read_more() {
     end_ -= at_;
     at_ = 0;
   }
-  if (end_ == window_.size()) window_.resize(window_.size() * 2);
+  if (end_ == window_.size() || (filled_ && window_.size() < kBlock)) {
+    window_.resize(window_.size() * 2);
+  }
   const std::size_t got =
       std::min(source_(window_.data() + end_, window_.size() - end_), window_.size() - end_);
   end_ += got;
+  filled_ = end_ == window_.size();
   return got != 0;
 }
 

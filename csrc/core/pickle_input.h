@@ -14,7 +14,7 @@ namespace shardplan {
 /// The bytes of a source, with a window on those that come next.
 class PickleInput {
  public:
-  explicit PickleInput(const PickleSource& source) : source_(source), window_(kBlock) {}
+  explicit PickleInput(const PickleSource& source) : source_(source), window_(kFirst) {}
 
   /// Byte of the pickle that comes next.
   std::uint64_t position() const { return before_ + at_; }
@@ -64,6 +64,8 @@ class PickleInput {
   std::string where() const { return "at byte " + std::to_string(position()); }
 
  private:
+  // The window grows to a block while the source fills it: a small file needs a small one.
+  static constexpr std::size_t kFirst = std::size_t{1} << 12;
   static constexpr std::size_t kBlock = std::size_t{1} << 18;
 
   /// Has `length` bytes in the window, or throws; the window grows as they come.
@@ -74,6 +76,7 @@ class PickleInput {
   std::vector<char> window_;
   std::size_t at_ = 0;
   std::size_t end_ = 0;
+  bool filled_ = false;       // by the last read
   std::uint64_t before_ = 0;  // bytes that have left the window
 };
 

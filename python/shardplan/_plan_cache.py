@@ -71,6 +71,9 @@ def final_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
         cached = SavePlanner._cached_final_save_plan[key]
         final = dataclasses.replace(cached, storage_data=new_plan.storage_data)
     _unfinished.discard(key)
+    # Here, and not in stock's finish_plan, which does so in later versions of torch than 2.11.
+    if (pending := vars(planner).pop("_pending_local_plan", None)) is not None:
+        SavePlanner._cached_save_plan[key] = pending
     return final
 
 
