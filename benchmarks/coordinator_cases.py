@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import multiprocessing
-import pickle
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from torch.distributed.checkpoint.planner import SavePlan
 
 from . import coordination
 from .harness import Growth, Row, Speedup, Timing, alternate, timed
-from .measures import Bound, Scaled
+from .measures import Bound, Scaled, peak_memory
 from .workloads import (
     DEEPSEEK_V3,
     LLAMA3_70B,
@@ -73,7 +69,7 @@ def _fsdp(full: bool) -> Iterator[Row]:
     yield Bound(
         f"peak memory of the same, {RANKS:,} ranks",
         "above the interpreter's with torch; every stock chunk made",
-        _peak_memory(everyone) / 1e9,
+        peak_memory(_coordinate, everyone) / 1e9,
         None,
         "GB",
         2,
@@ -119,23 +115,5 @@ def _timed_ours(arrived: list[bytes]) -> tuple[Timing, Timing]:
     return unfilled, with_chunks
 
 
-def _peak_memory(arrived: list[bytes]) -> float:
-    """Bytes that coordination adds to the peak of a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "arrived")
-        file.write_bytes(pickle.dumps(arrived))
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_coordinate_file, (file,))
-
-
-def _coordinate_file(file: Path) -> float:
-    before = _high_water()
-    coordination.ours(pickle.loads(file.read_bytes()), make_chunks=True)
-    return _high_water() - before
-
-
-def _high_water() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return float(line.split()[1]) * 1024
-    raise RuntimeError("the system does not tell a process's peak memory")
+def _coordinate(arrived: list[bytes]) -> None:
+    coordination.ours(arrived, make_chunks=True)

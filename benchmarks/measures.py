@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from .harness import Timing, show_ratio, show_seconds, show_verdict
 
@@ -72,3 +78,25 @@ class Scaled:
             show_verdict(self.passed),
             self.counted,
         )
+
+
+def peak_memory(work: Callable[[Any], object], given: Any) -> float:
+    """Bytes that ``work(given)`` adds to the peak of a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "given")
+        file.write_bytes(pickle.dumps(given))
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(_added, (work, file))
+
+
+def _added(work: Callable[[Any], object], file: Path) -> float:
+    before = _high_water()
+    work(pickle.loads(file.read_bytes()))
+    return _high_water() - before
+
+
+def _high_water() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return float(line.split()[1]) * 1024
+    raise RuntimeError("the system does not tell a process's peak memory")

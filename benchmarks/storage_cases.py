@@ -18,7 +18,7 @@ from shardplan import _stock, default_planner
 from . import coordination, finishing
 from .agreement import expect, same
 from .harness import Row, Speedup, Timing, alternate, timed
-from .measures import Bound, Scaled
+from .measures import Bound, Scaled, peak_memory
 from .workloads import LLAMA3_405B, every_rank, fsdp, llama, state_dict, with_adam, world
 from .workloads.results import write_results
 
@@ -51,6 +51,7 @@ def storage(full: bool) -> Iterator[Row]:
     ranks = RANKS // 8 if full else RANKS // 32
     parameters = with_adam(llama(LLAMA3_405B))
     mine, theirs = _send(ranks)
+    yield _memory(mine, theirs, ranks)
     with tempfile.TemporaryDirectory() as folder:
         upstream, sent, metadata = _upstream(theirs, ranks, Path(folder, "upstream"))
         del theirs
@@ -77,6 +78,31 @@ def storage(full: bool) -> Iterator[Row]:
     for name, counted, target in _LINES:
         work = f"{name}, {WHAT}, {RANKS:,} ranks, {RANKS * len(parameters):,} chunks"
         yield Scaled(work, counted, *_both(name, whole, upstream), ranks / RANKS, target)
+
+
+def _memory(mine: Arrived, theirs: Arrived, ranks: int) -> Row:
+    ours = peak_memory(_coordinate_ours, mine) / 1e9
+    upstream = peak_memory(_coordinate_upstream, theirs) / 1e9
+    return Bound(
+        f"coordinator's peak memory, {WHAT}, {ranks:,} ranks",
+        "planning and finish; above the interpreter's with torch",
+        ours,
+        upstream,
+        "GB",
+        upstream / 4,
+    )
+
+
+def _coordinate_ours(arrived: Arrived) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        metadata = coordination.ours(arrived.plans, make_chunks=False)[1]
+        finishing.ours(arrived.results, metadata, Path(folder))
+
+
+def _coordinate_upstream(arrived: Arrived) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        metadata = coordination.upstream(arrived.plans)[1]
+        finishing.upstream(arrived.results, metadata, Path(folder))
 
 
 _LINES = (
