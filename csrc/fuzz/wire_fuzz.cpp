@@ -43,9 +43,10 @@ void read_a_table(Input input) {
   const NamedTable table = read_table(input.rest());
   const std::string bytes = write_table(table);
   if (bytes.empty()) return;
+  // Specs that are alike become one.
   const NamedTable again = read_table(bytes);
   expect(again.names.names == table.names.names && again.table.name == table.table.name &&
-             again.table.spec == table.table.spec && again.properties == table.properties,
+             again.properties == table.properties && write_table(again) == bytes,
          "a table is another one when it is read again");
 }
 
