@@ -9,7 +9,7 @@ namespace shardplan {
 
 /// A vector that never moves what it holds: it grows block by block, so that growing costs no copy
 /// and no second piece of memory beside the first.
-template <typename T, unsigned kBlockBits = 14>
+template <typename T, unsigned kBlockBits = 12>
 class Arena {
  public:
   std::size_t size() const { return size_; }
