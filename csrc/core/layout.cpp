@@ -97,4 +97,11 @@ bool local_box(std::span<const std::int64_t> shape, std::span<const std::int64_t
   return true;
 }
 
+std::vector<Placement> fitted(std::vector<Placement> placements, std::size_t ndim) {
+  for (Placement& placement : placements) {
+    if (placement.dim < 0 || static_cast<std::size_t>(placement.dim) >= ndim) placement = {};
+  }
+  return placements;
+}
+
 }  // namespace shardplan

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace shardplan {
 
@@ -36,5 +37,8 @@ inline constexpr std::size_t kMaxPlacements = 32;
                              std::span<const std::int64_t> coordinate,
                              std::span<const Placement> placements, std::int64_t* offsets,
                              std::int64_t* sizes);
+
+/// Placements for a tensor of `ndim` dims: those of a dim that it lacks replicate.
+std::vector<Placement> fitted(std::vector<Placement> placements, std::size_t ndim);
 
 }  // namespace shardplan

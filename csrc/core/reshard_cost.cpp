@@ -160,13 +160,6 @@ class Costs {
   }
 
  private:
-  static std::vector<Placement> fitted(std::vector<Placement> layout, std::size_t ndim) {
-    for (Placement& placement : layout) {
-      if (placement.dim < 0 || static_cast<std::size_t>(placement.dim) >= ndim) placement = {};
-    }
-    return layout;
-  }
-
   Groups& groups_of(const std::vector<Placement>& layout) {
     std::vector<std::int64_t> key;
     for (const Placement& placement : layout) {

@@ -59,13 +59,7 @@ class World {
         throw std::invalid_argument("the size of " + tensor.name + " is negative, or too large");
       }
     }
-    std::vector<Placement> layout = layouts[tensor.layout];
-    for (Placement& placement : layout) {
-      if (placement.dim < 0 || static_cast<std::size_t>(placement.dim) >= tensor.shape.size()) {
-        placement = {};
-      }
-    }
-    layouts_.push_back(std::move(layout));
+    layouts_.push_back(fitted(layouts[tensor.layout], tensor.shape.size()));
     const PathShape path = {{static_cast<std::uint32_t>(count_parts(tensor.name)), false}};
     const auto known = std::ranges::find(table_.names.shapes, path);
     table_.names.shape_of_name.push_back(

@@ -73,9 +73,8 @@ TEST(Holes, AreWhatIsLeftOut) {
 TEST(Holes, OfAnyBoxesAreTheElementsThatNoneCovers) {
   Random random(2);
   for (int round = 0; round < 3'000; ++round) {
-    const std::size_t ndim = 1 + random.index(3);
-    Numbers shape(ndim);
-    for (std::int64_t& size : shape) size = random.between(0, 7);
+    const Numbers shape = random_shape(random);
+    const std::size_t ndim = shape.size();
     const BoxList boxes = random_boxes(ndim, random.index(40), random);
     const BoxList holes = holes_of(shape, boxes);
     const std::vector<int> covered = painted(shape, inside(shape, boxes));

@@ -40,9 +40,8 @@ std::vector<BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
 TEST(OverlappingPairs, AreThoseOfTheSweepInItsOrder) {
   Random random(4);
   for (int round = 0; round < 3'000; ++round) {
-    const std::size_t ndim = 1 + random.index(3);
-    Numbers shape(ndim);
-    for (std::int64_t& size : shape) size = random.between(0, 7);
+    const Numbers shape = random_shape(random);
+    const std::size_t ndim = shape.size();
     const BoxList boxes = random_boxes(ndim, random.index(60), random);
     const std::vector<BoxPair> expected = swept(shape, boxes);
     const Boxes as_columns = columns(ndim, boxes);

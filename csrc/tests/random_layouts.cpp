@@ -33,6 +33,12 @@ void split(const Box& box, std::size_t count, Random& random, BoxList& out) {
 
 }  // namespace
 
+Numbers random_shape(Random& random) {
+  Numbers shape(1 + random.index(3));
+  for (std::int64_t& size : shape) size = random.between(0, 7);
+  return shape;
+}
+
 Layout runs(const Numbers& shape, std::size_t dim, std::size_t count, Random& random) {
   std::vector<std::size_t> counts(shape.size(), 1);
   counts[dim] = count;

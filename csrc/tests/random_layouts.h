@@ -30,6 +30,9 @@ struct Layout {
   BoxList boxes;
 };
 
+/// Up to three dims of up to 7, some of them empty.
+Numbers random_shape(Random& random);
+
 /// Runs of uneven length along one dim, some of them empty.
 Layout runs(const Numbers& shape, std::size_t dim, std::size_t count, Random& random);
 

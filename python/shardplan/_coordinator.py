@@ -109,9 +109,6 @@ def finish_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
 @functools.wraps(_stock.planner_create_local_load_plan)
 def create_local_load_plan(planner: Any) -> LoadPlan:
     """Answers to ``DefaultLoadPlanner.create_local_plan``; an error says all that does not fit."""
-    try:
+    with _load_errors.explained(planner):
         plan: LoadPlan = _stock.planner_create_local_load_plan(planner)
-    except (RuntimeError, ValueError) as error:
-        _load_errors.explain(error, planner.state_dict, planner.metadata)
-        raise
     return plan

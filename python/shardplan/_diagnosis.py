@@ -16,14 +16,14 @@ from typing import Any
 
 from . import _core
 
-Box = tuple[Sequence[int], Sequence[int]]  # offsets, sizes
-
 # Pairs and holes of one tensor that are looked for; more are "at least" so many.
 _MOST_FOUND = 10_000
 # Boxes of one tensor up to which a cause is looked for.
 _MOST_WEIGHED = 100_000
 # Boxes of a kind that a diagnosis names.
 _NAMED = 8
+# Of those, how many its text shows.
+_SHOWN = 4
 _MOST_NAME = 300
 
 
@@ -210,16 +210,18 @@ def _lines_of_tensor(tensor: dict[str, Any]) -> list[str]:
     at_least = "" if tensor["all_found"] else "at least "
     outside, overlap, hole = tensor["out_of_bounds"], tensor["overlap"], tensor["hole"]
     if outside["count"]:
-        lines.append(f"    out of bounds: {_some(map(_held, outside['boxes']), outside['count'])}")
+        lines.append(
+            f"    out of bounds: {some(map(_held, outside['boxes'][:_SHOWN]), outside['count'])}"
+        )
     if overlap["count"]:
-        pairs = (f"{_held(pair['a'])} and {_held(pair['b'])}" for pair in overlap["pairs"])
+        pairs = (f"{_held(pair['a'])} and {_held(pair['b'])}" for pair in overlap["pairs"][:_SHOWN])
         many = "1 pair" if overlap["count"] == 1 else f"{overlap['count']:,} pairs"
-        lines.append(f"    overlap: {at_least}{many}: {_some(pairs, overlap['count'])}")
+        lines.append(f"    overlap: {at_least}{many}: {some(pairs, overlap['count'])}")
     if hole["count"]:
-        missing = (slices(box["offsets"], box["sizes"]) for box in hole["boxes"])
+        missing = (slices(box["offsets"], box["sizes"]) for box in hole["boxes"][:_SHOWN])
         lines.append(
             f"    hole: {at_least}{hole['elements']:,} of {tensor['elements']:,} elements are in "
-            f"no box: {_some(missing, hole['count'])}"
+            f"no box: {some(missing, hole['count'])}"
         )
     if tensor["cause"]:
         lines.append(f"    likely cause: {tensor['cause']}")
@@ -231,10 +233,11 @@ def _held(box: dict[str, Any]) -> str:
     return f"{slices(box['offsets'], box['sizes'])}{of}"
 
 
-def _some(texts: Iterable[str], count: int) -> str:
-    shown = list(texts)[:4]
+def some(texts: Iterable[str], count: int, more: str = "more") -> str:
+    """Texts in a line, and how many of ``count`` they leave out."""
+    shown = list(texts)
     left = count - len(shown)
-    return ", ".join(shown) + (f", and {left:,} more" if left else "")
+    return ", ".join(shown) + (f", and {left:,} {more}" if left else "")
 
 
 def likely_cause(faults: Faults, world_size: int | None) -> str | None:

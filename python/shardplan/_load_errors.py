@@ -8,11 +8,12 @@ from __future__ import annotations
 from . import _fit  # noqa: F401
 
 # isort: split
+import contextlib
 import difflib
 import json
 import logging
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.tensor import DTensor
 
 from . import _core, planner_helpers
-from ._diagnosis import short, slices
+from ._diagnosis import short, slices, some
 from ._native import native
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,16 @@ def keys(state_dict: dict[str, Any], metadata: Metadata) -> tuple[list[str], lis
     return missing, [key for key in saved if key not in state_dict]
 
 
+@contextlib.contextmanager
+def explained(planner: Any) -> Iterator[None]:
+    """Around the making of a load plan: its error says all that does not fit."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        explain(error, planner.state_dict, planner.metadata)
+        raise
+
+
 def explain(error: Exception, state_dict: dict[str, Any], metadata: Metadata) -> None:
     """Says all that does not fit after an error's own words, and in its ``report``."""
     try:
@@ -59,8 +70,26 @@ def explain(error: Exception, state_dict: dict[str, Any], metadata: Metadata) ->
 
 def differences(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
     """What does not fit, as plain data; of each kind as many as there is room for."""
-    saved: dict[str, Any] = metadata.state_dict_metadata
     missing, unexpected = keys(state_dict, metadata)
+    near = _Near(unexpected)
+    named = [
+        {"name": short(key), "near": near.names(key) if at < _MOST_NAMED else []}
+        for at, key in enumerate(missing)
+    ]
+    return _fitting(
+        {
+            "keys": len(state_dict),
+            "saved_keys": len(metadata.state_dict_metadata),
+            "missing": named,
+            "unexpected": [short(key) for key in unexpected],
+            **_differing(state_dict, metadata),
+        }
+    )
+
+
+def _differing(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, list[dict[str, Any]]]:
+    """Of the keys that both have, those of another size, dtype or kind."""
+    saved: dict[str, Any] = metadata.state_dict_metadata
     sizes, dtypes, kinds = [], [], []
     for key, wanted in state_dict.items():
         if key not in saved:
@@ -72,22 +101,7 @@ def differences(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, Any
                 sizes.append(_pair(key, list(saved[key].size), list(wanted.shape)))
             if saved[key].properties.dtype != wanted.dtype:
                 dtypes.append(_pair(key, str(saved[key].properties.dtype), str(wanted.dtype)))
-    near = _Near(unexpected)
-    named = [
-        {"name": short(key), "near": near.names(key) if at < _MOST_NAMED else []}
-        for at, key in enumerate(missing)
-    ]
-    return _fitting(
-        {
-            "keys": len(state_dict),
-            "saved_keys": len(saved),
-            "missing": named,
-            "unexpected": [short(key) for key in unexpected],
-            "sizes": sizes,
-            "dtypes": dtypes,
-            "kinds": kinds,
-        }
-    )
+    return {"sizes": sizes, "dtypes": dtypes, "kinds": kinds}
 
 
 def _pair(key: str, saved: Any, wanted: Any) -> dict[str, Any]:
@@ -170,12 +184,10 @@ def _line(report: dict[str, Any], kind: str, head: str, say: Any) -> str:
     count = report[f"{kind}_count"]
     if not count:
         return ""
-    named = [say(one) for one in report[kind][:_MOST_NAMED]]
-    left = count - len(named)
-    more = f", and {left:,} more" if left else ""
+    named = some(map(say, report[kind][:_MOST_NAMED]), count)
     sizes = {name: f"{report[name]:,}" for name in ("keys", "saved_keys")}
     said = head.format(f"{count:,}", "is" if count == 1 else "are", **sizes)
-    return f"{said}: {', '.join(named)}{more}"
+    return f"{said}: {named}"
 
 
 def _differ(one: dict[str, Any]) -> str:
@@ -184,15 +196,12 @@ def _differ(one: dict[str, Any]) -> str:
 
 def check_dtypes(state_dict: dict[str, Any], metadata: Metadata) -> None:
     """ValueError where a tensor was saved with another dtype, or as an object."""
-    report = differences(state_dict, metadata)
-    kinds = [one for one in report["kinds"] if one["saved"] == "an object"]
-    wrong = report["dtypes"] + kinds
-    count = report["dtypes_count"] + len(kinds)
-    if count:
-        named = ", ".join(map(_differ, wrong[:_MOST_NAMED]))
-        more = f", and {count - _MOST_NAMED:,} more" if count > _MOST_NAMED else ""
-        error = ValueError(f"Dtype mismatch between saved and current: {named}{more}"[:_MOST_TEXT])
-        error.report = report  # type: ignore[attr-defined]
+    found = _differing(state_dict, metadata)
+    wrong = found["dtypes"] + [one for one in found["kinds"] if one["saved"] == "an object"]
+    if wrong:
+        said = some(map(_differ, wrong[:_MOST_NAMED]), len(wrong))
+        error = ValueError(f"Dtype mismatch between saved and current: {said}"[:_MOST_TEXT])
+        error.report = differences(state_dict, metadata)  # type: ignore[attr-defined]
         raise error
 
 
@@ -215,12 +224,12 @@ def check_coverage(state_dict: dict[str, Any], metadata: Metadata) -> None:
             if not complete and not found:
                 raise ValueError(f"{short(key)} has too many saved boxes to say what they cover")
     if holes:
-        named = (f"{hole['name']}{slices(hole['offsets'], hole['sizes'])}" for hole in holes)
-        shown = ", ".join(text for text, _ in zip(named, range(_MOST_NAMED), strict=False))
-        more = (
-            f", and {len(holes) - _MOST_NAMED:,} regions more" if len(holes) > _MOST_NAMED else ""
+        named = (
+            f"{hole['name']}{slices(hole['offsets'], hole['sizes'])}"
+            for hole in holes[:_MOST_NAMED]
         )
-        error = ValueError(f"No saved box covers {shown}{more}"[:_MOST_TEXT])
+        said = some(named, len(holes), "regions more")
+        error = ValueError(f"No saved box covers {said}"[:_MOST_TEXT])
         error.report = _fitting({"holes": holes})  # type: ignore[attr-defined]
         raise error
 

@@ -7,7 +7,7 @@ from . import _fit  # noqa: F401
 # isort: split
 import io
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from ._items import Items
 from ._mappings import Mappings
 from ._native import native
 from ._storage_data import StorageData
+from ._streams import readinto_of
 
 _PROTOCOL = 4
 # What every record of a file names, in the order of csrc/core/metadata_writer.h.
@@ -60,7 +61,9 @@ def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
     """
     start = stream.tell() if trust else 0
     try:
-        return native.load_metadata(_readinto(stream), Items.from_columns, StorageData.from_columns)
+        return native.load_metadata(
+            readinto_of(stream), Items.from_columns, StorageData.from_columns
+        )
     except native.UnknownGlobal as error:
         if trust:
             stream.seek(start)
@@ -71,19 +74,6 @@ def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
         ) from None
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(f"{name} cannot be read: it {error}") from None
-
-
-def _readinto(stream: io.BufferedIOBase) -> Callable[[memoryview], int]:
-    """How to read: pickle needs no more than ``read`` of a stream."""
-    if hasattr(stream, "readinto"):
-        return stream.readinto
-
-    def readinto(buffer: memoryview) -> int:
-        data = stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    return readinto
 
 
 def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:

@@ -8,7 +8,7 @@ from . import _fit  # noqa: F401
 import logging
 from collections.abc import Iterable, Iterator
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint.default_planner as stock_module
@@ -195,7 +195,8 @@ def _report(
 ) -> dict[str, Any]:
     must_fill = len(global_plan) > 1
     saved: dict[str, Any] = metadata.state_dict_metadata
-    known = [key for key in suspects if _boxes(saved[key]) is not None]
+    boxes_of = {key: boxes for key in suspects if (boxes := _boxes(saved[key])) is not None}
+    known = list(boxes_of)
     writers = native.writers_of([plan.items for plan in global_plan], known) or {}
     holders = native.holders_of([plan.items for plan in all_plans], known) or {}
     unknown = [key for key in known if not _is_untouched(saved[key].chunks)]
@@ -203,8 +204,7 @@ def _report(
         unknown = known
     of_items = _writers_by_box(global_plan, set(unknown)) if unknown else {}
     found = []
-    for key in known:
-        boxes = cast(_core.Boxes, _boxes(saved[key]))
+    for key, boxes in boxes_of.items():
         owners = _in_order(of_items[key], boxes) if key in of_items else writers[key]
         shape = tuple(saved[key].size)
         of_key = _diagnosis.Saved(key, shape, boxes, owners, holders.get(key, ()))

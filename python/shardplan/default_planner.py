@@ -268,13 +268,10 @@ class DefaultLoadPlanner(_stock.DefaultLoadPlanner):
         if self.flatten_state_dict:
             self._adopt_keys_of_old_checkpoint(self.metadata)
         self.missing_keys, self.unexpected_keys = _load_errors.keys(self.state_dict, self.metadata)
-        try:
+        with _load_errors.explained(self):
             plan: LoadPlan = _coordinator.current("create_default_local_load_plan")(
                 self.state_dict, self.metadata, not self.allow_partial_load
             )
-        except (RuntimeError, ValueError) as error:
-            _load_errors.explain(error, self.state_dict, self.metadata)
-            raise
         if self.check_dtype:
             _load_errors.check_dtypes(self.state_dict, self.metadata)
         if self.check_coverage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.tensor import Shard
 
+from distributed.conftest import worlds as worlds
 from distributed.state_dicts import mesh, numbers, spread
 from distributed.world import Worlds
-
-
-@pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
-    worlds = Worlds(tmp_path_factory.mktemp("stores"))
-    yield worlds
-    worlds.close()
 
 
 def state() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 # Each is Python that defines `round_()`; WORLD comes before it.
 WORLD = """
-import copy, gc, io, logging, os, pickle
+import copy, gc, io, itertools, logging, os, pickle
 import torch
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan
@@ -26,6 +26,13 @@ def sent(value):
     stream = io.BytesIO()
     _wire.Pickler(stream).dump(value)
     return stream.getvalue()
+
+def flipped(whole):
+    # One bit of each byte in turn, for ever.
+    for at in itertools.cycle(range(len(whole))):
+        broken = bytearray(whole)
+        broken[at] ^= 1
+        yield bytes(broken)
 """
 
 ROUNDS = {
@@ -65,15 +72,10 @@ def round_():
         raise AssertionError("it fits")
 """,
     "bytes that are broken": """
-whole = sent(planner.create_local_plan())
-at = 0
+all_broken = flipped(sent(planner.create_local_plan()))
 def round_():
-    global at
-    at = (at + 1) % len(whole)
-    broken = bytearray(whole)
-    broken[at] ^= 1
     try:
-        list(pickle.loads(bytes(broken)).items)
+        list(pickle.loads(next(all_broken)).items)
     except Exception:
         pass
 """,
@@ -90,13 +92,9 @@ def round_():
     "metadata files that are broken": """
 stream = io.BytesIO()
 _metadata_file.dump(metadata, stream)
-whole = stream.getvalue()
-at = 0
+all_broken = flipped(stream.getvalue())
 def round_():
-    global at
-    at = (at + 1) % len(whole)
-    broken = bytearray(whole)
-    broken[at] ^= 1
+    broken = next(all_broken)
     for read in (lambda: _metadata_file.load(io.BytesIO(broken), "file", False),
                  lambda: _core.Checkpoint(io.BytesIO(broken).readinto)):
         try:

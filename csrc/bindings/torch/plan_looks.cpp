@@ -15,11 +15,10 @@ namespace {
 /// Adds the elements of a box of these sizes; what does not fit int64 is left out.
 void add_bytes(PlanLoad& load, const std::int64_t* sizes, std::size_t ndim,
                std::int64_t element_size) {
-  std::int64_t bytes = element_size;
-  for (std::size_t dim = 0; dim < ndim; ++dim) {
-    if (!checked_mul(bytes, sizes[dim], bytes)) return;
-  }
+  std::int64_t elements = 0;
+  std::int64_t bytes = 0;
   std::int64_t sum = 0;
+  if (!volume({sizes, ndim}, elements) || !checked_mul(elements, element_size, bytes)) return;
   if (bytes >= 0 && checked_add(load.bytes, bytes, sum)) load.bytes = sum;
 }
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from .. import _core
+from .dtypes import element_size
 from .entries import Entry
 from .location import Opened, stays_inside
 from .terminal import Progress
@@ -296,8 +297,6 @@ def _rebuilt(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> A
 
 
 def _tensor_of(pickled: bytes) -> tuple[_Tensor, str, int]:
-    from .dtypes import element_size
-
     made = _Unpickler(io.BytesIO(pickled)).load()
     if not (isinstance(made, tuple) and len(made) == 3 and isinstance(made[0], _Tensor)):
         raise ValueError("holds no tensor")

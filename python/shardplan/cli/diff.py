@@ -77,7 +77,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
             out.heading(f"only in {data[side]}: {len(names):,}")
             for name in names[:rows]:
                 out.line(f"  {name}")
-            _more(out, len(names) - rows)
+            out.more(len(names) - rows)
     for kind in ("kinds", "shapes", "dtypes"):
         if data[kind]:
             out.heading(f"{kind}: {len(data[kind]):,}")
@@ -85,19 +85,14 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
                 ("a", "b", "name"),
                 [(str(one["a"]), str(one["b"]), one["name"]) for one in data[kind][:rows]],
             )
-            _more(out, len(data[kind]) - rows)
+            out.more(len(data[kind]) - rows)
     if data["sharding"]:
         out.heading(f"sharding: {len(data['sharding']):,}")
         ways = Counter((one["a"], one["b"]) for one in data["sharding"]).most_common()
         out.table(("tensors", "a", "b"), [(f"{count:,}", a, b) for (a, b), count in ways[:rows]])
-        _more(out, len(ways) - rows)
+        out.more(len(ways) - rows)
     if any(data[kind] for kind in ("only_in_a", "only_in_b", *_KINDS)):
         out.line()
         out.bad(f"they differ; {data['same']:,} entries are the same")
     else:
         out.good(f"no difference: {data['same']:,} entries")
-
-
-def _more(out: Terminal, left: int) -> None:
-    if left > 0:
-        out.line(f"  and {left:,} more")

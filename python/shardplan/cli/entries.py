@@ -70,6 +70,19 @@ def rank_of_file(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def ranks_of(files: Iterable[str | None]) -> list[int | None]:
+    """The rank that wrote each data file, where its name says so."""
+    return [None if name is None else rank_of_file(name) for name in files]
+
+
+def owners_of(files: Sequence[str | None]) -> tuple[list[Any], str]:
+    """Who has the boxes in these files, and what that is: their ranks, else their files."""
+    ranks = ranks_of(files)
+    if all(rank is not None for rank in ranks):
+        return ranks, "rank"
+    return [name or "nowhere" for name in files], "file"
+
+
 def spread(numbers: Iterable[int]) -> dict[str, Any]:
     """How a number is spread: least, mean, most."""
     all_of_them = list(numbers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+INSTALL = "pip install 'shardplan[cli]'"
+
 
 class Refused(Exception):
     """What a person is told in a line; the command ends with status 2."""

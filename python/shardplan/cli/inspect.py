@@ -9,7 +9,7 @@ from typing import Any
 from .. import _core
 from .._diagnosis import slices
 from .._units import bytes_text
-from .entries import Entry, entries_of, rank_of_file, spread
+from .entries import Entry, entries_of, owners_of, rank_of_file, spread
 from .failures import Refused
 from .location import Opened, open_checkpoint
 from .terminal import Terminal
@@ -125,13 +125,8 @@ def _draw(opened: Opened, data: dict[str, Any], file: str) -> None:
     if not data["shape"]:
         raise Refused(f"{data['name']} has no dim, so there is nothing to draw")
     boxes = [(box["offsets"], box["sizes"]) for box in data["boxes"]]
-    files = [box["file"] or "nowhere" for box in data["boxes"]]
-    ranks = [rank_of_file(name) for name in files]
-    owners: list[Any] = list(files)
-    if all(rank is not None for rank in ranks):
-        owners = ranks
+    owners, what = owners_of([box["file"] for box in data["boxes"]])
     title = f"{data['name']} {data['shape']}, {data['sharding']}"
-    what = "rank" if owners is not files and isinstance(owners[0], int) else "file"
     pictures.draw(file, [pictures.Boxes(title, data["shape"], boxes, owners, what)])
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from .. import _core
-from .failures import Refused
+from .._streams import readinto_of
+from .failures import INSTALL, Refused
 from .terminal import Progress
 
 _METADATA = ".metadata"
@@ -53,7 +54,7 @@ class RemoteFolder(Folder):
         try:
             import fsspec
         except ImportError as error:
-            raise Refused(f"{url} needs fsspec:  pip install 'shardplan[cli]'") from error
+            raise Refused(f"{url} needs fsspec:  {INSTALL}") from error
         try:
             self._fs, path = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
@@ -131,16 +132,11 @@ def open_checkpoint(name: str) -> Opened:
     return Opened(name, folder, file, size, checkpoint, file == _METADATA)
 
 
-def _counting(stream: BinaryIO, progress: Progress) -> Any:
-    readinto = getattr(stream, "readinto", None)
+def _counting(stream: BinaryIO, progress: Progress) -> Callable[[memoryview], int]:
+    readinto = readinto_of(stream)
 
     def read(buffer: memoryview) -> int:
-        if readinto is not None:
-            count = int(readinto(buffer))
-        else:
-            data = stream.read(len(buffer))
-            count = len(data)
-            buffer[:count] = data
+        count = readinto(buffer)
         progress.advance(count)
         return count
 

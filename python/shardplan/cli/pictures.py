@@ -8,9 +8,8 @@ from math import prod
 from typing import Any
 
 from .._units import bytes_text
-from .failures import Refused
+from .failures import INSTALL, Refused
 
-_INSTALL = "pip install 'shardplan[cli]'"
 # Up to this many owners each has a colour that can be told from the others', and a label.
 _FEW = 12
 _MOST_LABELS = 64
@@ -59,7 +58,7 @@ def draw(file: str, panels: Sequence[Boxes | Bars]) -> None:
     try:
         import matplotlib
     except ImportError as error:
-        raise Refused(f"pictures need matplotlib:  {_INSTALL}") from error
+        raise Refused(f"pictures need matplotlib:  {INSTALL}") from error
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-_INSTALL = "pip install 'shardplan[cli]'"
+from .failures import INSTALL
+
 _PATIENCE = 1.0  # seconds before a progress bar is shown
 
 
@@ -41,7 +42,7 @@ class Terminal:
         if sys.stdout.isatty():
             rich = rich_or_none()
             if rich is None:
-                print(f"for colour and tables:  {_INSTALL}", file=sys.stderr)
+                print(f"for colour and tables:  {INSTALL}", file=sys.stderr)
             else:
                 self._console = rich.console.Console(highlight=False)
 
@@ -62,6 +63,11 @@ class Terminal:
     def heading(self, text: str) -> None:
         self.line()
         self.line(text, "bold")
+
+    def more(self, left: int) -> None:
+        """How many were not shown, if any."""
+        if left > 0:
+            self.line(f"  and {left:,} more")
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and what they are."""
@@ -99,6 +105,17 @@ def print_json(data: Any) -> None:
     print()
 
 
+def _bar(rich: Any, *columns: Any) -> Any:
+    """A bar on stderr that goes when it is done; not started."""
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        *columns,
+        console=rich.console.Console(stderr=True),
+        transient=True,
+    )
+
+
 @contextlib.contextmanager
 def busy(what: str) -> Iterator[None]:
     """A bar of no known length around one long call, once it has taken a second."""
@@ -106,13 +123,7 @@ def busy(what: str) -> Iterator[None]:
     if rich is None:
         yield
         return
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.TimeElapsedColumn(),
-        console=rich.console.Console(stderr=True),
-        transient=True,
-    )
+    bar = _bar(rich, rich.progress.TimeElapsedColumn())
     bar.add_task(what, total=None)
     later = threading.Timer(_PATIENCE, bar.start)
     later.daemon = True
@@ -126,10 +137,10 @@ def busy(what: str) -> Iterator[None]:
 
 
 class Progress:
-    """A bar on stderr, where that is a terminal, once the work has taken a second."""
+    """A bar of bytes on stderr, where that is a terminal, once the work has taken a second."""
 
-    def __init__(self, what: str, total: int, unit: str = "bytes") -> None:
-        self._what, self._total, self._unit = what, total, unit
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total = what, total
         self._done = 0
         self._began = time.monotonic()
         self._bar: Any = None
@@ -149,20 +160,8 @@ class Progress:
         if self._bar is None:
             if time.monotonic() - self._began < _PATIENCE:
                 return
-            self._bar = self._begin()
+            parts = self._rich.progress
+            self._bar = _bar(self._rich, parts.DownloadColumn(), parts.TimeRemainingColumn())
+            self._task = self._bar.add_task(self._what, total=self._total)
+            self._bar.start()
         self._bar.update(self._task, completed=self._done)
-
-    def _begin(self) -> Any:
-        parts = self._rich.progress
-        counted = parts.DownloadColumn() if self._unit == "bytes" else parts.MofNCompleteColumn()
-        bar = parts.Progress(
-            parts.TextColumn("{task.description}"),
-            parts.BarColumn(),
-            counted,
-            parts.TimeRemainingColumn(),
-            console=self._rich.console.Console(stderr=True),
-            transient=True,
-        )
-        self._task = bar.add_task(self._what, total=self._total)
-        bar.start()
-        return bar

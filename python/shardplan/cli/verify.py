@@ -11,7 +11,7 @@ from typing import Any
 from .. import _core, _diagnosis
 from .._diagnosis import Saved, find_faults, slices
 from .deep import read_deeply
-from .entries import Entry, entries_of, rank_of_file
+from .entries import Entry, entries_of, owners_of, rank_of_file, ranks_of
 from .location import Opened, open_checkpoint, stays_inside
 from .terminal import Terminal, busy
 
@@ -116,8 +116,9 @@ class _Damage:
         ]
 
     def report(self, deep: bool) -> dict[str, Any]:
-        lost = self._lost()
-        faults = self._faults_of_boxes()
+        unsound = self.opened.checkpoint.unsound(self.opened.whole)
+        lost = self._lost(unsound)
+        faults = self._faults_of_boxes(unsound)
         tensors = [entry for entry in self.entries if entry.kind == "tensor"]
         boxes = _diagnosis.report(faults, len(tensors), None)
         kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -152,34 +153,30 @@ class _Damage:
         offsets, sizes = _core.box(boxes, part[1])
         return {"name": entry.name, "offsets": offsets, "sizes": sizes}
 
-    def _faults_of_boxes(self) -> list[_diagnosis.Faults]:
+    def _faults_of_boxes(self, unsound: list[int]) -> list[_diagnosis.Faults]:
         """Boxes out of bounds, overlapping, or leaving holes: of one rank's file, no holes."""
         found = []
-        for at in self.opened.checkpoint.unsound(self.opened.whole):
+        for at in unsound:
             boxes = self.boxes(at)
             if boxes is None:
                 self.add((at, None), "unreadable", "a box ends beyond int64")
                 continue
             entry = self.entries[at]
-            owners = [
-                None if place is None else rank_of_file(place[0])
-                for place in self.opened.checkpoint.places(at)
-            ]
-            saved = Saved(entry.name, entry.shape, boxes, owners)
+            saved = Saved(entry.name, entry.shape, boxes, ranks_of(_files(self.opened, at)))
             if faults := find_faults(saved, self.opened.whole):
                 found.append(faults)
             elif not entry.shape:
                 self.add((at, None), "no place", "")
         return found
 
-    def _lost(self) -> list[dict[str, Any]]:
+    def _lost(self, unsound: list[int]) -> list[dict[str, Any]]:
         """What of each entry cannot be loaded, whatever the reason; worst first."""
         broken: dict[int, set[int | None]] = defaultdict(set)
         for (at, chunk), (kind, _) in self.parts.items():
             if kind != "dtype":  # it loads, converted
                 broken[at].add(chunk)
         if self.opened.whole:
-            broken.update((at, broken[at]) for at in self.opened.checkpoint.unsound(True))
+            broken.update((at, broken[at]) for at in unsound)
         lost = []
         for at, chunks in broken.items():
             entry = self.entries[at]
@@ -213,6 +210,11 @@ class _Damage:
         return _core.holes(kept, [0] * len(shape), shape, _MOST_HOLES)
 
 
+def _files(opened: Opened, at: int) -> list[str | None]:
+    """The file of each box of an entry."""
+    return [None if place is None else place[0] for place in opened.checkpoint.places(at)]
+
+
 def _lost_entry(entry: Entry, elements: int, holes: Any, complete: bool) -> dict[str, Any]:
     return {
         "name": entry.name,
@@ -244,17 +246,14 @@ def _draw(opened: Opened, entries: list[Entry], data: dict[str, Any], file: str)
     entry = next((each for each in entries if each.name == name), None)
     boxes = None if entry is None else opened.checkpoint.boxes(entry.at)
     if entry is not None and boxes is not None and entry.shape:
-        places = opened.checkpoint.places(entry.at)
-        owners = [None if place is None else place[0] for place in places]
-        ranks = [None if owner is None else rank_of_file(owner) for owner in owners]
-        known = all(rank is not None for rank in ranks)
+        owners, what = owners_of(_files(opened, entry.at))
         panels.append(
             pictures.Boxes(
                 f"{entry.name} {list(entry.shape)}: what is lost",
                 list(entry.shape),
                 [_core.box(boxes, at) for at in range(len(boxes))],
-                ranks if known else [owner or "nowhere" for owner in owners],
-                "rank" if known else "file",
+                owners,
+                what,
                 holes=[(one["offsets"], one["sizes"]) for one in (worst or {}).get("regions", [])],
             )
         )
@@ -275,7 +274,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
             box = "" if one["offsets"] is None else slices(one["offsets"], one["sizes"])
             detail = f": {one['detail']}" if one["detail"] else ""
             out.line(f"  {one['name']}{box}{detail}")
-        _more(out, len(found) - rows)
+        out.more(len(found) - rows)
     if data["shared_bytes"]:
         out.heading(f"{len(data['shared_bytes']):,} x two items share bytes of a file")
         for one in data["shared_bytes"][:rows]:
@@ -284,7 +283,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
                 f"  {one['file']}: {a['name']} from byte {a['begin']:,}, {a['bytes']:,} long, and "
                 f"{b['name']} from byte {b['begin']:,}, {b['bytes']:,} long"
             )
-        _more(out, len(data["shared_bytes"]) - rows)
+        out.more(len(data["shared_bytes"]) - rows)
     if data["boxes"]["bad"]:
         out.heading(_diagnosis.text(data["boxes"], rows))
     for key, said in (
@@ -312,12 +311,7 @@ def _show_lost(data: dict[str, Any], out: Terminal, rows: int) -> None:
             where = ", ".join(regions) + (f", and {more:,} regions more" if more > 0 else "")
             share = f"{one['elements']:,} of {one['of']:,} elements" if regions else "all of it"
             out.line(f"  {one['name']}: {share}{': ' + where if where else ''}")
-        _more(out, len(data["lost"]) - rows)
+        out.more(len(data["lost"]) - rows)
     else:
         out.bad("damaged, and nothing is lost")
     out.line(f"can still be loaded: {data['loadable']:,} of {data['entries']:,} entries")
-
-
-def _more(out: Terminal, left: int) -> None:
-    if left > 0:
-        out.line(f"  and {left:,} more")
