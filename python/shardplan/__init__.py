@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._build import build_info
 
 if TYPE_CHECKING:
+    from ._fallbacks import fallbacks
     from ._fsspec_filesystem import FsspecReader, FsspecWriter
     from ._registry import Registration, register, registered, unregister
     from .default_planner import DefaultLoadPlanner, DefaultSavePlanner
@@ -25,6 +26,7 @@ __all__ = [
     "FsspecWriter",
     "Registration",
     "build_info",
+    "fallbacks",
     "register",
     "registered",
     "unregister",
@@ -38,6 +40,7 @@ _HOMES = {
     "FsspecReader": "_fsspec_filesystem",
     "FsspecWriter": "_fsspec_filesystem",
     "Registration": "_registry",
+    "fallbacks": "_fallbacks",
     "register": "_registry",
     "registered": "_registry",
     "unregister": "_registry",

@@ -6,6 +6,7 @@ process that ends with ``os._exit`` or is killed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import mmap
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 _NAMES = "names"
 _SUFFIX = ".calls"
+_FALLBACKS = ".fallbacks"
 _WIDTH = 8
 
 
@@ -67,9 +69,20 @@ def _name(function: Callable[..., Any]) -> str:
     return f"{function.__module__.removeprefix('shardplan.')}.{function.__name__}"
 
 
+def _note_fallback(folder: str, reason: str, count: int) -> None:
+    # One write to the file of this process, so that nothing is lost with it.
+    with (
+        contextlib.suppress(FileNotFoundError),  # the process has outlived the run that counts
+        open(os.path.join(folder, f"{os.getpid()}{_FALLBACKS}"), "a", encoding="utf-8") as file,
+    ):
+        file.write(f"{count} {' '.join(reason.split())}\n")
+
+
 def install(folder: str) -> None:
     """Does what ``register()`` does, with functions that count their calls in ``folder``."""
-    from . import _registry
+    from . import _fallbacks, _registry
+
+    _fallbacks.observe(functools.partial(_note_fallback, folder))
 
     pairs = sorted(_registry.twins().items(), key=lambda pair: _name(pair[1]))
     names = Path(folder, _NAMES)
@@ -80,6 +93,16 @@ def install(folder: str) -> None:
         os.replace(draft, names)
     slots = _Slots(folder, len(pairs))
     _registry.install({stock: _counted(ours, slots, i) for i, (stock, ours) in enumerate(pairs)})
+
+
+def read_fallbacks(folder: str) -> Counter[str]:
+    """What fell back to upstream's code in the processes of ``folder``, by reason."""
+    found: Counter[str] = Counter()
+    for file in Path(folder).glob(f"*{_FALLBACKS}"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            count, _, reason = line.partition(" ")
+            found[reason] += int(count)
+    return found
 
 
 def read(folder: str) -> tuple[Counter[str], int]:

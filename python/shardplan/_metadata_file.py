@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
+from . import _fallbacks
 from ._items import Items
 from ._mappings import Mappings
 from ._native import native
@@ -66,11 +67,12 @@ def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
         )
     except native.UnknownGlobal as error:
         if trust:
+            _fallbacks.whole("metadata file: it names other globals, and is trusted")
             stream.seek(start)
             return pickle.load(stream)
         raise pickle.UnpicklingError(
             f"{name} {error}; it was not loaded. If you trust who wrote it, pass "
-            f"shardplan.FileSystemReader(..., trust=True)"
+            f"trust=True to shardplan.FileSystemReader, or to shardplan.register"
         ) from None
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(f"{name} cannot be read: it {error}") from None
@@ -82,6 +84,7 @@ def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
     saved = _saved(state.get("state_dict_metadata"))
     storage = _storage(state.get("storage_data"))
     if type(metadata) is not Metadata or (saved is None and storage is None):
+        _fallbacks.whole("metadata file: what it would hold is not read natively")
         pickle.dump(metadata, stream)
         return
     file = native.MetadataPickle(stream.write)

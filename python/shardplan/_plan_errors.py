@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import SavePlan
 
-from . import _core, _diagnosis, _stock
+from . import _core, _diagnosis, _fallbacks, _hooks, _stock
 from ._items import Items
 from ._native import native
 
@@ -55,6 +55,18 @@ def _words_are_known() -> bool:
 _KNOWN = _words_are_known()
 
 
+def is_native(global_plan: object, metadata: object) -> bool:
+    """Whether native code validates this plan; if not, that is counted as a fallback."""
+    saved = getattr(metadata, "state_dict_metadata", None)
+    if type(saved) is not dict or not isinstance(global_plan, list):
+        _fallbacks.whole(
+            f"validation of a global plan: the plans are a {type(global_plan).__name__}, "
+            f"the metadata's a {type(saved).__name__}"
+        )
+        return False
+    return _hooks.VALIDATION.untouched("validation of a global plan")
+
+
 def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable[str]) -> Any:
     """What ``default_planner._validate_global_plan`` returns, and logs, of these tensors.
 
@@ -75,6 +87,7 @@ def _of_tensor(global_plan: list[SavePlan], key: str, saved: Any, log: bool) -> 
     boxes = _boxes(saved)
     volume = None if boxes is None else _core.elements(boxes)
     if boxes is None or volume is None:
+        _fallbacks.entry("validation of a global plan: the boxes of a tensor cannot be read")
         stock: list[str] = _stock.validate_global_plan(global_plan, Metadata({key: saved}))
         return stock
     said = _worded(len(global_plan) > 1, key, saved, boxes, volume)
@@ -131,10 +144,10 @@ def raise_if_invalid(
 
     all_plans: the local plans, before what several ranks have is dropped
     """
-    saved = metadata.state_dict_metadata
-    if type(saved) is not dict or not isinstance(global_plan, list):
+    if not is_native(global_plan, metadata):
         raise_verdict(_stock.validate_global_plan(global_plan, metadata))
         return
+    saved = metadata.state_dict_metadata
     suspects = native.suspects(saved, len(global_plan) > 1)
     if not suspects:
         return

@@ -19,10 +19,10 @@ from . import (
     _coordinator,
     _hooks,
     _stock,
-    _storage_utils,
     _wire,
     dedup_tensors,
     default_planner,
+    filesystem,
     planner_helpers,
     resharding,
 )
@@ -50,7 +50,7 @@ class Registration:
 def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Our function for each stock function that we have one of our own for."""
     pairs: dict[Callable[..., Any], Callable[..., Any]] = {}
-    for module in (planner_helpers, default_planner, resharding, dedup_tensors, _storage_utils):
+    for module in (planner_helpers, default_planner, resharding, dedup_tensors):
         for name, ours in vars(module).items():
             stock = getattr(_stock, name.removeprefix("_"), None)
             if isinstance(ours, FunctionType) and stock is not None and ours is not stock:
@@ -60,6 +60,11 @@ def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
     pairs[_stock.planner_create_global_plan] = _coordinator.create_global_plan
     pairs[_stock.planner_finish_plan] = _coordinator.finish_plan
     pairs[_stock.planner_create_local_load_plan] = _coordinator.create_local_load_plan
+    pairs[_stock.reader_read_metadata] = filesystem.read_metadata
+    pairs[_stock.writer_finish] = filesystem.finish
+    pairs[_stock.writer_prepare_global_plan] = filesystem.prepare_global_plan
+    pairs[_stock.writer_storage_meta] = filesystem.storage_meta
+    pairs[_stock.writer_write_data] = filesystem.write_data
     return pairs
 
 
@@ -77,6 +82,8 @@ def _holders(
         _stock.AsyncCheckpointProcess,
         _stock.DefaultSavePlanner,
         _stock.DefaultLoadPlanner,
+        _stock.FileSystemReader,
+        _stock.FileSystemWriter,
     ):
         for name, value in list(vars(cls).items()):
             if id(value) in by_id:
@@ -108,18 +115,19 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
     """Makes every caller of torch.distributed.checkpoint run on our functions.
 
     wire: whether plans and metadata travel between ranks as columns; if not, as torch pickles them
-    trust: whether ``dcp.load(..., checkpoint_id=...)`` gives a metadata file that names other
-        globals than a checkpoint's metadata to pickle, which runs what it says, or refuses it
+    trust: whether upstream's readers give a metadata file that names other globals than a
+        checkpoint's metadata to ``pickle``, which runs what it says; if not, they refuse it
 
     Callers that pass no planner, a stock planner or a subclass of one are planned natively from
-    here on; those that pass no reader or writer read and write by ours. Functions in torch's
+    here on; upstream's readers and writers, and subclasses of them, read and write metadata
+    natively, but for methods that a subclass overrides. Functions in torch's
     modules are replaced, never a class; a function that a caller put there is left alone. Can be
     called twice: the second call reaches modules that were loaded in between.
 
     Returns, and logs, what was replaced and what could not be reached.
     """
     _wire.refuse(not wire)
-    _storage_utils.trust(trust)
+    filesystem.trust(trust)
     return install(twins())
 
 
@@ -152,7 +160,7 @@ def unregister() -> None:
         _swap({ours: stock for stock, ours in _installed.items()})
         _wire.uninstall()
         _wire.refuse(False)
-        _storage_utils.trust(False)
+        filesystem.trust(False)
         _installed.clear()
         _current = None
 
@@ -163,7 +171,7 @@ def registered(*, wire: bool = True, trust: bool = False) -> Iterator[Registrati
     outer = _current is not None
     done = register(
         wire=wire and not (outer and _wire.refused()),
-        trust=_storage_utils.trusts() if outer else trust,
+        trust=filesystem.trusts() if outer else trust,
     )
     try:
         yield done

@@ -10,8 +10,8 @@ from torch.distributed.checkpoint import (
     _async_process_executor,
     _dedup_save_plans,
     _dedup_tensors,
-    _storage_utils,
     default_planner,
+    filesystem,
     planner_helpers,
     resharding,
 )
@@ -20,7 +20,14 @@ AsyncCheckpointProcess = _async_process_executor._AsyncCheckpointProcess
 async_process_save = AsyncCheckpointProcess.save
 dedup_save_plans = _dedup_save_plans.dedup_save_plans
 dedup_tensors = _dedup_tensors.dedup_tensors
-storage_setup = _storage_utils._storage_setup
+
+FileSystemReader = filesystem.FileSystemReader
+FileSystemWriter = filesystem._FileSystemWriter
+reader_read_metadata = FileSystemReader.read_metadata
+writer_finish = FileSystemWriter.finish
+writer_prepare_global_plan = FileSystemWriter.prepare_global_plan
+writer_storage_meta = FileSystemWriter.storage_meta
+writer_write_data = FileSystemWriter.write_data
 
 DefaultLoadPlanner = default_planner.DefaultLoadPlanner
 DefaultSavePlanner = default_planner.DefaultSavePlanner

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch.distributed.checkpoint.storage import WriteResult
 
+from . import _fallbacks
 from ._filling import fill_before, lock
 from ._items import Items
 from ._native import native
@@ -129,6 +130,7 @@ def merge(results: Sequence[list[WriteResult]]) -> dict[Any, Any]:
     columns = native.merge_results(list(results), sources) if plain else None
     if columns is not None:
         return StorageData.from_columns(columns)
+    _fallbacks.whole("write results: a result is not one of upstream's")
     data: dict[Any, Any] = {}
     for of_rank in results:
         data.update({result.index: result.storage_data for result in of_rank})

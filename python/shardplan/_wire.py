@@ -18,7 +18,6 @@ import copyreg
 import logging
 import operator
 import pickle
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +26,7 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
+from . import _fallbacks
 from ._items import Items
 from ._mappings import Mappings
 from ._metadata_file import plain
@@ -42,12 +42,32 @@ _refused = False
 
 
 def _reduce_stock(obj: Any) -> Reduced:
-    """How a stock dataclass pickles by itself, with exact lists and dicts in it."""
-    state = dict(vars(obj))
-    # ``copy.copy`` asks too, and shares what the object holds.
-    if sys._getframe(1).f_globals.get("__name__") != "copy":
-        state = {name: plain(value) for name, value in state.items()}
+    """How an upstream dataclass pickles by itself, with exact lists and dicts in it."""
+    state = {name: plain(value) for name, value in vars(obj).items()}
     return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
+
+
+def _copy(obj: Any) -> Any:
+    """A shallow copy, which shares what the object holds."""
+    cls: Any = type(obj)
+    copied = cls.__new__(cls)
+    vars(copied).update(vars(obj))
+    return copied
+
+
+class _Copier:
+    """``__copy__`` of the upstream classes that ``_reduce_stock`` pickles, not of subclasses."""
+
+    def __get__(self, obj: object, cls: type) -> Callable[[Any], Any]:
+        if cls not in _HOLDERS:
+            raise AttributeError("__copy__")
+        return _copy
+
+
+# What holds a lazy list or dict as an attribute is pickled with an exact one in its place: no file
+# names a class of ours, nor what would make one.
+_HOLDERS: tuple[Any, ...] = (SavePlan, LoadPlan, Metadata, TensorStorageMetadata)
+_COPIER = _Copier()
 
 
 def _pack_save_plan(plan: SavePlan) -> Reduced:
@@ -56,6 +76,7 @@ def _pack_save_plan(plan: SavePlan) -> Reduced:
     source: Any = mappings.source if type(mappings) is Mappings else None
     packed = native.pack_save(rest.pop("items"), None if source is not None else mappings, source)
     if packed is None:
+        _fallbacks.whole("wire: an item of a save plan, or a name, cannot be packed")
         return _reduce_stock(plan)
     data, foreign, mapped = packed
     if mapped:
@@ -66,7 +87,10 @@ def _pack_save_plan(plan: SavePlan) -> Reduced:
 def _pack_load_plan(plan: LoadPlan) -> Reduced:
     rest = dict(vars(plan))
     packed = native.pack_load(rest.pop("items"))
-    return _reduce_stock(plan) if packed is None else (load_plan, (*packed, rest))
+    if packed is None:
+        _fallbacks.whole("wire: an item of a load plan cannot be packed")
+        return _reduce_stock(plan)
+    return load_plan, (*packed, rest)
 
 
 def _pack_items(items: Items) -> Reduced:
@@ -92,7 +116,8 @@ def _pack_metadata(sent: Metadata) -> Reduced:
     entries = plain(rest["state_dict_metadata"])
     packed = native.pack_saved_metadata(entries) if type(entries) is dict else None
     if packed is None:
-        # What is ours in it travels as columns by itself.
+        _fallbacks.whole("wire: an entry of a Metadata cannot be packed")
+        # What is lazy in it travels as columns by itself.
         return copyreg.__newobj__, (type(sent),), rest  # type: ignore[attr-defined]
     rest["state_dict_metadata"] = None
     return metadata, (*packed, rest)
@@ -120,7 +145,8 @@ def _packing(
         try:
             return pack(obj)
         except Exception:
-            logger.debug("a %s travels as a stock one", type(obj).__name__, exc_info=True)
+            logger.debug("a %s travels as upstream's", type(obj).__name__, exc_info=True)
+            _fallbacks.whole(f"wire: a {type(obj).__name__} raised while it was packed")
         try:
             return stock(obj)
         except Exception as error:
@@ -144,7 +170,7 @@ class _Unreadable:
         return 1
 
     def items(self) -> list[Any]:
-        raise ValueError(self._problem)
+        raise native.UnreadablePlan(self._problem)
 
     def mappings(self) -> dict[str, Any]:
         self.items()
@@ -271,33 +297,41 @@ _PACKED: dict[type, Callable[[Any], Reduced]] = {
 
 
 def install() -> None:
-    """Lets plans travel as columns, unless ``refuse`` was called."""
+    """Lets plans travel as columns, unless ``refuse`` was called, and pickle as upstream's."""
     with _lock:
+        for cls in _HOLDERS:
+            # What somebody else has put there stays.
+            if copyreg.dispatch_table.setdefault(cls, _reduce_stock) is _reduce_stock:
+                cls.__copy__ = _COPIER
         if not _refused and getattr(dist.distributed_c10d, "_pickler", None) is pickle.Pickler:
             dist.distributed_c10d._pickler = Pickler
 
 
 def uninstall() -> None:
-    """Lets plans travel as torch sends them."""
+    """Puts back what ``install`` changed."""
     with _lock:
-        if getattr(dist.distributed_c10d, "_pickler", None) is Pickler:
-            dist.distributed_c10d._pickler = pickle.Pickler
+        for cls in _HOLDERS:
+            if copyreg.dispatch_table.get(cls) is _reduce_stock:
+                del copyreg.dispatch_table[cls]
+            if vars(cls).get("__copy__") is _COPIER:
+                del cls.__copy__
+        _uninstall_pickler()
+
+
+def _uninstall_pickler() -> None:
+    if getattr(dist.distributed_c10d, "_pickler", None) is Pickler:
+        dist.distributed_c10d._pickler = pickle.Pickler
 
 
 def refuse(refused: bool) -> None:
     """Whether ``install`` is to do nothing."""
     global _refused
-    _refused = refused
-    if refused:
-        uninstall()
+    with _lock:
+        _refused = refused
+        if refused:
+            _uninstall_pickler()
 
 
 def refused() -> bool:
     """Whether a user has asked that plans travel as torch sends them."""
     return _refused
-
-
-# What holds a list or dict of ours as an attribute is pickled with a stock one in its place: no
-# file names a class of ours, nor what would make one.
-for _class in (SavePlan, LoadPlan, Metadata, TensorStorageMetadata):
-    copyreg.pickle(_class, _reduce_stock)

@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, ReadItem, SavePlan, W
 
 from . import (
     _coordinator,
+    _fallbacks,
     _hooks,
     _load_errors,
     _plan_cache,
@@ -53,11 +54,23 @@ def create_default_local_save_plan(state_dict: dict[str, Any], is_coordinator: b
 
     Answers to ``default_planner.create_default_local_save_plan``.
     """
-    if not isinstance(state_dict, dict) or not _hooks.save_untouched():
-        return _stock.create_default_local_save_plan(state_dict, is_coordinator)
+    if not isinstance(state_dict, dict):
+        _fallbacks.whole(f"local save plan: the state dict is a {type(state_dict).__name__}")
+        return _fallbacks.upstream(
+            _stock.create_default_local_save_plan, state_dict, is_coordinator
+        )
+    if not _hooks.SAVE.untouched("local save plan"):
+        return _fallbacks.upstream(
+            _stock.create_default_local_save_plan, state_dict, is_coordinator
+        )
 
     def foreign(fqn: str, obj: object) -> list[WriteItem]:
-        return _stock.create_default_local_save_plan({fqn: obj}, is_coordinator).items
+        items: list[WriteItem]
+        items = _fallbacks.upstream(
+            _stock.create_default_local_save_plan, {fqn: obj}, is_coordinator
+        ).items
+        _fallbacks.entry(f"local save plan: an entry is a {_fallbacks.kind_of(obj)}")
+        return items
 
     return SavePlan(Items.from_columns(native.save_columns(state_dict, foreign)))
 
@@ -71,11 +84,29 @@ def create_default_local_load_plan(
     checkpoint lacks (unless not ``strict``), ValueError for a size that differs.
     """
     saved = getattr(metadata, "state_dict_metadata", None)
-    if not isinstance(state_dict, dict) or type(saved) is not dict or not _hooks.load_untouched():
-        return _stock.create_default_local_load_plan(state_dict, metadata, strict)
+    if not isinstance(state_dict, dict) or type(saved) is not dict:
+        _fallbacks.whole(
+            f"local load plan: the state dict is a {type(state_dict).__name__}, "
+            f"the metadata's a {type(saved).__name__}"
+        )
+        return _fallbacks.upstream(
+            _stock.create_default_local_load_plan, state_dict, metadata, strict
+        )
+    if not _hooks.LOAD.untouched("local load plan"):
+        return _fallbacks.upstream(
+            _stock.create_default_local_load_plan, state_dict, metadata, strict
+        )
 
     def foreign(fqn: str, obj: object) -> list[ReadItem]:
-        return _stock.create_default_local_load_plan({fqn: obj}, metadata, strict).items
+        items: list[ReadItem]
+        items = _fallbacks.upstream(
+            _stock.create_default_local_load_plan, {fqn: obj}, metadata, strict
+        ).items
+        _fallbacks.entry(
+            f"local load plan: an entry is a {_fallbacks.kind_of(obj)}, "
+            f"saved as {_fallbacks.kind_of(saved.get(fqn))}"
+        )
+        return items
 
     return LoadPlan(
         Items.from_columns(native.load_columns(state_dict, saved, bool(strict), foreign))
@@ -90,9 +121,12 @@ def dedup_save_plans(
     Answers to ``_dedup_save_plans.dedup_save_plans``, ties included.
     """
     all_plans = list(all_plans)
+    if not _hooks.GLOBAL.untouched("dedup"):
+        return _fallbacks.upstream(_stock.dedup_save_plans, all_plans, save_to_lowest_rank)
     kept = native.dedup([plan.items for plan in all_plans], bool(save_to_lowest_rank))
     if kept is None:
-        return _stock.dedup_save_plans(all_plans, save_to_lowest_rank)
+        _fallbacks.whole("dedup: the key, kind or box of an item cannot be read")
+        return _fallbacks.upstream(_stock.dedup_save_plans, all_plans, save_to_lowest_rank)
     return [
         dataclasses.replace(plan, items=Items.from_columns(columns))
         for plan, columns in zip(all_plans, kept, strict=True)
@@ -108,11 +142,22 @@ def create_default_global_save_plan(
     is written twice and is not sharded.
     """
     all_plans = list(all_plans)
+    if not _hooks.GLOBAL.untouched("global save plan"):
+        return _fallbacks.upstream(
+            _stock.create_default_global_save_plan, all_plans, rewrite_index_hints
+        )
     planned = None
     if rewrite_index_hints:
         planned = native.plan_globally([plan.items for plan in all_plans], Items.from_columns)
     if planned is None:
-        return _stock.create_default_global_save_plan(all_plans, rewrite_index_hints)
+        _fallbacks.whole(
+            "global save plan: an item cannot be read, or a name is written twice"
+            if rewrite_index_hints
+            else "global save plan: rewrite_index_hints=False"
+        )
+        return _fallbacks.upstream(
+            _stock.create_default_global_save_plan, all_plans, rewrite_index_hints
+        )
     columns, metadata = planned
     plans = [
         dataclasses.replace(plan, items=Items.from_columns(of_plan))
@@ -139,9 +184,9 @@ def _validate_global_plan(global_plan: list[SavePlan], metadata: Metadata) -> An
     Near-linear in the chunks, and in what is found. Answers to
     ``default_planner._validate_global_plan``.
     """
-    saved = getattr(metadata, "state_dict_metadata", None)
-    if type(saved) is not dict or not isinstance(global_plan, list):
-        return _stock.validate_global_plan(global_plan, metadata)
+    if not _plan_errors.is_native(global_plan, metadata):
+        return _fallbacks.upstream(_stock.validate_global_plan, global_plan, metadata)
+    saved = metadata.state_dict_metadata
     suspects = native.suspects(saved, len(global_plan) > 1)
     return _plan_errors.messages(global_plan, metadata, suspects)
 

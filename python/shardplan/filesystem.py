@@ -2,6 +2,9 @@
 
 What they hold of a whole checkpoint (write results, chunks, storage_data) stays columns until
 somebody touches it.
+
+The functions answer to methods of upstream's ``_FileSystemWriter`` and ``FileSystemReader``, in
+whose place ``register()`` puts them; the methods of our own classes call them too.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from . import _fit  # noqa: F401
 
 # isort: split
 import dataclasses
+import functools
 import os
 from io import UnsupportedOperation
 from typing import Any, cast
@@ -21,80 +25,187 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from . import _coordinator, _metadata_file, _storage_data, _wire
+from . import (
+    _coordinator,
+    _directory_lock,
+    _hooks,
+    _metadata_file,
+    _stock,
+    _storage_data,
+    _wire,
+)
 from ._items import Items
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
 
+_trusting = False
+
+
+def trust(trusting: bool) -> None:
+    """Whether upstream's own readers, under ``register()``, trust the metadata that they read."""
+    global _trusting
+    _trusting = trusting
+
+
+def trusts() -> bool:
+    """Whether they do."""
+    return _trusting
+
+
+@functools.wraps(_stock.writer_storage_meta)
+def storage_meta(writer: filesystem._FileSystemWriter) -> StorageMeta | None:
+    """As upstream's, with a mark where ``finish`` needs no chunk of Metadata made."""
+    made: StorageMeta | None = _stock.writer_storage_meta(writer)
+    return _coordinator.mark(made) if _hooks.is_ours(type(writer).finish) else made
+
+
+@functools.wraps(_stock.writer_write_data)
+def write_data(
+    writer: filesystem._FileSystemWriter, plan: SavePlan, planner: SavePlanner
+) -> Future[list[WriteResult]]:
+    """As upstream's; its list of results travels as columns."""
+    future: Future[list[WriteResult]] = Future()
+    future.set_result(Items(_stock.writer_write_data(writer, plan, planner).wait()))
+    return future
+
+
+@functools.wraps(_stock.writer_prepare_global_plan)
+def prepare_global_plan(
+    writer: filesystem._FileSystemWriter, plans: list[SavePlan]
+) -> list[SavePlan]:
+    """As upstream's; then the directory is this save's.
+
+    The plans are valid, and no rank has written yet. The metadata of an older checkpoint goes,
+    for its data files are about to be overwritten: a save that fails leaves no ``.metadata`` that
+    mixes two checkpoints. ``RuntimeError`` if another process is saving into the directory.
+    """
+    prepared: list[SavePlan] = _stock.writer_prepare_global_plan(writer, plans)
+    if writer.use_collectives and type(writer.fs) is filesystem.FileSystem:
+        _directory_lock.take(writer, writer.path)
+    metadata_path = writer._get_metadata_path(_rank_of_metadata(writer))
+    if writer.fs.exists(metadata_path):
+        writer.fs.rm_file(metadata_path)
+    return prepared
+
+
+def _rank_of_metadata(writer: filesystem._FileSystemWriter) -> int | None:
+    """The rank in the name of the metadata file that this writer writes, or None."""
+    return None if writer.use_collectives else writer.rank
+
 
 # torch 2.11 leaves the Metadata that dcp.save returns without storage_data and version.
-_FINISHES_A_COPY = "replace" in filesystem.FileSystemWriter.finish.__code__.co_names
+_FINISHES_A_COPY = "replace" in _stock.writer_finish.__code__.co_names
+
+
+@functools.wraps(_stock.writer_finish)
+def finish(
+    writer: filesystem._FileSystemWriter, metadata: Metadata, results: list[list[WriteResult]]
+) -> None:
+    """Writes the metadata file, and makes it take effect.
+
+    Answers to ``FileSystemWriter.finish``: same names, fsync and errors. Where a file can be
+    replaced in one step, a crash leaves the old one or the new one.
+    """
+    try:
+        if _hooks.FINISH.untouched("metadata file"):
+            _finish(writer, metadata, results)
+        else:
+            _stock.writer_finish(writer, metadata, results)
+    finally:
+        _directory_lock.release(writer)
+
+
+def _finish(
+    writer: filesystem._FileSystemWriter, metadata: Metadata, results: list[list[WriteResult]]
+) -> None:
+    if _FINISHES_A_COPY:
+        metadata = dataclasses.replace(metadata)
+    metadata.version = filesystem.CURRENT_DCP_VERSION
+    metadata.storage_data = _storage_data.merge(results)
+    metadata.storage_meta = _coordinator.unmarked(writer.storage_meta())
+    rank = _rank_of_metadata(writer)
+    metadata_path = writer._get_metadata_path(rank)
+    prefix = "" if rank is None else f"__{rank}"
+    tmp_path = writer.fs.concat_path(writer.path, f"{prefix}{filesystem._metadata_fn}.tmp")
+    with writer.fs.create_stream(tmp_path, "wb") as stream:
+        _metadata_file.dump(metadata, cast(Any, stream))
+        if writer.sync_files:
+            try:
+                os.fsync(stream.fileno())
+            except (AttributeError, UnsupportedOperation):
+                os.sync()
+    in_one_step = os.name == "posix" and type(writer.fs) is filesystem.FileSystem
+    if not in_one_step and writer.fs.exists(metadata_path):
+        writer.fs.rm_file(metadata_path)
+    writer.fs.rename(tmp_path, metadata_path)
+
+
+@functools.wraps(_stock.reader_read_metadata)
+def read_metadata(reader: filesystem.FileSystemReader, *args: Any, **kwargs: Any) -> Metadata:
+    """The metadata of the checkpoint; of a rank, where ``rank`` is given.
+
+    Answers to ``FileSystemReader.read_metadata``. ``pickle.UnpicklingError``, with the file and
+    the byte, for a file that is broken, or that names another global than a checkpoint's
+    metadata does.
+    """
+    metadata: Metadata
+    if not _hooks.READ_METADATA.untouched("metadata file"):
+        metadata = _stock.reader_read_metadata(reader, *args, **kwargs)
+        return metadata
+    path = reader._get_metadata_path(kwargs.get("rank"))
+    trust = getattr(reader, "trust", _trusting)
+    with reader.fs.create_stream(path, "rb") as stream:
+        metadata = _metadata_file.load(cast(Any, stream), path, trust)
+    if getattr(metadata, "storage_meta", None) is None:
+        metadata.storage_meta = StorageMeta()
+    cast(StorageMeta, metadata.storage_meta).load_id = reader.load_id
+    return metadata
 
 
 class ColumnsWriter(filesystem.FileSystemWriter):
-    """What our writers do in another way than the stock one."""
+    """What our writers do in another way than upstream's.
+
+    Each method gives way to upstream's where a caller has replaced that one.
+    """
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         _wire.install()
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)
 
     def storage_meta(self) -> StorageMeta | None:
-        """As the stock one, with a mark: this writer needs no chunk of Metadata made."""
-        return _coordinator.mark(super().storage_meta())
+        if _hooks.WRITER.untouched("storage_meta"):
+            return storage_meta(self)
+        return super().storage_meta()
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        if _hooks.WRITER.untouched("prepare_global_plan"):
+            return prepare_global_plan(self, plans)
+        return super().prepare_global_plan(plans)
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """As the stock one; its list of results travels as columns."""
-        future: Future[list[WriteResult]] = Future()
-        future.set_result(Items(super().write_data(plan, planner).wait()))
-        return future
+        if _hooks.WRITER.untouched("write_data"):
+            return write_data(self, plan, planner)
+        return super().write_data(plan, planner)
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Writes the metadata file, and makes it take effect.
-
-        Answers to ``FileSystemWriter.finish``: same names, fsync and errors. Where a file can be
-        replaced in one step, a crash leaves the old one or the new one.
-        """
-        if _FINISHES_A_COPY:
-            metadata = dataclasses.replace(metadata)
-        metadata.version = filesystem.CURRENT_DCP_VERSION
-        metadata.storage_data = _storage_data.merge(results)
-        metadata.storage_meta = _coordinator.unmarked(self.storage_meta())
-        rank = None if self.use_collectives else self.rank
-        metadata_path = self._get_metadata_path(rank)
-        prefix = "" if rank is None else f"__{rank}"
-        tmp_path = self.fs.concat_path(self.path, f"{prefix}{filesystem._metadata_fn}.tmp")
-        with self.fs.create_stream(tmp_path, "wb") as stream:
-            _metadata_file.dump(metadata, cast(Any, stream))
-            if self.sync_files:
-                try:
-                    os.fsync(stream.fileno())
-                except (AttributeError, UnsupportedOperation):
-                    os.sync()
-        in_one_step = os.name == "posix" and type(self.fs) is filesystem.FileSystem
-        if not in_one_step and self.fs.exists(metadata_path):
-            self.fs.rm_file(metadata_path)
-        self.fs.rename(tmp_path, metadata_path)
+        if _hooks.WRITER.untouched("finish"):
+            finish(self, metadata, results)
+        else:
+            super().finish(metadata, results)
 
 
 class ColumnsReader(filesystem.FileSystemReader):
-    """What our readers do in another way than the stock one."""
+    """What our readers do in another way than upstream's, unless a caller has replaced that."""
 
     trust = False
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """The metadata of the checkpoint; of a rank, where ``rank`` is given.
+        if _hooks.READER.untouched("read_metadata"):
+            return read_metadata(self, *args, **kwargs)
+        return super().read_metadata(*args, **kwargs)
 
-        Answers to ``FileSystemReader.read_metadata``. ``pickle.UnpicklingError``, with the file and
-        the byte, for a file that is broken, or that names another global than a checkpoint's
-        metadata does.
-        """
-        path = self._get_metadata_path(kwargs.get("rank"))
-        with self.fs.create_stream(path, "rb") as stream:
-            metadata: Metadata = _metadata_file.load(cast(Any, stream), path, self.trust)
-        if getattr(metadata, "storage_meta", None) is None:
-            metadata.storage_meta = StorageMeta()
-        cast(StorageMeta, metadata.storage_meta).load_id = self.load_id
-        return metadata
+
+_hooks.add_ours([ColumnsWriter.finish])
 
 
 class FileSystemWriter(ColumnsWriter):

@@ -6,7 +6,8 @@ spawn and forkserver, and as a subprocess of the same Python (one that is told t
 or is given an environment without it, runs on stock). torch is imported only where the tests import
 it.
 
-At the end it prints how many calls our functions took; a run in which they took none fails.
+At the end it prints how many calls our functions took, and what fell back to upstream's
+code; a run in which they took none fails.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class _RunOnOurs:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.fallbacks: Counter[str] = Counter()
         self.processes = 0
         self._installed = False
         self._folder = tempfile.mkdtemp(prefix="shardplan-pytest-")
@@ -48,12 +50,14 @@ class _RunOnOurs:
 
     def read_calls(self) -> None:
         self.calls, self.processes = _call_count.read(self._folder)
+        self.fallbacks = _call_count.read_fallbacks(self._folder)
 
     def close(self) -> None:
         if self._installed:
-            from . import _registry
+            from . import _fallbacks, _registry
 
             _registry.unregister()
+            _fallbacks.observe(None)
         with contextlib.suppress(ValueError):
             sys.meta_path.remove(self._finder)
         if self._python_path is None:
@@ -109,6 +113,9 @@ def pytest_terminal_summary(
     )
     for name, count in run.calls.most_common():
         terminalreporter.line(f"{count:>10} {name}")
+    terminalreporter.line(f"{run.fallbacks.total()} fallbacks to upstream's code")
+    for reason, count in run.fallbacks.most_common():
+        terminalreporter.line(f"{count:>10} {reason}")
     if _fails(config):
         terminalreporter.line(
             "ERROR: none of shardplan's functions was called, so these tests say nothing about it",

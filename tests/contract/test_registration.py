@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import inspect
 import logging
 import operator
@@ -16,6 +17,8 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import default_planner, planner_helpers
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 import shardplan
 from parity.comparison import assert_same
@@ -49,13 +52,21 @@ def contents() -> dict[str, int]:
 
 
 def test_every_name_is_put_back() -> None:
+    shardplan.unregister()  # A planner of another test has installed the wire.
     before = contents()
     done = shardplan.register()
     assert done.replaced
-    changed = {name for name, held in contents().items() if before[name] != held}
-    assert changed == set(done.replaced)
+    changed = {name for name, held in contents().items() if before.get(name) != held}
+    # The classes whose pickles name nothing of ours, by copyreg and for copy.copy.
+    copied = {
+        f"{cls.__module__}.{cls.__qualname__}.__copy__"
+        for cls in (SavePlan, LoadPlan, Metadata, TensorStorageMetadata)
+    }
+    assert changed == set(done.replaced) | copied
+    assert {SavePlan, LoadPlan, Metadata, TensorStorageMetadata} <= copyreg.dispatch_table.keys()
     shardplan.unregister()
     assert contents() == before
+    assert not copyreg.dispatch_table.keys() & {SavePlan, LoadPlan, Metadata}
 
 
 def test_every_twin_of_our_own_is_in_place() -> None:

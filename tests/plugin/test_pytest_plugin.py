@@ -22,7 +22,6 @@ SAVE = """
         dcp.save({"a": torch.ones(3)}, checkpoint_id=path, no_dist=True)
 """
 CALLS_OF_A_SAVE = {
-    "_storage_utils._storage_setup": 1,
     "default_planner.create_default_local_save_plan": 1,
     "default_planner._validate_global_plan": 1,
     "default_planner.create_default_global_save_plan": 1,
@@ -30,6 +29,10 @@ CALLS_OF_A_SAVE = {
     "torch.distributed.checkpoint.default_planner._create_global_plan": 1,
     "torch.distributed.checkpoint.default_planner.finish_plan": 1,
     "torch.distributed.checkpoint.default_planner.set_up_planner": 1,
+    "torch.distributed.checkpoint.filesystem.finish": 1,
+    "torch.distributed.checkpoint.filesystem.prepare_global_plan": 1,
+    "torch.distributed.checkpoint.filesystem.storage_meta": 2,
+    "torch.distributed.checkpoint.filesystem.write_data": 1,
 }
 
 
@@ -262,3 +265,35 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.stdout.endswith("nothing left\n"), done.stdout + done.stderr
+
+
+def test_fallbacks_of_every_process_are_printed(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "test_fallbacks.py",
+        SAVE,
+        """
+        class Odd(torch.Tensor):
+            pass
+
+        def save_odd(path):
+            odd = torch.ones(2).as_subclass(Odd)
+            dcp.save({"a": torch.ones(2), "s": odd}, checkpoint_id=path, no_dist=True)
+            os._exit(0)
+
+        def test_child(tmp_path):
+            process = multiprocessing.get_context("spawn").Process(
+                target=save_odd, args=(tmp_path,))
+            process.start()
+            process.join(60)
+            assert process.exitcode == 0
+
+        def test_here(tmp_path):
+            save(tmp_path)
+        """,
+    )
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    at = lines.index("1 fallbacks to upstream's code")
+    assert lines[at + 1] == ("1 local save plan: an entry is a test_fallbacks.Odd")

@@ -6,6 +6,7 @@
 
 #include "bindings/torch/global_objects.h"
 #include "bindings/torch/stock_types.h"
+#include "bindings/torch/unreadable_plan.h"
 #include "bindings/torch/write_item_reader.h"
 #include "core/dedup.h"
 #include "core/global.h"
@@ -21,13 +22,11 @@ class AllPlans {
     for (std::size_t rank = 0; rank < items_of_ranks.size(); ++rank) {
       try {
         if (!add(items_of_ranks[rank])) return false;
-      } catch (py::error_already_set& error) {
-        // Of a source of ours, not a caller's own.
-        if (error.value().get_type().ptr() != PyExc_ValueError) throw;
-        const auto text = py::str(error.value()).cast<std::string>();
-        if (text.find("plan from another rank cannot be read") == std::string::npos) throw;
-        throw py::value_error(of_rank(rank) + text);
-      } catch (const py::value_error& error) {
+      } catch (const py::error_already_set& error) {
+        // Raised in Python: by a source of ours, or by a list of a caller's, whose error it is.
+        if (!error.matches(unreadable_plan_type())) throw;
+        throw py::value_error(of_rank(rank) + py::str(error.value()).cast<std::string>());
+      } catch (const UnreadablePlan& error) {
         throw py::value_error(of_rank(rank) + error.what());
       }
     }

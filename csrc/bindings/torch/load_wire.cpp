@@ -3,6 +3,7 @@
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/read_item_reader.h"
 #include "bindings/torch/stock_types.h"
+#include "bindings/torch/unreadable_plan.h"
 #include "core/wire_bytes.h"
 #include "core/wire_envelope.h"
 #include "core/wire_load.h"
@@ -57,15 +58,16 @@ ArrivedLoadPlan::ArrivedLoadPlan(py::bytes bytes, py::object foreign)
   }
 }
 
-LoadPlanColumns ArrivedLoadPlan::columns() {
-  if (problem_.empty()) {
+const LoadPlanColumns& ArrivedLoadPlan::columns() {
+  if (!columns_ && problem_.empty()) {
     try {
-      return unpack(bytes_, foreign_);
+      columns_ = unpack(bytes_, foreign_);
     } catch (const BadWire& problem) {
       problem_ = problem.what();
     }
   }
-  throw py::value_error("a load plan from another rank cannot be read: it " + problem_);
+  if (columns_) return *columns_;
+  throw UnreadablePlan("a load plan from another rank cannot be read: it " + problem_);
 }
 
 std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {

@@ -14,8 +14,8 @@ struct PackedLoadPlan {
   py::list foreign;  // items that travel as objects, in the order of their rows
 };
 
-/// A load plan as it arrived from another rank; decoded when it is first needed, and sent on as it
-/// came.
+/// A load plan as it was received from another rank: decoded once, when it is first needed, and
+/// sent on as the bytes that were received.
 class ArrivedLoadPlan {
  public:
   /// Never throws for what the bytes hold: that is said at first use.
@@ -24,8 +24,8 @@ class ArrivedLoadPlan {
   /// Number of items; 1 where the bytes are broken, so that nobody takes the plan for an empty one.
   std::size_t size() const { return problem_.empty() ? items_ : 1; }
 
-  /// The columns. Throws ValueError where the bytes are broken.
-  LoadPlanColumns columns();
+  /// The columns. Throws UnreadablePlan where the bytes are broken.
+  const LoadPlanColumns& columns();
   /// The stock items. Throws as `columns`.
   py::list items() { return columns().items(); }
 
@@ -37,6 +37,7 @@ class ArrivedLoadPlan {
   py::object foreign_;
   std::size_t items_ = 0;
   std::string problem_;
+  std::optional<LoadPlanColumns> columns_;
 };
 
 /// The columns of a load plan's items, which stay as they are.

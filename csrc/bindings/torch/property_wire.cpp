@@ -7,7 +7,7 @@
 namespace shardplan {
 namespace {
 
-enum Tag : std::uint8_t { kNone, kFalse, kTrue, kInt, kInts, kTorchName };
+enum Tag : std::uint8_t { kNone, kFalse, kTrue, kInt, kInts, kTorchName, kPickled };
 
 constexpr std::string_view kTorch = "torch.";
 
@@ -56,6 +56,29 @@ py::object read_torch_constant(ByteReader& in) {
   return py::reinterpret_borrow<py::object>(found);
 }
 
+/// The value of a field that is unknown here, which torch's own pickle of it says.
+bool write_pickled(PyObject* value, ByteWriter& out) {
+  const py::object bytes =
+      py::reinterpret_steal<py::object>(PyObject_CallOneArg(StockTypes::get().pickle_dumps, value));
+  if (!bytes || !PyBytes_CheckExact(bytes.ptr())) {
+    PyErr_Clear();
+    return false;
+  }
+  out.byte(kPickled);
+  out.string(std::string_view(py::reinterpret_borrow<py::bytes>(bytes)));
+  return true;
+}
+
+py::object read_pickled(ByteReader& in) {
+  const py::bytes bytes{std::string(in.string())};
+  PyObject* value = PyObject_CallOneArg(StockTypes::get().pickle_loads, bytes.ptr());
+  if (value == nullptr) {
+    const py::error_already_set error;
+    throw BadWire(std::string("has a tensor property that cannot be unpickled: ") + error.what());
+  }
+  return py::reinterpret_steal<py::object>(value);
+}
+
 py::object read_value(ByteReader& in) {
   switch (in.byte()) {
     case kNone: return py::none();
@@ -68,6 +91,7 @@ py::object read_value(ByteReader& in) {
       return numbers;
     }
     case kTorchName: return read_torch_constant(in);
+    case kPickled: return read_pickled(in);
     default: in.fail("has a property of no kind");
   }
 }
@@ -82,7 +106,9 @@ std::optional<std::string> properties_to_wire(const PropertyValues& values) {
     const auto name = utf8(stock.property_names[field]);
     if (!name) return std::nullopt;
     out.string(*name);
-    if (!write_value(values[field].ptr(), out)) return std::nullopt;
+    if (write_value(values[field].ptr(), out)) continue;
+    const bool unknown = stock.property_fields[field] == PropertyField::kUnknown;
+    if (!unknown || !write_pickled(values[field].ptr(), out)) return std::nullopt;
   }
   return out.take();
 }

@@ -4,15 +4,40 @@
 #include "bindings/torch/load_wire.h"
 #include "bindings/torch/register.h"
 #include "bindings/torch/save_wire.h"
+#include "bindings/torch/unreadable_plan.h"
 
 namespace shardplan {
 
+namespace {
+
+/// Makes `UnreadablePlan` of Python. What pickles it pickles a plain ValueError, so that it travels
+/// to ranks that have no shardplan.
+void register_unreadable_plan(py::module_& m) {
+  const py::object type = unreadable_plan_type();
+  type.attr("__reduce__") = py::cpp_function(
+      [](const py::object& error) {
+        return py::make_tuple(py::handle(PyExc_ValueError), error.attr("args"));
+      },
+      py::name("__reduce__"), py::is_method(type));
+  m.attr("UnreadablePlan") = type;
+  py::register_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const UnreadablePlan& error) {
+      PyErr_SetString(unreadable_plan_type().ptr(), error.what());
+    }
+  });
+}
+
+}  // namespace
+
 void register_wire(py::module_& m) {
+  register_unreadable_plan(m);
   py::class_<ArrivedSavePlan>(m, "ArrivedSave", "A save plan as it arrived from another rank.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
       .def("__len__", &ArrivedSavePlan::size)
       .def("items", &ArrivedSavePlan::items,
-           "The rows as stock WriteItems. ValueError where the bytes are broken.")
+           "The rows as stock WriteItems. UnreadablePlan where the bytes are broken.")
       .def("mappings", &ArrivedSavePlan::mappings,
            "The paths of the names, one dict for all plans of one table: not to be changed.");
 
@@ -20,7 +45,7 @@ void register_wire(py::module_& m) {
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
       .def("__len__", &ArrivedLoadPlan::size)
       .def("items", &ArrivedLoadPlan::items,
-           "The rows as stock ReadItems. ValueError where the bytes are broken.");
+           "The rows as stock ReadItems. UnreadablePlan where the bytes are broken.");
 
   m.def(
       "pack_save",

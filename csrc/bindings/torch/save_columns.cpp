@@ -65,20 +65,30 @@ class SaveReader {
     if (standing == Standing::kForeign) return Outcome::kForeign;
     const at::Tensor& local = THPVariable_Unpack(dtensors_.local_tensor());
     if (!is_dense(local)) return Outcome::kForeign;
-    // What `to_local()` returns requires grad as the DTensor does, unless grad mode is off.
-    const bool requires_grad =
-        at::GradMode::is_enabled() ? tensor.requires_grad() : local.requires_grad();
-    const auto properties = properties_.row_of(local, requires_grad);
+    const auto properties = properties_of_local(object, tensor, local);
     if (!properties) return Outcome::kForeign;
     push_box(WriteKind::kShard, name, *properties, tensor.sizes(), dtensors_.offsets(),
              dtensors_.sizes());
     return Outcome::kAdded;
   }
 
+  std::optional<std::uint32_t> properties_of_local(PyObject* object, const at::Tensor& dtensor,
+                                                   const at::Tensor& local) {
+    if (!all_known_) {
+      return properties_.row_from_upstream(
+          checked(PyObject_CallMethodNoArgs(object, StockTypes::get().to_local)));
+    }
+    // What `to_local()` returns requires grad as the DTensor does, unless grad mode is off.
+    return properties_.row_of(
+        local, at::GradMode::is_enabled() ? dtensor.requires_grad() : local.requires_grad());
+  }
+
   Outcome add_tensor(std::uint32_t name, PyObject* object) {
     const at::Tensor& tensor = THPVariable_Unpack(object);
     if (!is_dense(tensor)) return Outcome::kForeign;
-    const auto properties = properties_.row_of(tensor, tensor.requires_grad());
+    const auto properties =
+        all_known_ ? properties_.row_of(tensor, tensor.requires_grad())
+                   : properties_.row_from_upstream(py::reinterpret_borrow<py::object>(object));
     if (!properties) return Outcome::kForeign;
     zeros_.resize(std::max(zeros_.size(), tensor.sizes().size()));
     push_box(WriteKind::kTensor, name, *properties, tensor.sizes(), zeros_.data(),
@@ -139,6 +149,7 @@ class SaveReader {
   SaveRows rows_;
   py::list foreign_items_;
   PropertyTable properties_;
+  const bool all_known_ = !StockTypes::get().has_property(PropertyField::kUnknown);
   DTensorReader dtensors_;
   std::vector<std::int64_t> zeros_;
 };

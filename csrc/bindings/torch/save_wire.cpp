@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "bindings/torch/unreadable_plan.h"
 #include "bindings/torch/write_item_reader.h"
 #include "core/wire_envelope.h"
 #include "core/wire_save.h"
@@ -116,7 +117,7 @@ py::dict ArrivedSavePlan::mappings() {
 }
 
 void ArrivedSavePlan::refuse() const {
-  throw py::value_error("a save plan from another rank cannot be read: it " + problem_);
+  throw UnreadablePlan("a save plan from another rank cannot be read: it " + problem_);
 }
 
 void ArrivedSavePlan::decode(const Envelope& contents) {

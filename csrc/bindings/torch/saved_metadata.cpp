@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/torch/path_shapes.h"
+#include "bindings/torch/property_table.h"
 #include "bindings/torch/stock_reader.h"
 #include "bindings/torch/stock_types.h"
 
@@ -113,13 +114,9 @@ class EntryReader {
 
   void meet(PyObject* object) { shared_ = shared_ || !met_.insert(object).second; }
 
-  /// One row for values that are equal and of the same classes.
+  /// One row for values that can stand for each other.
   std::uint32_t row_of(PropertyValues values) {
-    py::tuple key(2 * values.size());
-    for (std::size_t field = 0; field < values.size(); ++field) {
-      key[2 * field] = values[field];
-      key[2 * field + 1] = py::type::of(values[field]);
-    }
+    const py::tuple key = property_key(values);
     const py::int_ next(saved_.properties.size());
     const py::object row = rows_.attr("setdefault")(key, next);
     if (row.is(next)) saved_.properties.push_back(std::move(values));

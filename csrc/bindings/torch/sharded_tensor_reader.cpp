@@ -31,12 +31,20 @@ bool append_shard(PyObject* shard, ShardedTensorReading& out) {
   return true;
 }
 
-bool read_properties(PyObject* metadata, PropertyValues& out) {
+/// As upstream's `_sharded_tensor_metadata` makes the properties of a shard.
+bool read_shard_properties(PyObject* metadata, PropertyValues& out) {
   const StockTypes& stock = StockTypes::get();
   const py::object properties = read_attribute(metadata, stock.tensor_properties_name);
-  if (!properties || stock.property_names.empty()) return false;
-  for (PyObject* name : stock.property_names) {
-    py::object value = read_attribute(properties.ptr(), name);
+  if (!properties) return false;
+  py::object defaults;  // Upstream does not pass the fields that are unknown here.
+  if (stock.has_property(PropertyField::kUnknown)) {
+    defaults =
+        checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(stock.tensor_properties.type)));
+  }
+  for (std::size_t field = 0; field < stock.property_names.size(); ++field) {
+    const bool known = stock.property_fields[field] != PropertyField::kUnknown;
+    py::object value =
+        read_attribute((known ? properties : defaults).ptr(), stock.property_names[field]);
     if (!value) return false;
     out.push_back(std::move(value));
   }
@@ -57,7 +65,7 @@ std::optional<ShardedTensorReading> read_sharded_tensor(PyObject* object) {
   }
   reading.shape.resize(static_cast<std::size_t>(PyTuple_GET_SIZE(size.ptr())));
   if (!read_tuple(size.ptr(), reading.shape.size(), reading.shape.data()) ||
-      !read_properties(metadata.ptr(), reading.properties)) {
+      !read_shard_properties(metadata.ptr(), reading.properties)) {
     return std::nullopt;
   }
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(shards.ptr()); ++i) {

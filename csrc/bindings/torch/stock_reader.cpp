@@ -50,7 +50,6 @@ bool read_chunk_object(PyObject* chunk, Numbers& box) {
 bool read_properties(PyObject* object, PropertyValues& out) {
   const StockTypes& stock = StockTypes::get();
   const auto count = static_cast<Py_ssize_t>(stock.property_names.size());
-  if (count == 0) return false;
   const py::object all = attributes_of(object, stock.tensor_properties, count);
   if (!all) return false;
   for (PyObject* name : stock.property_names) {

@@ -1,5 +1,6 @@
 #include "bindings/torch/stock_types.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 #include <unordered_map>
@@ -84,6 +85,8 @@ StockTypes::StockTypes() {
   torch_names = keep(torch.attr("__dict__"));
   element_size = keep(py::module_::import("torch._utils").attr("_element_size"));
   replace = keep(py::module_::import("dataclasses").attr("replace"));
+  pickle_dumps = keep(py::module_::import("pickle").attr("dumps"));
+  pickle_loads = keep(py::module_::import("pickle").attr("loads"));
 
   const std::unordered_map<std::string, PropertyField> known_fields{
       {"dtype", PropertyField::kDtype},
@@ -95,13 +98,9 @@ StockTypes::StockTypes() {
   };
   for (const std::string& name : field_names(metadata_module.attr("TensorProperties"))) {
     const auto field = known_fields.find(name);
-    if (field == known_fields.end()) {
-      property_names.clear();
-      property_fields.clear();
-      break;
-    }
     property_names.push_back(intern(name.c_str()));
-    property_fields.push_back(field->second);
+    property_fields.push_back(field == known_fields.end() ? PropertyField::kUnknown
+                                                          : field->second);
   }
 
   dtensor_create_write_items =
@@ -144,6 +143,8 @@ StockTypes::StockTypes() {
   shard_offsets = intern("shard_offsets");
   shard_sizes = intern("shard_sizes");
   tensor_properties_name = intern("tensor_properties");
+  create_from_tensor = intern("create_from_tensor");
+  to_local = intern("to_local");
   columns = intern("columns");
   tensor_storage_size = intern("tensor_storage_size");
   storage_data = intern("storage_data");
@@ -157,6 +158,10 @@ const StockTypes& StockTypes::get() {
   // Made under the GIL at the module's import; lives as long as the process.
   static const StockTypes* const types = new StockTypes();
   return *types;
+}
+
+bool StockTypes::has_property(PropertyField field) const {
+  return std::ranges::find(property_fields, field) != property_fields.end();
 }
 
 bool StockTypes::dtensor_untouched() const {

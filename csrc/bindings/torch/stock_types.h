@@ -15,8 +15,17 @@ struct StockClass {
   bool known = false;
 };
 
-/// How a field of the installed torch's TensorProperties is read from a tensor.
-enum class PropertyField { kDtype, kLayout, kRequiresGrad, kMemoryFormat, kPinMemory, kStrides };
+/// How a field of the installed torch's TensorProperties is read from a tensor. The value of an
+/// unknown field is a Python object, which only `TensorProperties.create_from_tensor` can give.
+enum class PropertyField {
+  kDtype,
+  kLayout,
+  kRequiresGrad,
+  kMemoryFormat,
+  kPinMemory,
+  kStrides,
+  kUnknown
+};
 
 /// The classes and names of the installed torch that planning reads and makes. Never freed.
 struct StockTypes {
@@ -48,11 +57,13 @@ struct StockTypes {
   PyObject* torch_names;   // the dict of the module torch
   PyObject* element_size;  // torch._utils._element_size
   PyObject* replace;       // dataclasses.replace
+  PyObject* pickle_dumps;  // pickle.dumps
+  PyObject* pickle_loads;  // pickle.loads
 
-  /// TensorProperties' fields in order, by name and by meaning; empty where one is unknown here,
-  /// and then every tensor's properties are upstream's to make.
+  /// The fields of TensorProperties in order, by name and by meaning.
   std::vector<PyObject*> property_names;
   std::vector<PropertyField> property_fields;
+  bool has_property(PropertyField field) const;
 
   /// DTensor's own protocol methods: where one was replaced, upstream's road is taken.
   PyObject* dtensor_create_write_items;
@@ -65,8 +76,8 @@ struct StockTypes {
       *storage_offsets, *lengths, *items, *spec, *local_tensor, *mesh, *placements, *shape,
       *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list, *global_shape,
       *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
-      *tensor_properties_name, *columns, *tensor_storage_size, *storage_data, *size_in_bytes,
-      *relative_path, *length, *transform_descriptors;
+      *tensor_properties_name, *create_from_tensor, *to_local, *columns, *tensor_storage_size,
+      *storage_data, *size_in_bytes, *relative_path, *length, *transform_descriptors;
 };
 
 }  // namespace shardplan
