@@ -187,9 +187,11 @@ def test_the_lock_of_a_writer_ends_with_it(tmp_path: Path) -> None:
     writer = shardplan.FileSystemWriter(tmp_path)
     _directory_lock.take(writer, tmp_path)
     assert len(_directory_lock._held) == 1
+    assert id(writer) in _directory_lock._by_writer
+    gone = id(writer)
     del writer
     assert not _directory_lock._held
-    assert not _directory_lock._by_writer
+    assert gone not in _directory_lock._by_writer
 
 
 def test_a_child_that_was_forked_meanwhile_holds_nothing(tmp_path: Path) -> None:
