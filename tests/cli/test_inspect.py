@@ -67,11 +67,11 @@ def test_a_name_that_is_not_there_gets_near_ones(checkpoint: Path) -> None:
 def test_what_people_read(checkpoint: Path) -> None:
     done = run("inspect", checkpoint)
     assert "\x1b" not in done.out
-    for said in ("5: 4 tensors, 1 objects", "grid 2 x 2", "bfloat16", "model.rows"):
+    for said in ("5: 4 tensors, 1 object\n", "grid 2 x 2", "bfloat16", "model.rows"):
         assert said in done.out
     tensor = run("inspect", checkpoint, "--tensor", "model.grid", "--rows", 1)
     assert "[0:4, 0:3]" in tensor.out
-    assert "and 3 boxes more" in tensor.out
+    assert "and 3 more boxes" in tensor.out
 
 
 def test_colour_on_a_terminal_alone(checkpoint: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 from .. import _core
 from .._streams import readinto_of
 from .failures import INSTALL, Refused
+from .recognised import head_of, what_it_is
 from .terminal import Progress
 
 _METADATA = ".metadata"
@@ -121,12 +122,19 @@ def open_checkpoint(name: str) -> Opened:
     ``Refused`` says what is missing, or which file was not read and why.
     """
     folder, file = _find(name)
+    path = name if name.endswith(file) else posixpath.join(name, file)
+    head = b""
     try:
         size = folder.size(file)
         with folder.open(file) as stream, Progress(f"reading {file}", size) as progress:
-            checkpoint = _core.Checkpoint(_counting(stream, progress))
+            try:
+                checkpoint = _core.Checkpoint(_counting(stream, progress))
+            except ValueError:
+                head = head_of(stream)
+                raise
     except ValueError as error:
-        raise Refused(f"{posixpath.join(name, file)} was not read: it {error}") from error
+        why = what_it_is(head, path) or str(error)
+        raise Refused(f"{path} was not read: it {why}") from error
     except OSError as error:
         raise Refused(f"{name} cannot be read: {error}") from error
     return Opened(name, folder, file, size, checkpoint, file == _METADATA)
@@ -153,7 +161,9 @@ def _find(name: str) -> tuple[Folder, str]:
     elif os.path.isfile(name):
         return Folder(os.path.dirname(name) or "."), os.path.basename(name)
     elif not os.path.isdir(name):
-        raise Refused(f"{name}: no such directory")
+        is_there = os.path.lexists(name)
+        why = "is neither a file nor a directory" if is_there else "no such directory"
+        raise Refused(f"{name}{' ' if is_there else ': '}{why}")
     else:
         folder = Folder(name)
     try:
