@@ -28,6 +28,7 @@ HOSTILE = {
     "bidi": ("safe\u202etxt.exe\u2066", "\u202e"),
     "no width": ("a\u200bb\ufeff", "\u200b"),
     "rich's markup": ("[bold red]x[/]", "\x1b[1;31mx"),
+    "rich's emoji": ("a:warning:b", "\u26a0"),
 }
 SEEN = pytest.mark.parametrize(("name", "never"), HOSTILE.values(), ids=HOSTILE)
 

@@ -181,6 +181,37 @@ def test_numbers_of_options(checkpoint: Path) -> None:
         assert run("inspect", checkpoint, option, "9" * 20_000).status == 2
 
 
+@pytest.mark.parametrize("broken", ["isfile", "size", "_open", "find"])
+def test_what_a_file_system_raises_is_no_defect(checkpoint: Path, broken: str) -> None:
+    """A file system that is none of ours has errors that are no OSError."""
+    before = (
+        "import fsspec\n"
+        "from fsspec.implementations.local import LocalFileSystem\n"
+        "class Remote(LocalFileSystem):\n"
+        "    protocol = 'remote'\n"
+        "    @classmethod\n"
+        "    def _strip_protocol(cls, path):\n"
+        "        return LocalFileSystem._strip_protocol(path.removeprefix('remote://'))\n"
+        f"    def {broken}(self, *_, **__):\n"
+        "        raise RuntimeError('no credentials')\n"
+        "fsspec.register_implementation('remote', Remote)\n"
+    )
+    done = run("verify", f"remote://{checkpoint}", before=before)
+    assert (done.status, done.err.count("\n")) == (2, 1), done
+    assert "RuntimeError: no credentials" in done.err
+    healthy = before.replace(broken, "unused")
+    assert run("verify", f"remote://{checkpoint}", before=healthy).status == 0
+
+
+def test_shapes_of_5000_digits(tmp_path: Path) -> None:
+    file = tmp_path / "shapes.json"
+    for digits in (5_000, 20_000):
+        file.write_text(f'{{"w": [{"9" * digits}]}}')
+        done = run("simulate", "--shapes", file, "--mesh", "2")
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert len(done.err) < 500
+
+
 def test_colour(checkpoint: Path) -> None:
     assert "\x1b[" in run("--color", "always", "verify", checkpoint).out
     assert "\x1b[" in run("verify", checkpoint, "--color", "always").out

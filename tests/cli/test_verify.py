@@ -408,7 +408,7 @@ def test_several_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
         (no_place, "1 box is in no file: storage_data does not have it:"),
         (object_has_no_place, "1 entry is in no file: storage_data does not have it:"),
         (file_is_outside, "1 box is in a file outside the checkpoint, which is not looked at:"),
-        (bytes_are_shared, "1 pair of items share bytes of a file:"),
+        (bytes_are_shared, "1 pair of items shares bytes of a file:"),
         (file_is_gone, "3 parts are in files that do not exist:"),
     ],
 )

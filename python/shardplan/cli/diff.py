@@ -81,7 +81,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
     for side in "ab":
         names = data[f"only_in_{side}"]
         if names:
-            out.heading(f"{_entries(len(names))} only in {data[side]}:")
+            out.heading(f"{_entries(len(names))} {_be(len(names))} only in {data[side]}:")
             for name in names[:rows]:
                 out.line(f"  {name}")
             out.more(len(names) - rows)
@@ -94,17 +94,20 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
             )
             out.more(len(data[kind]) - rows)
     if data["sharding"]:
-        verb = "is" if len(data["sharding"]) == 1 else "are"
-        out.heading(f"{counted(len(data['sharding']), 'tensor')} {verb} sharded otherwise:")
+        tensors = len(data["sharding"])
+        out.heading(f"{counted(tensors, 'tensor')} {_be(tensors)} sharded otherwise:")
         ways = Counter((one["a"], one["b"]) for one in data["sharding"]).most_common()
         out.table(("tensors", "a", "b"), [(f"{count:,}", a, b) for (a, b), count in ways[:rows]])
         out.more(len(ways) - rows)
     if any(data[kind] for kind in ("only_in_a", "only_in_b", *_KINDS)):
         out.line()
-        verb = "is" if data["same"] == 1 else "are"
-        out.bad(f"they differ; {_entries(data['same'])} {verb} the same")
+        out.bad(f"they differ; {_entries(data['same'])} {_be(data['same'])} the same")
     else:
         out.good(f"no difference: {_entries(data['same'])}")
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _entries(count: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -58,7 +59,8 @@ class RemoteFolder(Folder):
             raise Refused(f"{url} needs fsspec:  {INSTALL}") from error
         try:
             self._fs, path = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        # What a file system raises is its own affair: no credentials, no such option.
+        except Exception as error:
             raise Refused(f"{url} cannot be opened: {error}") from error
         super().__init__(path)
 
@@ -66,28 +68,43 @@ class RemoteFolder(Folder):
         return posixpath.join(self.path, name)
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(self._at(name), "rb"))
+        with _reaching():
+            return cast(BinaryIO, self._fs.open(self._at(name), "rb"))
 
     def size(self, name: str) -> int:
-        return int(self._fs.size(self._at(name)))
+        with _reaching():
+            return int(self._fs.size(self._at(name)))
 
     def names(self) -> list[str]:
-        return sorted(
-            posixpath.basename(str(name)) for name in self._fs.ls(self.path, detail=False)
-        )
+        with _reaching():
+            listed = self._fs.ls(self.path, detail=False)
+        return sorted(posixpath.basename(str(name)) for name in listed)
 
     def is_file(self, name: str) -> bool:
-        return bool(self._fs.isfile(self._at(name)))
+        with _reaching():
+            return bool(self._fs.isfile(self._at(name)))
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         # One listing, not a request a file.
         wanted = {posixpath.normpath(self._at(name)): name for name in names}
-        listed: dict[str, Any] = self._fs.find(self.path, detail=True)
+        with _reaching():
+            listed: dict[str, Any] = self._fs.find(self.path, detail=True)
         return {
             wanted[path]: int(entry["size"])
             for path, entry in listed.items()
             if path in wanted and entry["size"] is not None
         }
+
+
+@contextlib.contextmanager
+def _reaching() -> Iterator[None]:
+    """File systems of others raise what they like (no credentials, no network): an OSError here."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,8 @@ def _counting(stream: BinaryIO, progress: Progress) -> Callable[[memoryview], in
     readinto = readinto_of(stream)
 
     def read(buffer: memoryview) -> int:
-        count = readinto(buffer)
+        with _reaching():
+            count = readinto(buffer)
         progress.advance(count)
         return count
 

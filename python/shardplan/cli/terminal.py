@@ -22,9 +22,9 @@ def rich_or_none() -> Any:
     """The library that draws on terminals, where it is installed."""
     try:
         import rich.console
-        import rich.markup
         import rich.progress
         import rich.table
+        import rich.text
     except ImportError:
         return None
     return rich
@@ -42,7 +42,7 @@ class Terminal:
             return
         rich = rich_or_none()
         if rich is not None:
-            self._console = rich.console.Console(highlight=False, **_colors(color))
+            self._console = rich.console.Console(highlight=False, emoji=False, **_colors(color))
             self._console.on_broken_pipe = _raise_again
         elif color == "always":
             raise Refused(f"--color always needs rich:  {INSTALL}")
@@ -95,7 +95,7 @@ class Terminal:
             for name, is_right in zip(head, right, strict=True):
                 table.add_column(name, justify="right" if is_right else "left", overflow="fold")
             for row in rows:
-                table.add_row(*(rich.markup.escape(cell) for cell in row))
+                table.add_row(*(rich.text.Text(cell) for cell in row))
             self._console.print(table)
             return
         widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
@@ -130,7 +130,7 @@ def print_json(data: Any) -> None:
 def _bar(rich: Any, *columns: Any) -> Any:
     """A bar on stderr that goes when it is done; not started."""
     return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(),
         *columns,
         console=rich.console.Console(stderr=True),
@@ -146,7 +146,7 @@ def busy(what: str) -> Iterator[None]:
         yield
         return
     bar = _bar(rich, rich.progress.TimeElapsedColumn())
-    bar.add_task(what, total=None)
+    bar.add_task(printable(what), total=None)
     later = threading.Timer(_PATIENCE, bar.start)
     later.daemon = True
     later.start()
@@ -184,6 +184,6 @@ class Progress:
                 return
             parts = self._rich.progress
             self._bar = _bar(self._rich, parts.DownloadColumn(), parts.TimeRemainingColumn())
-            self._task = self._bar.add_task(self._what, total=self._total)
+            self._task = self._bar.add_task(printable(self._what), total=self._total)
             self._bar.start()
         self._bar.update(self._task, completed=self._done)

@@ -381,7 +381,8 @@ def _show_one(data: dict[str, Any], out: Terminal, options: argparse.Namespace) 
         out.more(len(found) - rows)
     _show_repeated(data["repeated_keys"], out, rows)
     if shared := data["shared_bytes"]:
-        out.heading(f"{counted(len(shared), 'pair')} of items share bytes of a file:")
+        verb = "shares" if len(shared) == 1 else "share"
+        out.heading(f"{counted(len(shared), 'pair')} of items {verb} bytes of a file:")
         for one in shared[:rows]:
             a, b = one["a"], one["b"]
             out.line(
