@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -15,6 +15,7 @@ from .wording import bytes_text, counted, printable, shortened
 _FEW = 12
 _MOST_LABELS = 64
 _MOST_DRAWN = 50_000
+_MOST_HATCHED = 1_000
 _FORMATS = (".png", ".svg")
 
 
@@ -111,10 +112,16 @@ def _two_dims(panel: Boxes) -> tuple[int, int | None]:
 
 
 def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
+    import numpy
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
 
     down, across = _two_dims(panel)
+
+    def polygons(boxes: Iterable[tuple[Sequence[int], Sequence[int]]], **style: Any) -> Any:
+        # One array: of lists, matplotlib makes a path each by itself.
+        found: Any = numpy.array([*map(corners, boxes)]).reshape(-1, 4, 2)
+        return PolyCollection(found, **style)
 
     def corners(box: tuple[Sequence[int], Sequence[int]]) -> list[tuple[float, float]]:
         offsets, sizes = box
@@ -129,8 +136,8 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
     drawn = full[:_MOST_DRAWN]
     edge = 0.6 if len(drawn) <= 256 else 0.15 if len(drawn) <= 4_096 else 0.0
     axis.add_collection(
-        PolyCollection(
-            [corners(panel.boxes[at]) for at in drawn],
+        polygons(
+            (panel.boxes[at] for at in drawn),
             facecolors=[colour[panel.owners[at]] for at in drawn],
             edgecolors="white" if edge else "none",
             linewidths=edge,
@@ -140,19 +147,17 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
     marks = []
     if torn := _overlaps(panel, drawn):
         marks.append(Patch(facecolor="none", edgecolor="red", hatch="xxx", label="overlap"))
-        axis.add_collection(
-            PolyCollection(
-                [corners(box) for box in torn], facecolors="none", edgecolors="red", hatch="xxx"
-            )
-        )
+        axis.add_collection(polygons(torn, facecolors="none", edgecolors="red", hatch="xxx"))
     if panel.holes:
         marks.append(Patch(facecolor="black", edgecolor="red", hatch="///", label="hole"))
+        few = len(panel.holes) <= _MOST_HATCHED
         axis.add_collection(
-            PolyCollection(
-                [corners(hole) for hole in panel.holes[:_MOST_DRAWN]],
+            polygons(
+                panel.holes[:_MOST_DRAWN],
                 facecolors="black",
-                edgecolors="red",
-                hatch="///",
+                # Of many, edges would hide what they surround, and hatching takes most of the time.
+                edgecolors="red" if few else "none",
+                hatch="///" if few else None,
             )
         )
     if len(drawn) <= _MOST_LABELS and len(panel.shape) <= 2:
