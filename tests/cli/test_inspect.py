@@ -130,6 +130,21 @@ def test_metadata_of_one_rank(of_each_rank: Path) -> None:
     assert told("inspect", of_each_rank / "__1.metadata")["entries"] == 5
 
 
+def test_what_a_file_says_of_itself_replaces_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "attributes")
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    for name in ("checkpoint", "metadata_file", "metadata_bytes", "entries", "entry_list"):
+        setattr(metadata, name, "other")
+    metadata.version = "1\nsound: all"
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    data = told("inspect", folder)
+    assert (data["checkpoint"], data["metadata_file"]) == (str(folder), ".metadata")
+    assert data["metadata_bytes"] == (folder / ".metadata").stat().st_size
+    assert len(data["entry_list"]) == data["entries"] == 5
+    done = run("inspect", folder)
+    assert (done.status, r"1\nsound: all" in done.out) == (0, True)
+
+
 class Bomb:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("executed",)

@@ -86,7 +86,7 @@ def test_a_data_file_of_a_checkpoint(checkpoint: Path) -> None:
 
 
 def test_a_metadata_that_is_a_torch_save_file(checkpoint: Path, tmp_path: Path) -> None:
-    folder = copied(checkpoint, tmp_path / "overwritten")
+    folder = copied(checkpoint, tmp_path / "its.metadata")
     torch_zip(tmp_path / "model.pt")
     (tmp_path / "model.pt").replace(folder / ".metadata")
     assert f"{folder}/.metadata was not read: it is a torch.save" in run("verify", folder).err

@@ -63,10 +63,11 @@ def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
             ranks[rank] += size
     largest = sorted(tensors, key=lambda entry: -entry.bytes)[: max(top, 0)]
     return {
+        # First: what a file says of itself does not stand for what was found.
+        **dict(opened.checkpoint.remarks()),
         "checkpoint": opened.name,
         "metadata_file": opened.metadata_file,
         "metadata_bytes": opened.metadata_bytes,
-        **dict(opened.checkpoint.remarks()),
         "entries": len(entries),
         "tensors": len(tensors),
         "objects": sum(entry.kind == "object" for entry in entries),

@@ -138,8 +138,7 @@ def open_checkpoint(name: str) -> Opened:
 
     ``Refused`` says what is missing, or which file was not read and why.
     """
-    folder, file = _find(name)
-    path = name if name.endswith(file) else posixpath.join(name, file)
+    folder, file, path = _find(name)
     head = b""
     try:
         size = folder.size(file)
@@ -169,15 +168,16 @@ def _counting(stream: BinaryIO, progress: Progress) -> Callable[[memoryview], in
     return read
 
 
-def _find(name: str) -> tuple[Folder, str]:
+def _find(name: str) -> tuple[Folder, str, str]:
+    """The folder of a checkpoint, its metadata file, and that file as the user would name it."""
     folder: Folder
     if "://" in name or "::" in name:
         base, _, last = name.rstrip("/").rpartition("/")
         if last.endswith(_METADATA):
-            return RemoteFolder(base), last
+            return RemoteFolder(base), last, name
         folder = RemoteFolder(name)
     elif os.path.isfile(name):
-        return Folder(os.path.dirname(name) or "."), os.path.basename(name)
+        return Folder(os.path.dirname(name) or "."), os.path.basename(name), name
     elif not os.path.isdir(name):
         is_there = os.path.lexists(name)
         why = "is neither a file nor a directory" if is_there else "no such directory"
@@ -186,7 +186,7 @@ def _find(name: str) -> tuple[Folder, str]:
         folder = Folder(name)
     try:
         if folder.is_file(_METADATA):
-            return folder, _METADATA
+            return folder, _METADATA, posixpath.join(name, _METADATA)
         names = folder.names()
     except OSError as error:
         raise Refused(f"{name} cannot be read: {error}") from error

@@ -397,11 +397,8 @@ def _show_one(data: dict[str, Any], out: Terminal, options: argparse.Namespace) 
             _diagnosis.text({**data["boxes"], "tensors": tensors}, rows).split("\n")
         ):
             out.line(line, "" if at else "bold")
-    unknown, odd, unclaimed = (
-        data["unknown_entries"],
-        data["unknown_places"],
-        len(data["unclaimed"]),
-    )
+    unknown, odd = data["unknown_entries"], data["unknown_places"]
+    unclaimed = len(data["unclaimed"])
     if unknown:
         verb = "is" if unknown == 1 else "are"
         out.heading(f"{counted(unknown, 'entry', 'entries')} {verb} nothing that DCP saves")
