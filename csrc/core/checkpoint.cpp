@@ -48,11 +48,34 @@ std::string_view Checkpoint::dtype(std::size_t entry) const {
   return dtypes_[chunks().table.specs.properties[chunks().table.spec[entry]]];
 }
 
+/// A row of places() -> the last one of its key, which is what a dict keeps; empty where no key
+/// comes twice. The hint of a key is no part of it.
+std::vector<std::uint32_t> Checkpoint::last_of_keys(const StorageIndex& index) {
+  if (index.unique()) return {};
+  std::vector<std::uint32_t> first(places().size());
+  std::vector<std::uint32_t> last(places().size());
+  for (std::uint32_t row = 0; row < first.size(); ++row) {
+    const auto found = index.find(places().key(row), kNoHint);
+    first[row] = static_cast<std::uint32_t>(found.value_or(row));
+    last[first[row]] = row;
+  }
+  replaced_.resize(first.size());
+  for (std::uint32_t row = 0; row < first.size(); ++row) {
+    last[row] = last[first[row]];
+    if (last[row] == row) continue;
+    replaced_[row] = true;
+    repeated_.emplace_back(row, last[row]);
+  }
+  return last;
+}
+
 void Checkpoint::find_places() {
   const StorageIndex index(places());
+  const std::vector<std::uint32_t> last = last_of_keys(index);
   const auto find = [&](const StorageKey& key, std::size_t hint) {
     const auto row = index.find(key, static_cast<std::int64_t>(hint));
-    return row ? static_cast<std::uint32_t>(*row) : kNowhere;
+    if (!row) return kNowhere;
+    return last.empty() ? static_cast<std::uint32_t>(*row) : last[*row];
   };
   const SavedChunks& saved = chunks();
   of_chunk_.reserve(saved.begin.back());

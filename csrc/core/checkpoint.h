@@ -43,6 +43,12 @@ class Checkpoint {
   std::uint32_t place_of_chunk(std::size_t chunk) const { return of_chunk_[chunk]; }
   std::uint32_t place_of_object(std::size_t entry) const { return of_object_[entry]; }
 
+  /// A row of places() whose key comes again -> the row that is read instead: a dict keeps the last
+  /// value of a key. In the order of the file; such a row is no chunk's and no object's place.
+  const std::vector<std::pair<std::uint32_t, std::uint32_t>>& repeated() const { return repeated_; }
+  /// Whether a row of places() is one of those.
+  bool is_replaced(std::size_t row) const { return !replaced_.empty() && replaced_[row]; }
+
   /// What lies at a place: a chunk of an entry, or an entry that is no tensor.
   struct Part {
     std::uint32_t entry = kNowhere;
@@ -61,6 +67,7 @@ class Checkpoint {
  private:
   std::string_view text(std::size_t number) const { return (*texts_)[number]; }
   void read_dtypes();
+  std::vector<std::uint32_t> last_of_keys(const StorageIndex& index);
   void find_places();
 
   Pickle pickle_;
@@ -70,6 +77,8 @@ class Checkpoint {
   std::vector<std::string_view> dtypes_;  // a row of properties
   std::vector<std::uint32_t> of_chunk_;
   std::vector<std::uint32_t> of_object_;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> repeated_;
+  std::vector<bool> replaced_;  // a row of places(); empty where no key comes twice
 };
 
 }  // namespace shardplan

@@ -27,15 +27,17 @@ void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
     }
   }
   for (std::size_t row = 0; row < claimed.size(); ++row) {
-    if (!claimed[row]) faults.unclaimed.push_back(row);
+    if (!claimed[row] && !checkpoint.is_replaced(row)) faults.unclaimed.push_back(row);
   }
 }
 
 /// Of rows in the order of their files and of where they begin in them.
-void find_shared(const StorageRows& rows, StorageFaults& faults) {
+void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
+  const StorageRows& rows = checkpoint.places();
   std::vector<std::size_t> order;
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    if (rows.begin[row] >= 0 && rows.length[row] > 0) order.push_back(row);
+    const bool is_read = !checkpoint.is_replaced(row);
+    if (is_read && rows.begin[row] >= 0 && rows.length[row] > 0) order.push_back(row);
   }
   const auto key = [&](std::size_t row) {
     return std::tuple(rows.path[row], rows.begin[row], row);
@@ -69,7 +71,9 @@ StorageFaults check_storage(const Checkpoint& checkpoint,
   }
   StorageFaults faults;
   find_unplaced(checkpoint, faults);
+  faults.repeated.assign(checkpoint.repeated().begin(), checkpoint.repeated().end());
   for (std::size_t row = 0; row < rows.size(); ++row) {
+    if (checkpoint.is_replaced(row)) continue;
     const std::int64_t size = file_sizes[rows.path[row]];
     std::int64_t end = 0;
     if (size < 0) {
@@ -79,7 +83,7 @@ StorageFaults check_storage(const Checkpoint& checkpoint,
       faults.beyond_end.push_back(row);
     }
   }
-  find_shared(rows, faults);
+  find_shared(checkpoint, faults);
   return faults;
 }
 

@@ -18,6 +18,8 @@ struct StorageFaults {
   std::vector<std::size_t> no_file;           // rows whose file does not exist
   std::vector<std::size_t> beyond_end;        // rows that begin or end outside their file
   std::vector<std::pair<std::size_t, std::size_t>> shared;  // rows that share bytes of a file
+  /// Rows whose key comes again, and the row that is read instead. Nothing else is said of them.
+  std::vector<std::pair<std::size_t, std::size_t>> repeated;
 };
 
 /// Checks the places of a checkpoint. n log n in its rows.

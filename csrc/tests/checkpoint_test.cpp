@@ -77,7 +77,7 @@ TEST(Checkpoint, EveryBitFlipIsReadOrRefused) {
       const Checkpoint checkpoint = read(flipped);
       const std::vector<std::int64_t> none(checkpoint.places().paths->size(), -1);
       const StorageFaults faults = check_storage(checkpoint, none);
-      EXPECT_EQ(faults.no_file.size(), checkpoint.places().size());
+      EXPECT_EQ(faults.no_file.size() + faults.repeated.size(), checkpoint.places().size());
       const std::vector<std::vector<Placement>> layouts = {{{}}};
       const std::vector<std::uint32_t> layout_of(checkpoint.chunks().size());
       const std::vector<std::int64_t> element_sizes(checkpoint.chunks().size(), 4);
@@ -104,6 +104,23 @@ TEST(StorageFaults, FilesThatAreGoneOrShort) {
   EXPECT_EQ(check_storage(checkpoint, sizes(checkpoint, 17, kEnd)).beyond_end,
             (std::vector<std::size_t>{0, 2}));
   EXPECT_THROW(check_storage(checkpoint, {}), std::invalid_argument);
+}
+
+TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
+  for (const int protocol : {2, 4}) {
+    std::string twice(stock_pickle(protocol));
+    // The offset of the second key, [2, 0], becomes that of the first; their hints still differ.
+    twice[twice.rfind("K\2K") + 1] = 0;
+    const Checkpoint checkpoint = read(twice);
+    EXPECT_EQ(checkpoint.place_of_chunk(0), 1);
+    EXPECT_EQ(checkpoint.place_of_chunk(1), Checkpoint::kNowhere);
+    EXPECT_EQ(checkpoint.parts_of_places()[0].entry, Checkpoint::kNowhere);
+    const StorageFaults faults = check_storage(checkpoint, sizes(checkpoint, kEnd, -1));
+    EXPECT_EQ(faults.repeated, (std::vector<std::pair<std::size_t, std::size_t>>{{0, 1}}));
+    EXPECT_EQ(faults.no_file, (std::vector<std::size_t>{1}));
+    EXPECT_EQ(faults.unplaced_chunks, (std::vector<std::size_t>{1}));
+    EXPECT_TRUE(faults.unclaimed.empty() && faults.shared.empty());
+  }
 }
 
 TEST(ReshardCost, OfAStockPickle) {

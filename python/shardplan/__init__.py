@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ._build import build_info
 
 if TYPE_CHECKING:
+    __version__: str
+
     from ._fallbacks import fallbacks
     from ._fsspec_filesystem import FsspecReader, FsspecWriter
     from ._registry import Registration, register, registered, unregister
@@ -48,6 +50,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return build_info()["shardplan"]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     importlib.import_module(f"{__name__}._fit")
@@ -57,4 +61,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

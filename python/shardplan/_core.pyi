@@ -37,6 +37,7 @@ class _StorageFaults(TypedDict):
     no_file: list[_Found]
     beyond_end: list[_Found]
     shared: list[tuple[_Found, _Found]]
+    repeated: list[tuple[_Found, _Found]]
 
 @final
 class Checkpoint:

@@ -59,6 +59,27 @@ def test_a_change_is_all_that_is_found(
     assert ("no difference" in done.out) == (not expected)
 
 
+SENTENCES = [
+    ("keys", ["1 entry is only in {a}:", "1 entry is only in {b}:"]),
+    ("shapes", ["1 entry has another shape:"]),
+    ("dtypes", ["1 entry has another dtype:"]),
+    ("kinds", ["1 entry is of another kind:"]),
+    ("sharding", ["1 tensor is sharded otherwise:"]),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), SENTENCES, ids=[change for change, _ in SENTENCES])
+def test_differences_are_sentences(
+    worlds: Worlds, checkpoint: Path, tmp_path: Path, change: str, said: list[str]
+) -> None:
+    other = tmp_path / "other"
+    worlds[4].run(save_other, other, change)
+    lines = run("diff", checkpoint, other).out.splitlines()
+    for line in said:
+        assert line.format(a=checkpoint, b=other) in lines
+    assert lines[-1] == "they differ; 4 entries are the same"
+
+
 def test_an_object_for_a_tensor(worlds: Worlds, checkpoint: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     worlds[4].run(save_other, other, "kinds")

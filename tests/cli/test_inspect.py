@@ -67,11 +67,11 @@ def test_a_name_that_is_not_there_gets_near_ones(checkpoint: Path) -> None:
 def test_what_people_read(checkpoint: Path) -> None:
     done = run("inspect", checkpoint)
     assert "\x1b" not in done.out
-    for said in ("5: 4 tensors, 1 objects", "grid 2 x 2", "bfloat16", "model.rows"):
+    for said in ("5: 4 tensors, 1 object\n", "grid 2 x 2", "bfloat16", "model.rows"):
         assert said in done.out
     tensor = run("inspect", checkpoint, "--tensor", "model.grid", "--rows", 1)
     assert "[0:4, 0:3]" in tensor.out
-    assert "and 3 boxes more" in tensor.out
+    assert "and 3 more boxes" in tensor.out
 
 
 def test_colour_on_a_terminal_alone(checkpoint: Path) -> None:
@@ -128,6 +128,21 @@ def test_metadata_of_one_rank(of_each_rank: Path) -> None:
     assert done.status == 2
     assert "__0.metadata" in done.err
     assert told("inspect", of_each_rank / "__1.metadata")["entries"] == 5
+
+
+def test_what_a_file_says_of_itself_replaces_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "attributes")
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    for name in ("checkpoint", "metadata_file", "metadata_bytes", "entries", "entry_list"):
+        setattr(metadata, name, "other")
+    metadata.version = "1\nsound: all"
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    data = told("inspect", folder)
+    assert (data["checkpoint"], data["metadata_file"]) == (str(folder), ".metadata")
+    assert data["metadata_bytes"] == (folder / ".metadata").stat().st_size
+    assert len(data["entry_list"]) == data["entries"] == 5
+    done = run("inspect", folder)
+    assert (done.status, r"1\nsound: all" in done.out) == (0, True)
 
 
 class Bomb:

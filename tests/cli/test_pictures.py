@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.image import imread
 
+from shardplan.cli import pictures
+
 from .commands import copied, run
-from .test_verify import boxes_overlap, file_is_gone
+from .test_verify import boxes_overlap, edited, file_is_gone, place
 
 
 def looked_at(file: Path) -> None:
@@ -54,7 +59,7 @@ def test_damage(checkpoint: Path, tmp_path: Path, damage: object) -> None:
 def test_worlds(checkpoint: Path, tmp_path: Path, mesh: str) -> None:
     simulated, read = tmp_path / "simulated.png", tmp_path / "read.png"
     rule = "S(0),S(1)" if "x" in mesh else "S(0)"
-    options = ["--mesh", mesh, "--placements", rule, "--picture"]
+    options = ["--mesh", mesh, "--placements", rule, "--replicate-missing-dims", "--picture"]
     assert run("simulate", "--model", "llama3-8b", *options, simulated).status == 0
     assert run("reshard", checkpoint, *options, read).status == 0
     looked_at(simulated)
@@ -66,3 +71,63 @@ def test_where_it_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
     assert "cannot be written" in run(*command, tmp_path / "absent" / "a.png").err
     assert "a .png or an .svg" in run(*command, tmp_path / "a.jpg").err
     assert "--tensor" in run("inspect", checkpoint, "--picture", tmp_path / "a.png").err
+
+
+def test_files_that_are_gone_or_outside_are_marked(checkpoint: Path, tmp_path: Path) -> None:
+    """A bar of the colour of damage for each, of whatever name."""
+
+    def marked(folder: Path) -> int:
+        run("verify", folder, "--picture", tmp_path / "damage.svg")
+        drawn = (tmp_path / "damage.svg").read_text()
+        assert ("damaged ones marked" in drawn) == ("fill: #c44e52" in drawn)
+        # One for the legend, too.
+        return max(drawn.count("fill: #c44e52") - 1, 0)
+
+    assert marked(checkpoint) == 0
+    folder = copied(checkpoint, tmp_path / "gone")
+    file_is_gone(folder)
+    assert marked(folder) == 1
+
+    def edit(metadata: Any) -> None:
+        place(metadata, "model.half").relative_path = "a, b: c.distcp"
+
+    edited(folder, edit)
+    assert marked(folder) == 2
+
+
+def test_names_are_drawn_as_they_are(checkpoint: Path, tmp_path: Path) -> None:
+    """No mathematics, no line of its own, and no more than fits."""
+    for name in ("$\\frac{1}{2}$ x$_2$", "a\nb\x1b[2J", "$", "begin" + "x" * 3_000 + "end", "重み"):
+        folder = copied(checkpoint, tmp_path / f"named-{abs(hash(name))}")
+
+        def edit(metadata: Any, name: str = name) -> None:
+            saved = metadata.state_dict_metadata
+            saved[name] = saved.pop("model.grid")
+            place(metadata, "model.half").relative_path = name
+
+        edited(folder, edit)
+        for file in ("boxes.png", "boxes.svg"):
+            done = run("inspect", folder, "--tensor", name, "--picture", tmp_path / file)
+            assert (done.status, done.err) == (0, ""), done
+            done = run("verify", folder, "--picture", tmp_path / f"v{file}")
+            assert (done.status, done.err) == (1, ""), done
+        drawn = (tmp_path / "boxes.svg").read_text(encoding="utf-8")
+        (title,) = (each for each in re.findall("<!-- (.*?) -->", drawn) if "[8, 6]" in each)
+        assert len(title) < 160
+        if "$" in name:
+            assert title.startswith(f"{name} [8, 6]")
+        if "begin" in name:
+            assert re.match(r"beginx+\.\.\.x+end \[8, 6\]", title)
+
+
+def test_50_000_boxes_in_seconds(tmp_path: Path) -> None:
+    """Of 500 ranks; a patch a box would take a minute."""
+    side, count = 100, 50_000
+    boxes = [([at // side, at % side], [1, 1]) for at in range(count)]
+    shape = [count // side, side]
+    owners = [at % 500 for at in range(count)]
+    began = time.process_time()
+    panel = pictures.Boxes("w", "all", shape, boxes, owners, "rank", holes=boxes[:20_000])
+    pictures.draw(str(tmp_path / "many.png"), [panel])
+    assert time.process_time() - began < 10
+    looked_at(tmp_path / "many.png")

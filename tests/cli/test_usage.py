@@ -14,7 +14,7 @@ from shardplan.cli.terminal import Progress
 
 from .commands import on_a_terminal, run, watched
 
-COMMANDS = ("inspect", "verify", "diff", "reshard", "simulate", "info")
+COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate", "info")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -291,7 +291,7 @@ def test_what_is_not_understood_is_said(checkpoint: Path, tmp_path: Path) -> Non
     data = told("verify", folder, status=1)
     assert (data["unknown_entries"], data["unknown_places"]) == (1, 1)
     assert (data["loadable"], data["lost"]) == (5, [])
-    assert "1 entries are nothing that DCP saves" in run("verify", folder).out
+    assert "1 entry is nothing that DCP saves" in run("verify", folder).out
     assert told("inspect", folder)["unknown"] == 1
 
 
@@ -351,3 +351,77 @@ def test_every_bit_of_a_part_that_matters_is_noticed(checkpoint: Path, tmp_path:
         else:
             noticed += 1
     assert noticed > unnoticed / 2 > 0
+
+
+def test_every_finding_names_its_file(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "damaged")
+    file_is_cut(folder)
+    no_place(folder)
+    files = {one["name"]: one["file"] for one in found_in(folder)}
+    assert files == {"model.rows": "__3_0.distcp", "model.grid": None}
+    (short,) = told("verify", folder, status=1)["problems"]["short file"]
+    assert short["detail"].startswith("bytes ")
+    assert "__3_0.distcp, bytes " in run("verify", folder).out
+
+
+def found_in(folder: Path, *options: str) -> list[dict[str, Any]]:
+    problems = told("verify", folder, *options, status=1)["problems"]
+    return [one for found in problems.values() for one in found]
+
+
+def test_findings_of_deep_name_their_file(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "flipped")
+    flipped(folder, "step", b"K\x07.", 1)
+    (found,) = found_in(folder, "--deep")
+    assert found["file"].endswith(".distcp")
+    assert found["file"] not in found["detail"]
+    assert found["detail"].startswith("byte ")
+    assert f"{found['file']}, byte " in run("verify", folder, "--deep").out
+
+
+def test_several_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
+    """The worst status counts, and all are looked at."""
+    damaged = copied(checkpoint, tmp_path / "damaged")
+    file_is_gone(damaged)
+    absent = tmp_path / "absent"
+    assert told("verify", checkpoint, checkpoint)["sound"]
+    data = told("verify", damaged, checkpoint, status=1)
+    assert [one["sound"] for one in data["checkpoints"]] == [False, True]
+    assert not data["sound"]
+    assert data["checkpoints"][0] == told("verify", damaged, status=1)
+    data = told("verify", absent, damaged, checkpoint, status=2)
+    assert [one["sound"] for one in data["checkpoints"]] == [None, False, True]
+    assert "no such directory" in data["checkpoints"][0]["error"]
+    done = run("verify", absent, damaged, checkpoint)
+    assert done.status == 2
+    assert "3 checkpoints: 1 sound, 1 damaged, 1 not verified" in done.out
+    assert f"{absent}: not verified: {absent}: no such directory" in done.out
+    assert "sound: 5 entries" in done.out
+    done = run("verify", damaged, checkpoint, "--picture", tmp_path / "a.png")
+    assert (done.status, "--picture draws one checkpoint" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (file_is_cut, "1 box is not within the bytes of its file:"),
+        (no_place, "1 box is in no file: storage_data does not have it:"),
+        (object_has_no_place, "1 entry is in no file: storage_data does not have it:"),
+        (file_is_outside, "1 box is in a file outside the checkpoint, which is not looked at:"),
+        (bytes_are_shared, "1 pair of items shares bytes of a file:"),
+        (file_is_gone, "3 parts are in files that do not exist:"),
+    ],
+)
+def test_findings_are_sentences(
+    checkpoint: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    folder = copied(checkpoint, tmp_path / "damaged")
+    damage(folder)
+    assert said in run("verify", folder).out.splitlines()
+
+
+def test_a_checksum_is_said_in_a_sentence(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "flipped")
+    flipped(folder, "step", b"K\x07.", 1)
+    said = "1 entry has bytes that differ from those written: its checksum does not fit:"
+    assert said in run("verify", folder, "--deep").out.splitlines()

@@ -46,13 +46,18 @@ def fitted(placements: Sequence[Placement], ndim: int) -> tuple[Placement, ...]:
     )
 
 
+def rule(text: str) -> list[str]:
+    """As ``fitted`` has it."""
+    return ["--placements", text, "--replicate-missing-dims"]
+
+
 @pytest.mark.parametrize(("text", "shape", "placements"), LAYOUTS, ids=IDS)
 def test_reshard_counts_the_reads_of_stock_load_plans(
     checkpoint: Path, text: str, shape: tuple[int, ...], placements: tuple[Placement, ...]
 ) -> None:
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()
     mesh_text = "x".join(map(str, shape))
-    data = told("reshard", checkpoint, "--mesh", mesh_text, "--placements", text)
+    data = told("reshard", checkpoint, "--mesh", mesh_text, *rule(text))
     ranks = torch.Size(shape).numel()
     assert data["ranks"] == ranks
     for rank in range(ranks):
@@ -93,9 +98,7 @@ def test_simulate_plans_as_stock_does(
 ) -> None:
     (tmp_path / "shapes.json").write_text(json.dumps(SHAPES))
     mesh_text = "x".join(map(str, shape))
-    data = told(
-        "simulate", "--shapes", tmp_path / "shapes.json", "--mesh", mesh_text, "--placements", text
-    )
+    data = told("simulate", "--shapes", tmp_path / "shapes.json", "--mesh", mesh_text, *rule(text))
     ranks = torch.Size(shape).numel()
     local = []
     for rank in range(ranks):
@@ -169,6 +172,12 @@ def test_metadata_size_is_near_that_of_a_file(tmp_path: Path) -> None:
         (["--mesh", "9999999x9999999"], "a mesh has 1 to"),
         (["--mesh", "2", "--placements", "Partial"], "a placement is"),
         (["--mesh", "2", "--placements", "_S(0,0)"], "a placement is"),
+        (["--mesh", "2", "--placements", "S(99999999999999999999999)"], "are below 10^18"),
+        (["--mesh", "2", "--placements", f"S({'9' * 5000})"], "are below 10^18"),
+        (["--mesh", "2", "--placements", f"_S(0,{'9' * 5000})"], "are below 10^18"),
+        (["--mesh", "9" * 5000], "a mesh has 1 to"),
+        (["--mesh", "9" * 20_000], "a mesh is written as 128x8"),
+        (["--mesh", "2", "--placements", "S(99)"], "shards dim 99"),
     ],
 )
 def test_what_cannot_be_laid_out(checkpoint: Path, arguments: list[str], said: str) -> None:
@@ -195,6 +204,28 @@ def test_shapes_that_are_none(tmp_path: Path, listed: str) -> None:
     done = run("simulate", "--shapes", tmp_path / "shapes.json", "--mesh", "2")
     assert done.status == 2
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["reshard"], ["simulate", "--from"]], ids=lambda one: one[0])
+def test_a_dim_that_a_tensor_lacks_is_an_error_unless_it_is_to_replicate(
+    checkpoint: Path, command: list[str]
+) -> None:
+    wanted = [*command, checkpoint, "--mesh", "2"]
+    rules = ["--placements", "R", "--placements", "model.half=S(1)"]
+    done = run(*wanted, *rules)
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "'model.half' of size [5] has 1 dim, and 'S(1)' shards dim 1" in done.err
+    assert "--replicate-missing-dims" in done.err
+    assert run(*wanted, *rules, "--replicate-missing-dims").status == 0
+    done = run(*wanted, "--placements", "S(0)")
+    assert "'model.scalar' of size [] has no dim, and 'S(0)' shards dim 0" in done.err
+
+
+def test_the_default_rule_replicates_what_has_no_dim(checkpoint: Path) -> None:
+    assert told("reshard", checkpoint, "--mesh", "2")["replicated_for_want_of_a_dim"] == 1
+    done = run("reshard", checkpoint, "--mesh", "2")
+    assert "1 tensor lacks a dim that it would be sharded by, and is replicated" in done.out
+    assert run("simulate", "--from", checkpoint, "--mesh", "2").status == 0
 
 
 def test_rules_by_name(checkpoint: Path) -> None:

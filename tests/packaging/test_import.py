@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -23,6 +24,7 @@ def test_import_alone_does_not_import_torch(tmp_path: Path) -> None:
     loaded = "import sys, shardplan; {}; print('torch' in sys.modules)"
     assert python(loaded.format("shardplan.build_info()"), tmp_path) == "False"
     assert python(loaded.format("dir(shardplan)"), tmp_path) == "False"
+    assert python(loaded.format("shardplan.__version__"), tmp_path) == "False"
     assert python(loaded.format("shardplan.DefaultSavePlanner"), tmp_path) == "True"
 
 
@@ -38,6 +40,16 @@ def test_every_public_name_is_there() -> None:
     for name in shardplan.__all__:
         assert getattr(shardplan, name) is not None
         assert name in dir(shardplan)
+
+
+def test_dir_and_help_show_the_public_names_alone(tmp_path: Path) -> None:
+    assert dir(shardplan) == sorted([*shardplan.__all__, "__version__"])
+    assert shardplan.__version__ == importlib.metadata.version("shardplan")
+    shown = python("import shardplan; help(shardplan)", tmp_path)
+    for name in ("_HOMES", "TYPE_CHECKING", "importlib", "annotations ="):
+        assert name not in shown
+    for name in ("class DefaultSavePlanner", "register(", shardplan.__version__):
+        assert name in shown
 
 
 def test_an_unknown_name_is_an_attribute_error(tmp_path: Path) -> None:

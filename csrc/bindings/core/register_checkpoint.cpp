@@ -161,17 +161,19 @@ py::dict faults_of(const Checkpoint& checkpoint, const py::dict& file_sizes) {
   for (const std::size_t entry : faults.unplaced_objects) {
     unplaced.append(py::make_tuple(entry, py::none()));
   }
-  py::list shared;
-  for (const auto& [a, b] : faults.shared) {
-    const std::vector<std::size_t> pair = {a, b};
-    shared.append(rows(pair));
-  }
+  using RowPairs = std::vector<std::pair<std::size_t, std::size_t>>;
+  const auto pairs = [&](const RowPairs& found) {
+    py::list listed;
+    for (const auto& [a, b] : found) listed.append(rows({a, b}));
+    return listed;
+  };
   py::dict all;
   all["unplaced"] = unplaced;
   all["unclaimed"] = rows(faults.unclaimed);
   all["no_file"] = rows(faults.no_file);
   all["beyond_end"] = rows(faults.beyond_end);
-  all["shared"] = shared;
+  all["shared"] = pairs(faults.shared);
+  all["repeated"] = pairs(faults.repeated);
   return all;
 }
 
@@ -184,6 +186,7 @@ py::list files_of(const Checkpoint& checkpoint) {
   const StorageRows& places = checkpoint.places();
   std::vector<File> files(places.paths->size());
   for (std::size_t row = 0; row < places.size(); ++row) {
+    if (checkpoint.is_replaced(row)) continue;
     File& file = files[places.path[row]];
     ++file.items;
     // Sums of hostile numbers wrap; that they are out of range is said by the check.

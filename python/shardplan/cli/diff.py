@@ -10,6 +10,7 @@ from .. import _core
 from .entries import Entry, entries_of
 from .location import Opened, open_checkpoint
 from .terminal import Terminal
+from .wording import counted
 
 HELP = "what differs between two checkpoints: keys, shapes, dtypes, sharding; no tensor is read"
 EXAMPLE = "shardplan diff checkpoints/step-1000 checkpoints/step-2000"
@@ -45,6 +46,12 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     return data, 1 if found else 0
 
 
+# What is said of entries that differ so.
+_SAID = {
+    "kinds": ("is of another kind", "are of other kinds"),
+    "shapes": ("has another shape", "have other shapes"),
+    "dtypes": ("has another dtype", "have other dtypes"),
+}
 _KINDS = ("kinds", "shapes", "dtypes", "sharding")
 
 
@@ -74,25 +81,34 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
     for side in "ab":
         names = data[f"only_in_{side}"]
         if names:
-            out.heading(f"only in {data[side]}: {len(names):,}")
+            out.heading(f"{_entries(len(names))} {_be(len(names))} only in {data[side]}:")
             for name in names[:rows]:
                 out.line(f"  {name}")
             out.more(len(names) - rows)
     for kind in ("kinds", "shapes", "dtypes"):
         if data[kind]:
-            out.heading(f"{kind}: {len(data[kind]):,}")
+            out.heading(f"{_entries(len(data[kind]))} {_SAID[kind][len(data[kind]) != 1]}:")
             out.table(
                 ("a", "b", "name"),
                 [(str(one["a"]), str(one["b"]), one["name"]) for one in data[kind][:rows]],
             )
             out.more(len(data[kind]) - rows)
     if data["sharding"]:
-        out.heading(f"sharding: {len(data['sharding']):,}")
+        tensors = len(data["sharding"])
+        out.heading(f"{counted(tensors, 'tensor')} {_be(tensors)} sharded otherwise:")
         ways = Counter((one["a"], one["b"]) for one in data["sharding"]).most_common()
         out.table(("tensors", "a", "b"), [(f"{count:,}", a, b) for (a, b), count in ways[:rows]])
         out.more(len(ways) - rows)
     if any(data[kind] for kind in ("only_in_a", "only_in_b", *_KINDS)):
         out.line()
-        out.bad(f"they differ; {data['same']:,} entries are the same")
+        out.bad(f"they differ; {_entries(data['same'])} {_be(data['same'])} the same")
     else:
-        out.good(f"no difference: {data['same']:,} entries")
+        out.good(f"no difference: {_entries(data['same'])}")
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _entries(count: int) -> str:
+    return counted(count, "entry", "entries")

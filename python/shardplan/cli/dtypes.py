@@ -21,7 +21,7 @@ _SIZES = {
     "bits2x4": 1,
     "bits4x2": 1,
 }
-_BITS = re.compile(r"u?int(\d+)|float(\d+)(_\w+)?")
+_BITS = re.compile(r"u?int([0-9]{1,3})|float([0-9]{1,3})(_\w+)?")
 NAMES = "float32, float16, bfloat16, float64, float8_e4m3fn, int64, int32, int8, uint8, bool, ..."
 
 

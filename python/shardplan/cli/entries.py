@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from typing import Any
 
 from .. import _core
 from .dtypes import element_size
+from .failures import Refused
 
-_RANK = re.compile(r"(?:.*/)?__(\d+)_\d+\.")
+# Ranks of ten digits and more are nobody's: such a name says no rank.
+_RANK = re.compile(r"(?:.*/)?__([0-9]{1,9})_[0-9]+\.")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,19 @@ class Entry:
         size = element_size(self.dtype)
         return self.stored if size is None or self.kind != "tensor" else self.elements * size
 
+    def as_data(self) -> dict[str, Any]:
+        """What ``--json`` says of it."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "bytes": self.bytes,
+            "stored_bytes": self.stored,
+            "chunks": self.chunks,
+            "sharding": self.sharding,
+        }
+
 
 def entries_of(checkpoint: _core.Checkpoint) -> list[Entry]:
     """Every entry, in the order of the file."""
@@ -51,6 +67,19 @@ def entries_of(checkpoint: _core.Checkpoint) -> list[Entry]:
             zip(checkpoint.entries(), checkpoint.arrangements(), strict=True)
         )
     ]
+
+
+def matching(entries: Sequence[Entry], wanted: str, checkpoint: str) -> list[Entry]:
+    """The entries of a name or, where none has it, of a glob. ``Refused`` where there is none."""
+    named = [entry for entry in entries if entry.name == wanted]
+    found = named or [entry for entry in entries if fnmatch.fnmatchcase(entry.name, wanted)]
+    if found:
+        return found
+    import difflib
+
+    near = difflib.get_close_matches(wanted, [each.name for each in entries][:100_000], n=3)
+    hint = f"; near: {', '.join(near)}" if near else ""
+    raise Refused(f"{checkpoint} has no entry {wanted!r}{hint}")
 
 
 def sharding_text(kind: str, parts: Sequence[int], even: bool) -> str:

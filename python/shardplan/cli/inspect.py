@@ -8,11 +8,11 @@ from typing import Any
 
 from .. import _core
 from .._diagnosis import slices
-from .._units import bytes_text
-from .entries import Entry, entries_of, owners_of, rank_of_file, spread
+from .entries import Entry, entries_of, matching, owners_of, rank_of_file, spread
 from .failures import Refused
 from .location import Opened, open_checkpoint
 from .terminal import Terminal
+from .wording import bytes_text, counted, number_text
 
 HELP = "what a checkpoint holds: entries, bytes, dtypes, files, the largest tensors, sharding"
 EXAMPLE = "shardplan inspect checkpoints/step-1000 --tensor model.layers.0.wq.weight"
@@ -20,7 +20,11 @@ EXAMPLE = "shardplan inspect checkpoints/step-1000 --tensor model.layers.0.wq.we
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a directory, or an fsspec URL")
-    parser.add_argument("--tensor", metavar="NAME", help="one entry: its boxes, and where each is")
+    parser.add_argument(
+        "--tensor",
+        metavar="NAME",
+        help="one entry, or those that a glob fits: its boxes, and where each is",
+    )
     parser.add_argument("--top", type=int, default=10, help="how many of the largest tensors")
     parser.add_argument("--rows", type=int, default=40, help="how many boxes of --tensor to print")
     parser.add_argument("--picture", metavar="FILE", help="with --tensor: its boxes, .png or .svg")
@@ -32,10 +36,15 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     opened = open_checkpoint(options.checkpoint)
     entries = entries_of(opened.checkpoint)
     if options.tensor:
-        data = _of_tensor(opened, entries, options.tensor)
+        found = matching(entries, options.tensor, opened.name)
+        if options.picture and len(found) > 1:
+            raise Refused(f"--picture draws one tensor, and {options.tensor!r} fits {len(found):,}")
+        tensors = [_of_tensor(opened, entry) for entry in found]
         if options.picture:
-            _draw(opened, data, options.picture)
-        return data, 0
+            _draw(tensors[0], options.picture)
+        if len(tensors) == 1:
+            return tensors[0], 0
+        return {"checkpoint": opened.name, "tensors": tensors}, 0
     return _of_all(opened, entries, options.top), 0
 
 
@@ -54,10 +63,11 @@ def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
             ranks[rank] += size
     largest = sorted(tensors, key=lambda entry: -entry.bytes)[: max(top, 0)]
     return {
+        # First: what a file says of itself does not stand for what was found.
+        **dict(opened.checkpoint.remarks()),
         "checkpoint": opened.name,
         "metadata_file": opened.metadata_file,
         "metadata_bytes": opened.metadata_bytes,
-        **dict(opened.checkpoint.remarks()),
         "entries": len(entries),
         "tensors": len(tensors),
         "objects": sum(entry.kind == "object" for entry in entries),
@@ -70,32 +80,17 @@ def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
         "files": spread(size for _, _, size, _ in files),
         "ranks": spread(ranks.values()),
         "sharding": dict(Counter(entry.sharding for entry in tensors).most_common()),
-        "largest": [_plain(entry) for entry in largest],
+        "largest": [entry.as_data() for entry in largest],
+        "entry_list": [entry.as_data() for entry in entries],
     }
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "dtype": entry.dtype,
-        "shape": list(entry.shape),
-        "bytes": entry.bytes,
-        "chunks": entry.chunks,
-        "sharding": entry.sharding,
-    }
-
-
-def _of_tensor(opened: Opened, entries: list[Entry], name: str) -> dict[str, Any]:
-    entry = next((each for each in entries if each.name == name), None)
-    if entry is None:
-        import difflib
-
-        near = difflib.get_close_matches(name, [each.name for each in entries][:100_000], n=3)
-        hint = f"; near: {', '.join(near)}" if near else ""
-        raise Refused(f"{opened.name} has no entry {name!r}{hint}")
+def _of_tensor(opened: Opened, entry: Entry) -> dict[str, Any]:
     boxes = opened.checkpoint.boxes(entry.at)
     if boxes is None:
-        raise Refused(f"a box of {name} ends beyond int64; run: shardplan verify {opened.name}")
+        raise Refused(
+            f"a box of {entry.name} ends beyond int64; run: shardplan verify {opened.name}"
+        )
     listed = []
     for at, place in enumerate(opened.checkpoint.places(entry.at)):
         offsets, sizes = _core.box(boxes, at) if entry.kind == "tensor" else ([], [])
@@ -112,27 +107,28 @@ def _of_tensor(opened: Opened, entries: list[Entry], name: str) -> dict[str, Any
         )
     return {
         "checkpoint": opened.name,
-        "kind": entry.kind,
-        **_plain(entry),
-        "stored_bytes": entry.stored,
+        **entry.as_data(),
         "boxes": listed,
     }
 
 
-def _draw(opened: Opened, data: dict[str, Any], file: str) -> None:
+def _draw(data: dict[str, Any], file: str) -> None:
     from . import pictures
 
     if not data["shape"]:
         raise Refused(f"{data['name']} has no dim, so there is nothing to draw")
     boxes = [(box["offsets"], box["sizes"]) for box in data["boxes"]]
     owners, what = owners_of([box["file"] for box in data["boxes"]])
-    title = f"{data['name']} {data['shape']}, {data['sharding']}"
-    pictures.draw(file, [pictures.Boxes(title, data["shape"], boxes, owners, what)])
+    about = f"{data['shape']}, {data['sharding']}"
+    pictures.draw(file, [pictures.Boxes(data["name"], about, data["shape"], boxes, owners, what)])
 
 
 def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> None:
     if options.tensor:
-        _show_tensor(data, out, options.rows)
+        for at, one in enumerate(data.get("tensors", [data])):
+            if at:
+                out.line()
+            _show_tensor(one, out, options.rows)
         return
     facts = [("checkpoint", data["checkpoint"])]
     facts += [(key, data[key]) for key in ("version", "save_id") if key in data]
@@ -140,13 +136,15 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         ("metadata", f"{data['metadata_file']}, {bytes_text(data['metadata_bytes'])}"),
         (
             "entries",
-            f"{data['entries']:,}: {data['tensors']:,} tensors, {data['objects']:,} objects"
+            f"{data['entries']:,}: {counted(data['tensors'], 'tensor')}, "
+            f"{counted(data['objects'], 'object')}"
             + (f", {data['unknown']:,} unknown" if data["unknown"] else ""),
         ),
         ("chunks", f"{data['chunks']:,}"),
         (
             "bytes",
-            f"{bytes_text(data['tensor_bytes'])} of tensors, {data['elements']:,} elements; "
+            f"{bytes_text(data['tensor_bytes'])} of tensors, "
+            f"{counted(data['elements'], 'element')}; "
             f"{bytes_text(data['stored_bytes'])} in files",
         ),
         ("files", _spread_text(data["files"])),
@@ -159,7 +157,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         out.table(
             ("dtype", "tensors", "elements", "bytes"),
             [
-                (name, f"{of['tensors']:,}", f"{of['elements']:,}", bytes_text(of["bytes"]))
+                (name, f"{of['tensors']:,}", number_text(of["elements"]), bytes_text(of["bytes"]))
                 for name, of in data["dtypes"].items()
             ],
         )
@@ -169,7 +167,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         out.table(
             ("tensors", "how"),
             [(f"{count:,}", how) for how, count in shown]
-            + ([("", f"and {left:,} ways more")] if left else []),
+            + ([("", f"and {counted(left, 'way')} more")] if left else []),
         )
     if data["largest"]:
         out.heading("largest tensors")
@@ -206,7 +204,7 @@ def _show_tensor(data: dict[str, Any], out: Terminal, rows: int) -> None:
             ("dtype", data["dtype"]),
             ("shape", str(data["shape"])),
             ("bytes", f"{bytes_text(data['bytes'])}; {bytes_text(data['stored_bytes'])} in files"),
-            ("sharding", f"{data['sharding']}, {data['chunks']:,} boxes"),
+            ("sharding", f"{data['sharding']}, {counted(data['chunks'], 'box', 'boxes')}"),
         ]
     )
     out.heading("boxes")
@@ -224,4 +222,4 @@ def _show_tensor(data: dict[str, Any], out: Terminal, rows: int) -> None:
         ],
     )
     if left := len(data["boxes"]) - len(shown):
-        out.line(f"and {left:,} boxes more: --rows {len(data['boxes'])}")
+        out.line(f"and {counted(left, 'more box', 'more boxes')}: --rows {len(data['boxes'])}")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from .wording import counted, shortened
 
 Placement = tuple[str, int, int]
 
 _MOST_RANKS = 2**20
 _REPLICATE = re.compile(r"r|replicate(\(\))?", re.IGNORECASE)
-_SHARD = re.compile(r"s(?:hard)?\((?:dim=)?(\d+)\)", re.IGNORECASE)
+_SHARD = re.compile(r"s(?:hard)?\((?:dim=)?([0-9]+)\)", re.IGNORECASE)
 _STRIDED = re.compile(
-    r"_s(?:tridedshard)?\((?:dim=)?(\d+),\s*(?:sf=|split_factor=)?(\d+)\)", re.IGNORECASE
+    r"_s(?:tridedshard)?\((?:dim=)?([0-9]+),\s*(?:sf=|split_factor=)?([0-9]+)\)", re.IGNORECASE
 )
 HELP = (
     "one placement a mesh dim, as DTensor prints them: 'S(0),R' or '_S(0,8),S(0)'; with a pattern "
@@ -27,12 +29,16 @@ def mesh(text: str) -> list[int]:
     try:
         sizes = [int(size) for size in text.lower().split("x")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"a mesh is written as 128x8, not {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"a mesh is written as 128x8, not {shortened(text)!r}"
+        ) from None
     ranks = 1
     for size in sizes:
         ranks *= size
         if size < 1 or ranks > _MOST_RANKS:
-            raise argparse.ArgumentTypeError(f"a mesh has 1 to {_MOST_RANKS:,} ranks, not {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"a mesh has 1 to {_MOST_RANKS:,} ranks, not {shortened(text)!r}"
+            )
     return sizes
 
 
@@ -62,12 +68,21 @@ def placement(text: str) -> Placement:
     if _REPLICATE.fullmatch(text):
         return "replicate", 0, 1
     if match := _SHARD.fullmatch(text):
-        return "shard", int(match[1]), 1
-    if (match := _STRIDED.fullmatch(text)) and int(match[2]) > 0:
-        return "strided_shard", int(match[1]), int(match[2])
+        return "shard", _number(match[1], text), 1
+    if (match := _STRIDED.fullmatch(text)) and match[2].strip("0"):
+        return "strided_shard", _number(match[1], text), _number(match[2], text)
     raise argparse.ArgumentTypeError(
-        f"a placement is R, S(dim) or _S(dim, split factor), not {text!r}"
+        f"a placement is R, S(dim) or _S(dim, split factor), not {shortened(text)!r}"
     )
+
+
+def _number(digits: str, text: str) -> int:
+    """A number of a placement, of no more digits than every int64 has."""
+    if len(digits.lstrip("0")) > 18:
+        raise argparse.ArgumentTypeError(
+            f"the numbers of a placement are below 10^18: {shortened(text)!r}"
+        )
+    return int(digits)
 
 
 def default_rules(shape: Sequence[int]) -> list[Rule]:
@@ -82,8 +97,8 @@ def chosen(rules: Sequence[Rule], mesh_shape: Sequence[int], names: Sequence[str
     for each in rules:
         if len(each.placements) != len(mesh_shape):
             raise ValueError(
-                f"the mesh has {len(mesh_shape)} dims, and {each.text!r} has "
-                f"{len(each.placements)} placements"
+                f"the mesh has {counted(len(mesh_shape), 'dim')}, and {each.text!r} has "
+                f"{counted(len(each.placements), 'placement')}"
             )
     found = []
     for name in names:
@@ -92,6 +107,30 @@ def chosen(rules: Sequence[Rule], mesh_shape: Sequence[int], names: Sequence[str
             raise ValueError(f"no --placements fit {name!r}: give one without a pattern, too")
         found.append(fitting[-1])
     return found
+
+
+def lacking(each: Rule, shape: Sequence[int]) -> int | None:
+    """The first dim that a rule shards and a tensor of this shape does not have; None for none."""
+    dims = (dim for kind, dim, _ in each.placements if kind != "replicate")
+    return next((dim for dim in dims if dim >= len(shape)), None)
+
+
+def check_dims(
+    rules: Sequence[Rule], chosen_rules: Sequence[int], named: Iterable[tuple[str, Sequence[int]]]
+) -> None:
+    """ValueError where a rule shards a dim that a tensor of its does not have.
+
+    named: the name and shape of each tensor, as many as there are chosen rules
+    """
+    for (name, shape), at in zip(named, chosen_rules, strict=True):
+        dim = lacking(rules[at], shape)
+        if dim is None:
+            continue
+        has = "no dim" if not shape else counted(len(shape), "dim")
+        raise ValueError(
+            f"{name!r} of size {list(shape)} has {has}, and {rules[at].text!r} shards dim {dim}: "
+            f"give it --placements of its own, or --replicate-missing-dims"
+        )
 
 
 def _fits(each: Rule, name: str) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from .. import _core
 from .._streams import readinto_of
 from .failures import INSTALL, Refused
+from .recognised import head_of, what_it_is
 from .terminal import Progress
 
 _METADATA = ".metadata"
@@ -57,7 +59,8 @@ class RemoteFolder(Folder):
             raise Refused(f"{url} needs fsspec:  {INSTALL}") from error
         try:
             self._fs, path = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        # What a file system raises is its own affair: no credentials, no such option.
+        except Exception as error:
             raise Refused(f"{url} cannot be opened: {error}") from error
         super().__init__(path)
 
@@ -65,28 +68,43 @@ class RemoteFolder(Folder):
         return posixpath.join(self.path, name)
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(self._at(name), "rb"))
+        with _reaching():
+            return cast(BinaryIO, self._fs.open(self._at(name), "rb"))
 
     def size(self, name: str) -> int:
-        return int(self._fs.size(self._at(name)))
+        with _reaching():
+            return int(self._fs.size(self._at(name)))
 
     def names(self) -> list[str]:
-        return sorted(
-            posixpath.basename(str(name)) for name in self._fs.ls(self.path, detail=False)
-        )
+        with _reaching():
+            listed = self._fs.ls(self.path, detail=False)
+        return sorted(posixpath.basename(str(name)) for name in listed)
 
     def is_file(self, name: str) -> bool:
-        return bool(self._fs.isfile(self._at(name)))
+        with _reaching():
+            return bool(self._fs.isfile(self._at(name)))
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         # One listing, not a request a file.
         wanted = {posixpath.normpath(self._at(name)): name for name in names}
-        listed: dict[str, Any] = self._fs.find(self.path, detail=True)
+        with _reaching():
+            listed: dict[str, Any] = self._fs.find(self.path, detail=True)
         return {
             wanted[path]: int(entry["size"])
             for path, entry in listed.items()
             if path in wanted and entry["size"] is not None
         }
+
+
+@contextlib.contextmanager
+def _reaching() -> Iterator[None]:
+    """File systems of others raise what they like (no credentials, no network): an OSError here."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -120,13 +138,19 @@ def open_checkpoint(name: str) -> Opened:
 
     ``Refused`` says what is missing, or which file was not read and why.
     """
-    folder, file = _find(name)
+    folder, file, path = _find(name)
+    head = b""
     try:
         size = folder.size(file)
         with folder.open(file) as stream, Progress(f"reading {file}", size) as progress:
-            checkpoint = _core.Checkpoint(_counting(stream, progress))
+            try:
+                checkpoint = _core.Checkpoint(_counting(stream, progress))
+            except ValueError:
+                head = head_of(stream)
+                raise
     except ValueError as error:
-        raise Refused(f"{posixpath.join(name, file)} was not read: it {error}") from error
+        why = what_it_is(head, path) or str(error)
+        raise Refused(f"{path} was not read: it {why}") from error
     except OSError as error:
         raise Refused(f"{name} cannot be read: {error}") from error
     return Opened(name, folder, file, size, checkpoint, file == _METADATA)
@@ -136,29 +160,33 @@ def _counting(stream: BinaryIO, progress: Progress) -> Callable[[memoryview], in
     readinto = readinto_of(stream)
 
     def read(buffer: memoryview) -> int:
-        count = readinto(buffer)
+        with _reaching():
+            count = readinto(buffer)
         progress.advance(count)
         return count
 
     return read
 
 
-def _find(name: str) -> tuple[Folder, str]:
+def _find(name: str) -> tuple[Folder, str, str]:
+    """The folder of a checkpoint, its metadata file, and that file as the user would name it."""
     folder: Folder
     if "://" in name or "::" in name:
         base, _, last = name.rstrip("/").rpartition("/")
         if last.endswith(_METADATA):
-            return RemoteFolder(base), last
+            return RemoteFolder(base), last, name
         folder = RemoteFolder(name)
     elif os.path.isfile(name):
-        return Folder(os.path.dirname(name) or "."), os.path.basename(name)
+        return Folder(os.path.dirname(name) or "."), os.path.basename(name), name
     elif not os.path.isdir(name):
-        raise Refused(f"{name}: no such directory")
+        is_there = os.path.lexists(name)
+        why = "is neither a file nor a directory" if is_there else "no such directory"
+        raise Refused(f"{name}{' ' if is_there else ': '}{why}")
     else:
         folder = Folder(name)
     try:
         if folder.is_file(_METADATA):
-            return folder, _METADATA
+            return folder, _METADATA, posixpath.join(name, _METADATA)
         names = folder.names()
     except OSError as error:
         raise Refused(f"{name} cannot be read: {error}") from error

@@ -1,63 +1,144 @@
 """Which command was asked for, and what becomes of its answer.
 
 Status: 0 where all is well, 1 where a command found what it looks for (damage, a difference), 2
-where it could not be done.
+where it could not be done, 3 where shardplan itself failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
+import traceback
 from types import ModuleType
+from typing import Any
 
 from .. import _build
+from . import streams
 from .failures import Refused
-from .terminal import Terminal, print_json
+from .terminal import COLORS, Terminal, print_json
+from .wording import printable
 
-_COMMANDS = ("inspect", "verify", "diff", "reshard", "simulate")
+_COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate")
+# Counts that a file invents can have more digits than Python turns into text by itself.
+_MOST_DIGITS = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its status."""
-    parser, modules = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "info":
-            return _info(options.json)
-        module = modules[options.command]
-        data, status = module.run(options)
-        if options.json:
-            print_json(data)
-        else:
-            module.show(data, Terminal(), options)
-        sys.stdout.flush()
-        return int(status)
-    except Refused as error:
-        print(f"shardplan {options.command}: {error}", file=sys.stderr)
+    given = sys.argv[1:] if arguments is None else arguments
+    if not streams.prepare():
+        streams.complain("shardplan: cannot write to stdout: it is closed")
         return 2
-    except BrokenPipeError:
-        # Whoever read us has gone (`| head`); nothing is left to be told at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(_MOST_DIGITS)
+    try:
+        return _answer(given)
     except KeyboardInterrupt:
         return 130
+    except MemoryError:
+        streams.complain("shardplan: there is not enough memory for this")
+        return 2
+    except Exception as error:
+        if "--traceback" in given:
+            for line in traceback.format_exc().splitlines():
+                streams.complain(printable(line))
+        streams.complain(
+            f"shardplan: {printable(f'{type(error).__name__}: {error}')}: this is a defect of "
+            f"shardplan; run with --traceback to see where"
+        )
+        return 3
+
+
+def _answer(given: list[str]) -> int:
+    try:
+        parser, modules = _parser()
+    except ImportError as error:
+        streams.complain(f"shardplan: {printable(str(error))}")
+        return 2
+    try:
+        options = parser.parse_args(given)
+    except SystemExit as end:  # --help and --version were printed, or wrong usage was told
+        return _written(int(end.code or 0))
+    except BrokenPipeError:
+        streams.abandon_stdout()
+        return 0
+    except OSError as error:
+        return _unwritten(error)
+    try:
+        if options.command == "info":
+            data, status = _info()
+        else:
+            data, status = modules[options.command].run(options)
+        out = None if options.json else Terminal(options.color)
+    except Refused as error:
+        streams.complain(f"shardplan {options.command}: {printable(str(error))}")
+        return 2
+    except OSError as error:
+        streams.complain(f"shardplan {options.command}: {printable(str(error))}")
+        return 2
+    try:
+        if out is None:
+            print_json(data)
+        elif options.command == "info":
+            _show_info(data)
+        else:
+            modules[options.command].show(data, out, options)
+    except BrokenPipeError:
+        streams.abandon_stdout()  # whoever read us has gone (`| head`)
+        return status
+    except OSError as error:
+        return _unwritten(error)
+    return _written(status)
+
+
+def _written(status: int) -> int:
+    """The status of what was printed, once it is written: here, not when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        streams.abandon_stdout()
+    except OSError as error:
+        return _unwritten(error)
+    return status
+
+
+def _unwritten(error: OSError) -> int:
+    streams.abandon_stdout()
+    streams.complain(f"shardplan: cannot write to stdout: {error.strerror or error}")
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that does not hide that its help could not be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            streams.complain(message.rstrip("\n"))
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
-    parser = argparse.ArgumentParser(
-        prog="shardplan", description="Looks at checkpoints of torch.distributed.checkpoint."
+    parser = _Parser(
+        prog="shardplan",
+        description="Looks at checkpoints of torch.distributed.checkpoint.",
+        epilog="Status: 0 where all is well, 1 where damage or a difference was found, 2 where a "
+        "command could not be done or its answer not be written, 3 where shardplan itself failed.",
     )
+    parser.add_argument("--version", action="version", version=f"shardplan {_version()}")
+    _add_global(parser, color="auto", traceback=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    json_option = argparse.ArgumentParser(add_help=False)
-    json_option.add_argument("--json", action="store_true", help="print JSON")
+    shared = _Parser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    # Not set again where they stand before the command.
+    _add_global(shared, color=argparse.SUPPRESS, traceback=argparse.SUPPRESS)
     modules = {}
     for name in _COMMANDS:
         module = modules[name] = importlib.import_module(f"{__package__}.{name}")
         command = commands.add_parser(
             name,
-            parents=[json_option],
+            parents=[shared],
             help=module.HELP,
             description=f"{module.HELP[:1].upper()}{module.HELP[1:]}.",
             epilog=f"example:  {module.EXAMPLE}",
@@ -65,22 +146,42 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
         module.add_arguments(command)
     commands.add_parser(
         "info",
-        parents=[json_option],
+        parents=[shared],
         help="versions that this installation was built with, and that it finds",
         epilog="example:  shardplan info",
     )
     return parser, modules
 
 
-def _info(as_json: bool) -> int:
+def _add_global(parser: argparse.ArgumentParser, color: str, traceback: Any) -> None:
+    parser.add_argument(
+        "--color",
+        choices=COLORS,
+        default=color,
+        help="colour on stdout; auto: on a terminal, unless NO_COLOR is set",
+    )
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=traceback,
+        help="where shardplan itself fails, print where",
+    )
+
+
+def _version() -> str:
+    return _build.build_info()["shardplan"]
+
+
+def _info() -> tuple[dict[str, Any], int]:
     problem = _build.misfit()
     found = {"torch": _build.found_torch(), "python": _build.found_python()}
-    if as_json:
-        print_json({"built": _build.build_info(), "found": found, "problem": problem})
-        return 1 if problem else 0
-    for name, value in _build.build_info().items():
+    data = {"built": _build.build_info(), "found": found, "problem": problem}
+    return data, 1 if problem else 0
+
+
+def _show_info(data: dict[str, Any]) -> None:
+    for name, value in data["built"].items():
         print(f"{name:<12}{value}")
-    print(f"{'found torch':<12}{found['torch'] or 'none'}")
-    print(f"{'found python':<12} {found['python']}")
-    print(problem or "The native modules fit.")
-    return 1 if problem else 0
+    print(f"{'found torch':<12}{data['found']['torch'] or 'none'}")
+    print(f"{'found python':<12} {data['found']['python']}")
+    print(data["problem"] or "The native modules fit.")

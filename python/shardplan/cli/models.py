@@ -9,6 +9,7 @@ from typing import Any
 
 from .dtypes import NAMES, element_size
 from .failures import Refused
+from .wording import shortened
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _listed(name: str, what: Any, dtype: str) -> Tensor:
         shape = what
     whole = isinstance(shape, list) and all(type(n) is int and 0 <= n < 2**63 for n in shape)
     if not isinstance(shape, list) or not whole:
-        raise ValueError(f"{name!r} has no shape of whole numbers: {shape!r}")
+        raise ValueError(f"{name!r} has no shape of whole numbers: {shortened(repr(shape))}")
     if not isinstance(dtype, str) or element_size(dtype) is None:
-        raise ValueError(f"{name!r} has no dtype that is known ({NAMES}): {dtype!r}")
+        raise ValueError(f"{name!r} has no dtype that is known ({NAMES}): {shortened(repr(dtype))}")
     return Tensor(name, tuple(shape), dtype)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from .._units import bytes_text
 from .failures import INSTALL, Refused
+from .wording import bytes_text, counted, printable, shortened
 
 # Up to this many owners each has a colour that can be told from the others', and a label.
 _FEW = 12
 _MOST_LABELS = 64
-_MOST_DRAWN = 20_000
+_MOST_DRAWN = 50_000
+_MOST_HATCHED = 1_000
 _FORMATS = (".png", ".svg")
 
 
@@ -21,12 +23,15 @@ _FORMATS = (".png", ".svg")
 class Boxes:
     """The boxes of one tensor, coloured by who owns them.
 
+    name: of the tensor
+    about: what is said after it
     owners: a box: rank, or name of a file
     what: what owners are
     holes: boxes that nobody has
     """
 
-    title: str
+    name: str
+    about: str
     shape: Sequence[int]
     boxes: Sequence[tuple[Sequence[int], Sequence[int]]]
     owners: Sequence[Any]
@@ -71,9 +76,17 @@ def draw(file: str, panels: Sequence[Boxes | Bars]) -> None:
         else:
             _draw_bars(axis, panel)
     try:
-        figure.savefig(file)
+        # A character that the font lacks is drawn as a box; that is no news to the user.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            figure.savefig(file)
     except OSError as error:
         raise Refused(f"{file} cannot be written: {error}") from error
+
+
+def _title(axis: Any, text: str, **style: Any) -> None:
+    """A title of which nothing is read as mathematics, or as a command."""
+    axis.set_title(printable(text), fontsize=10, parse_math=False, **style)
 
 
 def _colours(owners: Sequence[Any]) -> tuple[list[Any], dict[Any, Any], Any]:
@@ -99,24 +112,32 @@ def _two_dims(panel: Boxes) -> tuple[int, int | None]:
 
 
 def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Patch, Rectangle
+    import numpy
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import Patch
 
     down, across = _two_dims(panel)
 
-    def rectangle(box: tuple[Sequence[int], Sequence[int]], **style: Any) -> Any:
+    def polygons(boxes: Iterable[tuple[Sequence[int], Sequence[int]]], **style: Any) -> Any:
+        # One array: of lists, matplotlib makes a path each by itself.
+        found: Any = numpy.array([*map(corners, boxes)]).reshape(-1, 4, 2)
+        return PolyCollection(found, **style)
+
+    def corners(box: tuple[Sequence[int], Sequence[int]]) -> list[tuple[float, float]]:
         offsets, sizes = box
+        top, bottom = float(offsets[down]), float(offsets[down] + sizes[down])
         if across is None:
-            return Rectangle((offsets[down], 0), sizes[down], 1, **style)
-        return Rectangle((offsets[across], offsets[down]), sizes[across], sizes[down], **style)
+            return [(top, 0.0), (bottom, 0.0), (bottom, 1.0), (top, 1.0)]
+        left, right = float(offsets[across]), float(offsets[across] + sizes[across])
+        return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
     known, colour, scale = _colours(panel.owners)
     full = [at for at, (_, sizes) in enumerate(panel.boxes) if prod(sizes) > 0]
     drawn = full[:_MOST_DRAWN]
     edge = 0.6 if len(drawn) <= 256 else 0.15 if len(drawn) <= 4_096 else 0.0
     axis.add_collection(
-        PatchCollection(
-            [rectangle(panel.boxes[at]) for at in drawn],
+        polygons(
+            (panel.boxes[at] for at in drawn),
             facecolors=[colour[panel.owners[at]] for at in drawn],
             edgecolors="white" if edge else "none",
             linewidths=edge,
@@ -126,22 +147,25 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
     marks = []
     if torn := _overlaps(panel, drawn):
         marks.append(Patch(facecolor="none", edgecolor="red", hatch="xxx", label="overlap"))
+        axis.add_collection(polygons(torn, facecolors="none", edgecolors="red", hatch="xxx"))
+    if panel.holes:
+        marks.append(Patch(facecolor="black", edgecolor="red", hatch="///", label="hole"))
+        few = len(panel.holes) <= _MOST_HATCHED
         axis.add_collection(
-            PatchCollection(
-                [rectangle(box) for box in torn], facecolors="none", edgecolors="red", hatch="xxx"
+            polygons(
+                panel.holes[:_MOST_DRAWN],
+                facecolors="black",
+                # Of many, edges would hide what they surround, and hatching takes most of the time.
+                edgecolors="red" if few else "none",
+                hatch="///" if few else None,
             )
         )
-    if panel.holes:
-        style: dict[str, Any] = {"facecolor": "black", "edgecolor": "red", "hatch": "///"}
-        marks.append(Patch(**style, label="hole"))
-        for hole in panel.holes[:_MOST_DRAWN]:
-            axis.add_patch(rectangle(hole, **style))
     if len(drawn) <= _MOST_LABELS and len(panel.shape) <= 2:
         for at in drawn:
-            patch = rectangle(panel.boxes[at])
+            (left, top), _, (right, bottom), _ = corners(panel.boxes[at])
             axis.text(
-                patch.get_x() + patch.get_width() / 2,
-                patch.get_y() + patch.get_height() / 2,
+                (left + right) / 2,
+                (top + bottom) / 2,
                 str(panel.owners[at])
                 if panel.what == "rank"
                 else str(known.index(panel.owners[at])),
@@ -152,7 +176,7 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
     _frame(axis, panel, down, across)
     _legend(figure, axis, panel, known, colour, scale, marks)
     if left := len(full) - len(drawn):
-        axis.set_title(f"{panel.title} (the first {len(drawn):,}; {left:,} more)", fontsize=10)
+        _title(axis, f"{_titled(panel)} (the first {len(drawn):,}; {left:,} more)", pad=12)
 
 
 def _frame(axis: Any, panel: Boxes, down: int, across: int | None) -> None:
@@ -172,13 +196,17 @@ def _frame(axis: Any, panel: Boxes, down: int, across: int | None) -> None:
         axis.set_ylabel(f"dim {down}")
     if len(panel.shape) > 2:
         axis.annotate(
-            f"{len(panel.shape)} dims: those with the most shards are drawn",
+            f"{counted(len(panel.shape), 'dim')}: those with the most shards are drawn",
             (0, 1.0),
             xycoords="axes fraction",
             fontsize=7,
             va="bottom",
         )
-    axis.set_title(panel.title, fontsize=10, pad=12)
+    _title(axis, _titled(panel), pad=12)
+
+
+def _titled(panel: Boxes) -> str:
+    return f"{shortened(printable(panel.name))} {shortened(panel.about, 80)}"
 
 
 def _legend(
@@ -195,7 +223,10 @@ def _legend(
 
     if scale is None:
         labels = [
-            f"{panel.what} {owner}" if panel.what == "rank" else str(owner) for owner in known
+            f"{panel.what} {owner}"
+            if panel.what == "rank"
+            else shortened(printable(str(owner)), 40)
+            for owner in known
         ]
         if panel.what != "rank":
             labels = [f"{at}: {label}" for at, label in enumerate(labels)]
@@ -212,7 +243,7 @@ def _legend(
         )
         bar.set_label(f"{panel.what}, of {len(known):,}")
     if marks:
-        axis.legend(
+        legend = axis.legend(
             handles=marks,
             fontsize=7,
             loc="upper left",
@@ -220,6 +251,8 @@ def _legend(
             ncols=6,
             frameon=False,
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
 
 
 def _overlaps(panel: Boxes, drawn: list[int]) -> list[tuple[list[int], list[int]]]:
@@ -271,5 +304,5 @@ def _draw_bars(axis: Any, panel: Bars) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: bytes_text(value)))
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel(panel.what)
-    axis.set_title(panel.title, fontsize=10)
+    _title(axis, shortened(printable(panel.title), 100))
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=4, frameon=False)

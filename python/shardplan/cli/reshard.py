@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .._units import bytes_text
 from . import layouts
 from .dtypes import element_size
 from .entries import entries_of, spread
 from .failures import Refused
 from .location import open_checkpoint
 from .terminal import Terminal, busy
+from .wording import bytes_text, counted
 
 HELP = "what loading it on another mesh would read: bytes, requests, files, the slowest rank"
-EXAMPLE = "shardplan reshard checkpoints/step-1000 --mesh 96x8 --placements 'S(0),S(1)'"
+EXAMPLE = "shardplan reshard checkpoints/step-1000 --mesh 96x8 --placements 'R,S(0)'"
 
 _COLUMNS = ("wanted_bytes", "read_bytes", "requests", "files")
 
@@ -33,7 +33,14 @@ def add_mesh_arguments(parser: argparse.ArgumentParser) -> None:
         type=layouts.rule,
         action="append",
         metavar="RULE",
-        help=f"{layouts.HELP}; default: S(0) over the last mesh dim, R over the others",
+        help=f"{layouts.HELP}; default: S(0) over the last mesh dim, R over the others, and R for "
+        f"tensors of no dim",
+    )
+    parser.add_argument(
+        "--replicate-missing-dims",
+        action="store_true",
+        help="with --placements: a tensor that lacks a dim to be sharded is replicated over that "
+        "mesh dim (a bias under S(1)), where it is an error else",
     )
 
 
@@ -43,6 +50,13 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     rules = options.placements or layouts.default_rules(options.mesh)
     try:
         chosen = layouts.chosen(rules, options.mesh, [entry.name for entry in entries])
+        tensors = [entry for entry in entries if entry.kind == "tensor"]
+        if options.placements and not options.replicate_missing_dims:
+            layouts.check_dims(
+                rules,
+                [chosen[entry.at] for entry in tensors],
+                ((entry.name, entry.shape) for entry in tensors),
+            )
         with busy("counting reads"):
             costs = opened.checkpoint.reshard(
                 options.mesh,
@@ -61,12 +75,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         "ranks": len(costs),
         "placements": [{"names": rule.pattern, "placements": rule.text} for rule in rules],
         "replicated_for_want_of_a_dim": sum(
-            any(
-                kind != "replicate" and dim >= len(entry.shape)
-                for kind, dim, _ in rules[at].placements
-            )
-            for entry, at in zip(entries, chosen, strict=True)
-            if entry.kind == "tensor"
+            layouts.lacking(rules[chosen[entry.at]], entry.shape) is not None for entry in tensors
         ),
         **{name: spread(column) for name, column in columns.items()},
         "total_wanted_bytes": wanted,
@@ -82,7 +91,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if options.picture:
         from . import pictures
 
-        title = f"bytes that each of {len(costs):,} ranks reads of {opened.name}"
+        title = f"bytes that each of {counted(len(costs), 'rank')} reads of {opened.name}"
         bars = pictures.Bars(title, data["per_rank"]["read_bytes"], [slowest], "rank")
         bars.beside = data["per_rank"]["wanted_bytes"]
         bars.names = ("read", "wanted", "slowest")
@@ -103,7 +112,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
     out.facts(
         [
             ("checkpoint", data["checkpoint"]),
-            ("mesh", f"{' x '.join(map(str, data['mesh']))}, {data['ranks']:,} ranks"),
+            ("mesh", f"{' x '.join(map(str, data['mesh']))}, {counted(data['ranks'], 'rank')}"),
             *(
                 ("placements", f"{one['placements']} of {one['names']}")
                 for one in data["placements"]
@@ -111,7 +120,9 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         ]
     )
     if count := data["replicated_for_want_of_a_dim"]:
-        out.line(f"{count:,} tensors lack a dim that they would be sharded by, and replicate")
+        lacks = "tensor lacks a dim that it" if count == 1 else "tensors lack a dim that they"
+        replicate = "is replicated" if count == 1 else "are replicated"
+        out.line(f"{count:,} {lacks} would be sharded by, and {replicate}")
     out.heading("a rank")
     rows = []
     for name, say in (

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .. import _core
-from .._units import bytes_text, seconds_text
+from .._units import seconds_text
 from . import layouts
 from .dtypes import NAMES, element_size
 from .entries import entries_of, spread
@@ -15,9 +15,10 @@ from .location import open_checkpoint
 from .models import MODELS, Tensor, from_json, model
 from .reshard import add_mesh_arguments, coordinate
 from .terminal import Terminal, busy
+from .wording import bytes_text, counted
 
 HELP = "plan a save on a mesh without having it: balance, sizes, planning time measured here"
-EXAMPLE = "shardplan simulate --model llama3-405b --mesh 128x8 --placements 'S(0),S(1)'"
+EXAMPLE = "shardplan simulate --model llama3-405b --mesh 128x8 --placements 'R,S(0)'"
 
 _COORDINATOR = ("read", "dedup", "global plan", "validation", "write")
 
@@ -51,6 +52,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     )
     try:
         chosen = layouts.chosen(rules, options.mesh, [tensor.name for tensor in tensors])
+        if options.placements and not options.replicate_missing_dims:
+            layouts.check_dims(rules, chosen, ((tensor.name, tensor.shape) for tensor in tensors))
         with busy("planning"):
             done = _core.simulate(
                 [
@@ -129,11 +132,13 @@ def _draw(file: str, tensor: Tensor, done: Any, data: dict[str, Any]) -> None:
         (numbers[at : at + ndim], numbers[at + ndim : at + 2 * ndim])
         for at in range(0, len(numbers), 2 * ndim)
     ]
-    title = f"bytes that each of {data['ranks']:,} ranks writes"
+    title = f"bytes that each of {counted(data['ranks'], 'rank')} writes"
     panels: list[Any] = [pictures.Bars(title, data["per_rank"]["bytes"], [], "rank")]
     if ndim:
-        named = f"{tensor.name} {list(tensor.shape)}: who writes what"
-        panels.append(pictures.Boxes(named, list(tensor.shape), boxes, done["writers"], "rank"))
+        about = f"{list(tensor.shape)}: who writes what"
+        panels.append(
+            pictures.Boxes(tensor.name, about, list(tensor.shape), boxes, done["writers"], "rank")
+        )
     pictures.draw(file, panels)
 
 
@@ -142,8 +147,11 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
     balance = spread_of["most"] / spread_of["mean"] if spread_of["mean"] else 1.0
     out.facts(
         [
-            ("of", f"{data['of']}: {data['tensors']:,} tensors, {bytes_text(data['bytes'])}"),
-            ("mesh", f"{' x '.join(map(str, data['mesh']))}, {data['ranks']:,} ranks"),
+            (
+                "of",
+                f"{data['of']}: {counted(data['tensors'], 'tensor')}, {bytes_text(data['bytes'])}",
+            ),
+            ("mesh", f"{' x '.join(map(str, data['mesh']))}, {counted(data['ranks'], 'rank')}"),
             *(
                 ("placements", f"{one['placements']} of {one['names']}")
                 for one in data["placements"]

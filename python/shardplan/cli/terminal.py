@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .failures import INSTALL
+from .failures import INSTALL, Refused
+from .wording import number_text, printable
 
+COLORS = ("auto", "always", "never")
 _PATIENCE = 1.0  # seconds before a progress bar is shown
 
 
@@ -19,36 +22,36 @@ def rich_or_none() -> Any:
     """The library that draws on terminals, where it is installed."""
     try:
         import rich.console
-        import rich.markup
         import rich.progress
         import rich.table
+        import rich.text
     except ImportError:
         return None
     return rich
 
 
-def printable(text: str) -> str:
-    """A text without the codes that would move a terminal's cursor; names come from files."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
 class Terminal:
-    """Where a command writes."""
+    """Where a command writes.
 
-    def __init__(self) -> None:
+    color: one of ``COLORS``
+    """
+
+    def __init__(self, color: str = "auto") -> None:
         self._console: Any = None
-        if sys.stdout.isatty():
-            rich = rich_or_none()
-            if rich is None:
-                print(f"for colour and tables:  {INSTALL}", file=sys.stderr)
-            else:
-                self._console = rich.console.Console(highlight=False)
+        if not sys.stdout.isatty() and color != "always":
+            return
+        rich = rich_or_none()
+        if rich is not None:
+            self._console = rich.console.Console(highlight=False, emoji=False, **_colors(color))
+            self._console.on_broken_pipe = _raise_again
+        elif color == "always":
+            raise Refused(f"--color always needs rich:  {INSTALL}")
+        else:
+            print(f"for colour and tables:  {INSTALL}", file=sys.stderr)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """One line, or several."""
-        text = "\n".join(map(printable, text.split("\n")))
+        """One line, whatever is in the text."""
+        text = printable(text)
         if self._console is None:
             print(text)
         else:
@@ -67,7 +70,7 @@ class Terminal:
     def more(self, left: int) -> None:
         """How many were not shown, if any."""
         if left > 0:
-            self.line(f"  and {left:,} more")
+            self.line(f"  and {number_text(left)} more")
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and what they are."""
@@ -75,19 +78,24 @@ class Terminal:
         for name, value in pairs:
             self.line(f"{name:<{width}}  {value}")
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows under a head; columns of numbers end alike."""
+    def table(
+        self, head: Sequence[str], rows: Sequence[Sequence[str]], plain: bool = False
+    ) -> None:
+        """Rows under a head; columns of numbers end alike.
+
+        plain: as lines on a terminal too, none of which is folded
+        """
         rows = [[printable(cell) for cell in row] for row in rows]
         right = [
             all(not row[at] or row[at][:1].isdigit() for row in rows) for at in range(len(head))
         ]
-        if self._console is not None:
+        if self._console is not None and not plain:
             rich = rich_or_none()
             table = rich.table.Table(box=rich.box.SIMPLE_HEAD if hasattr(rich, "box") else None)
             for name, is_right in zip(head, right, strict=True):
                 table.add_column(name, justify="right" if is_right else "left", overflow="fold")
             for row in rows:
-                table.add_row(*(rich.markup.escape(cell) for cell in row))
+                table.add_row(*(rich.text.Text(cell) for cell in row))
             self._console.print(table)
             return
         widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
@@ -99,6 +107,20 @@ class Terminal:
             print("  ".join(cells).rstrip())
 
 
+def _colors(color: str) -> dict[str, Any]:
+    """How rich is told of a choice."""
+    if color == "always":
+        return {"force_terminal": True, "color_system": "standard", "no_color": False}
+    if color == "never" or os.environ.get("NO_COLOR"):
+        return {"color_system": None}
+    return {}
+
+
+def _raise_again() -> None:
+    """For a pipe that nobody reads: rich would end the process with status 1."""
+    raise
+
+
 def print_json(data: Any) -> None:
     """What ``--json`` prints."""
     json.dump(data, sys.stdout, indent=2)
@@ -108,7 +130,7 @@ def print_json(data: Any) -> None:
 def _bar(rich: Any, *columns: Any) -> Any:
     """A bar on stderr that goes when it is done; not started."""
     return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(),
         *columns,
         console=rich.console.Console(stderr=True),
@@ -124,7 +146,7 @@ def busy(what: str) -> Iterator[None]:
         yield
         return
     bar = _bar(rich, rich.progress.TimeElapsedColumn())
-    bar.add_task(what, total=None)
+    bar.add_task(printable(what), total=None)
     later = threading.Timer(_PATIENCE, bar.start)
     later.daemon = True
     later.start()
@@ -162,6 +184,6 @@ class Progress:
                 return
             parts = self._rich.progress
             self._bar = _bar(self._rich, parts.DownloadColumn(), parts.TimeRemainingColumn())
-            self._task = self._bar.add_task(self._what, total=self._total)
+            self._task = self._bar.add_task(printable(self._what), total=self._total)
             self._bar.start()
         self._bar.update(self._task, completed=self._done)

@@ -9,11 +9,13 @@ from math import prod
 from typing import Any
 
 from .. import _core, _diagnosis
-from .._diagnosis import Saved, find_faults, slices
+from .._diagnosis import Saved, find_faults, short, slices
 from .deep import read_deeply
 from .entries import Entry, entries_of, owners_of, rank_of_file, ranks_of
+from .failures import Refused
 from .location import Opened, open_checkpoint, stays_inside
 from .terminal import Terminal, busy
+from .wording import counted, number_text, printable
 
 HELP = "whether every tensor is whole and every part of it lies in a file"
 EXAMPLE = "shardplan verify s3://bucket/step-1000 --deep --picture damage.png"
@@ -22,29 +24,72 @@ _MOST_HOLES = 1_000
 # A part of a checkpoint: an entry, and which of its chunks; None for an object.
 Part = tuple[int, int | None]
 
+# What is said of one part, and of several.
 _SAID = {
-    "no place": "is in no file: storage_data does not have it",
-    "outside": "is in a file outside the checkpoint, which is not looked at",
-    "no file": "is in a file that does not exist",
-    "short file": "reaches beyond the end of its file",
-    "unreadable": "cannot be read",
-    "checksum": "has other bytes than were written: its checksum differs",
-    "shape": "has another shape in its file",
-    "dtype": "has another dtype in its file",
+    "no place": (
+        "is in no file: storage_data does not have it",
+        "are in no file: storage_data does not have them",
+    ),
+    "outside": (
+        "is in a file outside the checkpoint, which is not looked at",
+        "are in files outside the checkpoint, which are not looked at",
+    ),
+    "no file": ("is in a file that does not exist", "are in files that do not exist"),
+    "short file": (
+        "is not within the bytes of its file",
+        "are not within the bytes of their files",
+    ),
+    "unreadable": ("cannot be read", "cannot be read"),
+    "checksum": (
+        "has bytes that differ from those written: its checksum does not fit",
+        "have bytes that differ from those written: their checksums do not fit",
+    ),
+    "shape": (
+        "has another shape in its file than in the metadata",
+        "have other shapes in their files than in the metadata",
+    ),
+    "dtype": (
+        "has another dtype in its file than in the metadata",
+        "have other dtypes in their files than in the metadata",
+    ),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a directory, or an fsspec URL")
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        metavar="checkpoint",
+        help="a directory, or an fsspec URL; of several the worst status counts",
+    )
     parser.add_argument(
         "--deep", action="store_true", help="read every part: its bytes, shape and dtype"
     )
     parser.add_argument("--rows", type=int, default=20, help="how many of each kind to print")
-    parser.add_argument("--picture", metavar="FILE", help="what is damaged, .png or .svg")
+    parser.add_argument(
+        "--picture", metavar="FILE", help="what is damaged, .png or .svg; of one checkpoint"
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    opened = open_checkpoint(options.checkpoint)
+    if len(options.checkpoints) == 1:
+        return _verify(options.checkpoints[0], options)
+    if options.picture:
+        raise Refused("--picture draws one checkpoint, and several are given")
+    found: list[dict[str, Any]] = []
+    worst = 0
+    for name in options.checkpoints:
+        try:
+            data, status = _verify(name, options)
+        except (Refused, OSError) as error:
+            data, status = {"checkpoint": name, "sound": None, "error": str(error)}, 2
+        found.append(data)
+        worst = max(worst, status)
+    return {"sound": worst == 0, "checkpoints": found}, worst
+
+
+def _verify(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    opened = open_checkpoint(name)
     entries = entries_of(opened.checkpoint)
     damage = _Damage(opened, entries)
     with busy("looking at files"):
@@ -67,7 +112,9 @@ class _Damage:
         self.entries = entries
         self.parts: dict[Part, tuple[str, str]] = {}  # the first thing that is wrong with each
         self._boxes: dict[int, _core.Boxes | None] = {}
+        self._places: dict[int, list[Any]] = {}
         self.shared: list[dict[str, Any]] = []
+        self.repeated: list[dict[str, Any]] = []
         self.unclaimed: list[dict[str, Any]] = []
 
     def add(self, part: Part, kind: str, detail: str) -> None:
@@ -79,16 +126,36 @@ class _Damage:
             self._boxes[at] = self.opened.checkpoint.boxes(at)
         return self._boxes[at]
 
+    def file_of(self, part: Part) -> str | None:
+        """The file that a part lies in, as storage_data has it."""
+        at, chunk = part
+        if chunk is None and self.entries[at].kind == "tensor":
+            return None
+        if at not in self._places:
+            self._places[at] = self.opened.checkpoint.places(at)
+        places = self._places[at]
+        place = places[chunk or 0] if (chunk or 0) < len(places) else None
+        return None if place is None else place[0]
+
     def look_at_storage(self) -> None:
         faults = self.opened.checkpoint.faults(self.opened.sizes())
         for entry, chunk in faults["unplaced"]:
             self.add((entry, chunk), "no place", "")
         for part, _, (file, *_) in faults["no_file"]:
             if part is not None:
-                self.add(part, "no file" if stays_inside(file) else "outside", file)
-        for part, _, (file, begin, length, _) in faults["beyond_end"]:
+                self.add(part, "no file" if stays_inside(file) else "outside", "")
+        for part, _, (_, begin, length, _) in faults["beyond_end"]:
             if part is not None:
-                self.add(part, "short file", f"{file}, bytes {begin:,} to {begin + length:,}")
+                self.add(part, "short file", f"bytes {begin:,} to {begin + length:,}")
+        for (_, name, ignored), (part, _, read) in faults["repeated"]:
+            self.repeated.append(
+                {
+                    "name": name,
+                    "offsets": None if part is None else self._named(part)["offsets"],
+                    "ignored": _place(ignored),
+                    "read": _place(read),
+                }
+            )
         for a, b in faults["shared"]:
             (_, name_a, place), (_, name_b, other) = a, b
             self.shared.append(
@@ -123,10 +190,13 @@ class _Damage:
         boxes = _diagnosis.report(faults, len(tensors), None)
         kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for part, (kind, detail) in self.parts.items():
-            kinds[kind].append({**self._named(part), "detail": detail})
+            file = self.file_of(part)
+            if file is not None:  # those who read parts begin what they say with it
+                detail = detail.removeprefix(f"{file}, ").removeprefix(f"{file}: ")
+            kinds[kind].append({**self._named(part), "file": file, "detail": detail})
         damaged = {one["name"] for one in lost}
         unknown = sum(entry.kind == "unknown" for entry in self.entries)
-        sound = not (self.parts or self.shared or boxes["bad"] or unknown)
+        sound = not (self.parts or self.shared or self.repeated or boxes["bad"] or unknown)
         return {
             "checkpoint": self.opened.name,
             "sound": sound and not self.opened.checkpoint.odd_places,
@@ -137,6 +207,7 @@ class _Damage:
             "whole_checkpoint": self.opened.whole,
             "problems": {kind: found for kind, found in sorted(kinds.items())},
             "shared_bytes": self.shared,
+            "repeated_keys": self.repeated,
             "boxes": boxes,
             "unknown_entries": unknown,
             "unknown_places": self.opened.checkpoint.odd_places,
@@ -215,6 +286,11 @@ def _files(opened: Opened, at: int) -> list[str | None]:
     return [None if place is None else place[0] for place in opened.checkpoint.places(at)]
 
 
+def _place(place: tuple[str, int, int, bool]) -> dict[str, Any]:
+    file, begin, length, _ = place
+    return {"file": file, "begin": begin, "bytes": length}
+
+
 def _lost_entry(entry: Entry, elements: int, holes: Any, complete: bool) -> dict[str, Any]:
     return {
         "name": entry.name,
@@ -229,27 +305,34 @@ def _lost_entry(entry: Entry, elements: int, holes: Any, complete: bool) -> dict
 def _draw(opened: Opened, entries: list[Entry], data: dict[str, Any], file: str) -> None:
     from . import pictures
 
-    hurt = {one["detail"].split(",")[0] for found in data["problems"].values() for one in found}
+    hurt = {one["file"] for found in data["problems"].values() for one in found}
+    hurt |= {one["file"] for one in data["shared_bytes"]}
     files = sorted(
         opened.checkpoint.files(), key=lambda each: (rank_of_file(each[0]) or 0, each[0])
     )
     panels: list[Any] = [
         pictures.Bars(
-            "bytes a file" + (", damaged ones marked" if hurt else ""),
+            "bytes a file" + (", damaged ones marked" if hurt - {None} else ""),
             [size for _, _, size, _ in files],
             marked=[at for at, (name, *_) in enumerate(files) if name in hurt],
             what="file",
         )
     ]
     worst = next((one for one in data["lost"] if one["regions"]), None)
-    name = worst["name"] if worst else next((one["name"] for one in data["boxes"]["tensors"]), None)
-    entry = next((each for each in entries if each.name == name), None)
+    torn = {one["name"] for one in data["boxes"]["tensors"][:1]}
+    shown = (
+        each
+        for each in entries
+        if (each.name == worst["name"] if worst else short(each.name) in torn)
+    )
+    entry = next(shown, None)
     boxes = None if entry is None else opened.checkpoint.boxes(entry.at)
     if entry is not None and boxes is not None and entry.shape:
         owners, what = owners_of(_files(opened, entry.at))
         panels.append(
             pictures.Boxes(
-                f"{entry.name} {list(entry.shape)}: what is lost",
+                entry.name,
+                f"{list(entry.shape)}: what is lost",
                 list(entry.shape),
                 [_core.box(boxes, at) for at in range(len(boxes))],
                 owners,
@@ -261,57 +344,121 @@ def _draw(opened: Opened, entries: list[Entry], data: dict[str, Any], file: str)
 
 
 def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> None:
+    if "checkpoints" not in data:
+        _show_one(data, out, options)
+        return
+    for at, one in enumerate(data["checkpoints"]):
+        if at:
+            out.line()
+        if "error" in one:
+            out.bad(f"{one['checkpoint']}: not verified: {one['error']}")
+        else:
+            _show_one(one, out, options)
+    bad = [one for one in data["checkpoints"] if one["sound"] is False]
+    failed = sum("error" in one for one in data["checkpoints"])
+    out.line()
+    (out.good if data["sound"] else out.bad)(
+        f"{counted(len(data['checkpoints']), 'checkpoint')}: "
+        f"{len(data['checkpoints']) - len(bad) - failed:,} sound, {len(bad):,} damaged"
+        + (f", {failed:,} not verified" if failed else "")
+    )
+
+
+def _show_one(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> None:
     rows = max(options.rows, 0)
     out.line(
-        f"{data['checkpoint']}: {data['entries']:,} entries in {data['chunks']:,} boxes, "
-        f"{data['files']:,} files"
+        f"{data['checkpoint']}: {counted(data['entries'], 'entry', 'entries')} in "
+        f"{counted(data['chunks'], 'box', 'boxes')}, {counted(data['files'], 'file')}"
     )
     if not data["whole_checkpoint"]:
         out.line("the metadata of one rank: what other ranks hold is not missed")
     for kind, found in data["problems"].items():
-        out.heading(f"{len(found):,} x {_SAID[kind]}")
+        out.heading(f"{_parts(found)} {_SAID[kind][len(found) != 1]}:")
         for one in found[:rows]:
             box = "" if one["offsets"] is None else slices(one["offsets"], one["sizes"])
-            detail = f": {one['detail']}" if one["detail"] else ""
-            out.line(f"  {one['name']}{box}{detail}")
+            details = [each for each in (one["file"], one["detail"]) if each]
+            out.line(f"  {one['name']}{box}{': ' if details else ''}{', '.join(details)}")
         out.more(len(found) - rows)
-    if data["shared_bytes"]:
-        out.heading(f"{len(data['shared_bytes']):,} x two items share bytes of a file")
-        for one in data["shared_bytes"][:rows]:
+    _show_repeated(data["repeated_keys"], out, rows)
+    if shared := data["shared_bytes"]:
+        verb = "shares" if len(shared) == 1 else "share"
+        out.heading(f"{counted(len(shared), 'pair')} of items {verb} bytes of a file:")
+        for one in shared[:rows]:
             a, b = one["a"], one["b"]
             out.line(
                 f"  {one['file']}: {a['name']} from byte {a['begin']:,}, {a['bytes']:,} long, and "
                 f"{b['name']} from byte {b['begin']:,}, {b['bytes']:,} long"
             )
-        out.more(len(data["shared_bytes"]) - rows)
+        out.more(len(shared) - rows)
     if data["boxes"]["bad"]:
-        out.heading(_diagnosis.text(data["boxes"], rows))
-    for key, said in (
-        ("unknown_entries", "entries are nothing that DCP saves"),
-        ("unknown_places", "items of storage_data say no place"),
-    ):
-        if data[key]:
-            out.heading(f"{data[key]:,} {said}")
-    if data["unclaimed"]:
-        out.heading(f"{len(data['unclaimed']):,} items lie in files and belong to no entry")
+        tensors = [{**one, "name": printable(one["name"])} for one in data["boxes"]["tensors"]]
+        out.line()
+        for at, line in enumerate(
+            _diagnosis.text({**data["boxes"], "tensors": tensors}, rows).split("\n")
+        ):
+            out.line(line, "" if at else "bold")
+    unknown, odd = data["unknown_entries"], data["unknown_places"]
+    unclaimed = len(data["unclaimed"])
+    if unknown:
+        verb = "is" if unknown == 1 else "are"
+        out.heading(f"{counted(unknown, 'entry', 'entries')} {verb} nothing that DCP saves")
+    if odd:
+        out.heading(
+            f"{counted(odd, 'item')} of storage_data {'says' if odd == 1 else 'say'} no place"
+        )
+    if unclaimed:
+        lies = "lies in a file and belongs" if unclaimed == 1 else "lie in files and belong"
+        out.heading(f"{counted(unclaimed, 'item')} {lies} to no entry")
     _show_lost(data, out, rows)
+
+
+def _parts(found: list[dict[str, Any]]) -> str:
+    """``2 boxes``, ``1 entry``; parts where there are both."""
+    boxes = sum(one["offsets"] is not None for one in found)
+    if boxes == len(found):
+        return counted(boxes, "box", "boxes")
+    return counted(len(found), "part") if boxes else counted(len(found), "entry", "entries")
+
+
+def _show_repeated(repeated: list[dict[str, Any]], out: Terminal, rows: int) -> None:
+    if not repeated:
+        return
+    comes = (
+        "value is replaced: its key comes"
+        if len(repeated) == 1
+        else "values are replaced: their keys come"
+    )
+    out.heading(f"{len(repeated):,} {comes} again in storage_data, and the last value is read:")
+    for one in repeated[:rows]:
+        ignored, read = one["ignored"], one["read"]
+        at = "" if one["offsets"] is None else f" at {one['offsets']}"
+        out.line(
+            f"  {one['name']}{at}: {ignored['file']} from byte {ignored['begin']:,}, "
+            f"{ignored['bytes']:,} long, is not read, but {read['file']} from byte "
+            f"{read['begin']:,}, {read['bytes']:,} long"
+        )
+    out.more(len(repeated) - rows)
 
 
 def _show_lost(data: dict[str, Any], out: Terminal, rows: int) -> None:
     out.line()
+    entries = counted(data["entries"], "entry", "entries")
     if data["sound"]:
         read = "every part was read" if data["deep"] else "no tensor was read: --deep does"
-        out.good(f"sound: {data['entries']:,} entries can be loaded ({read})")
+        out.good(f"sound: {entries} can be loaded ({read})")
         return
     if data["lost"]:
-        out.bad(f"lost, in whole or in part: {len(data['lost']):,} entries")
+        out.bad(f"lost, in whole or in part: {counted(len(data['lost']), 'entry', 'entries')}")
         for one in data["lost"][:rows]:
             regions = [slices(box["offsets"], box["sizes"]) for box in one["regions"][:4]]
             more = len(one["regions"]) - len(regions)
-            where = ", ".join(regions) + (f", and {more:,} regions more" if more > 0 else "")
-            share = f"{one['elements']:,} of {one['of']:,} elements" if regions else "all of it"
+            where = ", ".join(regions)
+            if more > 0:
+                where += f", and {counted(more, 'more region')}"
+            of = counted(one["of"], "element")
+            share = f"{number_text(one['elements'])} of {of}" if regions else "all of it"
             out.line(f"  {one['name']}: {share}{': ' + where if where else ''}")
         out.more(len(data["lost"]) - rows)
     else:
         out.bad("damaged, and nothing is lost")
-    out.line(f"can still be loaded: {data['loadable']:,} of {data['entries']:,} entries")
+    out.line(f"can still be loaded: {data['loadable']:,} of {entries}")
