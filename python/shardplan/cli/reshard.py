@@ -11,6 +11,7 @@ from .dtypes import element_size
 from .entries import entries_of, spread
 from .failures import Refused
 from .location import open_checkpoint
+from .memory import add_memory_limit, check_memory
 from .terminal import Terminal, busy
 
 HELP = "what loading it on another mesh would read: bytes, requests, files, the slowest rank"
@@ -22,6 +23,7 @@ _COLUMNS = ("wanted_bytes", "read_bytes", "requests", "files")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a directory, or an fsspec URL")
     add_mesh_arguments(parser)
+    add_memory_limit(parser)
     parser.add_argument("--picture", metavar="FILE", help="bytes a rank, .png or .svg")
 
 
@@ -43,10 +45,14 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     rules = options.placements or layouts.default_rules(options.mesh)
     try:
         chosen = layouts.chosen(rules, options.mesh, [entry.name for entry in entries])
+        ways = [list(rule.placements) for rule in rules]
+        check_memory(
+            opened.checkpoint.reshard_memory(options.mesh, ways, chosen), options.memory_limit
+        )
         with busy("counting reads"):
             costs = opened.checkpoint.reshard(
                 options.mesh,
-                [list(rule.placements) for rule in rules],
+                ways,
                 chosen,
                 [element_size(entry.dtype) or 0 for entry in entries],
             )
