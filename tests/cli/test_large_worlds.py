@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
 
 from shardplan import _core
 from shardplan.cli import memory
 
 from .commands import run
 
+of_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="memory is read from /proc"
+)
 _COMMAND = [sys.executable, "-m", "shardplan"]
 
 
@@ -51,7 +57,7 @@ def test_available_memory_is_some_of_the_machines() -> None:
     assert 0 < memory.available() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@of_proc
 @pytest.mark.parametrize(
     ("tensors", "mesh", "placements"),
     [
@@ -100,14 +106,21 @@ def test_the_estimate_fits_any_number() -> None:
         _core.simulation_memory(tensors, [2**40], [layout])
 
 
-def _stopped_after(arguments: list[str], seconds: float) -> tuple[int, float]:
-    """Status of a command that is sent SIGINT so late, and the seconds that it then took."""
+def _memory_of(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return 1024 * int(found[1]) if found else 0
+
+
+def _stopped_at(arguments: list[str], memory_taken: int) -> tuple[int, float]:
+    """Status of a command that is sent SIGINT once it takes that much memory, which no import does;
+    and the seconds that it runs on."""
     process = subprocess.Popen(
         [*_COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        time.sleep(seconds)
-        assert process.poll() is None, "it ended before it was to be stopped"
+        while _memory_of(process.pid) < memory_taken:
+            assert process.poll() is None, "it ended before it was to be stopped"
+            time.sleep(0.01)
         sent = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -118,9 +131,20 @@ def _stopped_after(arguments: list[str], seconds: float) -> tuple[int, float]:
         process.wait()
 
 
-@pytest.mark.parametrize("seconds", [1.5, 3])
-def test_simulate_ends_soon_after_it_is_interrupted(seconds: float) -> None:
+@of_proc
+@pytest.mark.parametrize("megabytes", [150, 600, 1500])
+def test_simulate_ends_soon_after_it_is_interrupted(megabytes: int) -> None:
     arguments = ["simulate", "--model", "llama3-8b", "--mesh", "32768", "--memory-limit", "100"]
-    status, taken = _stopped_after(arguments, seconds)
+    status, taken = _stopped_at(arguments, megabytes * 1_000_000)
     assert status == 130
-    assert taken < 2
+    assert taken < 3
+
+
+@of_proc
+def test_reshard_ends_soon_after_it_is_interrupted(tmp_path: Path) -> None:
+    state_dict = {f"w{at}": torch.ones(2000, 30) for at in range(40)}
+    dcp.save(state_dict, checkpoint_id=tmp_path, no_dist=True)
+    arguments = ["reshard", str(tmp_path), "--mesh", "1048576", "--memory-limit", "100"]
+    status, taken = _stopped_at([*arguments, "--placements", "S(0)"], 200_000_000)
+    assert status == 130
+    assert taken < 3
