@@ -183,11 +183,17 @@ class Machine : private PickleStack {
                                                     global.module + global.name);
     if (number == values_.globals.size()) {
       const PickleRole role = role_of(global.module, global.name);
-      if (role == PickleRole::kUnknown) throw UnknownGlobal(global, in_.where());
+      if (role == PickleRole::kUnknown) throw unknown(global);
       values_.globals.push_back(std::move(global));
       roles_.push_back(role);
     }
     push(PickleValue(Tag::kGlobal, number));
+  }
+
+  UnreadPickle unknown(const PickleGlobal& global) const {
+    return UnreadPickle("names the global " + printable(global.module) + "." +
+                        printable(global.name) + ", which is not one of a checkpoint's metadata, " +
+                        in_.where());
   }
 
   PickleRole role(PickleValue global) const {
@@ -287,8 +293,9 @@ class Machine : private PickleStack {
       fail("makes a size of no tuple");
     }
     if (values_.holds_more_than(*given, kMostDimsOfSize)) {
-      fail("has a size of " + grouped(values_.count(*given)) + " dims, of which at most " +
-           std::to_string(kMostDimsOfSize) + " are read");
+      throw UnreadPickle("has a size of " + grouped(values_.count(*given)) +
+                         " dims, of which at most " + std::to_string(kMostDimsOfSize) +
+                         " are read, " + in_.where());
     }
     check_room(values_.count(*given));
     values_.for_each(*given, [&](PickleValue value) {
@@ -425,10 +432,6 @@ class Machine : private PickleStack {
 };
 
 }  // namespace
-
-UnknownGlobal::UnknownGlobal(const PickleGlobal& global, const std::string& where)
-    : BadPickle("names the global " + printable(global.module) + "." + printable(global.name) +
-                ", which is not one of a checkpoint's metadata, " + where) {}
 
 Pickle read_pickle(const PickleSource& source) {
   return Machine(source).run();

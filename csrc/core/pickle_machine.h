@@ -16,11 +16,15 @@ class BadPickle : public std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-/// A pickle that names a global which is none of DCP's metadata.
-class UnknownGlobal : public BadPickle {
+/// A pickle that this reader leaves to pickle, for those who trust the file: it names a global
+/// which is none of DCP's metadata, or has a size of more than kMostDimsOfSize dims.
+class UnreadPickle : public BadPickle {
  public:
-  UnknownGlobal(const PickleGlobal& global, const std::string& where);
+  using BadPickle::BadPickle;
 };
+
+/// As the bindings name it, after its usual cause.
+using UnknownGlobal = UnreadPickle;
 
 /// Gives at most so many bytes of a pickle, in order; 0 at its end.
 using PickleSource = std::function<std::size_t(char* into, std::size_t at_most)>;
