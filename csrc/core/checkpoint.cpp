@@ -13,10 +13,7 @@ using Tag = PickleTag;
 std::string_view dtype_of(const PickleValues& values, PickleValue properties) {
   const PickleValues::Object& object = values.objects[properties.at()];
   if (!object.built || object.state.tag() != Tag::kTuple) return {};
-  std::optional<PickleValue> first;
-  values.for_each(object.state, [&](PickleValue value) {
-    if (!first) first = value;
-  });
+  const std::optional<PickleValue> first = values.front(object.state);
   if (!first || first->tag() != Tag::kGlobal) return {};
   const PickleGlobal& global = values.globals[first->at()];
   return global.module == "torch" ? std::string_view(global.name) : std::string_view();
@@ -55,7 +52,7 @@ std::vector<std::uint32_t> Checkpoint::last_of_keys(const StorageIndex& index) {
   std::vector<std::uint32_t> first(places().size());
   std::vector<std::uint32_t> last(places().size());
   for (std::uint32_t row = 0; row < first.size(); ++row) {
-    const auto found = index.find(places().key(row), kNoHint);
+    const auto found = index.find(places().name[row], places().key(row).offset, kNoHint);
     first[row] = static_cast<std::uint32_t>(found.value_or(row));
     last[first[row]] = row;
   }
@@ -72,8 +69,8 @@ std::vector<std::uint32_t> Checkpoint::last_of_keys(const StorageIndex& index) {
 void Checkpoint::find_places() {
   const StorageIndex index(places());
   const std::vector<std::uint32_t> last = last_of_keys(index);
-  const auto find = [&](const StorageKey& key, std::size_t hint) {
-    const auto row = index.find(key, static_cast<std::int64_t>(hint));
+  const auto find = [&](std::uint32_t name, StorageIndex::Offset offset, std::size_t hint) {
+    const auto row = index.find(name, offset, static_cast<std::int64_t>(hint));
     if (!row) return kNowhere;
     return last.empty() ? static_cast<std::uint32_t>(*row) : last[*row];
   };
@@ -82,11 +79,12 @@ void Checkpoint::find_places() {
   of_object_.assign(saved.size(), kNowhere);
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
     if (!writes_tensor(kind(entry))) {
-      of_object_[entry] = find({name(entry), std::nullopt}, 0);
+      of_object_[entry] = find(saved.table.name[entry], std::nullopt, 0);
     }
     const std::size_t ndim = saved.ndim(entry);
     for (std::size_t at = 0; at < saved.chunk_count(entry); ++at) {
-      of_chunk_.push_back(find({name(entry), std::span(saved.chunk(entry, at), ndim)}, at));
+      of_chunk_.push_back(
+          find(saved.table.name[entry], std::span(saved.chunk(entry, at), ndim), at));
     }
   }
 }
@@ -114,7 +112,8 @@ Checkpoint::Part Checkpoint::part_of_chunk(std::size_t chunk) const {
 std::vector<std::pair<std::string, std::string>> Checkpoint::remarks() const {
   std::vector<std::pair<std::string, std::string>> said;
   const auto add = [&](PickleValue name, PickleValue value) {
-    if (value.tag() == Tag::kText) {
+    if (said.size() == kMostRemarks || text(name.at()).size() > kLongestRemark) return;
+    if (value.tag() == Tag::kText && text(value.at()).size() <= kLongestRemark) {
       said.emplace_back(text(name.at()), text(value.at()));
     } else if (value.tag() == Tag::kInt) {
       said.emplace_back(text(name.at()), std::to_string(value.number()));

@@ -11,12 +11,16 @@
 namespace shardplan {
 
 Coordinator::Coordinator(std::vector<std::string> arrived, std::string_view release,
-                         std::vector<std::int64_t> element_sizes)
-    : arrived_(std::move(arrived)), release_(release), element_sizes_(std::move(element_sizes)) {}
+                         std::vector<std::int64_t> element_sizes, const Pulse& pulse)
+    : arrived_(std::move(arrived)),
+      release_(release),
+      element_sizes_(std::move(element_sizes)),
+      pulse_(pulse) {}
 
 void Coordinator::read() {
   rows_.reserve(arrived_.size());
   for (std::string& bytes : arrived_) {
+    pulse_.look();
     const Envelope plan = open(WireKind::kSavePlan, release_, bytes);
     if (rows_.empty()) {
       table_bytes_ = plan.table;
@@ -36,7 +40,7 @@ void Coordinator::drop_replicas() {
   const SetOrder ascending = [](std::span<const std::uint32_t> ranks) {
     return std::vector<std::uint32_t>(ranks.begin(), ranks.end());
   };
-  auto kept = dedup(plans_, table_.names.names.size(), false, ascending);
+  auto kept = dedup(plans_, table_.names.names.size(), false, ascending, pulse_);
   if (!kept) throw std::runtime_error("the bytes of a plan do not fit int64");
   kept_ = std::move(*kept);
   for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
@@ -45,7 +49,7 @@ void Coordinator::drop_replicas() {
 }
 
 void Coordinator::plan() {
-  auto made = make_global_plan(plans_, table_.names.names.size());
+  auto made = make_global_plan(plans_, table_.names.names.size(), pulse_);
   if (!made) throw std::runtime_error("a name is written twice");
   global_ = std::move(*made);
 }
@@ -56,6 +60,7 @@ void Coordinator::check() const {
     Boxes boxes(shape.size());
     boxes.reserve(entry.end - entry.begin);
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
+      pulse_.beat();
       const RowOfPlan row = global_.chunks[at];
       const std::int64_t* numbers = plans_[row.plan].view.numbers(row.position);
       if (!boxes.push(numbers, numbers + shape.size())) {
@@ -72,6 +77,7 @@ void Coordinator::check() const {
 void Coordinator::write() {
   sent_.reserve(plans_.size());
   for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
+    pulse_.look();
     SavePlanView view = plans_[rank].view;
     view.hints = &global_.hints[rank];
     const std::string rows = write_rows(view);

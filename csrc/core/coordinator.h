@@ -19,8 +19,9 @@ class Coordinator {
  public:
   /// arrived: a rank's plan, sealed by this release
   /// element_sizes: a row of the table's properties -> bytes an element
+  /// pulse:   beats while a stage runs; outlives the coordinator
   Coordinator(std::vector<std::string> arrived, std::string_view release,
-              std::vector<std::int64_t> element_sizes);
+              std::vector<std::int64_t> element_sizes, const Pulse& pulse);
 
   // The stages, in their order; what one needs no more is freed after it. They throw
   // std::runtime_error, which says what is wrong, and BadWire.
@@ -39,6 +40,7 @@ class Coordinator {
   std::vector<std::string> arrived_;
   std::string_view release_;
   std::vector<std::int64_t> element_sizes_;
+  const Pulse& pulse_;
   std::string table_bytes_;
   NamedTable table_;
   std::vector<SaveRows> rows_;

@@ -34,8 +34,12 @@ std::uint32_t hash_offset(const SavePlanView& view, std::size_t position) {
 /// Rows with the same name and offset, as chains through the rows by name.
 class Duplicates {
  public:
-  Duplicates(std::span<const RankPlan> plans, const RowsByName& rows)
-      : plans_(plans), rows_(rows), next_(rows.size(), kNone), leads_(rows.size(), true) {
+  Duplicates(std::span<const RankPlan> plans, const RowsByName& rows, const Pulse& pulse)
+      : plans_(plans),
+        rows_(rows),
+        pulse_(pulse),
+        next_(rows.size(), kNone),
+        leads_(rows.size(), true) {
     hash_rows();
     for (std::size_t name = 0; name < rows.name_count(); ++name) link(name);
     hashes_ = {};
@@ -58,6 +62,7 @@ class Duplicates {
     std::vector<std::size_t> next = rows_.begins();
     for (const RankPlan& plan : plans_) {
       for (std::size_t position = 0; position < plan.view.size(); ++position) {
+        pulse_.beat();
         hashes_[next[plan.name(position)]++] = hash_offset(plan.view, position);
       }
     }
@@ -71,6 +76,7 @@ class Duplicates {
     tails_.assign(mask + 1, kNone);
     std::size_t slot = 0;
     for (std::size_t at = begin; at < end; ++at) {
+      pulse_.beat();
       // Ranks that hold replicas come one after another.
       if (tails_[slot] == kNone || !same(tails_[slot], at)) {
         slot = hashes_[at] & mask;
@@ -86,6 +92,7 @@ class Duplicates {
 
   std::span<const RankPlan> plans_;
   const RowsByName& rows_;
+  const Pulse& pulse_;
   std::vector<std::uint32_t> next_;
   std::vector<bool> leads_;
   std::vector<std::uint32_t> hashes_;
@@ -148,10 +155,11 @@ bool counted_bytes(const RankPlan& plan, std::size_t position, std::int64_t& byt
 std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const RankPlan> plans,
                                                              std::size_t name_count,
                                                              bool save_to_lowest_rank,
-                                                             const SetOrder& set_order) {
-  const RowsByName rows(plans, name_count);
+                                                             const SetOrder& set_order,
+                                                             const Pulse& pulse) {
+  const RowsByName rows(plans, name_count, pulse);
   if (rows.size() >= kNone) return std::nullopt;
-  const Duplicates duplicates(plans, rows);
+  const Duplicates duplicates(plans, rows, pulse);
   std::vector<bool> dropped(rows.size());
   Choice choice(plans.size(), save_to_lowest_rank, set_order);
   std::vector<std::size_t> cursor = rows.begins();
@@ -160,6 +168,7 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const Ran
   // In the order in which upstream first meets each name and offset: the bytes so far decide.
   for (const RankPlan& plan : plans) {
     for (std::size_t position = 0; position < plan.view.size(); ++position) {
+      pulse.beat();
       const std::size_t first = cursor[plan.name(position)]++;
       if (!duplicates.leads(first)) continue;
       ranks.clear();
@@ -167,6 +176,7 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const Ran
       for (std::size_t at = first; at != kNone; at = duplicates.next(at)) {
         if (ranks.empty() || ranks.back() != rows[at].plan) ranks.push_back(rows[at].plan);
         last = at;
+        pulse.beat();
       }
       const std::uint32_t chosen = choice.of(ranks);
       std::int64_t bytes = 0;
@@ -186,6 +196,7 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const Ran
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     kept[rank].reserve(plans[rank].view.size());
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
+      pulse.beat();
       if (!dropped[cursor[plans[rank].name(position)]++]) {
         kept[rank].push_back(static_cast<std::uint32_t>(plans[rank].view.row(position)));
       }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/plan.h"
+#include "core/pulse.h"
 
 namespace shardplan {
 
@@ -32,10 +33,11 @@ using SetOrder = std::function<std::vector<std::uint32_t>(std::span<const std::u
 /// same name and offset stay together.
 ///
 /// Linear in the rows. Gives rows of `SavePlanView::rows`, ascending; nothing where a number of
-/// bytes is not known or does not fit int64. No row may be kForeign.
+/// bytes is not known or does not fit int64. No row may be kForeign. `pulse` beats meanwhile.
 std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const RankPlan> plans,
                                                              std::size_t name_count,
                                                              bool save_to_lowest_rank,
-                                                             const SetOrder& set_order);
+                                                             const SetOrder& set_order,
+                                                             const Pulse& pulse = {});
 
 }  // namespace shardplan

@@ -2,8 +2,8 @@
 
 namespace shardplan {
 
-std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans,
-                                           std::size_t name_count) {
+std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std::size_t name_count,
+                                           const Pulse& pulse) {
   constexpr std::uint32_t kNotSeen = 0xFFFFFFFF;
   GlobalPlan made;
   made.hints.reserve(plans.size());
@@ -13,6 +13,7 @@ std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans,
     const SavePlanView& view = plans[rank].view;
     std::vector<std::int64_t> hints(view.size(), kNoHint);
     for (std::size_t position = 0; position < view.size(); ++position) {
+      pulse.beat();
       const std::uint32_t name = plans[rank].name(position);
       const WriteKind kind = view.kind(position);
       const bool is_new = entry_of[name] == kNotSeen;
@@ -42,6 +43,7 @@ std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans,
   made.chunks.resize(total);
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
+      pulse.beat();
       const std::int64_t hint = made.hints[rank][position];
       if (hint == kNoHint) continue;
       const SavedEntry& entry = made.entries[entry_of[plans[rank].name(position)]];

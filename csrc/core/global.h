@@ -27,7 +27,9 @@ struct GlobalPlan {
 };
 
 /// Numbers the chunks of each name through all plans. Linear in the rows. Nothing where upstream
-/// raises: a name that is written twice and is not sharded. No row may be kForeign.
-std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std::size_t name_count);
+/// raises: a name that is written twice and is not sharded. No row may be kForeign. `pulse` beats
+/// meanwhile.
+std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std::size_t name_count,
+                                           const Pulse& pulse = {});
 
 }  // namespace shardplan

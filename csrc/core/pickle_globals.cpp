@@ -53,6 +53,9 @@ constexpr std::array<std::string_view, 6> kPaths{"Path",     "PosixPath",     "W
 constexpr std::array<std::string_view, 9> kDtypes{"float",   "bfloat", "int",  "uint", "bool",
                                                   "complex", "quint",  "qint", "bits"};
 
+// Twice that of any so far; shown for each entry, so that a file must not make it long.
+constexpr std::size_t kLongestDtype = 32;
+
 PickleRole role_of_builtin(std::string_view name) {
   if (name == "list") return PickleRole::kList;
   if (name == "dict") return PickleRole::kDict;
@@ -73,9 +76,9 @@ PickleRole role_of(std::string_view module, std::string_view name) {
     return std::ranges::find(kPaths, name) != kPaths.end() ? PickleRole::kCall
                                                            : PickleRole::kUnknown;
   }
-  const bool dtype = module == "torch" && std::ranges::any_of(kDtypes, [&](std::string_view start) {
-                       return name.starts_with(start);
-                     });
+  const bool dtype =
+      module == "torch" && name.size() <= kLongestDtype &&
+      std::ranges::any_of(kDtypes, [&](std::string_view start) { return name.starts_with(start); });
   return dtype ? PickleRole::kConstant : PickleRole::kUnknown;
 }
 

@@ -4,6 +4,16 @@
 
 namespace shardplan {
 
+std::string grouped(std::uint64_t number) {
+  const std::string digits = std::to_string(number);
+  std::string text;
+  for (std::size_t at = 0; at < digits.size(); ++at) {
+    if (at > 0 && (digits.size() - at) % 3 == 0) text += ',';
+    text += digits[at];
+  }
+  return text;
+}
+
 bool PickleInput::read_more() {
   if (at_ > 0) {
     std::memmove(window_.data(), window_.data() + at_, end_ - at_);
@@ -26,6 +36,13 @@ void PickleInput::need(std::uint64_t length) {
     if (!read_more()) {
       throw BadPickle("ends too early, at byte " + std::to_string(before_ + end_));
     }
+  }
+}
+
+void PickleInput::read_to(std::uint64_t position) {
+  while (before_ + end_ < position) {
+    at_ = end_;
+    need(1);
   }
 }
 

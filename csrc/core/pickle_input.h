@@ -11,6 +11,9 @@
 
 namespace shardplan {
 
+/// A number as errors say it: 1,234,567.
+std::string grouped(std::uint64_t number);
+
 /// The bytes of a source, with a window on those that come next.
 class PickleInput {
  public:
@@ -59,6 +62,10 @@ class PickleInput {
 
   /// The bytes up to the next line feed, without it; valid until the next call.
   std::string_view line();
+
+  /// Reads on to where the source has given so many bytes, and keeps none of them. Throws where it
+  /// ends before that.
+  void read_to(std::uint64_t position);
 
   [[noreturn]] void fail(const std::string& what) const;
   std::string where() const { return "at byte " + std::to_string(position()); }

@@ -15,8 +15,6 @@
 namespace shardplan {
 namespace {
 
-constexpr std::size_t kMostNumbers = 0xFE;  // of a size
-
 class Machine : private PickleStack {
  public:
   explicit Machine(const PickleSource& source) : PickleStack(source) {}
@@ -25,7 +23,10 @@ class Machine : private PickleStack {
     while (step(in_.byte())) {
     }
     const PickleValue root = pop();
-    return {std::move(values_), root};
+    const std::uint64_t bytes = in_.position();
+    // As CPython's: a frame must be there in full, though the pickle may end within it.
+    in_.read_to(end_of_frames_);
+    return {std::move(values_), root, bytes};
   }
 
  private:
@@ -54,7 +55,7 @@ class Machine : private PickleStack {
       case opcode::kNewTrue: push(PickleValue(Tag::kTrue)); break;
       case opcode::kNewFalse: push(PickleValue(Tag::kFalse)); break;
       case opcode::kLong1: push_long(in_.number<1>()); break;
-      case opcode::kFrame: in_.number<8>(); break;
+      case opcode::kFrame: frame(); break;
       case opcode::kAppends: append(above_mark()); break;
       case opcode::kAppend: append(1); break;
       case opcode::kEmptyList: push_container(Tag::kList); break;
@@ -96,6 +97,13 @@ class Machine : private PickleStack {
     if (version < 2 || version > 5) {
       fail("is of pickle protocol " + std::to_string(version) + ", which is none of 2 to 5");
     }
+  }
+
+  void frame() {
+    const std::uint64_t length = in_.number<8>();
+    const std::uint64_t begin = in_.position();
+    end_of_frames_ =
+        std::max(end_of_frames_, length > UINT64_MAX - begin ? UINT64_MAX : begin + length);
   }
 
   void push_long(std::uint64_t length) {
@@ -170,15 +178,22 @@ class Machine : private PickleStack {
   }
 
   void push_global(PickleGlobal global) {
-    auto found = std::ranges::find(values_.globals, global);
-    if (found == values_.globals.end()) {
+    // The length says where the module's name ends.
+    const std::uint32_t number = by_name_.number_of(std::to_string(global.module.size()) + ' ' +
+                                                    global.module + global.name);
+    if (number == values_.globals.size()) {
       const PickleRole role = role_of(global.module, global.name);
-      if (role == PickleRole::kUnknown) throw UnknownGlobal(global, in_.where());
+      if (role == PickleRole::kUnknown) throw unknown(global);
       values_.globals.push_back(std::move(global));
       roles_.push_back(role);
-      found = values_.globals.end() - 1;
     }
-    push(PickleValue(Tag::kGlobal, static_cast<std::uint64_t>(found - values_.globals.begin())));
+    push(PickleValue(Tag::kGlobal, number));
+  }
+
+  UnreadPickle unknown(const PickleGlobal& global) const {
+    return UnreadPickle("names the global " + printable(global.module) + "." +
+                        printable(global.name) + ", which is not one of a checkpoint's metadata, " +
+                        in_.where());
   }
 
   PickleRole role(PickleValue global) const {
@@ -219,17 +234,16 @@ class Machine : private PickleStack {
 
   /// A container made of no argument, or of one: for a dict a dict, else any list or tuple.
   void push_filled(Tag tag, PickleValue arguments) {
-    std::vector<PickleValue> given;
-    values_.for_each(arguments, [&](PickleValue value) { given.push_back(value); });
     std::vector<PickleValue> items;
-    if (given.size() > 1) fail("makes a container of several arguments");
-    if (given.size() == 1) {
+    if (values_.holds_more_than(arguments, 1)) fail("makes a container of several arguments");
+    if (const auto given = values_.front(arguments)) {
       const bool is_dict = tag == Tag::kDict || tag == Tag::kOrderedDict;
-      const Tag from = given[0].tag();
+      const Tag from = given->tag();
       if (is_dict ? from != Tag::kDict : from != Tag::kList && from != Tag::kTuple) {
         fail("makes a container of no container");
       }
-      values_.for_each(given[0], [&](PickleValue value) { items.push_back(value); });
+      check_room(values_.count(*given));
+      values_.for_each(*given, [&](PickleValue value) { items.push_back(value); });
     }
     push(container(tag, items));
   }
@@ -241,7 +255,7 @@ class Machine : private PickleStack {
     // TUPLE MEMOIZE TUPLE1 MEMOIZE REDUCE, or the same without the memo.
     constexpr std::string_view kMemoized = "\x94\x85\x94R";
     constexpr std::string_view kPlain = "\x85R";
-    if (count >= free() || count > kMostNumbers ||
+    if (count >= free() || count > kMostDimsOfSize ||
         role(stack_[stack_.size() - count - 1]) != PickleRole::kSize) {
       push_tuple(count);
       return;
@@ -273,26 +287,25 @@ class Machine : private PickleStack {
   /// A torch.Size of the one tuple, or list, of ints in `arguments`.
   void push_size(PickleValue arguments) {
     const std::size_t first = values_.numbers.size();
-    PickleValue given;
-    std::size_t givens = 0;
-    values_.for_each(arguments, [&](PickleValue value) {
-      given = value;
-      ++givens;
-    });
-    if (givens != 1 || (given.tag() != Tag::kTuple && given.tag() != Tag::kList)) {
+    const auto given = values_.front(arguments);
+    if (!given || values_.holds_more_than(arguments, 1) ||
+        (given->tag() != Tag::kTuple && given->tag() != Tag::kList)) {
       fail("makes a size of no tuple");
     }
-    values_.for_each(given, [&](PickleValue value) {
+    if (values_.holds_more_than(*given, kMostDimsOfSize)) {
+      throw UnreadPickle("has a size of " + grouped(values_.count(*given)) +
+                         " dims, of which at most " + std::to_string(kMostDimsOfSize) +
+                         " are read, " + in_.where());
+    }
+    check_room(values_.count(*given));
+    values_.for_each(*given, [&](PickleValue value) {
       if (value.tag() != Tag::kInt && value.tag() != Tag::kWideInt) {
         fail("has a size that is no int of 64 bits");
       }
       values_.numbers.push_back(value.tag() == Tag::kInt ? value.number()
                                                          : values_.ints[value.at()]);
     });
-    const std::size_t ndim = values_.numbers.size() - first;
-    if (ndim > kMostNumbers) fail("has a size of more than 254 dims");
-    const PickleValue size = PickleValue::of_size(first, ndim);
-    push(size);
+    push(PickleValue::of_size(first, values_.numbers.size() - first));
   }
 
   void build() {
@@ -302,7 +315,8 @@ class Machine : private PickleStack {
       fail("gives a state to what takes none");
     }
     const bool is_record = roles_[values_.objects[object.at()].global] != PickleRole::kObject;
-    if (is_record && state.tag() == Tag::kDict) {
+    // A record has up to three attributes. What holds more may be held by many objects.
+    if (is_record && state.tag() == Tag::kDict && !values_.holds_more_than(state, 2 * 3)) {
       std::vector<PickleValue> items;
       values_.for_each(state, [&](PickleValue value) { items.push_back(value); });
       if (build_record(object, state, items)) return;
@@ -409,16 +423,15 @@ class Machine : private PickleStack {
     return true;
   }
 
-  static constexpr std::size_t kMostMemoized = 4096;  // while a record is made
+  // While a record is made: pickle's own come to less than 32.
+  static constexpr std::size_t kMostMemoized = 64;
 
   std::vector<PickleRole> roles_;  // a global
+  TextTable by_name_;              // a global: its module and name
+  std::uint64_t end_of_frames_ = 0;
 };
 
 }  // namespace
-
-UnknownGlobal::UnknownGlobal(const PickleGlobal& global, const std::string& where)
-    : BadPickle("names the global " + printable(global.module) + "." + printable(global.name) +
-                ", which is not one of a checkpoint's metadata, " + where) {}
 
 Pickle read_pickle(const PickleSource& source) {
   return Machine(source).run();

@@ -16,11 +16,15 @@ class BadPickle : public std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-/// A pickle that names a global which is none of DCP's metadata.
-class UnknownGlobal : public BadPickle {
+/// A pickle that this reader leaves to pickle, for those who trust the file: it names a global
+/// which is none of DCP's metadata, or has a size of more than kMostDimsOfSize dims.
+class UnreadPickle : public BadPickle {
  public:
-  UnknownGlobal(const PickleGlobal& global, const std::string& where);
+  using BadPickle::BadPickle;
 };
+
+/// As the bindings name it, after its usual cause.
+using UnknownGlobal = UnreadPickle;
 
 /// Gives at most so many bytes of a pickle, in order; 0 at its end.
 using PickleSource = std::function<std::size_t(char* into, std::size_t at_most)>;
@@ -29,11 +33,18 @@ using PickleSource = std::function<std::size_t(char* into, std::size_t at_most)>
 struct Pickle {
   PickleValues values;
   PickleValue root;
+  std::uint64_t bytes = 0;  // from its first opcode to its last
 };
 
 /// Reads a pickle of protocol 2 to 5, as the source gives it. Nothing that it names is looked up,
-/// made or called. Throws BadPickle. Memory grows with the bytes read, never with a length that
-/// they claim: at most 100 bytes for each, and a quarter of a megabyte.
+/// made or called. Throws BadPickle.
+///
+/// Memory and time grow with the bytes read, never with a length that they claim, nor with how
+/// often they refer to one value: at most 100 bytes for each, and half a megabyte. What copies a
+/// container
+/// (`list(other)`, a size of a list) is refused where items, spans and numbers of sizes come to
+/// more than 4 a byte and 4,096: what pickle writes copies no container twice, and comes to 3 at
+/// most.
 Pickle read_pickle(const PickleSource& source);
 
 }  // namespace shardplan

@@ -23,6 +23,7 @@ PickleValue PickleStack::restored(PickleValue value) {
   const PickleValue size(Tag::kSize, value.at());
   switch (value.tag()) {
     case Tag::kTupleOfSize:
+      check_room(size.ndim());
       for (std::size_t i = 0; i < size.ndim(); ++i) {
         made.push_back(number(values_.numbers[size.first() + i]));
       }

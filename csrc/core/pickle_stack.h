@@ -10,8 +10,19 @@
 
 #include "core/pickle_input.h"
 #include "core/pickle_values.h"
+#include "core/wire_bytes.h"
 
 namespace shardplan {
+
+/// Spreads numbers that a file chooses, so that it cannot choose those of one bucket.
+struct SecretHash {
+  std::size_t operator()(std::uint64_t number) const {
+    const std::uint64_t seed = secret_seed();
+    std::uint64_t hash = (number ^ seed) * (seed | 1);
+    hash = (hash ^ (hash >> 32)) * 0x9E3779B97F4A7C15ULL;
+    return static_cast<std::size_t>(hash ^ (hash >> 29));
+  }
+};
 
 /// What a pickle machine works on: its input, the values made so far, the stack and the memo.
 class PickleStack {
@@ -83,6 +94,17 @@ class PickleStack {
     const auto found = far_memo_.find(at);
     if (found == far_memo_.end()) fail("asks for what it did not put into the memo");
     return found->second;
+  }
+
+  /// Throws where what is held, and so many values more, is too much for the bytes read so far.
+  void check_room(std::size_t more) const {
+    constexpr std::size_t kMostAByte = 4;
+    constexpr std::size_t kMostAnyway = 4096;
+    const std::size_t held =
+        values_.items.size() + values_.spans.size() + values_.numbers.size() + more;
+    if (held <= kMostAnyway || (held - kMostAnyway) / kMostAByte <= in_.position()) return;
+    fail("makes " + grouped(held) + " values of " + grouped(in_.position()) +
+         " bytes read, more than 4 a byte");
   }
 
   /// From now on the value is held twice: what it is made of stays as it is.
@@ -173,7 +195,7 @@ class PickleStack {
   std::vector<PickleValue> stack_;
   std::vector<std::size_t> marks_;
   Arena<PickleValue> memo_;
-  std::unordered_map<std::uint64_t, PickleValue> far_memo_;
+  std::unordered_map<std::uint64_t, PickleValue, SecretHash> far_memo_;
   std::unordered_map<std::uint64_t, std::size_t> tails_;  // of a container of several runs
   // What lies below was fetched from the memo, and may be held elsewhere.
   std::size_t pinned_items_ = 0;

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,6 +49,11 @@ enum class PickleTag : std::uint8_t {
   kStateOfPlace,
   kUnset,
 };
+
+/// The most dims of a torch.Size: its kind of value has a byte for them, and in StorageRows 255
+/// says that there is no offset. torch itself sets no limit for a size, and one of 64 dims for most
+/// operations on a tensor.
+inline constexpr std::size_t kMostDimsOfSize = 254;
 
 /// A value: its tag, and its number or where it lies.
 class PickleValue {
@@ -146,6 +152,21 @@ struct PickleValues {
       const Span run = spans[at];
       for (std::uint64_t item = run.begin; item < run.begin + run.count; ++item) visit(items[item]);
     }
+  }
+
+  /// The first value of a tuple or container, or nothing.
+  std::optional<PickleValue> front(PickleValue container) const {
+    if (container.at() == kNoMore || spans[container.at()].count == 0) return std::nullopt;
+    return items[spans[container.at()].begin];
+  }
+
+  /// Whether a tuple or container holds more than so many values; looks at no more than that.
+  bool holds_more_than(PickleValue container, std::size_t most) const {
+    std::size_t total = 0;
+    for (std::size_t at = container.at(); at != kNoMore && total <= most; at = spans[at].next) {
+      total += spans[at].count;
+    }
+    return total > most;
   }
 
   std::size_t count(PickleValue container) const {

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "core/pickle_input.h"
+
 namespace shardplan {
 namespace {
 
@@ -28,13 +30,14 @@ Pairs pairs_of(const PickleValues& values, PickleValue dict) {
 
 class MetadataReader {
  public:
-  MetadataReader(const PickleValues& values, const std::shared_ptr<const TextTable>& texts,
+  MetadataReader(const Pickle& pickle, const std::shared_ptr<const TextTable>& texts,
                  Purpose purpose)
-      : values_(values),
+      : values_(pickle.values),
+        bytes_(pickle.bytes),
         texts_(texts),
         exact_(purpose == Purpose::kObjects),
-        chunk_seen_(values.chunks.size()),
-        place_seen_(values.places.size()) {}
+        chunk_seen_(pickle.values.chunks.size()),
+        place_seen_(pickle.values.places.size()) {}
 
   bool read(PickleValue root) {
     const auto attributes = state_of(root, "Metadata");
@@ -55,10 +58,20 @@ class MetadataReader {
     return value.tag() == Tag::kText && text(value) == expected;
   }
 
+  /// What is read over again, for the file refers to it over again, counts each time.
+  void charge(std::size_t values) {
+    charged_ += values;
+    if (charged_ <= kMostAnyway || (charged_ - kMostAnyway) / kMostAByte <= bytes_) return;
+    throw BadPickle("refers so often to the same parts that " + grouped(charged_) +
+                    " values would be read of " + grouped(bytes_) + " bytes, more than 8 a byte");
+  }
+
   /// The attributes of an object of a class, each once and by name.
-  std::optional<Pairs> state_of(PickleValue value, std::string_view cls) const {
+  std::optional<Pairs> state_of(PickleValue value, std::string_view cls) {
     if (value.tag() != Tag::kObject) return std::nullopt;
-    if (values_.globals[values_.objects[value.at()].global].name != cls) return std::nullopt;
+    const PickleValues::Object& object = values_.objects[value.at()];
+    if (values_.globals[object.global].name != cls) return std::nullopt;
+    if (object.built && object.state.tag() == Tag::kDict) charge(values_.count(object.state));
     return attributes_of(values_, value);
   }
 
@@ -73,8 +86,17 @@ class MetadataReader {
       if (!read_bytes(name, value) && !read_tensor(name, value)) {
         out_.chunks.push(name, WriteKind::kForeign, 0, {}, 0);
       }
+      if (exact_ && shared_) return false;
     }
-    return !exact_ || !shared_;
+    return true;
+  }
+
+  /// Whether an object has a state of just so many attributes.
+  bool has_attributes(PickleValue value, std::size_t count) const {
+    const PickleValues::Object& object = values_.objects[value.at()];
+    return object.built && object.state.tag() == Tag::kDict &&
+           !values_.holds_more_than(object.state, 2 * count) &&
+           values_.count(object.state) == 2 * count;
   }
 
   bool read_bytes(std::uint32_t name, PickleValue value) {
@@ -86,6 +108,7 @@ class MetadataReader {
   }
 
   bool read_tensor(std::uint32_t name, PickleValue value) {
+    if (value.tag() != Tag::kObject || !has_attributes(value, 3)) return false;
     const auto state = state_of(value, "TensorStorageMetadata");
     if (!state || state->size() != 3 || !is_text((*state)[0].first, "properties") ||
         !is_text((*state)[1].first, "size") || !is_text((*state)[2].first, "chunks")) {
@@ -96,6 +119,8 @@ class MetadataReader {
     if ((*state)[0].second.tag() != Tag::kObject) return false;
     if (size.tag() != Tag::kSize || list.tag() != Tag::kList) return false;
     const auto shape = values_.size(size);
+    // Lists that hold one chunk for each value are read once; the numbers of their chunks are more.
+    charge(shape.size());
     std::size_t count = 0;
     bool fits = true;
     values_.for_each(list, [&](PickleValue item) {
@@ -104,11 +129,13 @@ class MetadataReader {
         fits = false;
         return;
       }
+      charge(1 + 2 * shape.size());
       const PickleValues::Chunk& chunk = values_.chunks[item.at()];
       fits = chunk.offsets.ndim() == shape.size() && chunk.sizes.ndim() == shape.size();
     });
     if (!fits) return false;
     meet(list);
+    if (exact_ && shared_) return false;
     std::int64_t* numbers =
         out_.chunks.push(name, WriteKind::kShard, row_of((*state)[0].second), shape, count);
     values_.for_each(list, [&](PickleValue item) {
@@ -167,8 +194,9 @@ class MetadataReader {
   }
 
   void push_row(StorageRows& rows, const PickleValues::Index& index,
-                const PickleValues::Place& place) const {
+                const PickleValues::Place& place) {
     const bool has_offset = index.offset.tag() == Tag::kSize;
+    charge(has_offset ? 1 + index.offset.ndim() : 1);
     std::int64_t* numbers = rows.push(
         index.fqn,
         has_offset ? static_cast<std::uint8_t>(index.offset.ndim()) : StorageRows::kNoOffset,
@@ -194,7 +222,7 @@ class MetadataReader {
     return value.tag() == Tag::kInt ? value.number() : values_.ints[value.at()];
   }
 
-  bool read_odd_place(PickleValue value, PickleValues::Place& place) const {
+  bool read_odd_place(PickleValue value, PickleValues::Place& place) {
     const auto state = state_of(value, "_StorageInfo");
     if (!state) return false;
     int found = 0;
@@ -214,7 +242,12 @@ class MetadataReader {
     return found == 3;
   }
 
+  static constexpr std::size_t kMostAByte = 8;
+  static constexpr std::size_t kMostAnyway = std::size_t{1} << 20;
+
   const PickleValues& values_;
+  std::uint64_t bytes_;
+  std::size_t charged_ = 0;
   std::shared_ptr<const TextTable> texts_;
   bool exact_;
   std::unordered_set<std::size_t> properties_;
@@ -233,19 +266,21 @@ std::optional<std::vector<std::pair<PickleValue, PickleValue>>> attributes_of(
   const PickleValues::Object& made = values.objects[object.at()];
   if (!made.built || made.state.tag() != Tag::kDict) return std::nullopt;
   Pairs pairs = pairs_of(values, made.state);
-  for (auto pair = pairs.begin(); pair != pairs.end(); ++pair) {
-    const auto same = [&](const auto& other) { return other.first == pair->first; };
-    if (pair->first.tag() != Tag::kText || std::any_of(pairs.begin(), pair, same)) {
-      return std::nullopt;
-    }
+  std::vector<std::size_t> names;
+  names.reserve(pairs.size());
+  for (const auto& [name, value] : pairs) {
+    if (name.tag() != Tag::kText) return std::nullopt;
+    names.push_back(name.at());
   }
+  std::ranges::sort(names);
+  if (std::ranges::adjacent_find(names) != names.end()) return std::nullopt;
   return pairs;
 }
 
 std::optional<PickledMetadata> read_pickled_metadata(const Pickle& pickle,
                                                      const std::shared_ptr<const TextTable>& texts,
                                                      Purpose purpose) {
-  MetadataReader reader(pickle.values, texts, purpose);
+  MetadataReader reader(pickle, texts, purpose);
   if (!reader.read(pickle.root)) return std::nullopt;
   return reader.take();
 }

@@ -39,7 +39,8 @@ enum class Purpose : std::uint8_t {
 };
 
 /// The columns of a pickle whose root is a Metadata; nothing for another root. Takes the pickle's
-/// texts along as the names of `storage`.
+/// texts along as the names of `storage`. Throws BadPickle where the file refers so often to the
+/// same parts that the columns would hold more than 8 values for each of its bytes, and 2^20.
 std::optional<PickledMetadata> read_pickled_metadata(const Pickle& pickle,
                                                      const std::shared_ptr<const TextTable>& texts,
                                                      Purpose purpose = Purpose::kObjects);

@@ -7,6 +7,7 @@
 
 #include "core/checkpoint.h"
 #include "core/layout.h"
+#include "core/pulse.h"
 
 namespace shardplan {
 
@@ -25,12 +26,20 @@ struct RankCost {
 /// layout_of:     an entry -> its layout; a placement of a dim that a tensor lacks replicates
 /// element_sizes: an entry -> bytes an element; 0 where they are not known
 ///
+/// pulse:         beats meanwhile
+///
 /// Every rank reads every object. Near-linear in chunks, wanted boxes and pairs of them.
 /// Throws std::invalid_argument for numbers that are out of range or do not fit int64.
 std::vector<RankCost> reshard_cost(const Checkpoint& checkpoint,
                                    std::span<const std::int64_t> mesh_shape,
                                    std::span<const std::vector<Placement>> layouts,
                                    std::span<const std::uint32_t> layout_of,
-                                   std::span<const std::int64_t> element_sizes);
+                                   std::span<const std::int64_t> element_sizes,
+                                   const Pulse& pulse = {});
+
+/// Bytes of memory that reshard_cost takes at its peak, to a factor of two or so.
+std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::int64_t> mesh_shape,
+                             std::span<const std::vector<Placement>> layouts,
+                             std::span<const std::uint32_t> layout_of);
 
 }  // namespace shardplan

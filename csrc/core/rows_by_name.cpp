@@ -2,10 +2,11 @@
 
 namespace shardplan {
 
-RowsByName::RowsByName(std::span<const RankPlan> plans, std::size_t name_count)
+RowsByName::RowsByName(std::span<const RankPlan> plans, std::size_t name_count, const Pulse& pulse)
     : begin_(name_count + 1) {
   for (const RankPlan& plan : plans) {
     for (std::size_t position = 0; position < plan.view.size(); ++position) {
+      pulse.beat();
       ++begin_[plan.name(position) + 1];
     }
   }
@@ -14,6 +15,7 @@ RowsByName::RowsByName(std::span<const RankPlan> plans, std::size_t name_count)
   std::vector<std::size_t> next = begins();
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
+      pulse.beat();
       rows_[next[plans[rank].name(position)]++] = {static_cast<std::uint32_t>(rank),
                                                    static_cast<std::uint32_t>(position)};
     }

@@ -18,7 +18,7 @@ struct RowOfPlan {
 /// The rows of many plans, name by name; those of one name in the order of the plans.
 class RowsByName {
  public:
-  RowsByName(std::span<const RankPlan> plans, std::size_t name_count);
+  RowsByName(std::span<const RankPlan> plans, std::size_t name_count, const Pulse& pulse = {});
 
   std::size_t size() const { return rows_.size(); }
   std::size_t name_count() const { return begin_.size() - 1; }

@@ -37,12 +37,40 @@ class World {
 
   const std::vector<std::int64_t>& element_sizes() const { return element_sizes_; }
 
-  std::vector<std::string> plans() const {
+  std::vector<std::string> plans(const Pulse& pulse) const {
     std::vector<std::string> plans;
     for_each_coordinate(mesh_shape_, [&](const std::vector<std::int64_t>& coordinate) {
-      plans.push_back(plan_of(coordinate));
+      plans.push_back(plan_of(coordinate, pulse));
     });
     return plans;
+  }
+
+  /// About what the stages hold at once, in bytes; as a double, for it may be beyond any integer.
+  double memory() const {
+    const auto ranks = static_cast<double>(rank_count(mesh_shape_));
+    const std::vector<std::int64_t> first(mesh_shape_.size());
+    const auto plan = static_cast<double>(plan_of(first, {}).size());
+    double rows = 0;      // bytes of one rank's rows
+    double written = 0;   // rows of all ranks, replicas dropped
+    double metadata = 0;  // bytes of the columns of the metadata
+    for (std::size_t entry = 0; entry < layouts_.size(); ++entry) {
+      const auto ndim = static_cast<double>(table_.table.specs.ndim[table_.table.spec[entry]]);
+      double holders = 1;
+      for (std::size_t dim = 0; dim < mesh_shape_.size(); ++dim) {
+        if (layouts_[entry][dim].kind == Placement::Kind::kReplicate) continue;
+        holders *= static_cast<double>(mesh_shape_[dim]);
+      }
+      // Vectors that grow have room for half as much again.
+      rows += kRow + 1.5 * 16 * ndim;
+      written += holders;
+      metadata += 1.5 * holders * (kPlace + 24 * ndim);
+    }
+    const auto entries = static_cast<double>(layouts_.size());
+    const double sent = ranks * (static_cast<double>(bytes_.size()) + kPlan) +
+                        written * (plan - static_cast<double>(bytes_.size())) / entries;
+    const double dedup = ranks * entries * kDedup;
+    const double global = written * kGlobal + sent + metadata;
+    return ranks * (rows + kRank) + std::max({ranks * (plan + kPlan), dedup, global});
   }
 
  private:
@@ -81,9 +109,16 @@ class World {
     return row;
   }
 
-  std::string plan_of(const std::vector<std::int64_t>& coordinate) const {
+  // Bytes of memory: of a row in the plan of a rank, of a plan beside its bytes, of what is held
+  // for a rank anyway, of a row that is looked at for replicas, of one that is numbered, of a
+  // place.
+  static constexpr double kRow = 12, kPlan = 50, kRank = 500, kDedup = 16.4, kGlobal = 20,
+                          kPlace = 41;
+
+  std::string plan_of(const std::vector<std::int64_t>& coordinate, const Pulse& pulse) const {
     SaveRows rows;
     for (std::uint32_t entry = 0; entry < table_.table.size(); ++entry) {
+      pulse.beat();
       const auto shape = table_.table.specs.shape(table_.table.spec[entry]);
       std::int64_t* numbers = rows.push(entry, shape.size());
       if (!local_box(shape, mesh_shape_, coordinate, layouts_[entry], numbers,
@@ -119,7 +154,7 @@ std::int64_t bytes_of_row(const RankPlan& plan, std::size_t position) {
 }
 
 /// The metadata of the global plan as a file has it; nothing of it is kept.
-std::size_t metadata_bytes(const Coordinator& coordinator) {
+std::size_t metadata_bytes(const Coordinator& coordinator, const Pulse& pulse) {
   SavedChunks chunks;
   StorageRows places;
   const auto names = std::make_shared<TextTable>();
@@ -134,6 +169,7 @@ std::size_t metadata_bytes(const Coordinator& coordinator) {
     std::int64_t* numbers =
         chunks.push(name, WriteKind::kShard, properties, shape, entry.end - entry.begin);
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
+      pulse.beat();
       const RowOfPlan row = coordinator.global().chunks[at];
       const std::int64_t* box = coordinator.plans()[row.plan].view.numbers(row.position);
       numbers = std::copy_n(box, 2 * shape.size(), numbers);
@@ -148,7 +184,10 @@ std::size_t metadata_bytes(const Coordinator& coordinator) {
     }
   }
   std::size_t bytes = 0;
-  PickleWriter out([&](std::string_view block) { bytes += block.size(); });
+  PickleWriter out([&](std::string_view block) {
+    pulse.look();
+    bytes += block.size();
+  });
   constexpr MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   constexpr std::uint32_t kFirstName = 16;
   for (const TextTable* texts : {names.get(), paths.get()}) {
@@ -184,17 +223,18 @@ void look_at(const Coordinator& coordinator, std::size_t tensor, Simulation& out
 
 Simulation simulate_save(std::span<const ImaginedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
-                         std::span<const std::vector<Placement>> layouts, std::size_t tensor) {
+                         std::span<const std::vector<Placement>> layouts, std::size_t tensor,
+                         const Pulse& pulse) {
   const std::size_t ranks = rank_count(mesh_shape);
   const World world(tensors, mesh_shape, layouts);
   Simulation out;
   out.items = ranks * tensors.size();
   Clock clock;
   const auto stage = [&](const char* name) { out.stages.emplace_back(name, clock.lap()); };
-  std::vector<std::string> plans = world.plans();
+  std::vector<std::string> plans = world.plans(pulse);
   stage("local plans");
   out.wire_in = bytes_of(plans);
-  Coordinator coordinator(std::move(plans), kRelease, world.element_sizes());
+  Coordinator coordinator(std::move(plans), kRelease, world.element_sizes(), pulse);
   clock.lap();
   coordinator.read();
   stage("read");
@@ -208,11 +248,12 @@ Simulation simulate_save(std::span<const ImaginedTensor> tensors,
   stage("write");
   out.wire_out = bytes_of(coordinator.sent());
   clock.lap();
-  out.metadata = metadata_bytes(coordinator);
+  out.metadata = metadata_bytes(coordinator, pulse);
   stage("metadata file");
   for (const RankPlan& plan : coordinator.plans()) {
     Simulation::OfRank rank{static_cast<std::int64_t>(plan.view.size()), 0};
     for (std::size_t at = 0; at < plan.view.size(); ++at) {
+      pulse.beat();
       if (!checked_add(rank.bytes, bytes_of_row(plan, at), rank.bytes)) {
         throw std::invalid_argument("the bytes of a rank do not fit int64");
       }
@@ -221,6 +262,15 @@ Simulation simulate_save(std::span<const ImaginedTensor> tensors,
   }
   look_at(coordinator, tensor, out);
   return out;
+}
+
+std::uint64_t simulation_memory(std::span<const ImaginedTensor> tensors,
+                                std::span<const std::int64_t> mesh_shape,
+                                std::span<const std::vector<Placement>> layouts) {
+  rank_count(mesh_shape);
+  if (tensors.empty()) return 0;
+  constexpr double kMost = 9e18;
+  return static_cast<std::uint64_t>(std::min(kMost, World(tensors, mesh_shape, layouts).memory()));
 }
 
 }  // namespace shardplan

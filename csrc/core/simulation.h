@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/layout.h"
+#include "core/pulse.h"
 
 namespace shardplan {
 
@@ -42,10 +43,18 @@ struct Simulation {
 /// layouts: ways to lay tensors out, one placement a mesh dim; one of a dim that a tensor lacks
 ///          replicates
 /// look_at: the tensor whose chunks are wanted
+/// pulse:   beats meanwhile
 ///
 /// Throws std::invalid_argument and std::runtime_error, which say what cannot be planned.
 Simulation simulate_save(std::span<const ImaginedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
-                         std::span<const std::vector<Placement>> layouts, std::size_t look_at);
+                         std::span<const std::vector<Placement>> layouts, std::size_t look_at,
+                         const Pulse& pulse = {});
+
+/// Bytes of memory that such a simulation takes at its peak, to a factor of two or so: the plans of
+/// every rank are held at once. Made of the first rank's plan; throws as simulate_save does.
+std::uint64_t simulation_memory(std::span<const ImaginedTensor> tensors,
+                                std::span<const std::int64_t> mesh_shape,
+                                std::span<const std::vector<Placement>> layouts);
 
 }  // namespace shardplan

@@ -25,10 +25,9 @@ bool same_key(const StorageRows& rows, std::size_t a, std::size_t b) {
          std::ranges::equal(rows.offset(a), rows.offset(b));
 }
 
-bool has_offset(const StorageRows& rows, std::size_t row, const StorageKey& key) {
-  if (!key.offset) return rows.ndim[row] == StorageRows::kNoOffset;
-  return rows.ndim[row] != StorageRows::kNoOffset &&
-         std::ranges::equal(rows.offset(row), *key.offset);
+bool has_offset(const StorageRows& rows, std::size_t row, const StorageIndex::Offset& offset) {
+  if (!offset) return rows.ndim[row] == StorageRows::kNoOffset;
+  return rows.ndim[row] != StorageRows::kNoOffset && std::ranges::equal(rows.offset(row), *offset);
 }
 
 /// Each text of `from` by its number in `into`.
@@ -104,24 +103,28 @@ StorageIndex::StorageIndex(const StorageRows& rows) : rows_(rows), begin_(rows.n
 
 std::optional<std::size_t> StorageIndex::find(const StorageKey& key, std::int64_t hint) const {
   const auto name = rows_.names->find(key.fqn);
-  if (!name) return std::nullopt;
-  const std::size_t begin = begin_[*name];
-  const std::size_t count = begin_[*name + 1] - begin;
+  return name ? find(*name, key.offset, hint) : std::nullopt;
+}
+
+std::optional<std::size_t> StorageIndex::find(std::uint32_t name, const Offset& offset,
+                                              std::int64_t hint) const {
+  const std::size_t begin = begin_[name];
+  const std::size_t count = begin_[name + 1] - begin;
   if (hint >= 0 && static_cast<std::uint64_t>(hint) < count) {
     const std::size_t row = by_name_[begin + static_cast<std::size_t>(hint)];
-    if (has_offset(rows_, row, key)) return row;
+    if (has_offset(rows_, row, offset)) return row;
   }
-  return count == 0 ? std::nullopt : find_hashed(*name, key);
+  return count == 0 ? std::nullopt : find_hashed(name, offset);
 }
 
 std::optional<std::size_t> StorageIndex::find_hashed(std::uint32_t name,
-                                                     const StorageKey& key) const {
+                                                     const Offset& offset) const {
   if (slots_.empty()) hash_all();
   const std::size_t mask = slots_.size() - 1;
-  const std::uint64_t hash = hash_of(name, key.offset.value_or(std::span<const std::int64_t>()));
+  const std::uint64_t hash = hash_of(name, offset.value_or(std::span<const std::int64_t>()));
   for (std::size_t slot = hash & mask; slots_[slot] != 0; slot = (slot + 1) & mask) {
     const std::size_t row = slots_[slot] - 1;
-    if (rows_.name[row] == name && has_offset(rows_, row, key)) return row;
+    if (rows_.name[row] == name && has_offset(rows_, row, offset)) return row;
   }
   return std::nullopt;
 }

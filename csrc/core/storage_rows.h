@@ -60,14 +60,19 @@ class StorageIndex {
   /// `rows` must outlive the index, and not change.
   explicit StorageIndex(const StorageRows& rows);
 
+  using Offset = std::optional<std::span<const std::int64_t>>;
+
   /// The row of a key, or nothing. `hint`: which of the rows of its name it may be.
   std::optional<std::size_t> find(const StorageKey& key, std::int64_t hint) const;
+  /// The same, of a name's number in the names of the rows.
+  std::optional<std::size_t> find(std::uint32_t name, const Offset& offset,
+                                  std::int64_t hint) const;
 
   /// Whether no key comes twice.
   bool unique() const;
 
  private:
-  std::optional<std::size_t> find_hashed(std::uint32_t name, const StorageKey& key) const;
+  std::optional<std::size_t> find_hashed(std::uint32_t name, const Offset& offset) const;
   void hash_all() const;
 
   const StorageRows& rows_;

@@ -255,6 +255,50 @@ TEST(PickleMachine, RefusesWhatNoMetadataNeeds) {
   }
 }
 
+TEST(PickleMachine, FramesAreThereInFull) {
+  const auto framed = [](std::uint64_t length, const std::string& rest) {
+    std::string bytes = "\x80\x04\x95"s;
+    for (int at = 0; at < 8; ++at) bytes += static_cast<char>(length >> (8 * at));
+    return bytes + rest;
+  };
+  // Of 13 bytes, the frame begins at byte 11. Opcodes are free to leave it.
+  for (const std::uint64_t length : {0, 1, 2}) {
+    EXPECT_EQ(read(framed(length, "N.")).root.tag(), Tag::kNone) << length;
+  }
+  for (const std::uint64_t length : {std::uint64_t{3}, std::uint64_t{1} << 40, UINT64_MAX}) {
+    EXPECT_EQ(why(framed(length, "N.")), "ends too early, at byte 13") << length;
+  }
+  // What follows the stop is in the frame too, however the source gives it.
+  const std::string after = framed(1'000'002, "N." + std::string(1'000'000, 'x'));
+  for (const std::size_t at_once : {std::size_t{7}, std::size_t{1} << 20}) {
+    EXPECT_EQ(read(after, at_once).root.tag(), Tag::kNone);
+  }
+  EXPECT_EQ(why(framed(1'000'003, after.substr(11))), "ends too early, at byte 1000013");
+  // The furthest of several frames counts.
+  EXPECT_EQ(why(framed(12, framed(0, "N.").substr(2))), "ends too early, at byte 22");
+}
+
+TEST(PickleMachine, SizesOfUpTo254Dims) {
+  for (const std::size_t ndim : {65, 254}) {
+    const std::string tuple = "(" + std::string(2 * ndim, 'K') + "t";
+    for (const std::string& call : {"\x85R"s, "\x94\x85\x94R"s, "N0\x85R"s}) {
+      const Pickle pickle = read("\x80\x04" + kSize + tuple + call + ".");
+      ASSERT_EQ(pickle.root.tag(), Tag::kSize);
+      EXPECT_EQ(pickle.values.size(pickle.root).size(), ndim);
+      EXPECT_EQ(pickle.values.size(pickle.root)[ndim - 1], 'K');
+    }
+  }
+  EXPECT_EQ(why("\x80\x04" + kSize + "(" + std::string(2 * 255, 'K') + "t\x85R."),
+            "has a size of 255 dims, of which at most 254 are read, at byte 530");
+}
+
+TEST(PickleMachine, SaysHowManyValuesACopiedListMakes) {
+  const std::string list = "\x80\x04](" + std::string(10'000, 'N') + "e\x94";
+  const std::string copy = global("builtins", "list") + "h\x00\x85R0"s;
+  EXPECT_EQ(why(list + copy + copy + copy + copy + "N."),
+            "makes 50,012 values of 10,093 bytes read, more than 4 a byte, at byte 10093");
+}
+
 TEST(PickleMachine, DeepNestingTakesNoStack) {
   const std::size_t depth = 1'000'000;
   const Pickle pickle = read("\x80\x04)" + std::string(depth, '\x85') + ".");

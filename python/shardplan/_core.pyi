@@ -60,6 +60,12 @@ class Checkpoint:
         layout_of: Sequence[int],
         element_sizes: Sequence[int],
     ) -> list[tuple[int, int, int, int]]: ...
+    def reshard_memory(
+        self,
+        mesh_shape: Sequence[int],
+        layouts: Sequence[Sequence[tuple[str, int, int]]],
+        layout_of: Sequence[int],
+    ) -> int: ...
 
 class _Simulation(TypedDict):
     ranks: list[tuple[int, int]]
@@ -77,3 +83,8 @@ def simulate(
     layouts: Sequence[Sequence[tuple[str, int, int]]],
     look_at: int,
 ) -> _Simulation: ...
+def simulation_memory(
+    tensors: Sequence[tuple[str, Sequence[int], str, int, int]],
+    mesh_shape: Sequence[int],
+    layouts: Sequence[Sequence[tuple[str, int, int]]],
+) -> int: ...

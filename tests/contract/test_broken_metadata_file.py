@@ -61,6 +61,43 @@ def test_changed_bits(kind: str) -> None:
         assert problem is None or problem.startswith("here/.metadata")
 
 
+def test_frames_are_refused_as_by_pickle() -> None:
+    """CPython's unpickler asks for a frame in full, and lets opcodes leave it."""
+    whole = pickle.dumps(metadata(), 4)
+    at = whole.index(pickle.FRAME) + 1
+    length = int.from_bytes(whole[at : at + 8], "little")
+    assert at + 8 + length == len(whole)
+    lengths = {0, 1, 7, *range(length - 1, length + 2), 2**63, 2**64 - 1}
+    lengths |= {length ^ 1 << bit for bit in range(64)}
+    for claimed in sorted(lengths):
+        for after in (b"", b"x", bytes(1000)):
+            changed = whole[:at] + claimed.to_bytes(8, "little") + whole[at + 8 :] + after
+            try:
+                pickle.loads(changed)
+                stock = None
+            except (pickle.UnpicklingError, OverflowError) as error:
+                stock = error
+            problem = refused(changed)
+            assert (problem is None) == (stock is None), (claimed, stock, problem)
+            if problem is not None:
+                assert f"it ends too early, at byte {len(changed)}" in problem
+
+
+def test_frames_within_frames_are_refused_as_by_pickle() -> None:
+    whole = pickle.dumps(metadata(), 4)
+    body = whole[11:]
+    for first in (0, 1, 9, 10, len(body) + 9, len(body) + 10):
+        for second in (0, 1, len(body), len(body) + 1):
+            frames = b"".join(pickle.FRAME + one.to_bytes(8, "little") for one in (first, second))
+            changed = b"\x80\x04" + frames + body
+            try:
+                pickle.loads(changed)
+                stock = None
+            except pickle.UnpicklingError as error:
+                stock = error
+            assert (refused(changed) is None) == (stock is None), (first, second)
+
+
 def test_nothing_that_a_file_names_is_called(tmp_path: Path) -> None:
     saved = metadata()
     saved.planner_data = Payload(tmp_path / "made")

@@ -91,6 +91,31 @@ def check_both_ways(saved: Any) -> None:
     assert globals_of(ours) == globals_of(pickle.dumps(saved))
 
 
+@pytest.mark.parametrize("ndim", [64, 65, 254])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_sizes_of_many_dims(ndim: int, protocol: int) -> None:
+    saved = metadata()
+    offsets, sizes = list(range(ndim)), [1] * ndim
+    saved.state_dict_metadata["many"] = tensor([1000] * ndim, chunk(offsets, sizes))
+    assert saved.storage_data is not None
+    saved.storage_data[MetadataIndex("many", offsets, 0)] = _StorageInfo("__0_0.distcp", 0, 1)
+    check_both_ways(saved)
+    pickled = pickle.dumps(saved, protocol)
+    assert_same(read(pickled), pickle.loads(pickled))
+    sent = pickle.loads(pickle.dumps(read(pickled)))
+    assert_same(sent, pickle.loads(pickled))
+
+
+def test_a_size_of_too_many_dims_is_left_to_pickle_where_the_file_is_trusted() -> None:
+    saved = metadata()
+    saved.state_dict_metadata["many"] = tensor([1] * 255)
+    pickled = pickle.dumps(saved)
+    said = r"size of 255 dims, of which at most 254 are read, at byte .*trust=True"
+    with pytest.raises(pickle.UnpicklingError, match=said):
+        read(pickled)
+    assert_same(read(pickled, trust=True), pickle.loads(pickled))
+
+
 def test_plain() -> None:
     saved = metadata()
     columns = native.saved_metadata(saved.state_dict_metadata)

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "bindings/core/register.h"
+#include "bindings/core/signal_pulse.h"
 #include "bindings/pickle_source.h"
 #include "core/arrangement.h"
 #include "core/checkpoint.h"
@@ -27,10 +29,31 @@ py::str text_of(std::string_view text) {
       PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
 }
 
+/// The texts of a file as Python's, each made once: a file can refer to a long one for each row.
+class Texts {
+ public:
+  explicit Texts(const TextTable& table) : table_(table) {}
+
+  const py::str& operator[](std::uint32_t number) {
+    const auto known = made_.find(number);
+    if (known != made_.end()) return known->second;
+    return made_.emplace(number, text_of(table_[number])).first->second;
+  }
+
+ private:
+  const TextTable& table_;
+  std::unordered_map<std::uint32_t, py::str> made_;
+};
+
 std::unique_ptr<Checkpoint> read(const py::object& readinto) {
+  const Pulse pulse = signal_pulse();
+  const PickleSource source = source_of(readinto);
   try {
     const py::gil_scoped_release unlocked;
-    return std::make_unique<Checkpoint>(source_of(readinto));
+    return std::make_unique<Checkpoint>([&](char* into, std::size_t at_most) {
+      pulse.look();
+      return source(into, at_most);
+    });
   } catch (const BadPickle& problem) {
     throw py::value_error(problem.what());
   }
@@ -69,9 +92,11 @@ std::optional<Boxes> boxes_of(const Checkpoint& checkpoint, std::size_t entry) {
 
 py::list arrangements(const Checkpoint& checkpoint) {
   std::vector<Arrangement> found;
+  const Pulse pulse = signal_pulse();
   {
     const py::gil_scoped_release unlocked;
     for (std::size_t entry = 0; entry < checkpoint.chunks().size(); ++entry) {
+      pulse.look();
       Boxes boxes(checkpoint.chunks().ndim(entry));
       const bool fits = checkpoint.chunks().append_to(boxes, entry);
       found.push_back(fits ? recognise(boxes)
@@ -85,34 +110,37 @@ py::list arrangements(const Checkpoint& checkpoint) {
   return all;
 }
 
-py::object place(const Checkpoint& checkpoint, std::uint32_t row) {
+py::object place(const Checkpoint& checkpoint, Texts& paths, std::uint32_t row) {
   if (row == Checkpoint::kNowhere) return py::none();
   const StorageRows& places = checkpoint.places();
   const bool transformed = std::ranges::binary_search(checkpoint.transformed(), row);
-  return py::make_tuple(text_of((*places.paths)[places.path[row]]), places.begin[row],
-                        places.length[row], transformed);
+  return py::make_tuple(paths[places.path[row]], places.begin[row], places.length[row],
+                        transformed);
 }
 
 py::list places_of(const Checkpoint& checkpoint, std::size_t entry) {
   check_entry(checkpoint, entry);
   py::list all;
+  Texts paths(*checkpoint.places().paths);
   if (!writes_tensor(checkpoint.kind(entry))) {
-    all.append(place(checkpoint, checkpoint.place_of_object(entry)));
+    all.append(place(checkpoint, paths, checkpoint.place_of_object(entry)));
     return all;
   }
   const SavedChunks& saved = checkpoint.chunks();
   for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
-    all.append(place(checkpoint, checkpoint.place_of_chunk(at)));
+    all.append(place(checkpoint, paths, checkpoint.place_of_chunk(at)));
   }
   return all;
 }
 
 py::list unsound(const Checkpoint& checkpoint, bool must_fill) {
   std::vector<std::size_t> found;
+  const Pulse pulse = signal_pulse();
   {
     const py::gil_scoped_release unlocked;
     const SavedChunks& saved = checkpoint.chunks();
     for (std::size_t entry = 0; entry < saved.size(); ++entry) {
+      pulse.look();
       if (!writes_tensor(checkpoint.kind(entry))) continue;
       Boxes boxes(saved.ndim(entry));
       const auto shape = saved.table.specs.shape(saved.table.spec[entry]);
@@ -146,11 +174,13 @@ py::dict faults_of(const Checkpoint& checkpoint, const py::dict& file_sizes) {
     if (found.chunk == Checkpoint::kNowhere) return py::make_tuple(found.entry, py::none());
     return py::make_tuple(found.entry, found.chunk);
   };
+  Texts names(*places.names);
+  Texts paths(*places.paths);
   const auto rows = [&](const std::vector<std::size_t>& found) {
     py::list listed;
     for (const std::size_t row : found) {
-      listed.append(py::make_tuple(part(parts[row]), text_of(places.key(row).fqn),
-                                   place(checkpoint, static_cast<std::uint32_t>(row))));
+      listed.append(py::make_tuple(part(parts[row]), names[places.name[row]],
+                                   place(checkpoint, paths, static_cast<std::uint32_t>(row))));
     }
     return listed;
   };
@@ -227,10 +257,11 @@ py::list reshard(const Checkpoint& checkpoint, const Numbers& mesh_shape,
                  const std::vector<std::vector<PlacementTuple>>& layouts,
                  const std::vector<std::uint32_t>& layout_of, const Numbers& element_sizes) {
   const auto parsed = layouts_from(layouts);
+  const Pulse pulse = signal_pulse();
   std::vector<RankCost> costs;
   {
     const py::gil_scoped_release unlocked;
-    costs = reshard_cost(checkpoint, mesh_shape, parsed, layout_of, element_sizes);
+    costs = reshard_cost(checkpoint, mesh_shape, parsed, layout_of, element_sizes, pulse);
   }
   py::list all;
   for (const RankCost& cost : costs) {
@@ -272,7 +303,17 @@ void register_checkpoint(py::module_& m) {
            "What is wrong with where the parts lie. file_sizes: a file -> its bytes.")
       .def("reshard", &reshard, py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
            py::arg("element_sizes"),
-           "(bytes wanted, bytes read, requests, files) a rank, to load it on this mesh.");
+           "(bytes wanted, bytes read, requests, files) a rank, to load it on this mesh. A signal "
+           "stops it.")
+      .def(
+          "reshard_memory",
+          [](const Checkpoint& checkpoint, const Numbers& mesh_shape,
+             const std::vector<std::vector<PlacementTuple>>& layouts,
+             const std::vector<std::uint32_t>& layout_of) {
+            return reshard_memory(checkpoint, mesh_shape, layouts_from(layouts), layout_of);
+          },
+          py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
+          "Bytes of memory that reshard() takes at its peak, to a factor of two or so.");
 }
 
 }  // namespace shardplan

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/core/register.h"
+#include "bindings/core/signal_pulse.h"
 #include "core/simulation.h"
 
 namespace py = pybind11;
@@ -17,16 +18,27 @@ namespace {
 using Numbers = std::vector<std::int64_t>;
 using TensorTuple = std::tuple<std::string, Numbers, std::string, std::int64_t, std::uint32_t>;
 
-py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
-                  const std::vector<std::vector<PlacementTuple>>& layouts, std::size_t look_at) {
+std::vector<ImaginedTensor> imagined_of(const std::vector<TensorTuple>& tensors) {
   std::vector<ImaginedTensor> imagined;
   for (const auto& [name, shape, dtype, element_size, layout] : tensors) {
     imagined.push_back({name, shape, dtype, element_size, layout});
   }
+  return imagined;
+}
+
+std::uint64_t memory(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
+                     const std::vector<std::vector<PlacementTuple>>& layouts) {
+  return simulation_memory(imagined_of(tensors), mesh_shape, layouts_from(layouts));
+}
+
+py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
+                  const std::vector<std::vector<PlacementTuple>>& layouts, std::size_t look_at) {
+  const std::vector<ImaginedTensor> imagined = imagined_of(tensors);
+  const Pulse pulse = signal_pulse();
   const auto parsed = layouts_from(layouts);
   const Simulation done = [&] {
     const py::gil_scoped_release unlocked;
-    return simulate_save(imagined, mesh_shape, parsed, look_at);
+    return simulate_save(imagined, mesh_shape, parsed, look_at, pulse);
   }();
   py::list ranks;
   for (const Simulation::OfRank& rank : done.ranks) {
@@ -50,7 +62,9 @@ void register_simulation(py::module_& m) {
   m.def("simulate", &simulate, py::arg("tensors"), py::arg("mesh_shape"), py::arg("layouts"),
         py::arg("look_at"),
         "Plans a save of (name, shape, dtype, bytes an element, layout) tensors by a world of this "
-        "mesh. ValueError, RuntimeError for what cannot be planned.");
+        "mesh. ValueError, RuntimeError for what cannot be planned. A signal stops it.");
+  m.def("simulation_memory", &memory, py::arg("tensors"), py::arg("mesh_shape"), py::arg("layouts"),
+        "Bytes of memory that simulate() takes at its peak, to a factor of two or so.");
 }
 
 }  // namespace shardplan

@@ -10,6 +10,7 @@ from .dtypes import element_size
 from .entries import entries_of, spread
 from .failures import Refused
 from .location import open_checkpoint
+from .memory import add_memory_limit, check_memory
 from .terminal import Terminal, busy
 from .wording import bytes_text, counted
 
@@ -22,6 +23,7 @@ _COLUMNS = ("wanted_bytes", "read_bytes", "requests", "files")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a directory, or an fsspec URL")
     add_mesh_arguments(parser)
+    add_memory_limit(parser)
     parser.add_argument("--picture", metavar="FILE", help="bytes a rank, .png or .svg")
 
 
@@ -57,10 +59,14 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 [chosen[entry.at] for entry in tensors],
                 ((entry.name, entry.shape) for entry in tensors),
             )
+        ways = [list(rule.placements) for rule in rules]
+        check_memory(
+            opened.checkpoint.reshard_memory(options.mesh, ways, chosen), options.memory_limit
+        )
         with busy("counting reads"):
             costs = opened.checkpoint.reshard(
                 options.mesh,
-                [list(rule.placements) for rule in rules],
+                ways,
                 chosen,
                 [element_size(entry.dtype) or 0 for entry in entries],
             )

@@ -12,6 +12,7 @@ from .dtypes import NAMES, element_size
 from .entries import entries_of, spread
 from .failures import Refused
 from .location import open_checkpoint
+from .memory import add_memory_limit, check_memory
 from .models import MODELS, Tensor, from_json, model
 from .reshard import add_mesh_arguments, coordinate
 from .terminal import Terminal, busy
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-adam", action="store_true", help="of --model the parameters alone, without Adam's"
     )
+    add_memory_limit(parser)
     parser.add_argument("--picture", metavar="FILE", help="bytes a rank and the largest tensor")
 
 
@@ -54,16 +56,14 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         chosen = layouts.chosen(rules, options.mesh, [tensor.name for tensor in tensors])
         if options.placements and not options.replicate_missing_dims:
             layouts.check_dims(rules, chosen, ((tensor.name, tensor.shape) for tensor in tensors))
+        imagined = [
+            (tensor.name, list(tensor.shape), tensor.dtype, tensor.element_size, rule)
+            for tensor, rule in zip(tensors, chosen, strict=True)
+        ]
+        ways = [list(rule.placements) for rule in rules]
+        check_memory(_core.simulation_memory(imagined, options.mesh, ways), options.memory_limit)
         with busy("planning"):
-            done = _core.simulate(
-                [
-                    (tensor.name, list(tensor.shape), tensor.dtype, tensor.element_size, rule)
-                    for tensor, rule in zip(tensors, chosen, strict=True)
-                ],
-                options.mesh,
-                [list(rule.placements) for rule in rules],
-                largest,
-            )
+            done = _core.simulate(imagined, options.mesh, ways, largest)
     except (ValueError, RuntimeError) as error:
         raise Refused(f"this save cannot be planned: {error}") from error
     data = _data(options, tensors, rules, done)
