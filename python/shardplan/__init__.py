@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._fallbacks import fallbacks
     from ._fsspec_filesystem import FsspecReader, FsspecWriter
     from ._registry import Registration, register, registered, unregister
+    from ._reports import report_of
     from .default_planner import DefaultLoadPlanner, DefaultSavePlanner
     from .filesystem import FileSystemReader, FileSystemWriter
 
@@ -31,6 +32,7 @@ __all__ = [
     "fallbacks",
     "register",
     "registered",
+    "report_of",
     "unregister",
 ]
 
@@ -45,6 +47,7 @@ _HOMES = {
     "fallbacks": "_fallbacks",
     "register": "_registry",
     "registered": "_registry",
+    "report_of": "_reports",
     "unregister": "_registry",
 }
 

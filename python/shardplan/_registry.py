@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _STOCK_PACKAGE = "torch.distributed.checkpoint"
 _lock = threading.RLock()
 _current: Registration | None = None
+_logged: tuple[str, ...] = ()  # the names that were last logged
 _installed: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
@@ -133,7 +134,7 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
 
 def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
     """Does what ``register()`` does, with these functions in place of the stock ones."""
-    global _current
+    global _current, _logged
     with _lock:
         _hooks.add_ours(pairs.values())
         _installed.update(pairs)
@@ -141,9 +142,14 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
         done = _swap(pairs)
         before = _current.replaced if _current is not None else ()
         _current = Registration(tuple(sorted({*before, *done.replaced})), done.unreached)
-        logger.info(
-            "shardplan replaced %d names: %s", len(_current.replaced), ", ".join(_current.replaced)
+        logger.log(
+            # A process that async_save keeps registers at each save.
+            logging.DEBUG if _current.replaced == _logged else logging.INFO,
+            "shardplan replaced %d names: %s",
+            len(_current.replaced),
+            ", ".join(_current.replaced),
         )
+        _logged = _current.replaced
         if _current.unreached:
             logger.warning(
                 "shardplan could not reach %d names that were imported before register(): %s",

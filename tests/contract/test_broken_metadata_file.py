@@ -184,3 +184,40 @@ def test_a_load_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     ):
         reader = shardplan.FileSystemReader(tmp_path)
         dcp.load({"a": torch.zeros(3)}, storage_reader=reader, no_dist=True)
+
+
+def test_objects_that_share_one_state_are_bounded(tmp_path: Path) -> None:
+    """3,000 objects with the same 3,000 attributes: nine million of a file of 60 kB."""
+    count = 3_000
+    state = (
+        b"}"
+        + pickle.MARK
+        + b"".join(
+            pickle.BINUNICODE + len(name).to_bytes(4, "little") + name + pickle.NONE
+            for name in (b"a%d" % at for at in range(count))
+        )
+        + pickle.SETITEMS
+    )
+    shared = b"r\x01\x00\x00\x00"  # LONG_BINPUT 1
+    cls = b"ctorch.distributed.checkpoint.metadata\nStorageMeta\n"
+    one = b"h\x02)\x81j\x01\x00\x00\x00b"  # class, (), NEWOBJ, the state, BUILD
+    metadata = b"ctorch.distributed.checkpoint.metadata\nMetadata\n)\x81}("
+    pickled = (
+        b"\x80\x02"
+        + state
+        + shared
+        + b"0"
+        + cls
+        + b"q\x020"
+        + metadata
+        + pickle.BINUNICODE
+        + b"\x04\x00\x00\x00many"
+        + b"]("
+        + one * count
+        + b"eub."
+    )
+    assert len(pickle.loads(pickled).many) == count
+    path = tmp_path / ".metadata"
+    path.write_bytes(pickled)
+    with pytest.raises(pickle.UnpicklingError, match="gives so many objects the same state"):
+        shardplan.FileSystemReader(tmp_path).read_metadata()

@@ -69,6 +69,17 @@ def test_every_name_is_put_back() -> None:
     assert not copyreg.dispatch_table.keys() & {SavePlan, LoadPlan, Metadata}
 
 
+def test_the_list_of_names_is_logged_once_a_process(caplog: pytest.LogCaptureFixture) -> None:
+    """``async_save`` in a process registers at each save."""
+    caplog.set_level(logging.DEBUG, logger="shardplan")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registry, "_logged", ())
+        for _ in range(3):
+            shardplan.register()
+    levels = [one.levelno for one in caplog.records if "replaced" in one.getMessage()]
+    assert levels == [logging.INFO, logging.DEBUG, logging.DEBUG]
+
+
 def test_every_twin_of_our_own_is_in_place() -> None:
     shardplan.register()
     for stock, ours in _registry.twins().items():
@@ -152,7 +163,10 @@ def test_callers_function_is_left_alone_on_the_way_out(monkeypatch: pytest.Monke
     assert default_planner._validate_global_plan is mine
 
 
-def test_names_that_others_imported_are_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_names_that_others_imported_are_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_registry, "_logged", ())  # an earlier test has logged them
     theirs = types.ModuleType("somebodys_trainer")
     theirs.plan_save = _stock.create_default_local_save_plan  # type: ignore[attr-defined]
     sys.modules[theirs.__name__] = theirs

@@ -199,6 +199,16 @@ void PickleObjects::set(const py::object& object, PickleValue name, const py::ob
   attributes[interned] = attribute;
 }
 
+void PickleObjects::count_attribute() {
+  constexpr std::size_t kAnyway = std::size_t{1} << 20;
+  constexpr std::size_t kMaxPerValue = 8;
+  if (++attributes_ > kAnyway && (attributes_ - kAnyway) / kMaxPerValue > values_.items.size()) {
+    throw BadPickle("gives so many objects the same state that " + std::to_string(attributes_) +
+                    " attributes would be made of " + std::to_string(values_.items.size()) +
+                    " values");
+  }
+}
+
 py::object PickleObjects::make_object(PickleValue value) {
   const PickleValues::Object& read = values_.objects[value.at()];
   py::object made = bare(value);
@@ -219,6 +229,7 @@ py::object PickleObjects::make_object(PickleValue value) {
     if (name.tag() == Tag::kUnset) {
       name = value_or_name;
     } else {
+      count_attribute();
       set(made, name, object(value_or_name));
       name = PickleValue(Tag::kUnset);
     }

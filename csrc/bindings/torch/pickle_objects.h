@@ -38,6 +38,9 @@ class PickleObjects {
   py::object make_index(PickleValue value);
   py::object make_place(PickleValue value);
   py::object make_chunk(PickleValue value) const;
+  /// Counts an attribute that an object gets. Many objects can share one state, so that what is
+  /// made of them could be quadratic in the file: throws BadPickle far above what files need.
+  void count_attribute();
   py::list items(PickleValue container);
   py::object global(std::uint32_t number);
   py::object constant(std::string_view name) const;
@@ -47,6 +50,7 @@ class PickleObjects {
   std::vector<py::object> text_objects_;
   std::unordered_map<std::uint64_t, py::object> made_;  // by tag and place
   int depth_ = 0;
+  std::size_t attributes_ = 0;
 };
 
 }  // namespace shardplan

@@ -17,7 +17,7 @@ from .. import _build
 from . import streams
 from .failures import Refused
 from .terminal import COLORS, Terminal, print_json
-from .wording import printable
+from .wording import counted, printable
 
 _COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate")
 # Counts that a file invents can have more digits than Python turns into text by itself.
@@ -67,7 +67,7 @@ def _answer(given: list[str]) -> int:
         return _unwritten(error)
     try:
         if options.command == "info":
-            data, status = _info()
+            data, status = _info(options.check)
         else:
             data, status = modules[options.command].run(options)
         out = None if options.json else Terminal(options.color)
@@ -144,11 +144,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
             epilog=f"example:  {module.EXAMPLE}",
         )
         module.add_arguments(command)
-    commands.add_parser(
+    info = commands.add_parser(
         "info",
         parents=[shared],
         help="versions that this installation was built with, and that it finds",
-        epilog="example:  shardplan info",
+        epilog="example:  shardplan info --check",
+    )
+    info.add_argument(
+        "--check",
+        action="store_true",
+        help="save and load a small state dict here; status 1 if any of it fell back to upstream's "
+        "code",
     )
     return parser, modules
 
@@ -172,11 +178,16 @@ def _version() -> str:
     return _build.build_info()["shardplan"]
 
 
-def _info() -> tuple[dict[str, Any], int]:
+def _info(check: bool) -> tuple[dict[str, Any], int]:
     problem = _build.misfit()
     found = {"torch": _build.found_torch(), "python": _build.found_python()}
-    data = {"built": _build.build_info(), "found": found, "problem": problem}
-    return data, 1 if problem else 0
+    data: dict[str, Any] = {"built": _build.build_info(), "found": found, "problem": problem}
+    if problem or not check:
+        return data, 1 if problem else 0
+    from .._self_check import check as check_here  # which imports torch
+
+    data["check"] = check_here()
+    return data, 1 if data["check"]["fallbacks"] or data["check"]["differences"] else 0
 
 
 def _show_info(data: dict[str, Any]) -> None:
@@ -185,3 +196,16 @@ def _show_info(data: dict[str, Any]) -> None:
     print(f"{'found torch':<12}{data['found']['torch'] or 'none'}")
     print(f"{'found python':<12} {data['found']['python']}")
     print(data["problem"] or "The native modules fit.")
+    if "check" in data:
+        _show_check(data["check"])
+
+
+def _show_check(done: dict[str, Any]) -> None:
+    if done["differences"]:
+        print(f"Loaded with other values than were saved: {', '.join(done['differences'])}.")
+    if not done["fallbacks"]:
+        print(f"{counted(done['entries'], 'entry', 'entries')} saved and loaded natively.")
+        return
+    print("Upstream's code was used instead of shardplan's:")
+    for reason, count in done["fallbacks"].items():
+        print(f"{count:>6} x {reason}")

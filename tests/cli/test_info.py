@@ -1,0 +1,37 @@
+"""``shardplan info --check``: whether this environment is native."""
+
+from __future__ import annotations
+
+from .commands import run, told
+
+REPLACED = """
+from torch.distributed.checkpoint import planner_helpers
+class WriteItem(planner_helpers.WriteItem): pass
+planner_helpers.WriteItem = WriteItem
+"""
+
+
+def test_a_sound_environment() -> None:
+    done = run("info", "--check")
+    assert done.status == 0, done.out + done.err
+    assert done.out.splitlines()[-1] == "6 entries saved and loaded natively."
+
+
+def test_as_json() -> None:
+    expected = {"entries": 6, "fallbacks": {}, "differences": []}
+    assert told("info", "--check")["check"] == expected
+    assert "check" not in told("info")
+
+
+def test_without_check_torch_is_not_imported() -> None:
+    at_exit = 'import atexit, sys; atexit.register(lambda: print("torch" in sys.modules))'
+    assert run("info", before=at_exit).out.splitlines()[-1] == "False"
+
+
+def test_an_environment_where_a_name_was_replaced() -> None:
+    done = run("info", "--check", before=REPLACED)
+    assert done.status == 1, done.out + done.err
+    lines = done.out.splitlines()
+    assert "Upstream's code was used instead of shardplan's:" in lines
+    name = "torch.distributed.checkpoint.planner_helpers.WriteItem"
+    assert f"     1 x local save plan: {name} was replaced" in lines
