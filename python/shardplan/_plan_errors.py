@@ -74,6 +74,7 @@ def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable
     """
     saved = metadata.state_dict_metadata
     if not _KNOWN:
+        _fallbacks.entry("validation of a global plan: this torch words its errors otherwise")
         return _stock.validate_global_plan(
             global_plan, Metadata({key: saved[key] for key in suspects})
         )

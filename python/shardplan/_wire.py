@@ -79,6 +79,8 @@ def _pack_save_plan(plan: SavePlan) -> Reduced:
         _fallbacks.whole("wire: an item of a save plan, or a name, cannot be packed")
         return _reduce_stock(plan)
     data, foreign, mapped = packed
+    if foreign:
+        _fallbacks.entry("wire: an item of a save plan travels as an object", len(foreign))
     if mapped:
         del rest["planner_data"]
     return save_plan, (data, foreign, {name: plain(value) for name, value in rest.items()})
@@ -90,6 +92,8 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
     if packed is None:
         _fallbacks.whole("wire: an item of a load plan cannot be packed")
         return _reduce_stock(plan)
+    if packed[1]:
+        _fallbacks.entry("wire: an item of a load plan travels as an object", len(packed[1]))
     return load_plan, (*packed, rest)
 
 
@@ -108,6 +112,7 @@ def _pack_items(items: Items) -> Reduced:
         packed_results = native.pack_results(items, source)
         if packed_results is not None:
             return results, (packed_results,)
+    _fallbacks.whole("wire: the items of a plan, or write results, cannot be packed")
     return items.__reduce_ex__(_PROTOCOL)
 
 
@@ -126,7 +131,10 @@ def _pack_metadata(sent: Metadata) -> Reduced:
 def _pack_storage_data(data: StorageData) -> Reduced:
     columns = data.columns()
     packed = None if columns is None else native.pack_storage(columns)
-    return data.__reduce_ex__(_PROTOCOL) if packed is None else (storage_data, (packed,))
+    if packed is not None:
+        return storage_data, (packed,)
+    _fallbacks.whole("wire: a storage_data that a caller changed, or a name, cannot be packed")
+    return data.__reduce_ex__(_PROTOCOL)
 
 
 def _text(error: Exception) -> str:

@@ -169,13 +169,21 @@ def create_default_global_save_plan(
 def _check_box_overlap(box0: ChunkStorageMetadata, box1: ChunkStorageMetadata) -> bool:
     """Whether two chunks overlap; answers to ``default_planner._check_box_overlap``."""
     overlap = native.chunks_overlap(box0, box1)
-    return _stock.check_box_overlap(box0, box1) if overlap is None else overlap
+    if overlap is not None:
+        return overlap
+    answer: bool = _stock.check_box_overlap(box0, box1)
+    _fallbacks.entry("overlap of two boxes: a chunk cannot be read")
+    return answer
 
 
 def _check_box_bounds(outer_box_size: torch.Size, inner_box: ChunkStorageMetadata) -> bool:
     """Whether a chunk lies in a tensor of this size; answers to ``_check_box_bounds``."""
     inside = native.chunk_in_bounds(outer_box_size, inner_box)
-    return _stock.check_box_bounds(outer_box_size, inner_box) if inside is None else inside
+    if inside is not None:
+        return inside
+    answer: bool = _stock.check_box_bounds(outer_box_size, inner_box)
+    _fallbacks.entry("bounds of a box: a chunk or size cannot be read")
+    return answer
 
 
 def _validate_global_plan(global_plan: list[SavePlan], metadata: Metadata) -> Any:

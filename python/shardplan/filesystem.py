@@ -104,7 +104,7 @@ def finish(
     """Writes the metadata file, and makes it take effect.
 
     Answers to ``FileSystemWriter.finish``: same names, fsync and errors. Where a file can be
-    replaced in one step, a crash leaves the old one or the new one.
+    put into place in one step, a crash leaves no metadata or all of it.
     """
     try:
         if _hooks.FINISH.untouched("metadata file"):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import SavePlan
 
 import shardplan
@@ -150,6 +150,27 @@ def test_a_plan_that_cannot_be_packed_is_counted() -> None:
 
     _wire._PACKED[SavePlan](SavePlan(Broken([1])))
     assert list(shardplan.fallbacks()) == ["wire: a SavePlan raised while it was packed"]
+
+
+def test_an_item_that_travels_as_an_object_is_counted() -> None:
+    plan = save_plan(a=torch.ones(2), b=torch.ones(2))
+    plan.items[1].tensor_data.properties.dtype = "mine"
+    _wire._PACKED[SavePlan](plan)
+    assert shardplan.fallbacks() == {"wire: an item of a save plan travels as an object": 1}
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        ("_check_box_overlap", "overlap of two boxes: a chunk cannot be read"),
+        ("_check_box_bounds", "bounds of a box: a chunk or size cannot be read"),
+    ],
+)
+def test_a_box_that_cannot_be_read_is_counted(check: str, reason: str) -> None:
+    box = ChunkStorageMetadata(torch.Size([2**63 - 1]), [2**70])  # type: ignore[arg-type]
+    first = torch.Size([4]) if check == "_check_box_bounds" else box
+    getattr(OURS.default_planner, check)(first, box)
+    assert shardplan.fallbacks() == {reason: 1}
 
 
 def test_the_counts_are_a_copy() -> None:
