@@ -67,7 +67,7 @@ struct Directory {
 Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
   if (length < kEnd) fail("ends too early for a zip", length);
   const std::uint64_t end_at = length - kEnd;
-  std::array<char, kEnd> end;
+  std::array<char, kEnd> end{};
   read_part_bytes(bytes, end_at, end.data(), kEnd);
   const std::string_view last = view_of(end);
   if (!last.starts_with(kEndSign)) {
@@ -80,7 +80,7 @@ Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
   if (number_at(last, 8, 2) != found.members) fail("has two numbers of members", end_at);
 
   std::uint64_t directory_end = end_at;
-  std::array<char, kLocator> located;
+  std::array<char, kLocator> located{};
   if (end_at >= kLocator) read_part_bytes(bytes, end_at - kLocator, located.data(), kLocator);
   const std::string_view locator = view_of(located);
   if (end_at >= kLocator && locator.starts_with(kLocatorSign)) {
@@ -91,7 +91,7 @@ Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
         number_at(locator, 16, 4) != 1) {
       fail("says that the end of its directory is elsewhere, or on several disks", locator_at);
     }
-    std::array<char, kEnd64> wide;
+    std::array<char, kEnd64> wide{};
     read_part_bytes(bytes, at, wide.data(), kEnd64);
     const std::string_view record = view_of(wide);
     if (!record.starts_with(kEnd64Sign) || number_at(record, 4, 8) != kEnd64 - 12 ||
@@ -298,7 +298,7 @@ std::uint32_t checksum_of(const PartBytes& bytes, const ZipMember& member) {
 }
 
 ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length) {
-  std::array<char, 4> head;
+  std::array<char, 4> head{};
   if (length < head.size()) fail("ends too early for a zip", length);
   read_part_bytes(bytes, 0, head.data(), head.size());
   if (view_of(head) != kLocalSign) leave("is no zip, which torch.save writes", 0);
@@ -307,7 +307,8 @@ ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length)
   DirectoryInput in(bytes, directory);
   std::vector<ZipMember> found;
   std::vector<Repeated> repeated;
-  for (std::uint64_t at = 0; at < directory.members; ++at) {
+  // No room is made for as many as it claims: they come as their records do.
+  while (found.size() < directory.members) {
     found.push_back(member_from(in, directory.begin, repeated.emplace_back()));
   }
   if (in.position() != directory.end()) {
