@@ -4,6 +4,8 @@
 #include <array>
 #include <string_view>
 
+#include "core/torch_dtypes.h"
+
 namespace shardplan {
 namespace {
 
@@ -80,6 +82,20 @@ PickleRole role_of(std::string_view module, std::string_view name) {
       module == "torch" && name.size() <= kLongestDtype &&
       std::ranges::any_of(kDtypes, [&](std::string_view start) { return name.starts_with(start); });
   return dtype ? PickleRole::kConstant : PickleRole::kUnknown;
+}
+
+PickleRole role_in_tensor(std::string_view module, std::string_view name) {
+  if (module == "torch._utils") {
+    const bool rebuilds = name == "_rebuild_tensor_v2" || name == "_rebuild_tensor_v3" ||
+                          name == "_rebuild_parameter";
+    return rebuilds ? PickleRole::kCall : PickleRole::kUnknown;
+  }
+  if (module == "collections" && name == "OrderedDict") return PickleRole::kOrderedDict;
+  if (module == "torch" && name == "Size") return PickleRole::kSize;
+  const bool untyped = name == "UntypedStorage" && (module == "torch.storage" || module == "torch");
+  const bool constant =
+      untyped || (module == "torch" && (dtype_size(name) != 0 || !dtype_of_storage(name).empty()));
+  return constant ? PickleRole::kConstant : PickleRole::kUnknown;
 }
 
 }  // namespace shardplan

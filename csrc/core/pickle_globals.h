@@ -27,4 +27,20 @@ enum class PickleRole : std::uint8_t {
 /// one.
 PickleRole role_of(std::string_view module, std::string_view name);
 
+/// What the pickle of a plain tensor names: what rebuilds it, its dtype and its kind of storage;
+/// kUnknown for anything else.
+PickleRole role_in_tensor(std::string_view module, std::string_view name);
+
+/// What a pickle may hold.
+struct PickleDialect {
+  PickleRole (*role_of)(std::string_view module, std::string_view name);
+  const char* no_role;     // what a global is that has no role, as the error goes on
+  bool is_tensor = false;  // persistent ids are read; what is no plain tensor's is an UnreadPickle
+};
+
+inline constexpr PickleDialect kMetadataDialect{role_of,
+                                                "which is not one of a checkpoint's metadata"};
+inline constexpr PickleDialect kTensorDialect{role_in_tensor,
+                                              "which is nothing that makes a tensor", true};
+
 }  // namespace shardplan

@@ -17,7 +17,8 @@ namespace {
 
 class Machine : private PickleStack {
  public:
-  explicit Machine(const PickleSource& source) : PickleStack(source) {}
+  Machine(const PickleSource& source, const PickleDialect& dialect)
+      : PickleStack(source), dialect_(dialect) {}
 
   Pickle run() {
     while (step(in_.byte())) {
@@ -86,8 +87,31 @@ class Machine : private PickleStack {
       case opcode::kPop: drop(); break;
       case opcode::kPopMark: stack_.resize(stack_.size() - above_mark()); break;
       case opcode::kDup: push(pinned(top())); break;
-      default: fail("has opcode " + std::to_string(code) + ", which no metadata needs");
+      default: odd_step(code);
     }
+  }
+
+  void odd_step(std::uint8_t code) {
+    if (!dialect_.is_tensor) {
+      fail("has opcode " + std::to_string(code) + ", which no metadata needs");
+    }
+    if (code == opcode::kBinPersId) {
+      const PickleValue id = pop();
+      if (id.tag() != Tag::kTuple) fail("has a persistent id that is no tuple");
+      push(PickleValue(Tag::kCall, values_.calls.size()));
+      values_.calls.push_back({PickleValues::Call::kPersistentId, id});
+      return;
+    }
+    // The other opcodes of pickle: of protocols 0 and 1, of objects, and of buffers out of band.
+    constexpr std::string_view kOthers = "FILPSTUVdgilop\x82\x83\x84\x92\x97\x98";
+    const bool known = kOthers.find(static_cast<char>(code)) != std::string_view::npos;
+    const std::string what = "has opcode " + std::to_string(code);
+    if (!known) fail(what + ", which is none");
+    leave(what + ", which no tensor needs");
+  }
+
+  [[noreturn]] void leave(const std::string& what) const {
+    throw UnreadPickle(what + ", " + in_.where());
   }
 
   // Plain values.
@@ -182,7 +206,7 @@ class Machine : private PickleStack {
     const std::uint32_t number = by_name_.number_of(std::to_string(global.module.size()) + ' ' +
                                                     global.module + global.name);
     if (number == values_.globals.size()) {
-      const PickleRole role = role_of(global.module, global.name);
+      const PickleRole role = dialect_.role_of(global.module, global.name);
       if (role == PickleRole::kUnknown) throw unknown(global);
       values_.globals.push_back(std::move(global));
       roles_.push_back(role);
@@ -192,8 +216,7 @@ class Machine : private PickleStack {
 
   UnreadPickle unknown(const PickleGlobal& global) const {
     return UnreadPickle("names the global " + printable(global.module) + "." +
-                        printable(global.name) + ", which is not one of a checkpoint's metadata, " +
-                        in_.where());
+                        printable(global.name) + ", " + dialect_.no_role + ", " + in_.where());
   }
 
   PickleRole role(PickleValue global) const {
@@ -311,6 +334,7 @@ class Machine : private PickleStack {
   void build() {
     const PickleValue state = pop();
     PickleValue& object = top();
+    if (dialect_.is_tensor) leave("gives attributes to what it makes");
     if (object.tag() != Tag::kObject || values_.objects[object.at()].built) {
       fail("gives a state to what takes none");
     }
@@ -426,6 +450,7 @@ class Machine : private PickleStack {
   // While a record is made: pickle's own come to less than 32.
   static constexpr std::size_t kMostMemoized = 64;
 
+  const PickleDialect& dialect_;
   std::vector<PickleRole> roles_;  // a global
   TextTable by_name_;              // a global: its module and name
   std::uint64_t end_of_frames_ = 0;
@@ -433,8 +458,8 @@ class Machine : private PickleStack {
 
 }  // namespace
 
-Pickle read_pickle(const PickleSource& source) {
-  return Machine(source).run();
+Pickle read_pickle(const PickleSource& source, const PickleDialect& dialect) {
+  return Machine(source, dialect).run();
 }
 
 }  // namespace shardplan

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/pickle_globals.h"
 #include "core/pickle_values.h"
 
 namespace shardplan {
@@ -17,7 +18,8 @@ class BadPickle : public std::invalid_argument {
 };
 
 /// A pickle that this reader leaves to pickle, for those who trust the file: it names a global
-/// which is none of DCP's metadata, or has a size of more than kMostDimsOfSize dims.
+/// which its dialect does not know, has a size of more than kMostDimsOfSize dims, or is of more
+/// than a tensor in the dialect of tensors.
 class UnreadPickle : public BadPickle {
  public:
   using BadPickle::BadPickle;
@@ -45,6 +47,6 @@ struct Pickle {
 /// (`list(other)`, a size of a list) is refused where items, spans and numbers of sizes come to
 /// more than 4 a byte and 4,096: what pickle writes copies no container twice, and comes to 3 at
 /// most.
-Pickle read_pickle(const PickleSource& source);
+Pickle read_pickle(const PickleSource& source, const PickleDialect& dialect = kMetadataDialect);
 
 }  // namespace shardplan

@@ -108,6 +108,9 @@ struct PickleValues {
     PickleValue state;
   };
   struct Call {
+    /// In the place of a global: a persistent id, which is the arguments.
+    static constexpr std::uint32_t kPersistentId = 0xFFFFFFFF;
+
     std::uint32_t global = 0;
     PickleValue arguments;
   };

@@ -67,6 +67,33 @@ class Checkpoint:
         layout_of: Sequence[int],
     ) -> int: ...
 
+class _StoredTensor(TypedDict):
+    dtype: str
+    element_size: int
+    shape: list[int]
+    strides: list[int]
+    storage_offset: int
+    storage_key: str
+    device: str
+    is_parameter: bool
+    requires_grad: bool
+    big_endian: bool
+    storage_begin: int
+    storage_size: int
+    begin: int
+    reach: int
+
+class BadPart(ValueError): ...
+class UnreadPart(BadPart): ...
+
+class StoredPart:
+    def __init__(self, readinto: Callable[[int, memoryview], int], length: int) -> None: ...
+    def members(self) -> list[tuple[str, int, int, int]]: ...
+    @property
+    def has_checksums(self) -> bool: ...
+    def damaged_member(self) -> str | None: ...
+    def tensor(self) -> _StoredTensor: ...
+
 class _Simulation(TypedDict):
     ranks: list[tuple[int, int]]
     items: int

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
   shardplan::register_diagnosis(m);
   shardplan::register_checkpoint(m);
   shardplan::register_simulation(m);
+  shardplan::register_part(m);
 }

@@ -16,6 +16,7 @@ void register_kernels(pybind11::module_& m);
 void register_diagnosis(pybind11::module_& m);
 void register_checkpoint(pybind11::module_& m);
 void register_simulation(pybind11::module_& m);
+void register_part(pybind11::module_& m);
 
 /// How a tensor lies along one dim of a mesh: kind (replicate, shard or strided_shard), dim, split
 /// factor.

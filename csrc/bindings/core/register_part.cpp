@@ -1,0 +1,134 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "bindings/core/register.h"
+#include "bindings/core/signal_pulse.h"
+#include "bindings/python_object.h"
+#include "core/tensor_part.h"
+#include "core/zip_part.h"
+
+namespace shardplan {
+namespace {
+
+py::str text_of(std::string_view text) {
+  // A file can name what is no UTF-8; it is shown, never looked up.
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
+}
+
+/// A part as a caller's `readinto(offset, buffer)` gives it; the interpreter is taken for each
+/// block alone, and a signal stops the reading.
+class StoredPart {
+ public:
+  StoredPart(py::object readinto, std::uint64_t length)
+      : readinto_(std::move(readinto)), part_(directory(length)) {}
+
+  py::list members() const {
+    py::list all;
+    for (const ZipMember& member : part_.members()) {
+      all.append(py::make_tuple(text_of(member.name), member.begin, member.size, member.crc));
+    }
+    return all;
+  }
+
+  /// The first member whose data have another checksum, or None. What has no checksums is read too:
+  /// its file may end before it does.
+  py::object damaged_member() const {
+    const Pulse pulse = signal_pulse();
+    const ZipMember* damaged = nullptr;
+    {
+      const py::gil_scoped_release unlocked;
+      const PartBytes bytes = source(pulse);
+      for (const ZipMember& member : part_.members()) {
+        if (checksum_of(bytes, member) == member.crc || !part_.has_checksums()) continue;
+        damaged = &member;
+        break;
+      }
+    }
+    if (damaged == nullptr) return py::none();
+    return text_of(damaged->name);
+  }
+
+  bool has_checksums() const { return part_.has_checksums(); }
+
+  py::dict tensor() const {
+    const Pulse pulse = signal_pulse();
+    StoredTensor found;
+    {
+      const py::gil_scoped_release unlocked;
+      found = read_tensor_part(source(pulse), part_);
+    }
+    py::dict all;
+    all["dtype"] = text_of(found.dtype);
+    all["element_size"] = found.element_size;
+    all["shape"] = found.shape;
+    all["strides"] = found.strides;
+    all["storage_offset"] = found.storage_offset;
+    all["storage_key"] = text_of(found.storage_key);
+    all["device"] = text_of(found.device);
+    all["is_parameter"] = found.is_parameter;
+    all["requires_grad"] = found.requires_grad;
+    all["big_endian"] = found.big_endian;
+    all["storage_begin"] = found.storage_begin;
+    all["storage_size"] = found.storage_size;
+    all["begin"] = found.begin;
+    all["reach"] = found.reach;
+    return all;
+  }
+
+ private:
+  ZipPart directory(std::uint64_t length) const {
+    const Pulse pulse = signal_pulse();
+    const py::gil_scoped_release unlocked;
+    return ZipPart(source(pulse), length);
+  }
+
+  PartBytes source(const Pulse& pulse) const {
+    return [this, &pulse](std::uint64_t offset, char* into, std::size_t count) {
+      pulse.look();
+      const py::gil_scoped_acquire lock;
+      const auto view = py::memoryview::from_memory(into, static_cast<py::ssize_t>(count));
+      const py::object got = readinto_(offset, view);
+      view.attr("release")();
+      std::int64_t given = 0;
+      if (!read_int(got.ptr(), given) || given < 0) {
+        throw py::type_error("readinto(offset, buffer) must return the number of bytes it gave");
+      }
+      return static_cast<std::size_t>(given);
+    };
+  }
+
+  py::object readinto_;
+  ZipPart part_;
+};
+
+}  // namespace
+
+void register_part(py::module_& m) {
+  // The one that is registered last is looked at first.
+  py::register_local_exception<BadPart>(m, "BadPart", PyExc_ValueError);
+  py::register_local_exception<UnreadPart>(m, "UnreadPart", m.attr("BadPart"));
+  py::class_<StoredPart>(m, "StoredPart",
+                         "A part of a data file, which torch.save wrote; nothing in it is called.")
+      .def(
+          py::init<py::object, std::uint64_t>(), py::arg("readinto"), py::arg("length"),
+          "Reads the directory of its zip. readinto: (offset, buffer) -> bytes given, 0 at the end "
+          "alone. BadPart where it is damaged, UnreadPart for what torch.save does not write.")
+      .def("members", &StoredPart::members,
+           "(name, first byte of its data, bytes, CRC-32) a member, in the order of their bytes.")
+      .def_property_readonly("has_checksums", &StoredPart::has_checksums,
+                             "False where torch was told to leave them out.")
+      .def("damaged_member", &StoredPart::damaged_member,
+           "The name of the first member whose data have another checksum, or None. Every byte of "
+           "data is read once; a signal stops it.")
+      .def("tensor", &StoredPart::tensor,
+           "The plain tensor in it, and where its bytes lie. BadPart where it is damaged, "
+           "UnreadPart "
+           "where it is anything else. Checksums are not looked at.");
+}
+
+}  // namespace shardplan

@@ -1,0 +1,51 @@
+// The reader of stored parts: whatever a file holds is read, or refused by BadPart; what is read
+// lies within the file. Half of the inputs are parts, half the pickle of a tensor, to be put into
+// one.
+
+#include <string>
+
+#include "core/tensor_part.h"
+#include "fuzz_input.h"
+#include "zip_parts.h"
+
+namespace shardplan::fuzz {
+namespace {
+
+void read(const std::string& bytes, std::size_t at_once) {
+  const PartBytes source = testing::part_of(bytes, at_once);
+  try {
+    const ZipPart part(source, bytes.size());
+    std::uint64_t end = 0;
+    for (const ZipMember& member : part.members()) {
+      expect(member.header >= end && member.begin >= member.header &&
+                 member.begin <= bytes.size() && member.size <= bytes.size() - member.begin,
+             "a member lies outside the part, or in another one");
+      end = member.begin + member.size;
+      checksum_of(source, member);
+    }
+    const StoredTensor tensor = read_tensor_part(source, part);
+    expect(tensor.shape.size() == tensor.strides.size(), "a dim has no stride");
+    expect(tensor.storage_begin <= bytes.size() &&
+               tensor.storage_size <= bytes.size() - tensor.storage_begin,
+           "a storage lies outside the part");
+    expect(tensor.begin >= tensor.storage_begin &&
+               tensor.begin - tensor.storage_begin <= tensor.storage_size &&
+               tensor.reach <= tensor.storage_size - (tensor.begin - tensor.storage_begin),
+           "a tensor lies outside its storage");
+  } catch (const BadPart&) {
+  }
+}
+
+void run(Input input) {
+  const std::size_t choice = input.byte();
+  const std::string bytes(input.rest());
+  read(choice % 2 == 0 ? bytes : testing::tensor_part(bytes), choice / 2 + 1);
+}
+
+}  // namespace
+}  // namespace shardplan::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  shardplan::fuzz::run({data, size});
+  return 0;
+}

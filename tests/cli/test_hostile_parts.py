@@ -1,0 +1,88 @@
+"""``verify --deep`` refuses parts that were made to cost more than their bytes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .commands import copied, run
+
+# A gigabyte of addresses, and a quarter of a minute of work.
+_LIMITS = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+resource.setrlimit(resource.RLIMIT_CPU, (15, 15))
+"""
+_TEXT = b"X\x01\x00\x00\x00"
+_STORAGE = b"X\x07\x00\x00\x00storage"
+_CPU = b"X\x03\x00\x00\x00cpu"
+
+
+def tensor(key: bytes, shape: bytes, strides: bytes) -> bytes:
+    return (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((" + _STORAGE + b"ctorch\nFloatStorage\n"
+        + key + _CPU + b"K\x05tQK\x00(" + shape + b"t(" + strides
+        + b"t\x89ccollections\nOrderedDict\n)RtR."
+    )  # fmt: skip
+
+
+def zipped(pickled: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/data/0", b"x" * 20)
+        archive.writestr("archive/version", "3\n")
+    return stream.getvalue()
+
+
+def key_of_doubled_tuples() -> bytes:
+    """Its text has more than 2^40 letters."""
+    return zipped(tensor(b")" + b"q\x01h\x01\x86" * 40, b"K\x05", b"K\x01"))
+
+
+def stride_that_is_a_text() -> bytes:
+    """2^31 - 2 times a letter."""
+    return zipped(tensor(_TEXT + b"0", b"J\xff\xff\xff\x7f", _TEXT + b"x"))
+
+
+def one_member_of_many_names() -> bytes:
+    """60,000 names of one megabyte: 60 gigabytes to read of a file of five megabytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/1000000", b"x" * (1 << 20))
+    whole = stream.getvalue()
+    begin = whole.index(b"PK\x01\x02")
+    record = whole[begin : whole.index(b"PK\x05\x06")]
+    names = [f"archive/{1_000_000 + at}".encode() for at in range(60_000)]
+    directory = b"".join(record[:46] + name for name in names)
+    end = struct.pack(
+        "<4s4H2IH", b"PK\x05\x06", 0, 0, len(names), len(names), len(directory), begin, 0
+    )
+    return whole[:begin] + directory + end
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (key_of_doubled_tuples, "key of its storage that is no text"),
+        (stride_that_is_a_text, "strides with what is no int of 64 bits"),
+        (one_member_of_many_names, "shares bytes with what comes next"),
+    ],
+)
+def test_costs_what_its_bytes_do(checkpoint: Path, tmp_path: Path, made: Any, said: str) -> None:
+    folder = copied(checkpoint, tmp_path / "hostile")
+    data = made()
+    (folder / "hostile").write_bytes(data)
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    place = next(place for key, place in metadata.storage_data.items() if key.fqn == "model.half")
+    place.relative_path, place.offset, place.length = "hostile", 0, len(data)
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    done = run("verify", folder, "--deep", before=_LIMITS)
+    assert done.status == 1
+    assert said in done.out
