@@ -11,7 +11,9 @@ from typing import Any
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 
-from shardplan import _plan_cache, _stock, default_planner
+from shardplan import default_planner
+from shardplan.dcp.planners import plan_cache
+from shardplan.dcp.upstream import originals
 
 from . import coordination
 from .agreement import expect
@@ -31,7 +33,7 @@ from .workloads import (
 
 RANKS = 1_024
 CACHES = tuple(name for name in vars(SavePlanner) if name.startswith("_cached_"))
-PLANNERS = (default_planner.DefaultSavePlanner, _stock.DefaultSavePlanner)
+PLANNERS = (default_planner.DefaultSavePlanner, originals.DefaultSavePlanner)
 FEWER_LAYERS = 8
 
 Global = tuple[list[SavePlan], Metadata]
@@ -50,7 +52,7 @@ def empty_caches() -> Iterator[None]:
 def _forget() -> None:
     for name in CACHES:
         getattr(SavePlanner, name).clear()
-    _plan_cache._unfinished.clear()
+    plan_cache._unfinished.clear()
 
 
 def caching(full: bool) -> Iterator[Row]:
@@ -81,7 +83,7 @@ def _rank(entries: dict[str, Any]) -> Iterator[Row]:
     yield Growth(f"{what}, against one without caching", "the same", less, more, target=2)
 
 
-def unchanged_on_rank(planner: type[_stock.DefaultSavePlanner], entries: dict[str, Any]) -> Call:
+def unchanged_on_rank(planner: type[originals.DefaultSavePlanner], entries: dict[str, Any]) -> Call:
     """Saves once; the call is the rank's part of planning the next save, which is alike.
 
     It gives the plan that is sent, and the one that the rank then writes by.
@@ -137,7 +139,7 @@ def _coordinator(config: LlamaConfig, ranks: int) -> Iterator[Row]:
 
 
 def unchanged_on_coordinator(
-    planner: type[_stock.DefaultSavePlanner], parameters: Mapping[str, Parameter], ranks: int
+    planner: type[originals.DefaultSavePlanner], parameters: Mapping[str, Parameter], ranks: int
 ) -> Call:
     """Plans once for all ranks; the call plans again, each rank having sent that it has no change.
 
@@ -164,5 +166,5 @@ def unchanged_on_coordinator(
     return plan_again
 
 
-def _planner(planner: type[_stock.DefaultSavePlanner]) -> _stock.DefaultSavePlanner:
+def _planner(planner: type[originals.DefaultSavePlanner]) -> originals.DefaultSavePlanner:
     return planner(flatten_state_dict=True, enable_plan_caching=True)

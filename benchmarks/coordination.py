@@ -12,7 +12,9 @@ from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan
 
-from shardplan import _stock, _wire, default_planner
+from shardplan import default_planner
+from shardplan.dcp import wire
+from shardplan.dcp.upstream import originals
 
 from .agreement import expect, same
 
@@ -27,12 +29,12 @@ def stock_bytes(plan: SavePlan) -> bytes:
 def our_bytes(plan: SavePlan) -> bytes:
     """A plan as shardplan sends it."""
     stream = io.BytesIO()
-    _wire.Pickler(stream).dump(plan)
+    wire.Pickler(stream).dump(plan)
     return stream.getvalue()
 
 
 def coordinate(
-    arrived: Iterable[bytes], planner: _stock.DefaultSavePlanner, send: Any, make_chunks: bool
+    arrived: Iterable[bytes], planner: originals.DefaultSavePlanner, send: Any, make_chunks: bool
 ) -> Coordinated:
     """``reduce_scatter`` of DCP's "plan" step, bytes in to bytes out.
 
@@ -53,7 +55,7 @@ def ours(arrived: list[bytes], make_chunks: bool) -> Coordinated:
 
 def upstream(arrived: list[bytes]) -> Coordinated:
     """Stock planner, stock pickles; no part of it touches shardplan."""
-    return coordinate(arrived, _stock.DefaultSavePlanner(), stock_bytes, False)
+    return coordinate(arrived, originals.DefaultSavePlanner(), stock_bytes, False)
 
 
 def agree(mine: Coordinated, theirs: Coordinated) -> None:

@@ -11,8 +11,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata
 
 import shardplan
-from shardplan import _wire
-from shardplan._items import Items
+from shardplan.dcp import wire
+from shardplan.dcp.lazy.items import Items
 
 from .agreement import expect, same
 
@@ -25,7 +25,7 @@ def stock_bytes(sent: Any) -> bytes:
 def our_bytes(sent: Any) -> bytes:
     """What shardplan sends; write results in the list that our writer gives."""
     stream = io.BytesIO()
-    _wire.Pickler(stream).dump(Items(sent) if isinstance(sent, list) else sent)
+    wire.Pickler(stream).dump(Items(sent) if isinstance(sent, list) else sent)
     return stream.getvalue()
 
 

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.multiprocessing.spawn import spawn
 
 import shardplan
-from shardplan import _wire
+from shardplan.dcp import wire
 
 from .agreement import expect, same
 from .harness import Row
@@ -184,7 +184,7 @@ def _save(state: dict[str, Any], folder: Path, who: str) -> Times:
     planner = PLANNERS[who]()
     watch = Stopwatch()
     watch.watch(planner)
-    pickler = _wire.Pickler if who == "ours" else pickle.Pickler
+    pickler = wire.Pickler if who == "ours" else pickle.Pickler
     writer = dcp.FileSystemWriter(folder, sync_files=False)
     dist.barrier()
     with watch.watching_collectives(pickler):

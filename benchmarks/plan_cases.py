@@ -7,7 +7,8 @@ from typing import Any
 
 from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
-from shardplan import _stock, default_planner
+from shardplan import default_planner
+from shardplan.dcp.upstream import originals
 
 from .harness import Row, Speedup, race_all
 from .measures import Bound
@@ -55,7 +56,7 @@ def _save_rows(entries: dict[str, Any], work: str, target: float | None = None) 
         return default_planner.create_default_local_save_plan(entries, False)
 
     def upstream() -> SavePlan:
-        return _stock.create_default_local_save_plan(entries, False)
+        return originals.create_default_local_save_plan(entries, False)
 
     untouched, filled, stock = race_all((ours, lambda: touched(ours())), upstream)
     yield Speedup(work, UNTOUCHED, untouched, stock, target)
@@ -88,7 +89,7 @@ def local_load_plans(full: bool) -> Iterator[Row]:
             return default_planner.create_default_local_load_plan(entries, metadata)
 
         def upstream() -> LoadPlan:
-            return _stock.create_default_local_load_plan(entries, metadata)
+            return originals.create_default_local_load_plan(entries, metadata)
 
         untouched, filled, stock = race_all(
             (ours, lambda: touched(ours())), upstream, upstream_seconds=12 if full else 4

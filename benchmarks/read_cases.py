@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.tensor import DTensor
 
-from shardplan import _stock, planner_helpers
+from shardplan import planner_helpers
 from shardplan._core import Boxes as CoreBoxes
 from shardplan._core import overlap_pairs
-from shardplan._native import native
+from shardplan.dcp.native import native
+from shardplan.dcp.upstream import originals
 
 from .agreement import expect
 from .harness import Row, Speedup, alternate, race
@@ -26,7 +27,7 @@ def read_items(full: bool) -> Iterator[Row]:
     saved, wanted = saved_boxes.saved(), wanted_boxes.chunks()
     ours, upstream = race(
         lambda: planner_helpers.create_read_items_for_chunk_list(FQN, saved, wanted),
-        lambda: _stock.create_read_items_for_chunk_list(FQN, saved, wanted),
+        lambda: originals.create_read_items_for_chunk_list(FQN, saved, wanted),
         upstream_seconds=20 if full else 4,
     )
     items = planner_helpers.create_read_items_for_chunk_list(FQN, saved, wanted)
@@ -71,7 +72,7 @@ def _strided_chunk(parallelism: Parallelism, rounds: int) -> Row:
     (tensor,) = state_dict({FQN: Parameter((131_072, 1_024), 0)}, parallelism).values()
     ours, upstream = race(
         lambda: planner_helpers._create_chunk_from_dtensor(tensor),
-        lambda: _stock.create_chunk_from_dtensor(tensor),
+        lambda: originals.create_chunk_from_dtensor(tensor),
         rounds,
         loops=(1_000, 5),
     )

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from shardplan import _stock, default_planner, planner_helpers
+from shardplan import default_planner, planner_helpers
+from shardplan.dcp.upstream import originals
 
 from .agreement import expect, same
 from .harness import Call, alternate, timed
@@ -57,18 +58,18 @@ class Step:
         return partial(ours, *self.arguments), partial(upstream, *self.arguments)
 
 
-VALIDATE = (default_planner._validate_global_plan, _stock.validate_global_plan)
+VALIDATE = (default_planner._validate_global_plan, originals.validate_global_plan)
 READ = (
     planner_helpers.create_read_items_for_chunk_list,
-    _stock.create_read_items_for_chunk_list,
+    originals.create_read_items_for_chunk_list,
 )
 SAVE = (
     default_planner.create_default_local_save_plan,
-    _stock.create_default_local_save_plan,
+    originals.create_default_local_save_plan,
 )
 LOAD = (
     default_planner.create_default_local_load_plan,
-    _stock.create_default_local_load_plan,
+    originals.create_default_local_load_plan,
 )
 
 

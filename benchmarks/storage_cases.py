@@ -13,7 +13,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata
 
 import shardplan
-from shardplan import _stock, default_planner
+from shardplan import default_planner
+from shardplan.dcp.upstream import originals
 
 from . import coordination, finishing
 from .agreement import expect, same
@@ -150,7 +151,7 @@ def _upstream(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes,
     read, metadata = timed(lambda: dcp.FileSystemReader(folder).read_metadata())
     with world(ranks // 2, ranks):
         entries = state_dict(with_adam(llama(LLAMA3_405B)), fsdp(ranks))
-        load, _ = timed(lambda: _stock.create_default_local_load_plan(entries, metadata))
+        load, _ = timed(lambda: originals.create_default_local_load_plan(entries, metadata))
     parts = [Timing(seconds, 1) for seconds in (plan, finish, unpickle, read, load)]
     return Times(*parts), sent, metadata
 
@@ -182,7 +183,7 @@ def _ours(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes]:
             expect(
                 same(
                     default_planner.create_default_local_load_plan(entries, read).items,
-                    _stock.create_default_local_load_plan(entries, stock).items,
+                    originals.create_default_local_load_plan(entries, stock).items,
                 ),
                 "the load plan from what ours reads is not upstream's",
             )

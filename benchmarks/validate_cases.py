@@ -11,8 +11,9 @@ from torch.distributed.checkpoint import default_planner as stock_module
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan
 
-from shardplan import _stock, default_planner
-from shardplan._native import native
+from shardplan import default_planner
+from shardplan.dcp.native import native
+from shardplan.dcp.upstream import originals
 
 from .agreement import expect, same
 from .harness import Growth, Row, Speedup, alternate, race
@@ -80,7 +81,7 @@ def check_small(layout: Layout, count: int = UPSTREAM_CAN) -> None:
                 metadata = boxes.metadata()
                 ours = default_planner._validate_global_plan(plans, metadata)
                 expect(
-                    same(ours, _stock.validate_global_plan(plans, metadata)),
+                    same(ours, originals.validate_global_plan(plans, metadata)),
                     "validation differs from upstream",
                 )
         expect(bool(ours), "a chunk out of bounds is not found")
@@ -104,7 +105,7 @@ def small_dim(full: bool) -> Iterator[Row]:
     metadata = sharded((16_384, 131_072), 0, 8_192).metadata()
     ours, upstream = race(
         lambda: default_planner._validate_global_plan(PLANS, metadata),
-        lambda: _stock.validate_global_plan(PLANS, metadata),
+        lambda: originals.validate_global_plan(PLANS, metadata),
         loops=(10, 1),
         upstream_seconds=20 if full else 4,
     )

@@ -26,7 +26,7 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
 
 
 def registration() -> object:
-    registry = sys.modules.get("shardplan._registry")
+    registry = sys.modules.get("shardplan.dcp.registration.registry")
     return None if registry is None else registry._current
 
 
@@ -36,5 +36,5 @@ def nothing_stays_registered() -> Iterator[None]:
     before = registration()
     yield
     if before is None and registration() is not None:
-        sys.modules["shardplan._registry"].unregister()
+        sys.modules["shardplan.dcp.registration.registry"].unregister()
         pytest.fail("the test left shardplan registered")

@@ -33,7 +33,7 @@ from parity import simulation, travel
 from parity.comparison import Raised, answer, assert_same
 from parity.implementations import OURS, UPSTREAM
 from parity.worlds import dtensor_of, mesh_of, sharded_tensor_of
-from shardplan import _metadata_file
+from shardplan.dcp.storage import metadata_file
 
 MESHES = ((1,), (2,), (3,), (5,), (8,), (2, 2), (2, 3), (4, 2), (1, 3), (2, 2, 2), (3, 1, 2))
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool)
@@ -143,10 +143,10 @@ def a_round(seed: int) -> None:
     # Through a pickle once: that leaves out what a place has none of.
     expected = pickle.loads(pickle.dumps(stored(theirs.metadata, draw)))
     written = io.BytesIO()
-    _metadata_file.dump(expected, written)
+    metadata_file.dump(expected, written)
     assert_same(pickle.loads(written.getvalue()), expected)
     for data in (written.getvalue(), pickle.dumps(expected)):
-        assert_same(_metadata_file.load(io.BytesIO(data), "file", False), expected)
+        assert_same(metadata_file.load(io.BytesIO(data), "file", False), expected)
     assert_same(travel.sent(expected), expected)
 
     other = draw.choice(MESHES)

@@ -23,7 +23,7 @@ from benchmarks import caching_cases, gloo_cases, harness, workloads
 from benchmarks.agreement import Disagreement, same
 from benchmarks.measures import Bound, Scaled
 from benchmarks.workloads.plans import Part, stock_plan
-from shardplan import _plan_cache
+from shardplan.dcp.planners import plan_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -259,10 +259,10 @@ def test_caches_are_empty_before_and_after_a_measurement() -> None:
     with caching_cases.empty_caches():
         assert not SavePlanner._cached_save_plan
         SavePlanner._cached_metadata["within"] = workloads.sharded((2,), 0, 1).metadata()
-        _plan_cache._unfinished.add("within")
+        plan_cache._unfinished.add("within")
     assert len(caching_cases.CACHES) >= 5
     assert not any(getattr(SavePlanner, name) for name in caching_cases.CACHES)
-    assert not _plan_cache._unfinished
+    assert not plan_cache._unfinished
 
 
 def test_unchanged_plans_agree_and_changed_ones_are_noticed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shardplan.cli import models
+from shardplan.cli.checkpoint import models
 
 from .parallel import Parameter
 

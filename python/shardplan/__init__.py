@@ -13,12 +13,13 @@ from ._build import build_info
 if TYPE_CHECKING:
     __version__: str
 
-    from ._fallbacks import fallbacks
-    from ._fsspec_filesystem import FsspecReader, FsspecWriter
-    from ._registry import Registration, register, registered, unregister
-    from ._reports import report_of
-    from .default_planner import DefaultLoadPlanner, DefaultSavePlanner
-    from .filesystem import FileSystemReader, FileSystemWriter
+    from .dcp.fallbacks import fallbacks
+    from .dcp.planners.load import DefaultLoadPlanner
+    from .dcp.planners.save import DefaultSavePlanner
+    from .dcp.registration import Registration, register, registered, unregister
+    from .dcp.reports.report_of import report_of
+    from .dcp.storage.filesystem import FileSystemReader, FileSystemWriter
+    from .dcp.storage.fsspec_filesystem import FsspecReader, FsspecWriter
 
 __all__ = [
     "DefaultLoadPlanner",
@@ -37,18 +38,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DefaultLoadPlanner": "default_planner",
-    "DefaultSavePlanner": "default_planner",
-    "FileSystemReader": "filesystem",
-    "FileSystemWriter": "filesystem",
-    "FsspecReader": "_fsspec_filesystem",
-    "FsspecWriter": "_fsspec_filesystem",
-    "Registration": "_registry",
-    "fallbacks": "_fallbacks",
-    "register": "_registry",
-    "registered": "_registry",
-    "report_of": "_reports",
-    "unregister": "_registry",
+    "DefaultLoadPlanner": "dcp.planners.load",
+    "DefaultSavePlanner": "dcp.planners.save",
+    "FileSystemReader": "dcp.storage.filesystem",
+    "FileSystemWriter": "dcp.storage.filesystem",
+    "FsspecReader": "dcp.storage.fsspec_filesystem",
+    "FsspecWriter": "dcp.storage.fsspec_filesystem",
+    "Registration": "dcp.registration",
+    "fallbacks": "dcp.fallbacks",
+    "register": "dcp.registration",
+    "registered": "dcp.registration",
+    "report_of": "dcp.reports.report_of",
+    "unregister": "dcp.registration",
 }
 
 
@@ -57,7 +58,6 @@ def __getattr__(name: str) -> Any:
         return build_info()["shardplan"]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module(f"{__name__}._fit")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -21,7 +21,7 @@ from collections import Counter
 
 import pytest
 
-from . import _call_count, _sitecustomize
+from .testing import call_count, sitecustomize_of_child
 
 _ON_OURS = pytest.StashKey["_RunOnOurs"]()
 
@@ -35,29 +35,30 @@ class _RunOnOurs:
         self.processes = 0
         self._installed = False
         self._folder = tempfile.mkdtemp(prefix="shardplan-pytest-")
-        shutil.copy(_sitecustomize.__file__, os.path.join(self._folder, "sitecustomize.py"))
+        shutil.copy(sitecustomize_of_child.__file__, os.path.join(self._folder, "sitecustomize.py"))
         self._python_path = os.environ.get("PYTHONPATH")
         entries = [self._folder, self._python_path] if self._python_path else [self._folder]
         os.environ["PYTHONPATH"] = os.pathsep.join(entries)
-        self._finder = _sitecustomize.AfterImport(_sitecustomize.DCP, self._install)
+        self._finder = sitecustomize_of_child.AfterImport(sitecustomize_of_child.DCP, self._install)
         sys.meta_path.insert(0, self._finder)
-        if _sitecustomize.DCP in sys.modules:
+        if sitecustomize_of_child.DCP in sys.modules:
             self._install()
 
     def _install(self) -> None:
-        _call_count.install(self._folder)
+        call_count.install(self._folder)
         self._installed = True
 
     def read_calls(self) -> None:
-        self.calls, self.processes = _call_count.read(self._folder)
-        self.fallbacks = _call_count.read_fallbacks(self._folder)
+        self.calls, self.processes = call_count.read(self._folder)
+        self.fallbacks = call_count.read_fallbacks(self._folder)
 
     def close(self) -> None:
         if self._installed:
-            from . import _fallbacks, _registry
+            from .dcp import fallbacks
+            from .dcp.registration import registry
 
-            _registry.unregister()
-            _fallbacks.observe(None)
+            registry.unregister()
+            fallbacks.observe(None)
         with contextlib.suppress(ValueError):
             sys.meta_path.remove(self._finder)
         if self._python_path is None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from shardplan.cli.wording import printable, shortened
+from shardplan.cli.display.wording import printable, shortened
 
 from .commands import on_a_terminal, run, told
 from .test_verify import edited, place

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from shardplan.cli import pictures
+from shardplan.cli.display import pictures
 
 from .commands import copied, run
 from .test_verify import boxes_overlap, edited, file_is_gone, place

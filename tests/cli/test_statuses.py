@@ -17,7 +17,7 @@ from .commands import copied, on_a_terminal, run, told
 from .test_verify import edited, file_is_gone, place
 
 BROKEN = (
-    "import shardplan.cli.inspect as inspect\n"
+    "import shardplan.cli.commands.inspect as inspect\n"
     "def fail(*_):\n    raise TypeError('no\\nsuch thing')\n"
     "inspect.entries_of = fail\n"
 )
@@ -131,7 +131,7 @@ def test_ranks_of_5000_digits(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_dtypes_of_5000_digits() -> None:
-    from shardplan.cli.dtypes import element_size
+    from shardplan.cli.checkpoint.dtypes import element_size
 
     assert element_size("int" + "9" * 20_000) is None
     assert element_size("int16") == 2

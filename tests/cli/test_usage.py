@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shardplan.cli.terminal import Progress
+from shardplan.cli.display.terminal import Progress
 
 from .commands import on_a_terminal, run, watched
 
@@ -78,7 +78,7 @@ def test_quick_work_shows_no_bar(checkpoint: Path) -> None:
 
 def test_long_work_shows_a_bar_on_stderr() -> None:
     program = (
-        "import time\nfrom shardplan.cli.terminal import Progress\n"
+        "import time\nfrom shardplan.cli.display.terminal import Progress\n"
         "with Progress('reading', 100) as bar:\n"
         "    for _ in range(30):\n        time.sleep(0.05)\n        bar.advance(3)\n"
     )

@@ -330,9 +330,9 @@ def test_every_bit_of_a_part_that_matters_is_noticed(checkpoint: Path, tmp_path:
     whole = file.read_bytes()
     expected = torch.zeros(5, dtype=torch.bfloat16)
     dcp.load({"model.half": expected}, checkpoint_id=folder, no_dist=True)
-    from shardplan.cli.deep import read_deeply
-    from shardplan.cli.entries import entries_of
-    from shardplan.cli.location import open_checkpoint
+    from shardplan.cli.checkpoint.deep import read_deeply
+    from shardplan.cli.checkpoint.entries import entries_of
+    from shardplan.cli.checkpoint.location import open_checkpoint
 
     opened = open_checkpoint(str(folder))
     entries = entries_of(opened.checkpoint)

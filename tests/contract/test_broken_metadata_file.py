@@ -158,7 +158,7 @@ def test_an_error_of_the_stream_stays_itself() -> None:
             raise OSError(5, "the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        shardplan._metadata_file.load(Failing(), "x", False)
+        shardplan.dcp.storage.metadata_file.load(Failing(), "x", False)
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from parity.implementations import OURS
 from parity.save_items import ODD_ITEMS
 from parity.travel import packed, sent
 from shardplan import _wire, build_info
+from shardplan.dcp import wire
 
 ours = OURS.default_planner
 RELEASE = build_info()["shardplan"]
@@ -73,7 +74,7 @@ def arrived(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def reduced(plan: Any) -> tuple[Callable[..., Any], bytes, list[Any], dict[str, Any]]:
-    function, (data, foreign, rest) = _wire._PACKED[type(plan)](plan)
+    function, (data, foreign, rest) = wire._PACKED[type(plan)](plan)
     assert function in (_wire.save_plan, _wire.load_plan)
     return function, data, foreign, rest
 

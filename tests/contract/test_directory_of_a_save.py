@@ -19,7 +19,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 import shardplan
-from shardplan import _directory_lock
+from shardplan.dcp.storage import directory_lock
 
 WAYS = ["ours", "registered"]
 
@@ -168,41 +168,41 @@ def test_a_failed_save_of_this_process_does_not_block_the_next(
     with pytest.raises(CheckpointException):
         save(kept)
     save(writer_class(tmp_path))
-    assert not _directory_lock._held
+    assert not directory_lock._held
 
 
 def test_a_writer_that_lost_its_lock_releases_nobody_elses(tmp_path: Path) -> None:
     first, second = (shardplan.FileSystemWriter(tmp_path) for _ in range(2))
-    _directory_lock.take(first, tmp_path)
-    _directory_lock.take(second, tmp_path)
-    _directory_lock.release(first)
-    assert len(_directory_lock._held) == 1
+    directory_lock.take(first, tmp_path)
+    directory_lock.take(second, tmp_path)
+    directory_lock.release(first)
+    assert len(directory_lock._held) == 1
     del first
-    assert len(_directory_lock._held) == 1
-    _directory_lock.release(second)
-    assert not _directory_lock._held
+    assert len(directory_lock._held) == 1
+    directory_lock.release(second)
+    assert not directory_lock._held
 
 
 def test_the_lock_of_a_writer_ends_with_it(tmp_path: Path) -> None:
     writer = shardplan.FileSystemWriter(tmp_path)
-    _directory_lock.take(writer, tmp_path)
-    assert len(_directory_lock._held) == 1
-    assert id(writer) in _directory_lock._by_writer
+    directory_lock.take(writer, tmp_path)
+    assert len(directory_lock._held) == 1
+    assert id(writer) in directory_lock._by_writer
     gone = id(writer)
     del writer
-    assert not _directory_lock._held
-    assert gone not in _directory_lock._by_writer
+    assert not directory_lock._held
+    assert gone not in directory_lock._by_writer
 
 
 def test_a_child_that_was_forked_meanwhile_holds_nothing(tmp_path: Path) -> None:
     writer = shardplan.FileSystemWriter(tmp_path)
-    _directory_lock.take(writer, tmp_path)
+    directory_lock.take(writer, tmp_path)
     child = os.fork()
     if child == 0:
         time.sleep(60)
         os._exit(0)
     try:
-        _directory_lock.release(writer)
+        directory_lock.release(writer)
         with saving_process(tmp_path):
             pass
     finally:
@@ -216,7 +216,7 @@ def test_a_file_system_without_locks_is_not_locked(
     def without(*_: Any) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(_directory_lock.fcntl, "flock", without)
+    monkeypatch.setattr(directory_lock.fcntl, "flock", without)
     save(shardplan.FileSystemWriter(tmp_path))
-    assert not _directory_lock._held
+    assert not directory_lock._held
     assert (tmp_path / ".metadata").exists()

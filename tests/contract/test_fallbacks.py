@@ -19,14 +19,15 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 import shardplan
 from parity.implementations import OURS
-from shardplan import _fallbacks, _metadata_file, _wire
+from shardplan.dcp import fallbacks, wire
+from shardplan.dcp.storage import metadata_file
 
 
 @pytest.fixture(autouse=True)
 def counted_from_zero() -> Iterator[None]:
-    _fallbacks.clear()
+    fallbacks.clear()
     yield
-    _fallbacks.clear()
+    fallbacks.clear()
 
 
 class Odd(torch.Tensor):
@@ -95,7 +96,7 @@ class _Text(str):
 
 def metadata_of_a_subclass(tmp_path: Path) -> None:
     with open(tmp_path / "file", "wb") as stream:
-        _metadata_file.dump(_Own({}), stream)
+        metadata_file.dump(_Own({}), stream)
 
 
 @dataclasses.dataclass
@@ -148,14 +149,14 @@ def test_a_plan_that_cannot_be_packed_is_counted() -> None:
         def __iter__(self) -> Any:
             raise KeyError("broken")
 
-    _wire._PACKED[SavePlan](SavePlan(Broken([1])))
+    wire._PACKED[SavePlan](SavePlan(Broken([1])))
     assert list(shardplan.fallbacks()) == ["wire: a SavePlan raised while it was packed"]
 
 
 def test_an_item_that_travels_as_an_object_is_counted() -> None:
     plan = save_plan(a=torch.ones(2), b=torch.ones(2))
     plan.items[1].tensor_data.properties.dtype = "mine"
-    _wire._PACKED[SavePlan](plan)
+    wire._PACKED[SavePlan](plan)
     assert shardplan.fallbacks() == {"wire: an item of a save plan travels as an object": 1}
 
 
@@ -217,9 +218,9 @@ PLANNED = """
     from parity.comparison import assert_same
     from parity.implementations import OURS, UPSTREAM
     from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
-    from shardplan._items import Items
-    from shardplan._native import native
-    from shardplan import _wire
+    from shardplan.dcp.lazy.items import Items
+    from shardplan.dcp.native import native
+    from shardplan.dcp import wire
     import io
 
     def state_dict():
@@ -233,7 +234,7 @@ PLANNED = """
 
     def travelled(plan):
         buffer = io.BytesIO()
-        _wire.Pickler(buffer).dump(plan)
+        wire.Pickler(buffer).dump(plan)
         return pickle.loads(buffer.getvalue())
 
     with rank_of(0, 2):
@@ -313,7 +314,8 @@ def test_import_changes_nothing(tmp_path: Path) -> None:
             return dict(copyreg.dispatch_table), [dict(vars(c)) for c in classes], vars(
                 dist.distributed_c10d).get("_pickler")
         before = state()
-        import shardplan, shardplan.default_planner, shardplan.filesystem, shardplan._registry
+        import shardplan, shardplan.default_planner, shardplan.filesystem
+        import shardplan.dcp.registration
         shardplan.FsspecReader, shardplan.register
         assert state() == before
         with shardplan.registered():

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, Shard
 from parity.comparison import assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.worlds import dtensor_of, mesh_of, rank_of
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 
 def state_dict() -> dict[str, Any]:
@@ -294,7 +294,7 @@ def test_what_a_replaced_function_returns_is_planned(monkeypatch: pytest.MonkeyP
     """What a caller's function returns is what is planned."""
 
     def only_names(fqn: str, object: Any) -> list[WriteItem]:
-        return [_stock.create_write_item_for_bytesio(f"mine.{fqn}", None)]
+        return [originals.create_write_item_for_bytesio(f"mine.{fqn}", None)]
 
     monkeypatch.setattr(default_planner, "_create_write_items", only_names)
     found = OURS.default_planner.create_default_local_save_plan({"a": torch.zeros(2)}, True)

@@ -17,8 +17,8 @@ from torch.distributed.checkpoint.planner import ReadItem, WriteItem
 
 from parity.boxes import row_chunks, tensor_metadata
 from parity.implementations import OURS
-from shardplan import _stock
-from shardplan._items import Items
+from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.upstream import originals
 
 NAMES = ["b", "a", "c"]
 
@@ -34,7 +34,7 @@ def save_items() -> Items:
 
 
 def upstream_items() -> list[WriteItem]:
-    return list(_stock.create_default_local_save_plan(state_dict(), True).items)
+    return list(originals.create_default_local_save_plan(state_dict(), True).items)
 
 
 def load_items() -> Items:

@@ -14,7 +14,9 @@ import torch
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan
 import shardplan
-from shardplan import _core, _metadata_file, _wire, default_planner
+from shardplan import _core, default_planner
+from shardplan.dcp import wire
+from shardplan.dcp.storage import metadata_file
 logging.disable(logging.CRITICAL)
 state = {"a": {"w": torch.zeros(6, 4), "v": torch.zeros(3)}, "n": 3}
 planner = shardplan.DefaultSavePlanner()
@@ -24,7 +26,7 @@ metadata.storage_data = {}
 
 def sent(value):
     stream = io.BytesIO()
-    _wire.Pickler(stream).dump(value)
+    wire.Pickler(stream).dump(value)
     return stream.getvalue()
 
 def flipped(whole):
@@ -82,20 +84,20 @@ def round_():
     "metadata files": """
 def round_():
     stream = io.BytesIO()
-    _metadata_file.dump(metadata, stream)
+    metadata_file.dump(metadata, stream)
     stream.seek(0)
-    found = _metadata_file.load(stream, "file", False)
+    found = metadata_file.load(stream, "file", False)
     for saved in found.state_dict_metadata.values():
         list(getattr(saved, "chunks", ()))
     found.storage_data.get("absent")
 """,
     "metadata files that are broken": """
 stream = io.BytesIO()
-_metadata_file.dump(metadata, stream)
+metadata_file.dump(metadata, stream)
 all_broken = flipped(stream.getvalue())
 def round_():
     broken = next(all_broken)
-    for read in (lambda: _metadata_file.load(io.BytesIO(broken), "file", False),
+    for read in (lambda: metadata_file.load(io.BytesIO(broken), "file", False),
                  lambda: _core.Checkpoint(io.BytesIO(broken).readinto)):
         try:
             read()
@@ -104,7 +106,7 @@ def round_():
 """,
     "checkpoints that are looked at": """
 stream = io.BytesIO()
-_metadata_file.dump(metadata, stream)
+metadata_file.dump(metadata, stream)
 def round_():
     stream.seek(0)
     checkpoint = _core.Checkpoint(stream.readinto)

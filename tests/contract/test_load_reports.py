@@ -109,12 +109,12 @@ def test_registered_stock_planner_says_it_too(checkpoint: Path) -> None:
 def test_an_explanation_that_fails_costs_nothing(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from shardplan import _load_errors
+    from shardplan.dcp.reports import load_errors
 
     def differences(*_: Any) -> Any:
         raise LookupError("inside")
 
-    monkeypatch.setattr(_load_errors, "differences", differences)
+    monkeypatch.setattr(load_errors, "differences", differences)
     with caplog.at_level(logging.ERROR, "shardplan"):
         error = failure({"absent": 1}, checkpoint)
     assert str(error) == str(stock_failure({"absent": 1}, checkpoint))

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 from parity.comparison import assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.travel import sent, sent_stock
-from shardplan._mappings import Mappings, merge
+from shardplan.dcp.lazy.path_mappings import Mappings, merge
 
 PATHS: dict[Any, Any] = {
     "model.0.weight": ("model", 0, "weight"),

@@ -32,10 +32,10 @@ from benchmarks.workloads.saved import saved_metadata
 from parity.comparison import assert_same
 from parity.save_items import bytes_item, shard_item
 from pickled import globals_of
-from shardplan import _metadata_file
-from shardplan._items import Items
-from shardplan._native import native
-from shardplan._storage_data import StorageData
+from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.storage_data import StorageData
+from shardplan.dcp.native import native
+from shardplan.dcp.storage import metadata_file
 
 
 class OtherBytes(BytesStorageMetadata):
@@ -73,12 +73,12 @@ def metadata() -> Metadata:
 
 def written(saved: Metadata) -> bytes:
     stream = io.BytesIO()
-    _metadata_file.dump(saved, stream)
+    metadata_file.dump(saved, stream)
     return stream.getvalue()
 
 
 def read(pickled: bytes, trust: bool = False) -> Any:
-    return _metadata_file.load(io.BytesIO(pickled), "here/.metadata", trust)
+    return metadata_file.load(io.BytesIO(pickled), "here/.metadata", trust)
 
 
 def check_both_ways(saved: Any) -> None:

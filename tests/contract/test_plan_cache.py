@@ -24,7 +24,8 @@ from torch.distributed.checkpoint.planner import (
 
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.travel import sent
-from shardplan import _plan_cache, _stock
+from shardplan.dcp.planners import plan_cache
+from shardplan.dcp.upstream import originals
 
 CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
 # What the coordinator alone keeps.
@@ -36,7 +37,7 @@ StateDict = dict[str, Any]
 def forget() -> None:
     for name in CACHES:
         getattr(SavePlanner, name).clear()
-    _plan_cache._unfinished.clear()
+    plan_cache._unfinished.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +101,7 @@ def holds(folder: Path, state: StateDict) -> bool:
     if {index.fqn for index in metadata.storage_data} != set(state):
         return False
     loaded = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    dcp.load(loaded, checkpoint_id=folder, planner=_stock.DefaultLoadPlanner(), no_dist=True)
+    dcp.load(loaded, checkpoint_id=folder, planner=originals.DefaultLoadPlanner(), no_dist=True)
     return all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
@@ -113,7 +114,7 @@ def steps(planner: Any, state: StateDict) -> tuple[SavePlan, SavePlan, Metadata]
 
 
 def stock_plan(state: StateDict) -> SavePlan:
-    planner = _stock.DefaultSavePlanner()
+    planner = originals.DefaultSavePlanner()
     planner.set_up_planner(state, None, True)
     return planner.create_local_plan()
 
@@ -159,9 +160,9 @@ def test_order_of_mappings_is_noticed() -> None:
     plan = stock_plan({"a": torch.zeros(2), "b": torch.zeros(2)})
     turned = dataclasses.replace(plan, planner_data=dict(reversed(list(plan.planner_data.items()))))
     assert plan == turned
-    assert _plan_cache.same_plan(plan, plan)
-    assert not _plan_cache.same_plan(plan, turned)
-    assert _stock.compare_save_plans(plan, turned)
+    assert plan_cache.same_plan(plan, plan)
+    assert not plan_cache.same_plan(plan, turned)
+    assert originals.compare_save_plans(plan, turned)
 
 
 OTHER_PROPERTIES = {
@@ -197,11 +198,11 @@ def put(path: str, value: Any) -> Callable[[WriteItem], None]:
 def test_every_property_is_noticed(field: str) -> None:
     plan = stock_plan({"w": torch.zeros(4), "v": torch.zeros(4)})
     other = changed(plan, put(f"tensor_data.properties.{field}", OTHER_PROPERTIES.get(field, (7,))))
-    assert _stock.compare_save_plans(plan, other)
+    assert originals.compare_save_plans(plan, other)
     for one, two in ((plan, other), (sent(plan), other), (plan, sent(other))):
-        assert not _plan_cache.same_plan(one, two)
-        assert not _plan_cache.same_plan(two, one)
-    assert _plan_cache.same_plan(sent(other), other)
+        assert not plan_cache.same_plan(one, two)
+        assert not plan_cache.same_plan(two, one)
+    assert plan_cache.same_plan(sent(other), other)
 
 
 SEEN_BY_UPSTREAM = {
@@ -241,13 +242,13 @@ def test_compare_save_plans_is_upstreams(name: str) -> None:
     ours = OURS.planner_helpers._compare_save_plans
     for a in (one, sent(one)):
         for b in (two, sent(two)):
-            assert ours(a, b) is _stock.compare_save_plans(one, two)
-            assert ours(b, a) is _stock.compare_save_plans(two, one)
+            assert ours(a, b) is originals.compare_save_plans(one, two)
+            assert ours(b, a) is originals.compare_save_plans(two, one)
 
 
 def test_pairs_are_told_apart() -> None:
     """Or the test above would compare nothing."""
-    answers = {name: _stock.compare_save_plans(*pair) for name, pair in pairs().items()}
+    answers = {name: originals.compare_save_plans(*pair) for name, pair in pairs().items()}
     assert not any(answers[name] for name in SEEN_BY_UPSTREAM)
     assert answers["equal"] and all(answers[name] for name in PROPERTIES)
 

@@ -206,7 +206,7 @@ def test_one_line_a_plan_at_info(caplog: pytest.LogCaptureFixture) -> None:
         loader = shardplan.DefaultLoadPlanner()
         loader.set_up_planner({"w": torch.zeros(100)}, metadata, is_coordinator=True)
         loader.create_global_plan([loader.create_local_plan()])
-    said = [each.getMessage() for each in caplog.records if "_plan_log" in each.name]
+    said = [each.getMessage() for each in caplog.records if "plan_log" in each.name]
     assert len(said) == 2
     bytes_moved = "1 items of 1 ranks; tensor bytes a rank: least 400 bytes, mean 400 bytes"
     assert said[0].startswith(f"save plan: {bytes_moved}")
@@ -215,12 +215,12 @@ def test_one_line_a_plan_at_info(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_nothing_is_counted_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardplan import _plan_log
+    from shardplan.dcp.planners import plan_log
 
     def written(plans: Any) -> Any:
         raise AssertionError("counted")
 
-    monkeypatch.setattr(_plan_log.native, "written", written)
+    monkeypatch.setattr(plan_log.native, "written", written)
     planner = shardplan.DefaultSavePlanner()
     planner.set_up_planner({"w": torch.zeros(4)}, is_coordinator=True)
     planner.create_global_plan([planner.create_local_plan()])

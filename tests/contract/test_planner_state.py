@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from parity.boxes import BROKEN_CHUNKS, tensor_metadata
 from parity.comparison import Raised, answer, assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 CACHES = [
     "_cached_save_plan",
@@ -154,7 +154,7 @@ def test_background_thread(tmp_path: Path, implementation: Implementation) -> No
 
 
 def test_plans_made_by_many_threads_at_once() -> None:
-    expected = list(_stock.create_default_local_save_plan(state_dict(), True).items)
+    expected = list(originals.create_default_local_save_plan(state_dict(), True).items)
     start = threading.Barrier(8)
     found: list[Any] = []
 

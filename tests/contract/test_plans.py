@@ -26,7 +26,7 @@ from parity.simulation import save_plans
 from parity.state_dicts import fully_sharded
 from parity.worlds import dtensor_of, mesh_of, rank_of
 from pickled import globals_of
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 
 def state_dict() -> dict[str, Any]:
@@ -47,7 +47,7 @@ def load_plan() -> LoadPlan:
 
 
 def stock_plan() -> SavePlan:
-    return _stock.create_default_local_save_plan(state_dict(), True)
+    return originals.create_default_local_save_plan(state_dict(), True)
 
 
 def is_unfilled(plan: Any) -> bool:
@@ -130,7 +130,7 @@ def test_properties_of_shards_are_not_shared_either() -> None:
     with rank_of(0, WORLD_SIZE):
         tensor = SHARDED_TENSORS["several shards a rank"]()
         for plan in (
-            _stock.create_default_local_save_plan({"w": tensor}, True),
+            originals.create_default_local_save_plan({"w": tensor}, True),
             OURS.default_planner.create_default_local_save_plan({"w": tensor}, True),
         ):
             properties = [item.tensor_data.properties for item in plan.items]
@@ -225,7 +225,7 @@ def test_requires_grad_follows_grad_mode() -> None:
         for grad in (True, False, True):
             with torch.set_grad_enabled(grad):
                 ours = OURS.default_planner.create_default_local_save_plan({"w": dtensor}, True)
-                upstream = _stock.create_default_local_save_plan({"w": dtensor}, True)
+                upstream = originals.create_default_local_save_plan({"w": dtensor}, True)
             assert_same(ours, upstream)
             assert ours.items[0].tensor_data.properties.requires_grad is grad
 
@@ -235,7 +235,7 @@ def test_plan_is_of_the_time_it_was_made() -> None:
     tensor = torch.zeros(4)
     entries = {"w": tensor, "config": [1]}
     ours = OURS.default_planner.create_default_local_save_plan(entries, True)
-    upstream = _stock.create_default_local_save_plan(entries, True)
+    upstream = originals.create_default_local_save_plan(entries, True)
     tensor.requires_grad_(True)
     tensor.data = torch.zeros(9, dtype=torch.float64)
     entries["more"] = torch.zeros(1)
@@ -245,7 +245,7 @@ def test_plan_is_of_the_time_it_was_made() -> None:
 def test_metadata_changed_after_a_load_plan_changes_nothing() -> None:
     metadata = Metadata({"w": tensor_metadata((6,), row_chunks(6, 3))})
     ours = OURS.default_planner.create_default_local_load_plan({"w": torch.zeros(6)}, metadata)
-    upstream = _stock.create_default_local_load_plan({"w": torch.zeros(6)}, metadata)
+    upstream = originals.create_default_local_load_plan({"w": torch.zeros(6)}, metadata)
     chunks = metadata.state_dict_metadata["w"].chunks  # type: ignore[union-attr]
     chunks[0].offsets = torch.Size((5,))
     chunks.clear()

@@ -19,7 +19,7 @@ from parity.comparison import assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.travel import sent, sent_stock
 from pickled import globals_of
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 
 def state_dict() -> dict[str, Any]:
@@ -95,6 +95,6 @@ def test_a_plan_saved_in_a_file_of_ones_own(tmp_path: Path) -> None:
     torch.save([plan, made, metadata], tmp_path / "plans")
     assert b"shardplan" not in (tmp_path / "plans").read_bytes()
     found = torch.load(tmp_path / "plans", weights_only=False)
-    stock = _stock.create_default_local_save_plan(state_dict()["model"], True)
-    expected = [stock, *_stock.create_default_global_save_plan([stock])]
+    stock = originals.create_default_local_save_plan(state_dict()["model"], True)
+    expected = [stock, *originals.create_default_global_save_plan([stock])]
     assert_same(found, sent_stock(expected))

@@ -22,7 +22,9 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 import shardplan
 from parity.comparison import assert_same
-from shardplan import _registry, _stock
+from shardplan.dcp.registration import registry
+from shardplan.dcp.twins import table
+from shardplan.dcp.upstream import originals
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +75,7 @@ def test_the_list_of_names_is_logged_once_a_process(caplog: pytest.LogCaptureFix
     """``async_save`` in a process registers at each save."""
     caplog.set_level(logging.DEBUG, logger="shardplan")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registry, "_logged", ())
+        patch.setattr(registry, "_logged", ())
         for _ in range(3):
             shardplan.register()
     levels = [one.levelno for one in caplog.records if "replaced" in one.getMessage()]
@@ -82,7 +84,7 @@ def test_the_list_of_names_is_logged_once_a_process(caplog: pytest.LogCaptureFix
 
 def test_every_twin_of_our_own_is_in_place() -> None:
     shardplan.register()
-    for stock, ours in _registry.twins().items():
+    for stock, ours in table.twins().items():
         found = operator.attrgetter(stock.__qualname__)(sys.modules[stock.__module__])
         assert found is ours
     assert default_planner._create_read_items is planner_helpers._create_read_items
@@ -166,15 +168,15 @@ def test_callers_function_is_left_alone_on_the_way_out(monkeypatch: pytest.Monke
 def test_names_that_others_imported_are_named(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_registry, "_logged", ())  # an earlier test has logged them
+    monkeypatch.setattr(registry, "_logged", ())  # an earlier test has logged them
     theirs = types.ModuleType("somebodys_trainer")
-    theirs.plan_save = _stock.create_default_local_save_plan  # type: ignore[attr-defined]
+    theirs.plan_save = originals.create_default_local_save_plan  # type: ignore[attr-defined]
     sys.modules[theirs.__name__] = theirs
     try:
         with caplog.at_level(logging.INFO, logger="shardplan"):
             done = shardplan.register()
         assert "somebodys_trainer.plan_save" in done.unreached
-        assert theirs.plan_save is _stock.create_default_local_save_plan
+        assert theirs.plan_save is originals.create_default_local_save_plan
         warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
         assert any("somebodys_trainer.plan_save" in message for message in warnings)
         infos = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
@@ -186,7 +188,7 @@ def test_names_that_others_imported_are_named(
 def test_module_of_two_names_is_named_once() -> None:
     """multiprocessing gives the main module a second name."""
     theirs = types.ModuleType("somebodys_trainer")
-    theirs.plan_save = _stock.create_default_local_save_plan  # type: ignore[attr-defined]
+    theirs.plan_save = originals.create_default_local_save_plan  # type: ignore[attr-defined]
     sys.modules[theirs.__name__] = sys.modules["another_name"] = theirs
     try:
         assert shardplan.register().unreached.count("somebodys_trainer.plan_save") == 1
@@ -197,7 +199,7 @@ def test_module_of_two_names_is_named_once() -> None:
 def test_second_call_reaches_what_was_loaded_in_between() -> None:
     first = shardplan.register()
     late = types.ModuleType("torch.distributed.checkpoint.loaded_late")
-    late.create = _stock.create_default_local_save_plan  # type: ignore[attr-defined]
+    late.create = originals.create_default_local_save_plan  # type: ignore[attr-defined]
     sys.modules[late.__name__] = late
     try:
         second = shardplan.register()
@@ -205,14 +207,14 @@ def test_second_call_reaches_what_was_loaded_in_between() -> None:
         assert name not in first.replaced
         assert name in second.replaced
         shardplan.unregister()
-        assert late.create is _stock.create_default_local_save_plan
+        assert late.create is originals.create_default_local_save_plan
     finally:
         del sys.modules[late.__name__]
 
 
 def test_replacements_can_be_inspected() -> None:
     """DCP inspects signatures of what it calls; ours are plain functions."""
-    for stock, ours in _registry.twins().items():
+    for stock, ours in table.twins().items():
         assert inspect.isfunction(ours)
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(stock).parameters)
         assert ours.__name__ == stock.__name__

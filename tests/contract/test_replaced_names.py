@@ -21,14 +21,15 @@ from torch.distributed.tensor import Shard
 import shardplan
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
-from shardplan import _fallbacks, _hooks
+from shardplan.dcp import fallbacks
+from shardplan.dcp.upstream import replaced_names
 
 TABLES = {
-    "save": _hooks._SAVE,
-    "load": _hooks._LOAD,
-    "box": _hooks._BOX,
-    "global": _hooks._GLOBAL,
-    "validation": _hooks._VALIDATION,
+    "save": replaced_names._SAVE,
+    "load": replaced_names._LOAD,
+    "box": replaced_names._BOX,
+    "global": replaced_names._GLOBAL,
+    "validation": replaced_names._VALIDATION,
 }
 NAMES = sorted(
     {
@@ -143,13 +144,13 @@ def test_a_replaced_name_has_upstreams_effect(
         upstream = plan_everything(UPSTREAM, name)
         called = dict(calls)
         calls.clear()
-        _fallbacks.clear()
+        fallbacks.clear()
         assert plan_everything(OURS, name) == upstream
         assert dict(calls) == called
         reasons = [reason for reason in shardplan.fallbacks() if "was replaced" in reason]
         assert reasons and all(reason.endswith(f".{name} was replaced") for reason in reasons)
         monkeypatch.undo()
-        _fallbacks.clear()
+        fallbacks.clear()
         assert plan_everything(OURS) == untouched
         assert not shardplan.fallbacks()
 
@@ -248,7 +249,7 @@ def test_storage_is_set_up_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_a_writer_that_callers_make_is_native_under_register(tmp_path: Path) -> None:
     """As Accelerate does, which names upstream's classes itself."""
     with shardplan.registered():
-        _fallbacks.clear()
+        fallbacks.clear()
         dcp.save(
             {"a": torch.ones(2)},
             storage_writer=dcp.FileSystemWriter(tmp_path / "c"),

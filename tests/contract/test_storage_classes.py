@@ -21,8 +21,8 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 import shardplan
 from parity.comparison import assert_same
 from pickled import globals_of
-from shardplan._items import Items
-from shardplan._storage_data import StorageData
+from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.storage_data import StorageData
 
 TWINS = [
     (shardplan.FileSystemWriter, dcp.FileSystemWriter),

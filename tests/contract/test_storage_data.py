@@ -14,9 +14,9 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.storage import WriteResult
 
-from shardplan._items import Items
-from shardplan._native import native
-from shardplan._storage_data import StorageData, merge
+from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.storage_data import StorageData, merge
+from shardplan.dcp.native import native
 
 
 class OtherIndex(MetadataIndex):

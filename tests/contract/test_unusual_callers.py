@@ -15,8 +15,11 @@ import torch
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
 
-from shardplan import _plan_cache, _stock, _wire, default_planner
-from shardplan._native import native
+from shardplan import default_planner
+from shardplan.dcp import wire
+from shardplan.dcp.native import native
+from shardplan.dcp.planners import plan_cache
+from shardplan.dcp.upstream import originals
 from tests.parity.travel import sent
 
 CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
@@ -24,21 +27,21 @@ CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
 
 @pytest.fixture(autouse=True)
 def empty_plan_cache() -> Iterator[None]:
-    _wire.install()
+    wire.install()
     yield
-    _wire.uninstall()
+    wire.uninstall()
     for name in CACHES:
         getattr(SavePlanner, name).clear()
-    _plan_cache._unfinished.clear()
+    plan_cache._unfinished.clear()
 
 
 def plan(rows: int = 4) -> SavePlan:
-    return _stock.create_default_local_save_plan({"w": torch.zeros(rows), "n": 1}, True)
+    return originals.create_default_local_save_plan({"w": torch.zeros(rows), "n": 1}, True)
 
 
 def test_an_iterator_of_plans() -> None:
     made, metadata = default_planner.create_default_global_save_plan(iter([plan()]))  # type: ignore[arg-type]
-    expected = _stock.create_default_global_save_plan(iter([plan()]))  # type: ignore[arg-type]
+    expected = originals.create_default_global_save_plan(iter([plan()]))  # type: ignore[arg-type]
     assert (made, metadata) == expected
     assert len(made) == 1
 
@@ -50,7 +53,7 @@ def test_a_list_that_says_what_it_holds() -> None:
 
     plans = [SavePlan(Last(plan().items))]
     _, metadata = default_planner.create_default_global_save_plan(plans)
-    assert metadata == _stock.create_default_global_save_plan(plans)[1]
+    assert metadata == originals.create_default_global_save_plan(plans)[1]
     assert list(metadata.state_dict_metadata) == ["n"]
 
 
@@ -79,7 +82,7 @@ def save(planner: Any, rows: int, fails: bool = False) -> SavePlan:
     return final
 
 
-@pytest.mark.parametrize("kind", [default_planner.DefaultSavePlanner, _stock.DefaultSavePlanner])
+@pytest.mark.parametrize("kind", [default_planner.DefaultSavePlanner, originals.DefaultSavePlanner])
 def test_plan_of_a_save_that_failed_is_not_cached_by_a_later_one(kind: Any) -> None:
     first, second = (kind(enable_plan_caching=True) for _ in range(2))
     save(first, 4, fails=True)

@@ -23,9 +23,11 @@ from parity.save_items import ODD_ITEMS, READABLE, bytes_item, shard_item, tenso
 from parity.travel import packed, sent, sent_stock, with_our_list
 from parity.worlds import rank_of
 from pickled import globals_of
-from shardplan import _stock, _wire
-from shardplan._mappings import Mappings
-from shardplan._native import native
+from shardplan import _wire
+from shardplan.dcp import wire
+from shardplan.dcp.lazy.path_mappings import Mappings
+from shardplan.dcp.native import native
+from shardplan.dcp.upstream import originals
 
 ours = OURS.default_planner
 SAMPLES = {name: make for name, make in EVERYTHING.items() if name not in RAISING}
@@ -58,7 +60,7 @@ def save_plan(**fields: Any) -> SavePlan:
 
 
 def stock_save_plan(**fields: Any) -> SavePlan:
-    plan = _stock.create_default_local_save_plan(state_dict(), True)
+    plan = originals.create_default_local_save_plan(state_dict(), True)
     return dataclasses.replace(plan, **{"planner_data": dict(MAPPINGS), **fields})
 
 
@@ -77,18 +79,18 @@ def stocked(plan: Any) -> Any:
 @pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
 def test_plans_of_every_sample(make: Callable[[], Any], rank: None) -> None:
     entries = {"an entry": make()}
-    expected = _stock.create_default_local_save_plan(entries, True)
+    expected = originals.create_default_local_save_plan(entries, True)
     for plan in (
         ours.create_default_local_save_plan(entries, True),
-        with_our_list(_stock.create_default_local_save_plan(entries, True)),
+        with_our_list(originals.create_default_local_save_plan(entries, True)),
         expected,
     ):
         arrived = sent(plan)
         assert len(arrived.items) == len(expected.items)
         assert len(expected.items) == 0 or arrived.items.columns is not None
         assert_same(stocked(arrived), sent_stock(expected))
-    _, metadata = _stock.create_default_global_save_plan([expected])
-    wanted = _stock.create_default_local_load_plan(entries, metadata, False)
+    _, metadata = originals.create_default_global_save_plan([expected])
+    wanted = originals.create_default_local_load_plan(entries, metadata, False)
     for read in (ours.create_default_local_load_plan(entries, metadata, False), wanted):
         assert_same(sent(read), sent_stock(wanted))
 
@@ -97,7 +99,7 @@ def test_plans_of_all_samples(rank: None) -> None:
     entries = {name: make() for name, make in SAMPLES.items()}
     mappings = {name: (name,) for name in entries}
     plan = ours.create_default_local_save_plan(entries, True)
-    expected = _stock.create_default_local_save_plan(entries, True)
+    expected = originals.create_default_local_save_plan(entries, True)
     arrived = sent(dataclasses.replace(plan, planner_data=mappings))
     assert arrived.items.columns is not None
     assert arrived.planner_data == mappings
@@ -160,7 +162,7 @@ def test_a_change_of_a_touched_item_arrives() -> None:
     for step in range(4):
         assert_same(
             pipeline(ours, save_plan(), sent, step),
-            pipeline(_stock, stock_save_plan(), sent_stock, step),
+            pipeline(originals, stock_save_plan(), sent_stock, step),
         )
 
 
@@ -233,7 +235,7 @@ def test_what_travels_names_one_function_of_ours() -> None:
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_every_other_pickle_is_stocks(protocol: int) -> None:
     assert pickle.dumps(save_plan(), protocol) == pickle.dumps(stock_save_plan(), protocol)
-    stock = _stock.create_default_local_load_plan(
+    stock = originals.create_default_local_load_plan(
         {"w": torch.zeros(6)}, Metadata({"w": tensor_metadata((6,), row_chunks(6, 3))})
     )
     assert pickle.dumps(load_plan(), protocol) == pickle.dumps(stock, protocol)
@@ -364,19 +366,19 @@ def set_up() -> None:
 
 def test_planners_install_the_pickler() -> None:
     ours.DefaultSavePlanner().set_up_planner(state_dict(), None, True)
-    assert collectives._pickler is _wire.Pickler
+    assert collectives._pickler is wire.Pickler
     collectives._pickler = pickle.Pickler
     ours.DefaultLoadPlanner().set_up_planner(state_dict(), Metadata({}), True)
-    assert collectives._pickler is _wire.Pickler
+    assert collectives._pickler is wire.Pickler
 
 
 def test_unregister_restores_the_pickler() -> None:
     shardplan.register()
-    assert collectives._pickler is _wire.Pickler
+    assert collectives._pickler is wire.Pickler
     shardplan.unregister()
     assert collectives._pickler is pickle.Pickler
     with shardplan.registered():
-        assert collectives._pickler is _wire.Pickler
+        assert collectives._pickler is wire.Pickler
     assert collectives._pickler is pickle.Pickler
 
 
@@ -389,9 +391,9 @@ def test_plans_travel_as_stock_where_that_is_asked_for() -> None:
         with shardplan.registered():
             assert collectives._pickler is pickle.Pickler
         assert collectives._pickler is pickle.Pickler
-    assert not _wire.refused()
+    assert not wire.refused()
     set_up()
-    assert collectives._pickler is _wire.Pickler
+    assert collectives._pickler is wire.Pickler
 
 
 def test_a_callers_pickler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +410,7 @@ def test_a_callers_pickler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     with shardplan.registered():
         monkeypatch.setattr(collectives, "_pickler", pickle.Pickler)
         shardplan.register()
-        assert collectives._pickler is _wire.Pickler
+        assert collectives._pickler is wire.Pickler
         collectives._pickler = Own
     assert collectives._pickler is Own
 

@@ -83,4 +83,4 @@ def test_planned_where_and_by_whom_it_should(saved: Saved, way: str) -> None:
     for rank in range(2):
         process, items = (base / f"{way} noted by {rank}").read_text().split()
         assert (int(process) == processes[rank]) == (kind is AsyncCheckpointerType.THREAD)
-        assert items == ("builtins" if way == "stock" else "shardplan._items")
+        assert items == ("builtins" if way == "stock" else "shardplan.dcp.lazy.items")

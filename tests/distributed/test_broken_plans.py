@@ -16,7 +16,8 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 from torch.distributed.tensor import Shard
 
-from shardplan import _wire, build_info
+from shardplan import build_info
+from shardplan.dcp import wire
 
 from .checkpoints import assert_same_checkpoint, identical, writer
 from .planning import described, planning
@@ -59,7 +60,7 @@ def state() -> StateDict:
 @contextlib.contextmanager
 def broken(plan: type, break_it: Callable[[bytes], bytes], at: int, nth: int) -> Iterator[None]:
     """Rank ``at`` breaks the ``nth`` plan that it sends."""
-    pack, sent = _wire._PACKED[plan], 0
+    pack, sent = wire._PACKED[plan], 0
 
     def breaking(obj: Any) -> Any:
         nonlocal sent
@@ -73,11 +74,11 @@ def broken(plan: type, break_it: Callable[[bytes], bytes], at: int, nth: int) ->
     if dist.get_rank() != at:
         yield
         return
-    _wire._PACKED[plan] = breaking
+    wire._PACKED[plan] = breaking
     try:
         yield
     finally:
-        _wire._PACKED[plan] = pack
+        wire._PACKED[plan] = pack
     assert sent > nth, "nothing was broken"
 
 
@@ -230,10 +231,10 @@ def test_load_plan(
 def send_other_arguments(who: str, kind: str, at: int, folder: Path) -> tuple[Any, float]:
     """As a shardplan to come may send: other arguments for the function that unpickles."""
     plan = {"save": SavePlan, "load": LoadPlan}[kind]
-    pack = _wire._PACKED[plan]
+    pack = wire._PACKED[plan]
     with planning(who) as planners:
         if dist.get_rank() == at:
-            _wire._PACKED[plan] = lambda obj: (pack(obj)[0], (1, 2, 3, 4))
+            wire._PACKED[plan] = lambda obj: (pack(obj)[0], (1, 2, 3, 4))
         try:
             if kind == "save":
                 to = writer(folder / "broken")
@@ -244,7 +245,7 @@ def send_other_arguments(who: str, kind: str, at: int, folder: Path) -> tuple[An
                 lambda: dcp.load(blank(state), checkpoint_id=folder, planner=planners.load())
             )
         finally:
-            _wire._PACKED[plan] = pack
+            wire._PACKED[plan] = pack
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -279,7 +280,7 @@ def test_broken_plan_that_a_stock_planner_reads(worlds: Worlds, tmp_path: Path, 
 
 
 def save_broken_to_stock(others: str, base: Path) -> tuple[Any, float]:
-    _wire.uninstall()
+    wire.uninstall()
     rank = dist.get_rank()
     try:
         with planning({0: "stock", 2: "ours"}.get(rank, others)) as planners:
@@ -289,4 +290,4 @@ def save_broken_to_stock(others: str, base: Path) -> tuple[Any, float]:
                     lambda: dcp.save(state(), storage_writer=to, planner=planners.save())
                 )
     finally:
-        _wire.uninstall()
+        wire.uninstall()

@@ -14,8 +14,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
 
 import shardplan
-from shardplan import _wire
-from shardplan._items import Items
+from shardplan.dcp import wire
+from shardplan.dcp.lazy.items import Items
 
 from .checkpoints import assert_same_checkpoint
 from .planning import described
@@ -36,7 +36,7 @@ def save(folder: Path, planner: Any = None) -> Metadata:
 
 def breaking(kind: type, break_it: Break) -> Any:
     """What packs ``kind``, and breaks what it gives."""
-    pack = _wire._PACKED[kind]
+    pack = wire._PACKED[kind]
 
     def broken(obj: Any) -> Any:
         function, arguments = pack(obj)
@@ -51,12 +51,12 @@ def save_with_broken_results(base: Path, break_it: Break, at: int) -> Any:
     started = time.monotonic()
     pack, broken = breaking(Items, break_it)
     if dist.get_rank() == at:
-        _wire._PACKED[Items] = broken
+        wire._PACKED[Items] = broken
     try:
         with pytest.raises(CheckpointException) as caught:
             save(base / "broken")
     finally:
-        _wire._PACKED[Items] = pack
+        wire._PACKED[Items] = pack
     took = time.monotonic() - started
     save(base / "next")
     dcp.save(state(), checkpoint_id=base / "stock")
@@ -80,11 +80,11 @@ def test_results(worlds: Worlds, tmp_path: Path, break_it: Break, at: int) -> No
 
 def save_with_broken_metadata(base: Path, break_it: Break) -> Any:
     pack, broken = breaking(Metadata, break_it)
-    _wire._PACKED[Metadata] = broken
+    wire._PACKED[Metadata] = broken
     try:
         metadata = save(base / "ours")
     finally:
-        _wire._PACKED[Metadata] = pack
+        wire._PACKED[Metadata] = pack
     if dist.get_rank() == 0:
         return len(metadata.state_dict_metadata), ""
     assert len(metadata.storage_data) > 0

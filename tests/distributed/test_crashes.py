@@ -24,7 +24,7 @@ PROGRAM = textwrap.dedent(
     from pathlib import Path
     import torch, torch.distributed.checkpoint as dcp, shardplan
     from torch.distributed.checkpoint import filesystem
-    from shardplan import _metadata_file
+    from shardplan.dcp.storage import metadata_file
 
     warnings.simplefilter("ignore")
     step, folder = sys.argv[1], Path(sys.argv[2])
@@ -45,14 +45,14 @@ PROGRAM = textwrap.dedent(
     finish = shardplan.FileSystemWriter.finish
     def dying(self, metadata, results):
         if step == "before the file": before(filesystem.FileSystem, "create_stream")
-        if step == "the file open": before(_metadata_file, "dump")
+        if step == "the file open": before(metadata_file, "dump")
         if step == "half written":
             def dump(metadata, stream):
                 stream.write(b"half")
                 stream.flush()
                 die()
-            _metadata_file.dump = dump
-        if step == "written": after(_metadata_file, "dump")
+            metadata_file.dump = dump
+        if step == "written": after(metadata_file, "dump")
         if step == "before fsync": before(os, "fsync")
         if step == "after fsync": after(os, "fsync")
         if step == "before rename": before(filesystem.FileSystem, "rename")

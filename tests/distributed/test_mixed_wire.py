@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 
 import shardplan
-from shardplan import _wire
+from shardplan.dcp import wire
 
 from .checkpoints import Held, assert_same_checkpoint, identical, whole, writer
 from .planning import Planners, planning
@@ -40,7 +40,7 @@ LAYOUTS = ("fsdp", "replicated", "sharded_tensors", "sub_meshes", "nested")
 def as_in(mix: tuple[str, ...]) -> Iterator[Planners]:
     who = mix[dist.get_rank()]
     # A planner of ours that ran here before has left the wire installed.
-    _wire.uninstall()
+    wire.uninstall()
     try:
         if who == NO_WIRE:
             with shardplan.registered(wire=False):
@@ -49,13 +49,13 @@ def as_in(mix: tuple[str, ...]) -> Iterator[Planners]:
             with planning(who) as planners:
                 yield planners
     finally:
-        _wire.uninstall()
+        wire.uninstall()
 
 
 def sends_columns() -> bool:
     pickler = dist.distributed_c10d._pickler
-    assert pickler in (_wire.Pickler, pickle.Pickler)
-    return pickler is _wire.Pickler
+    assert pickler in (wire.Pickler, pickle.Pickler)
+    return pickler is wire.Pickler
 
 
 def save(layout: str, mix: tuple[str, ...], folder: Path) -> bool:

@@ -19,7 +19,7 @@ from .checkpoints import assert_same_checkpoint, identical
 from .state_dicts import StateDict, blank, held, mesh, numbers, spread
 from .world import Worlds
 
-NATIVE = "shardplan._items"
+NATIVE = "shardplan.dcp.lazy.items"
 STOCK = "builtins"
 
 

@@ -15,8 +15,8 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 
 import shardplan
-from shardplan._mappings import Mappings
-from shardplan._storage_data import StorageData
+from shardplan.dcp.lazy.path_mappings import Mappings
+from shardplan.dcp.lazy.storage_data import StorageData
 
 from .checkpoints import Held, assert_same_checkpoint, identical, without_ids
 from .planning import planning

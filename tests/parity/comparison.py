@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from shardplan._items import Items
-from shardplan._mappings import Mappings
-from shardplan._storage_data import StorageData
+from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.path_mappings import Mappings
+from shardplan.dcp.lazy.storage_data import StorageData
 
 
 @dataclasses.dataclass

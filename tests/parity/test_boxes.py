@@ -11,7 +11,7 @@ import torch
 from parity.boxes import BROKEN_CHUNKS, chunk
 from parity.comparison import assert_same_answer
 from parity.implementations import OURS, Implementation
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 WHOLE_CHUNKS = [
     chunk((0, 0), (4, 4)),
@@ -74,10 +74,12 @@ def test_bounds_are_known(implementation: Implementation) -> None:
 
 def test_overlap_of_every_pair() -> None:
     for a, b in itertools.product(EVERY_CHUNK, repeat=2):
-        assert_same_answer(OURS.default_planner._check_box_overlap, _stock.check_box_overlap, a, b)
+        assert_same_answer(
+            OURS.default_planner._check_box_overlap, originals.check_box_overlap, a, b
+        )
         assert_same_answer(
             OURS.resharding._check_shard_metadata_pair_overlap,
-            _stock.check_shard_metadata_pair_overlap,
+            originals.check_shard_metadata_pair_overlap,
             a,
             b,
         )
@@ -87,7 +89,7 @@ def test_region_of_every_pair() -> None:
     for a, b in itertools.product(EVERY_CHUNK, repeat=2):
         assert_same_answer(
             OURS.resharding._shards_get_overlap_region_wrt_saved_tensor,
-            _stock.shards_get_overlap_region_wrt_saved_tensor,
+            originals.shards_get_overlap_region_wrt_saved_tensor,
             a,
             b,
         )
@@ -96,7 +98,7 @@ def test_region_of_every_pair() -> None:
 def test_bounds_of_every_chunk() -> None:
     for size, inner in itertools.product(SIZES, EVERY_CHUNK):
         assert_same_answer(
-            OURS.default_planner._check_box_bounds, _stock.check_box_bounds, size, inner
+            OURS.default_planner._check_box_bounds, originals.check_box_bounds, size, inner
         )
 
 
@@ -105,5 +107,5 @@ def test_arguments_by_name() -> None:
     a, b = WHOLE_CHUNKS[:2]
     assert OURS.resharding._shards_get_overlap_region_wrt_saved_tensor(
         saved_shard=a, current_shard=b
-    ) == _stock.shards_get_overlap_region_wrt_saved_tensor(saved_shard=a, current_shard=b)
+    ) == originals.shards_get_overlap_region_wrt_saved_tensor(saved_shard=a, current_shard=b)
     assert OURS.default_planner._check_box_bounds(outer_box_size=torch.Size((4, 4)), inner_box=a)

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from parity.comparison import answer, assert_same, assert_same_answer
 from parity.implementations import OURS, Implementation
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 
 def plan_of(state_dict: dict[str, Any], implementation: Implementation = OURS) -> SavePlan:
@@ -66,14 +66,14 @@ def test_ties_fall_as_upstream(ranks: int, seed: int) -> None:
     ]
     ours = [plan_of(state_dict) for state_dict in state_dicts]
     upstream = [
-        _stock.create_default_local_save_plan(state_dict, True) for state_dict in state_dicts
+        originals.create_default_local_save_plan(state_dict, True) for state_dict in state_dicts
     ]
     for lowest in (False, True):
         assert_same(
             OURS.default_planner.dedup_save_plans(ours, lowest),
-            _stock.dedup_save_plans(upstream, lowest),
+            originals.dedup_save_plans(upstream, lowest),
         )
-    assert_same(OURS.dedup_tensors(ours), _stock.dedup_tensors(upstream))
+    assert_same(OURS.dedup_tensors(ours), originals.dedup_tensors(upstream))
 
 
 def test_other_fields_are_kept(implementation: Implementation) -> None:
@@ -89,8 +89,8 @@ def test_other_fields_are_kept(implementation: Implementation) -> None:
     "plans", [None, [], [None], [SavePlan([None])], [SavePlan(None)], ["plan"], 3], ids=repr
 )
 def test_broken_plans(plans: Any) -> None:
-    assert_same_answer(OURS.default_planner.dedup_save_plans, _stock.dedup_save_plans, plans)
-    assert_same_answer(OURS.dedup_tensors, _stock.dedup_tensors, plans)
+    assert_same_answer(OURS.default_planner.dedup_save_plans, originals.dedup_save_plans, plans)
+    assert_same_answer(OURS.dedup_tensors, originals.dedup_tensors, plans)
 
 
 def test_global_plan_of_duplicates() -> None:
@@ -99,5 +99,5 @@ def test_global_plan_of_duplicates() -> None:
         for hints in (True, False):
             assert_same(
                 answer(OURS.default_planner.create_default_global_save_plan, chosen_plans, hints),
-                answer(_stock.create_default_global_save_plan, chosen_plans, hints),
+                answer(originals.create_default_global_save_plan, chosen_plans, hints),
             )

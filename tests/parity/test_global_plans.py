@@ -32,7 +32,7 @@ from parity.travel import (
     with_our_list,
 )
 from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 ours = OURS.default_planner
 MakeStateDict = Callable[[int], dict[str, Any]]
@@ -121,14 +121,14 @@ def check(plans: list[SavePlan], upstream: list[SavePlan], form: str) -> list[An
         upstream = [sent_stock(plan) for plan in upstream]
     plans = in_forms(plans, form)
     for lowest in (True, False):
-        expected = planned(_stock, upstream, lowest)
+        expected = planned(originals, upstream, lowest)
         assert_same_as_upstream(planned(ours, plans, lowest), expected, form)
     return expected
 
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_worlds(world: tuple[int, MakeStateDict]) -> None:
-    upstream = local_plans(_stock.create_default_local_save_plan, world)
+    upstream = local_plans(originals.create_default_local_save_plan, world)
     for form in (*FORMS, "mixed"):
         plans = local_plans(ours.create_default_local_save_plan, world)
         deduped, *_ = check(plans, upstream, form)
@@ -150,8 +150,10 @@ def test_not_an_item_is_made(world: tuple[int, MakeStateDict], lowest: bool) -> 
         for saved in metadata.state_dict_metadata.values()
         if hasattr(saved, "chunks")
     )
-    stock_plans, _ = _stock.create_default_global_save_plan(
-        _stock.dedup_save_plans(local_plans(_stock.create_default_local_save_plan, world), lowest)
+    stock_plans, _ = originals.create_default_global_save_plan(
+        originals.dedup_save_plans(
+            local_plans(originals.create_default_local_save_plan, world), lowest
+        )
     )
     assert_same_as_upstream(arrived, stock_plans, "arrived")
 
@@ -159,7 +161,7 @@ def test_not_an_item_is_made(world: tuple[int, MakeStateDict], lowest: bool) -> 
 @pytest.mark.parametrize("world", ["3 replicas on 33 ranks", "2 replicas on 100 ranks"])
 def test_ties_do_not_fall_to_the_lowest_rank(world: str) -> None:
     """So that the worlds above tell CPython's set order from the order of ranks."""
-    plans = local_plans(_stock.create_default_local_save_plan, WORLDS[world])
+    plans = local_plans(originals.create_default_local_save_plan, WORLDS[world])
     holders: dict[Any, list[int]] = {}
     for rank, plan in enumerate(plans):
         for item in plan.items:
@@ -255,7 +257,7 @@ def test_fields_of_plans_are_kept() -> None:
             made.append(SavePlan(**{**fields, "storage_data": rank, "usable": rank != 1}))
         return made
 
-    stock = plans(_stock.create_default_local_save_plan)
+    stock = plans(originals.create_default_local_save_plan)
     for form in (*FORMS, "mixed"):
         check(plans(ours.create_default_local_save_plan), stock, form)
 
@@ -267,7 +269,7 @@ def test_global_plans_planned_again() -> None:
         answers = []
         for make, functions in (
             (ours.create_default_local_save_plan, ours),
-            (_stock.create_default_local_save_plan, _stock),
+            (originals.create_default_local_save_plan, originals),
         ):
             plans = functions.dedup_save_plans([make(state_dict, True) for _ in range(3)])
             plans, _ = functions.create_default_global_save_plan(plans)
@@ -290,7 +292,7 @@ def test_dtype_that_is_none(dtype: Any) -> None:
 def test_items_that_cannot_be_made_anew() -> None:
     """Upstream's TypeError, raised where upstream raises it."""
     plans = [SavePlan([Untouchable(shard_item("w", 0))])]
-    expected = answer(_stock.create_default_global_save_plan, plans)
+    expected = answer(originals.create_default_global_save_plan, plans)
     assert isinstance(expected, Raised)
     with pytest.raises(TypeError, match=r"unexpected keyword"):
         ours.create_default_global_save_plan(plans)

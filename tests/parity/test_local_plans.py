@@ -29,7 +29,7 @@ from parity.samples import (
     WORLD_SIZE,
 )
 from parity.worlds import rank_of
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 ours = OURS.default_planner
 
@@ -44,7 +44,7 @@ class OwnDict(dict):  # type: ignore[type-arg]
 def check_save(state_dict: Any, is_coordinator: bool = True) -> Any:
     return assert_same_answer(
         ours.create_default_local_save_plan,
-        _stock.create_default_local_save_plan,
+        originals.create_default_local_save_plan,
         state_dict,
         is_coordinator,
     )
@@ -53,7 +53,7 @@ def check_save(state_dict: Any, is_coordinator: bool = True) -> Any:
 def check_load(state_dict: Any, metadata: Any, *strict: Any) -> Any:
     return assert_same_answer(
         ours.create_default_local_load_plan,
-        _stock.create_default_local_load_plan,
+        originals.create_default_local_load_plan,
         state_dict,
         metadata,
         *strict,
@@ -255,7 +255,7 @@ def test_state_dict_that_changes_while_planned() -> None:
             return []
 
     answers = []
-    for plan in (ours.create_default_local_save_plan, _stock.create_default_local_save_plan):
+    for plan in (ours.create_default_local_save_plan, originals.create_default_local_save_plan):
         state_dict: dict[str, Any] = {}
         state_dict["grower"] = Grower(state_dict)
         state_dict["after"] = 2
@@ -271,7 +271,7 @@ def test_loading_a_sharded_tensor_warns_as_upstream_does(rank: int) -> None:
     shape = tuple(obj.metadata().size)
     saved = Metadata({name: tensor_metadata(shape, row_chunks(shape[0], 2, *shape[1:]))})
     said = []
-    for module in (ours, _stock):
+    for module in (ours, originals):
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             module.create_default_local_load_plan({name: obj}, saved)

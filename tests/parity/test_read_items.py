@@ -22,10 +22,10 @@ from parity.comparison import Raised, answer, assert_same_answer, assert_same_pi
 from parity.implementations import OURS, Implementation
 from parity.samples import DTENSORS, OBJECTS, SHARDED_TENSORS, TENSORS, WORLD_SIZE
 from parity.worlds import rank_of
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 ours = OURS.planner_helpers.create_read_items_for_chunk_list
-upstream = _stock.create_read_items_for_chunk_list
+upstream = originals.create_read_items_for_chunk_list
 
 
 def check(saved: Any, wanted: Any, shape: tuple[int, ...] = (4, 4)) -> Any:
@@ -171,7 +171,7 @@ def read_items_of(make: Any) -> None:
     saved = row_chunks(shape[0], 2, *shape[1:]) if shape else [chunk((), ())]
     for metadata in (tensor_metadata(shape, saved), BytesStorageMetadata(), None, "metadata"):
         assert_same_answer(
-            OURS.planner_helpers._create_read_items, _stock.create_read_items, "w", metadata, obj
+            OURS.planner_helpers._create_read_items, originals.create_read_items, "w", metadata, obj
         )
 
 

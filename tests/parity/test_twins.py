@@ -9,7 +9,8 @@ import pytest
 
 import shardplan
 from parity.implementations import OURS, UPSTREAM
-from shardplan import _stock
+from shardplan.dcp.twins import table
+from shardplan.dcp.upstream import originals
 
 PLANNER_HELPERS = (
     "_chunk_for_shard",
@@ -107,10 +108,10 @@ def test_every_stock_function_defined_here_has_a_twin() -> None:
 
 def test_oracle_is_upstream() -> None:
     """What these tests compare with is torch's own code, and torch's modules hold it."""
-    for field, function in vars(_stock).items():
+    for field, function in vars(originals).items():
         if inspect.isfunction(function):
             assert function.__module__.startswith("torch.distributed.checkpoint"), field
-    assert UPSTREAM.default_planner._validate_global_plan is _stock.validate_global_plan
+    assert UPSTREAM.default_planner._validate_global_plan is originals.validate_global_plan
 
 
 def test_names_of_the_package() -> None:
@@ -126,3 +127,22 @@ def test_registration_is_a_frozen_record() -> None:
         "replaced",
         "unreached",
     ]
+
+
+def test_every_function_of_ours_is_declared() -> None:
+    """What is offered under an upstream name is upstream's own, or declared as its twin."""
+    declared = table.twins()
+    for module, name in FUNCTIONS:
+        ours = getattr(getattr(OURS, module), name)
+        original = getattr(originals, name.removeprefix("_"))
+        assert ours is original or declared[original] is ours, name
+
+
+def test_every_twin_answers_to_a_function_of_upstream() -> None:
+    known = {id(value) for value in vars(originals).values()}
+    assert all(id(original) in known for original in table.twins())
+
+
+def test_a_second_twin_is_refused() -> None:
+    with pytest.raises(ValueError, match="_validate_global_plan has two twins"):
+        table.answers(originals.validate_global_plan)(lambda plans, metadata: [])

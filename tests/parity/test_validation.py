@@ -26,7 +26,7 @@ from parity.boxes import (
 )
 from parity.comparison import answer, assert_same, assert_same_answer
 from parity.implementations import OURS, Implementation
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 ONE = [SavePlan([])]
 TWO = [SavePlan([]), SavePlan([])]
@@ -34,7 +34,7 @@ TWO = [SavePlan([]), SavePlan([])]
 
 def check(metadata: Any, plans: Any = TWO) -> Any:
     return assert_same_answer(
-        OURS.default_planner._validate_global_plan, _stock.validate_global_plan, plans, metadata
+        OURS.default_planner._validate_global_plan, originals.validate_global_plan, plans, metadata
     )
 
 
@@ -84,7 +84,7 @@ def test_warnings_are_upstreams(caplog: pytest.LogCaptureFixture) -> None:
         {"w": tensor_metadata((4,), [chunk((2,), (4,))]), "x": tensor_metadata((), [])}
     )
     with caplog.at_level(logging.WARNING):
-        _stock.validate_global_plan(ONE, metadata)
+        originals.validate_global_plan(ONE, metadata)
         expected = [(record.name, record.message) for record in caplog.records]
         caplog.clear()
         OURS.default_planner._validate_global_plan(ONE, metadata)
@@ -212,12 +212,12 @@ def test_raised_by_the_planner(implementation: Implementation) -> None:
     plans = []
     for rank in range(2):
         state_dict = {f"weight{i:03}.{'x' * 30}": torch.zeros(4) for i in range(9)}
-        plan = _stock.create_default_local_save_plan(state_dict, rank == 0)
+        plan = originals.create_default_local_save_plan(state_dict, rank == 0)
         for item in plan.items:
             item.tensor_data.chunk.sizes = torch.Size((3,))
         plans.append(plan)
     found = answer(planner.create_global_plan, plans)
-    stock = _stock.DefaultSavePlanner(flatten_state_dict=False)
+    stock = originals.DefaultSavePlanner(flatten_state_dict=False)
     stock.set_up_planner({}, None, True)
     assert_same(found.kind, ValueError)
     assert found.message.startswith("Failed to validate global plan: key:weight000")

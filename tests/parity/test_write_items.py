@@ -20,7 +20,7 @@ from parity.comparison import (
 from parity.implementations import OURS
 from parity.samples import DTENSORS, OBJECTS, SHARDED_TENSORS, TENSORS, WORLD_SIZE
 from parity.worlds import dtensor_of, mesh_of, rank_of
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 EVERY_OBJECT = {
     **{f"tensor: {name}": make for name, make in TENSORS.items()},
@@ -42,12 +42,12 @@ def rank(request: pytest.FixtureRequest) -> Iterator[int]:
 def check_items(make: Callable[[], Any]) -> Any:
     obj = make()
     expected = assert_same_answer(
-        helpers._create_write_items, _stock.create_write_items, "model.weight", obj
+        helpers._create_write_items, originals.create_write_items, "model.weight", obj
     )
     if not isinstance(expected, Raised):
         assert_same_pickles(
             helpers._create_write_items("model.weight", obj),
-            _stock.create_write_items("model.weight", obj),
+            originals.create_write_items("model.weight", obj),
         )
     return expected
 
@@ -64,34 +64,36 @@ def test_write_items_in_a_world(make: Callable[[], Any], rank: int) -> None:
 
 @pytest.mark.parametrize("make", EVERY_OBJECT.values(), ids=EVERY_OBJECT)
 def test_chunk_list(make: Callable[[], Any]) -> None:
-    assert_same_answer(helpers._create_chunk_list, _stock.create_chunk_list, make())
+    assert_same_answer(helpers._create_chunk_list, originals.create_chunk_list, make())
 
 
 @pytest.mark.parametrize("make", EVERY_SHARDED.values(), ids=EVERY_SHARDED)
 def test_chunk_list_in_a_world(make: Callable[[], Any], rank: int) -> None:
-    assert_same_answer(helpers._create_chunk_list, _stock.create_chunk_list, make())
+    assert_same_answer(helpers._create_chunk_list, originals.create_chunk_list, make())
 
 
 @pytest.mark.parametrize("make", TENSORS.values(), ids=TENSORS)
 def test_write_item_for_tensor(make: Callable[[], Any]) -> None:
     tensor = make()
     assert_same_answer(
-        helpers._create_write_item_for_tensor, _stock.create_write_item_for_tensor, "w", tensor
+        helpers._create_write_item_for_tensor, originals.create_write_item_for_tensor, "w", tensor
     )
-    assert_same_answer(helpers._create_chunk_from_tensor, _stock.create_chunk_from_tensor, tensor)
+    assert_same_answer(
+        helpers._create_chunk_from_tensor, originals.create_chunk_from_tensor, tensor
+    )
 
 
 @pytest.mark.parametrize("make", OBJECTS.values(), ids=OBJECTS)
 def test_tensor_functions_given_no_tensor(make: Callable[[], Any]) -> None:
     obj = make()
     for ours, upstream in (
-        (helpers._create_write_item_for_tensor, _stock.create_write_item_for_tensor),
-        (helpers._create_write_items_for_dtensor, _stock.create_write_items_for_dtensor),
+        (helpers._create_write_item_for_tensor, originals.create_write_item_for_tensor),
+        (helpers._create_write_items_for_dtensor, originals.create_write_items_for_dtensor),
     ):
         assert_same_answer(ours, upstream, "w", obj)
     for ours, upstream in (
-        (helpers._create_chunk_from_tensor, _stock.create_chunk_from_tensor),
-        (helpers._create_chunk_from_dtensor, _stock.create_chunk_from_dtensor),
+        (helpers._create_chunk_from_tensor, originals.create_chunk_from_tensor),
+        (helpers._create_chunk_from_dtensor, originals.create_chunk_from_dtensor),
     ):
         assert_same_answer(ours, upstream, obj)
 
@@ -101,24 +103,26 @@ def test_write_item_for_dtensor(make: Callable[[], Any], rank: int) -> None:
     dtensor = make()
     assert_same_answer(
         helpers._create_write_items_for_dtensor,
-        _stock.create_write_items_for_dtensor,
+        originals.create_write_items_for_dtensor,
         "w",
         dtensor,
     )
     assert_same_answer(
-        helpers._create_chunk_from_dtensor, _stock.create_chunk_from_dtensor, dtensor
+        helpers._create_chunk_from_dtensor, originals.create_chunk_from_dtensor, dtensor
     )
     # A DTensor is a tensor too.
     assert_same_answer(
-        helpers._create_write_item_for_tensor, _stock.create_write_item_for_tensor, "w", dtensor
+        helpers._create_write_item_for_tensor, originals.create_write_item_for_tensor, "w", dtensor
     )
-    assert_same_answer(helpers._create_chunk_from_tensor, _stock.create_chunk_from_tensor, dtensor)
+    assert_same_answer(
+        helpers._create_chunk_from_tensor, originals.create_chunk_from_tensor, dtensor
+    )
 
 
 @pytest.mark.parametrize("name", ["model.weight", "", "ключ", "\ud800", 7, None, ("a",), 1.5])
 def test_write_items_of_any_name(name: Any) -> None:
     for obj in (torch.zeros(2), torch.zeros(()), 3, object()):
-        assert_same_answer(helpers._create_write_items, _stock.create_write_items, name, obj)
+        assert_same_answer(helpers._create_write_items, originals.create_write_items, name, obj)
 
 
 @pytest.mark.parametrize("grad_mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
@@ -133,7 +137,7 @@ def test_requires_grad_of_a_dtensor_follows_grad_mode(
         dtensor = DTensor(local, plain._spec, requires_grad=requires_grad)
         with grad_mode():
             expected = assert_same_answer(
-                helpers._create_write_items, _stock.create_write_items, "w", dtensor
+                helpers._create_write_items, originals.create_write_items, "w", dtensor
             )
     assert not isinstance(expected, Raised)
 
@@ -151,15 +155,15 @@ def test_sharded_tensor_helpers(rank: int) -> None:
         tensor = make()
         for shard in tensor.metadata().shards_metadata:
             for ours, upstream, arguments in (
-                (helpers._chunk_for_shard, _stock.chunk_for_shard, (shard,)),
+                (helpers._chunk_for_shard, originals.chunk_for_shard, (shard,)),
                 (
                     helpers._sharded_tensor_metadata,
-                    _stock.sharded_tensor_metadata,
+                    originals.sharded_tensor_metadata,
                     (tensor, shard),
                 ),
                 (
                     helpers._create_write_item_for_shard,
-                    _stock.create_write_item_for_shard,
+                    originals.create_write_item_for_shard,
                     ("w", tensor, shard),
                 ),
             ):
@@ -185,10 +189,10 @@ def test_broken_shard_metadata(break_it: Callable[[Any], None]) -> None:
         tensor = SHARDED_TENSORS["several shards a rank"]()
         break_it(tensor.local_shards()[0].metadata)
         for ours, upstream in (
-            (helpers._create_write_items, _stock.create_write_items),
+            (helpers._create_write_items, originals.create_write_items),
             (
                 lambda _, obj: helpers._create_chunk_list(obj),
-                lambda _, obj: _stock.create_chunk_list(obj),
+                lambda _, obj: originals.create_chunk_list(obj),
             ),
         ):
             assert_same_answer(ours, upstream, "w", tensor)
@@ -211,28 +215,28 @@ def test_plan_of_metadata_only(rank: int) -> None:
     }
     assert_same_answer(
         helpers._create_default_metadata_only_plan,
-        _stock.create_default_metadata_only_plan,
+        originals.create_default_metadata_only_plan,
         state_dict,
     )
     assert_same_answer(
         OURS.default_planner._create_default_local_metadata,
-        _stock.create_default_local_metadata,
+        originals.create_default_local_metadata,
         {"plain": torch.zeros(3), "bytes": 3},
     )
 
 
 def test_item_constructors() -> None:
-    index = _stock.create_write_items("a", torch.zeros(2))[0].index
+    index = originals.create_write_items("a", torch.zeros(2))[0].index
     for ours, upstream, arguments in (
-        (helpers._create_write_item_for_bytesio, _stock.create_write_item_for_bytesio, ("a", 3)),
+        (helpers._create_write_item_for_bytesio, originals.create_write_item_for_bytesio, ("a", 3)),
         (
             helpers._create_read_item_for_byteio,
-            _stock.create_read_item_for_byteio,
+            originals.create_read_item_for_byteio,
             (index, 0, index, 0, 4),
         ),
         (
             helpers._create_read_item_for_tensor,
-            _stock.create_read_item_for_tensor,
+            originals.create_read_item_for_tensor,
             (index, (0,), index, (1,), (4,)),
         ),
     ):

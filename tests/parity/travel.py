@@ -13,8 +13,8 @@ import torch.distributed.distributed_c10d as collectives
 from torch.distributed.checkpoint.planner import SavePlan
 
 from parity.comparison import assert_same
-from shardplan import _wire
-from shardplan._items import Items
+from shardplan.dcp import wire as wire_module
+from shardplan.dcp.lazy.items import Items
 
 
 @contextlib.contextmanager
@@ -22,9 +22,9 @@ def wire() -> Iterator[None]:
     """Our pickler where torch's collectives take theirs."""
     before = collectives._pickler
     collectives._pickler = pickle.Pickler
-    _wire.install()
+    wire_module.install()
     try:
-        assert collectives._pickler is _wire.Pickler
+        assert collectives._pickler is wire_module.Pickler
         yield
     finally:
         collectives._pickler = before

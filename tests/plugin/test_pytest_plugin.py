@@ -77,7 +77,7 @@ def test_test_files_and_conftests_get_ours_when_they_import(tmp_path: Path) -> N
         "conftest.py",
         """
         from torch.distributed.checkpoint.planner_helpers import _create_chunk_list
-        assert _create_chunk_list.__module__ == "shardplan.planner_helpers"
+        assert _create_chunk_list.__module__ == "shardplan.dcp.twins.planner_helpers"
         """,
     )
     write(
@@ -86,7 +86,7 @@ def test_test_files_and_conftests_get_ours_when_they_import(tmp_path: Path) -> N
         SAVE,
         """
         def test_held():
-            assert held.__module__ == "shardplan.default_planner"
+            assert held.__module__ == "shardplan.dcp.twins.default_planner"
             assert list(inspect.signature(held).parameters) == ["state_dict", "is_coordinator"]
 
         def test_save(tmp_path):

@@ -13,7 +13,8 @@ from parity.boxes import size
 from parity.comparison import assert_same_answer
 from parity.implementations import OURS
 from property.strategies import NO_NUMBER, NUMBER, boxes, broken_chunks
-from shardplan import _core, _stock
+from shardplan import _core
+from shardplan.dcp.upstream import originals
 
 
 @st.composite
@@ -27,14 +28,14 @@ def pairs(draw: st.DrawFn) -> tuple[int, Any, Any]:
 def test_two_chunks(pair: tuple[int, Any, Any], data: st.DataObject) -> None:
     ndim, a, b = pair
     for ours, upstream in (
-        (OURS.default_planner._check_box_overlap, _stock.check_box_overlap),
+        (OURS.default_planner._check_box_overlap, originals.check_box_overlap),
         (
             OURS.resharding._check_shard_metadata_pair_overlap,
-            _stock.check_shard_metadata_pair_overlap,
+            originals.check_shard_metadata_pair_overlap,
         ),
         (
             OURS.resharding._shards_get_overlap_region_wrt_saved_tensor,
-            _stock.shards_get_overlap_region_wrt_saved_tensor,
+            originals.shards_get_overlap_region_wrt_saved_tensor,
         ),
     ):
         assert_same_answer(ours, upstream, a, b)
@@ -42,7 +43,7 @@ def test_two_chunks(pair: tuple[int, Any, Any], data: st.DataObject) -> None:
     outer = data.draw(
         st.one_of(numbers.map(size), numbers, st.lists(NUMBER, max_size=4).map(size), NO_NUMBER)
     )
-    assert_same_answer(OURS.default_planner._check_box_bounds, _stock.check_box_bounds, outer, a)
+    assert_same_answer(OURS.default_planner._check_box_bounds, originals.check_box_bounds, outer, a)
 
 
 def test_core_refuses_boxes_it_cannot_hold() -> None:

@@ -21,8 +21,8 @@ from parity.travel import (
     with_stock_list,
 )
 from property.strategies import DTYPE, NUMBER, SMALL
-from shardplan import _stock
-from shardplan._mappings import merge
+from shardplan.dcp.lazy.path_mappings import merge
+from shardplan.dcp.upstream import originals
 
 ours = OURS.default_planner
 
@@ -95,7 +95,7 @@ def test_dedup_and_global_plan(made: list[SavePlan], lowest: bool, data: st.Data
             found.append(answer(functions.create_default_global_save_plan, deduped))
         return found
 
-    assert_same_as_upstream(planned(ours, mine), planned(_stock, upstream), form)
+    assert_same_as_upstream(planned(ours, mine), planned(originals, upstream), form)
 
 
 @given(made=all_plans(), lowest=st.booleans())
@@ -107,7 +107,7 @@ def test_plans_travel_at_every_step(made: list[SavePlan], lowest: bool) -> None:
         found, metadata = functions.create_default_global_save_plan([send(p) for p in deduped])
         return [send(plan) for plan in found], metadata
 
-    expected = answer(steps, _stock, sent_stock)
+    expected = answer(steps, originals, sent_stock)
     found = answer(steps, ours, sent)
     assert_same(sent_stock(found), sent_stock(expected))
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from parity.comparison import answer, assert_same
 from parity.implementations import OURS
-from shardplan._items import Items
+from shardplan.dcp.lazy.items import Items
 
 INDEX = st.integers(-7, 7)
 SLICE = st.builds(

@@ -15,7 +15,8 @@ from parity.comparison import assert_same_answer, assert_same_pickles
 from parity.implementations import OURS
 from parity.worlds import dtensor_of, mesh_of, rank_of
 from property.strategies import meshes, placements
-from shardplan import _core, _stock
+from shardplan import _core
+from shardplan.dcp.upstream import originals
 
 
 def described(placement: Placement) -> tuple[str, int, int]:
@@ -69,8 +70,8 @@ def test_dtensors(data: st.DataObject) -> None:
         dtensor = dtensor_of(shape, mesh_of(mesh_shape), layout, requires_grad=requires_grad)
         helpers = OURS.planner_helpers
         for ours, upstream, arguments in (
-            (helpers._create_chunk_list, _stock.create_chunk_list, (dtensor,)),
-            (helpers._create_write_items, _stock.create_write_items, ("w", dtensor)),
+            (helpers._create_chunk_list, originals.create_chunk_list, (dtensor,)),
+            (helpers._create_write_items, originals.create_write_items, ("w", dtensor)),
         ):
             expected: Any = assert_same_answer(ours, upstream, *arguments)
             if isinstance(expected, list):

@@ -17,7 +17,7 @@ from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.samples import EVERYTHING, WORLD_SIZE
 from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
 from property.strategies import DTYPE, layouts, meshes, placements, saved_tensors, shapes, tilings
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 KEYS = st.sampled_from(["a", "b", "model.weight", "", "ключ", 3, None])
 
@@ -58,7 +58,7 @@ def test_local_save_plan(data: st.DataObject, rank: int, is_coordinator: bool) -
         state_dict = data.draw(st.dictionaries(KEYS, tensors(), max_size=4))
         expected = assert_same_answer(
             OURS.default_planner.create_default_local_save_plan,
-            _stock.create_default_local_save_plan,
+            originals.create_default_local_save_plan,
             state_dict,
             is_coordinator,
         )
@@ -92,7 +92,7 @@ def test_local_load_plan(data: st.DataObject, rank: int, strict: bool) -> None:
         metadata = Metadata(saved)
         expected = assert_same_answer(
             OURS.default_planner.create_default_local_load_plan,
-            _stock.create_default_local_load_plan,
+            originals.create_default_local_load_plan,
             state_dict,
             metadata,
             strict,

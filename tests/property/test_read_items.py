@@ -12,10 +12,10 @@ from parity.boxes import chunk, grid_chunks, tensor_metadata
 from parity.comparison import assert_same_answer, assert_same_pickles
 from parity.implementations import OURS
 from property.strategies import layouts, saved_tensors, shapes, tilings
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 ours = OURS.planner_helpers.create_read_items_for_chunk_list
-upstream = _stock.create_read_items_for_chunk_list
+upstream = originals.create_read_items_for_chunk_list
 
 
 def check(saved: Any, wanted: Any) -> None:

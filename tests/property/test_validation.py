@@ -14,13 +14,13 @@ from parity.boxes import chunk, grid_chunks, tensor_metadata
 from parity.comparison import assert_same_answer
 from parity.implementations import OURS
 from property.strategies import boxes, saved_tensors, shapes, tilings
-from shardplan import _stock
+from shardplan.dcp.upstream import originals
 
 
 def check(saved: Any, ranks: int) -> Any:
     return assert_same_answer(
         OURS.default_planner._validate_global_plan,
-        _stock.validate_global_plan,
+        originals.validate_global_plan,
         [SavePlan([])] * ranks,
         Metadata(saved),
     )

@@ -14,10 +14,10 @@ from types import ModuleType
 from typing import Any
 
 from .. import _build
-from . import streams
+from .display import streams
+from .display.terminal import COLORS, Terminal, print_json
+from .display.wording import counted, printable
 from .failures import Refused
-from .terminal import COLORS, Terminal, print_json
-from .wording import counted, printable
 
 _COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate")
 # Counts that a file invents can have more digits than Python turns into text by itself.
@@ -135,7 +135,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
     _add_global(shared, color=argparse.SUPPRESS, traceback=argparse.SUPPRESS)
     modules = {}
     for name in _COMMANDS:
-        module = modules[name] = importlib.import_module(f"{__package__}.{name}")
+        module = modules[name] = importlib.import_module(f"{__package__}.commands.{name}")
         command = commands.add_parser(
             name,
             parents=[shared],
@@ -184,7 +184,7 @@ def _info(check: bool) -> tuple[dict[str, Any], int]:
     data: dict[str, Any] = {"built": _build.build_info(), "found": found, "problem": problem}
     if problem or not check:
         return data, 1 if problem else 0
-    from .._self_check import check as check_here  # which imports torch
+    from ..dcp.self_check import check as check_here  # which imports torch
 
     data["check"] = check_here()
     return data, 1 if data["check"]["fallbacks"] or data["check"]["differences"] else 0

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from .._units import bytes_text
+from ..diagnosis.units import bytes_text
 from .failures import Refused
 
 _GIB = 1 << 30

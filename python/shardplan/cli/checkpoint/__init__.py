@@ -1,0 +1,1 @@
+"""Opens checkpoints and reads what the commands ask of them."""

@@ -1,0 +1,1 @@
+"""The commands, one a module: each makes plain data and shows it."""

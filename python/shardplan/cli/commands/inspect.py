@@ -1,0 +1,225 @@
+"""``shardplan inspect``: what a checkpoint holds."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from typing import Any
+
+from ... import _core
+from ...diagnosis.box_faults import slices
+from ..checkpoint.entries import Entry, entries_of, matching, owners_of, rank_of_file, spread
+from ..checkpoint.location import Opened, open_checkpoint
+from ..display.terminal import Terminal
+from ..display.wording import bytes_text, counted, number_text
+from ..failures import Refused
+
+HELP = "what a checkpoint holds: entries, bytes, dtypes, files, the largest tensors, sharding"
+EXAMPLE = "shardplan inspect checkpoints/step-1000 --tensor model.layers.0.wq.weight"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a directory, or an fsspec URL")
+    parser.add_argument(
+        "--tensor",
+        metavar="NAME",
+        help="one entry, or those that a glob fits: its boxes, and where each is",
+    )
+    parser.add_argument("--top", type=int, default=10, help="how many of the largest tensors")
+    parser.add_argument("--rows", type=int, default=40, help="how many boxes of --tensor to print")
+    parser.add_argument("--picture", metavar="FILE", help="with --tensor: its boxes, .png or .svg")
+
+
+def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    if options.picture and not options.tensor:
+        raise Refused("--picture draws the boxes of one tensor: name it with --tensor")
+    opened = open_checkpoint(options.checkpoint)
+    entries = entries_of(opened.checkpoint)
+    if options.tensor:
+        found = matching(entries, options.tensor, opened.name)
+        if options.picture and len(found) > 1:
+            raise Refused(f"--picture draws one tensor, and {options.tensor!r} fits {len(found):,}")
+        tensors = [_of_tensor(opened, entry) for entry in found]
+        if options.picture:
+            _draw(tensors[0], options.picture)
+        if len(tensors) == 1:
+            return tensors[0], 0
+        return {"checkpoint": opened.name, "tensors": tensors}, 0
+    return _of_all(opened, entries, options.top), 0
+
+
+def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
+    tensors = [entry for entry in entries if entry.kind == "tensor"]
+    dtypes: dict[str, dict[str, int]] = defaultdict(Counter)
+    for entry in tensors:
+        of_dtype = dtypes[entry.dtype or "unknown"]
+        of_dtype["tensors"] += 1
+        of_dtype["elements"] += entry.elements
+        of_dtype["bytes"] += entry.bytes
+    files = opened.checkpoint.files()
+    ranks: Counter[int] = Counter()
+    for name, _, size, _ in files:
+        if (rank := rank_of_file(name)) is not None:
+            ranks[rank] += size
+    largest = sorted(tensors, key=lambda entry: -entry.bytes)[: max(top, 0)]
+    return {
+        # First: what a file says of itself does not stand for what was found.
+        **dict(opened.checkpoint.remarks()),
+        "checkpoint": opened.name,
+        "metadata_file": opened.metadata_file,
+        "metadata_bytes": opened.metadata_bytes,
+        "entries": len(entries),
+        "tensors": len(tensors),
+        "objects": sum(entry.kind == "object" for entry in entries),
+        "unknown": sum(entry.kind == "unknown" for entry in entries),
+        "chunks": sum(entry.chunks for entry in tensors),
+        "elements": sum(entry.elements for entry in tensors),
+        "tensor_bytes": sum(entry.bytes for entry in tensors),
+        "stored_bytes": sum(size for _, _, size, _ in files),
+        "dtypes": {name: dict(of_dtype) for name, of_dtype in sorted(dtypes.items())},
+        "files": spread(size for _, _, size, _ in files),
+        "ranks": spread(ranks.values()),
+        "sharding": dict(Counter(entry.sharding for entry in tensors).most_common()),
+        "largest": [entry.as_data() for entry in largest],
+        "entry_list": [entry.as_data() for entry in entries],
+    }
+
+
+def _of_tensor(opened: Opened, entry: Entry) -> dict[str, Any]:
+    boxes = opened.checkpoint.boxes(entry.at)
+    if boxes is None:
+        raise Refused(
+            f"a box of {entry.name} ends beyond int64; run: shardplan verify {opened.name}"
+        )
+    listed = []
+    for at, place in enumerate(opened.checkpoint.places(entry.at)):
+        offsets, sizes = _core.box(boxes, at) if entry.kind == "tensor" else ([], [])
+        file, begin, length, transformed = place or (None, None, None, False)
+        listed.append(
+            {
+                "offsets": offsets,
+                "sizes": sizes,
+                "file": file,
+                "begin": begin,
+                "bytes": length,
+                "transformed": transformed,
+            }
+        )
+    return {
+        "checkpoint": opened.name,
+        **entry.as_data(),
+        "boxes": listed,
+    }
+
+
+def _draw(data: dict[str, Any], file: str) -> None:
+    from ..display import pictures
+
+    if not data["shape"]:
+        raise Refused(f"{data['name']} has no dim, so there is nothing to draw")
+    boxes = [(box["offsets"], box["sizes"]) for box in data["boxes"]]
+    owners, what = owners_of([box["file"] for box in data["boxes"]])
+    about = f"{data['shape']}, {data['sharding']}"
+    pictures.draw(file, [pictures.Boxes(data["name"], about, data["shape"], boxes, owners, what)])
+
+
+def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> None:
+    if options.tensor:
+        for at, one in enumerate(data.get("tensors", [data])):
+            if at:
+                out.line()
+            _show_tensor(one, out, options.rows)
+        return
+    facts = [("checkpoint", data["checkpoint"])]
+    facts += [(key, data[key]) for key in ("version", "save_id") if key in data]
+    facts += [
+        ("metadata", f"{data['metadata_file']}, {bytes_text(data['metadata_bytes'])}"),
+        (
+            "entries",
+            f"{data['entries']:,}: {counted(data['tensors'], 'tensor')}, "
+            f"{counted(data['objects'], 'object')}"
+            + (f", {data['unknown']:,} unknown" if data["unknown"] else ""),
+        ),
+        ("chunks", f"{data['chunks']:,}"),
+        (
+            "bytes",
+            f"{bytes_text(data['tensor_bytes'])} of tensors, "
+            f"{counted(data['elements'], 'element')}; "
+            f"{bytes_text(data['stored_bytes'])} in files",
+        ),
+        ("files", _spread_text(data["files"])),
+    ]
+    if data["ranks"]["count"]:
+        facts.append(("ranks", _spread_text(data["ranks"])))
+    out.facts(facts)
+    if data["dtypes"]:
+        out.heading("dtypes")
+        out.table(
+            ("dtype", "tensors", "elements", "bytes"),
+            [
+                (name, f"{of['tensors']:,}", number_text(of["elements"]), bytes_text(of["bytes"]))
+                for name, of in data["dtypes"].items()
+            ],
+        )
+        out.heading("sharding")
+        shown = list(data["sharding"].items())[:12]
+        left = len(data["sharding"]) - len(shown)
+        out.table(
+            ("tensors", "how"),
+            [(f"{count:,}", how) for how, count in shown]
+            + ([("", f"and {counted(left, 'way')} more")] if left else []),
+        )
+    if data["largest"]:
+        out.heading("largest tensors")
+        out.table(
+            ("bytes", "dtype", "shape", "sharding", "name"),
+            [
+                (
+                    bytes_text(one["bytes"]),
+                    one["dtype"],
+                    str(one["shape"]),
+                    one["sharding"],
+                    one["name"],
+                )
+                for one in data["largest"]
+            ],
+        )
+
+
+def _spread_text(found: dict[str, Any]) -> str:
+    if not found["count"]:
+        return "none"
+    balance = f", most is {found['most'] / found['mean']:.2f} x mean" if found["mean"] else ""
+    return (
+        f"{found['count']:,}; bytes each: least {bytes_text(found['least'])}, mean "
+        f"{bytes_text(found['mean'])}, most {bytes_text(found['most'])}{balance}"
+    )
+
+
+def _show_tensor(data: dict[str, Any], out: Terminal, rows: int) -> None:
+    out.facts(
+        [
+            ("name", data["name"]),
+            ("kind", data["kind"]),
+            ("dtype", data["dtype"]),
+            ("shape", str(data["shape"])),
+            ("bytes", f"{bytes_text(data['bytes'])}; {bytes_text(data['stored_bytes'])} in files"),
+            ("sharding", f"{data['sharding']}, {counted(data['chunks'], 'box', 'boxes')}"),
+        ]
+    )
+    out.heading("boxes")
+    shown = data["boxes"][: max(rows, 0)]
+    out.table(
+        ("box", "file", "first byte", "bytes"),
+        [
+            (
+                slices(box["offsets"], box["sizes"]) if data["kind"] == "tensor" else "-",
+                (box["file"] or "nowhere") + (" (transformed)" if box["transformed"] else ""),
+                "" if box["begin"] is None else f"{box['begin']:,}",
+                "" if box["bytes"] is None else f"{box['bytes']:,}",
+            )
+            for box in shown
+        ],
+    )
+    if left := len(data["boxes"]) - len(shown):
+        out.line(f"and {counted(left, 'more box', 'more boxes')}: --rows {len(data['boxes'])}")

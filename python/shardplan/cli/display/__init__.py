@@ -1,0 +1,1 @@
+"""Shows data on a terminal, in text and in pictures."""

@@ -1,0 +1,1 @@
+"""Lists and dicts that are columns until somebody touches them."""

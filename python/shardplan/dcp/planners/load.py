@@ -1,0 +1,105 @@
+"""The planner of loads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.distributed.checkpoint import _version
+from torch.distributed.checkpoint._nested_dict import flatten_state_dict
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import LoadPlan
+
+from .. import wire
+from ..reports import load_errors
+from ..upstream import originals
+from . import coordinator, plan_log
+
+__all__ = ["DefaultLoadPlanner"]
+
+
+class DefaultLoadPlanner(originals.DefaultLoadPlanner):
+    """``torch.distributed.checkpoint.DefaultLoadPlanner``, planned natively.
+
+    Same arguments, hooks, plans and errors; an error goes on, after upstream's words, to say all
+    that does not fit, and has it in its ``report``.
+
+    strict: whether a key that the checkpoint lacks is an error; if not, it keeps its value, as with
+        ``allow_partial_load=True``
+    check_dtype: whether a tensor that was saved with another dtype, or as an object, is an error
+    check_coverage: whether a region that no saved box covers is an error; else it keeps its values
+
+    missing_keys, unexpected_keys: after planning, the keys that the checkpoint lacks, and those of
+        it that nobody asked for
+    """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __init__(
+        self,
+        flatten_state_dict: bool = True,
+        flatten_sharded_tensors: bool = True,
+        allow_partial_load: bool = False,
+        *,
+        strict: bool = True,
+        check_dtype: bool = False,
+        check_coverage: bool = False,
+    ) -> None:
+        super().__init__(
+            flatten_state_dict, flatten_sharded_tensors, allow_partial_load or not strict
+        )
+        self.check_dtype = check_dtype
+        self.check_coverage = check_coverage
+        self.missing_keys = []
+        self.unexpected_keys = []
+
+    def set_up_planner(
+        self,
+        state_dict: dict[str, Any],
+        metadata: Metadata | None = None,
+        is_coordinator: bool = False,
+    ) -> None:
+        wire.install()
+        super().set_up_planner(state_dict, metadata, is_coordinator)
+
+    def create_local_plan(self) -> LoadPlan:
+        if self.metadata is None:
+            raise AssertionError("self.metadata is not None")
+        stages = plan_log.Stages()
+        if self.flatten_state_dict:
+            self._adopt_keys_of_old_checkpoint(self.metadata)
+        self.missing_keys, self.unexpected_keys = load_errors.keys(self.state_dict, self.metadata)
+        with load_errors.explained(self):
+            plan: LoadPlan = coordinator.current("create_default_local_load_plan")(
+                self.state_dict, self.metadata, not self.allow_partial_load
+            )
+        if self.check_dtype:
+            load_errors.check_dtypes(self.state_dict, self.metadata)
+        if self.check_coverage:
+            load_errors.check_coverage(self.state_dict, self.metadata)
+        stages.done("local plan")
+        self._stages = stages
+        return plan
+
+    def create_global_plan(self, global_plan: list[LoadPlan]) -> list[LoadPlan]:
+        planned: list[LoadPlan] = super().create_global_plan(global_plan)
+        plan_log.loaded(planned, self.metadata, vars(self).pop("_stages", plan_log.Stages()))
+        return planned
+
+    def _adopt_keys_of_old_checkpoint(self, metadata: Metadata) -> None:
+        """Flattens the state dict as torch 2.3 did, where that finds keys of the checkpoint."""
+        current = set(self.state_dict.keys())
+        missing = set(metadata.state_dict_metadata.keys()) - current
+        if not missing:
+            return
+        _version._derived_version = "2_3"
+        try:
+            state_dict, mappings = flatten_state_dict(self.original_state_dict)
+        finally:
+            _version._derived_version = None
+        if missing.intersection(state_dict):
+            self.state_dict, self.mappings = state_dict, mappings
+
+
+class _EmptyStateDictLoadPlanner(originals.EmptyStateDictLoadPlanner, DefaultLoadPlanner):
+    """``default_planner._EmptyStateDictLoadPlanner``, planned natively."""

@@ -1,0 +1,68 @@
+"""One line of log a plan, at INFO: what it moves, and how long its stages took."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
+
+from ...diagnosis.units import bytes_text, seconds_text
+from ..native import native
+
+logger = logging.getLogger(__name__)
+
+
+class Stages:
+    """How long each stage of planning took.
+
+    local: seconds that the local plan took before, where they are known
+    """
+
+    def __init__(self, local: float | None = None) -> None:
+        self.taken: list[tuple[str, float]] = [] if local is None else [("local plan", local)]
+        self._since = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        """The stage that has just ended."""
+        now = time.perf_counter()
+        self.taken.append((name, now - self._since))
+        self._since = now
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {seconds_text(seconds)}" for name, seconds in self.taken)
+
+
+def saved(plans: list[SavePlan], stages: Stages) -> None:
+    """Of a global save plan."""
+    if logger.isEnabledFor(logging.INFO):
+        _log("save", native.written([plan.items for plan in plans]), stages)
+
+
+def loaded(plans: list[LoadPlan], metadata: Any, stages: Stages) -> None:
+    """Of a global load plan."""
+    if logger.isEnabledFor(logging.INFO):
+        sizes = {
+            key: saved.properties.dtype.itemsize
+            for key, saved in metadata.state_dict_metadata.items()
+            if hasattr(saved, "properties")
+        }
+        _log("load", native.requested([plan.items for plan in plans], sizes), stages)
+
+
+def _log(what: str, loads: list[tuple[int, int]] | None, stages: Stages) -> None:
+    if not loads:
+        return
+    items = sum(count for count, _ in loads)
+    moved = [count for _, count in loads]
+    logger.info(
+        "%s plan: %s items of %s ranks; tensor bytes a rank: least %s, mean %s, most %s; %s",
+        what,
+        f"{items:,}",
+        f"{len(loads):,}",
+        bytes_text(min(moved)),
+        bytes_text(sum(moved) / len(moved)),
+        bytes_text(max(moved)),
+        stages,
+    )

@@ -1,0 +1,26 @@
+"""Puts our functions in the place of upstream's, and back.
+
+Every module that declares a twin is imported here, so that the table of twins is whole.
+"""
+
+from __future__ import annotations
+
+from ..planners import coordinator
+from ..storage import filesystem
+from ..twins import default_planner, planner_helpers, resharding
+from . import async_process
+from .registry import Registration, install, register, registered, unregister
+
+__all__ = [
+    "Registration",
+    "async_process",
+    "coordinator",
+    "default_planner",
+    "filesystem",
+    "install",
+    "planner_helpers",
+    "register",
+    "registered",
+    "resharding",
+    "unregister",
+]

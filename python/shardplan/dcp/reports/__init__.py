@@ -1,0 +1,1 @@
+"""Errors of saves and loads that say all that is wrong."""

@@ -1,0 +1,1 @@
+"""Readers and writers of checkpoints, and the file of their metadata."""

@@ -1,0 +1,1 @@
+"""Functions that answer to upstream's: same names, arguments, results and errors."""

@@ -1,0 +1,1 @@
+"""What the installed torch has: its own functions, the names that callers replace in it."""

@@ -1,0 +1,191 @@
+"""Whether callers have replaced a name that upstream looks up while it plans, saves or loads.
+
+Upstream reaches helpers, classes and methods through modules and classes when it runs, and callers
+replace them there, tests above all. Native code reaches none of them, so it asks here first, once
+a plan or file; where a name was replaced, upstream's own code does the whole of it.
+
+The tables name what the native code of a step stands in for. A name that the installed torch does
+not have is skipped.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch.distributed.checkpoint import (
+    _dedup_save_plans,
+    default_planner,
+    filesystem,
+    metadata,
+    planner,
+    planner_helpers,
+    storage,
+)
+from torch.distributed.tensor import _utils, placement_types
+
+from .. import fallbacks
+
+_Table = tuple[tuple[Any, tuple[str, ...]], ...]
+
+# How objects of the stock classes are made.
+_MADE: _Table = (
+    (metadata, ("TensorProperties",)),
+    (metadata.MetadataIndex, ("__init__", "__post_init__")),
+    (metadata.ChunkStorageMetadata, ("__init__", "__post_init__")),
+    (metadata.TensorProperties, ("__init__", "__post_init__", "create_from_tensor")),
+    (metadata.TensorStorageMetadata, ("__init__", "__post_init__")),
+    (metadata.BytesStorageMetadata, ("__init__", "__post_init__")),
+    (planner.TensorWriteData, ("__init__", "__post_init__")),
+    (planner.WriteItem, ("__init__", "__post_init__", "tensor_storage_size")),
+    (planner.ReadItem, ("__init__", "__post_init__")),
+)
+# Where the local box of a DTensor comes from.
+_BOX: _Table = (
+    (planner_helpers, ("compute_local_shape_and_global_offset", "ChunkStorageMetadata", "torch")),
+    (_utils, ("_compute_local_shape_and_global_offset",)),
+    (placement_types.Shard, ("_local_shard_size_and_offset", "local_shard_size_and_offset")),
+    (
+        placement_types._StridedShard,
+        ("_local_shard_size_and_offset", "local_shard_size_and_offset"),
+    ),
+    (metadata.ChunkStorageMetadata, ("__init__", "__post_init__")),
+)
+_SAVE: _Table = (
+    *_MADE,
+    *_BOX,
+    (default_planner, ("_create_write_items", "SavePlan", "DTensor")),
+    (
+        planner_helpers,
+        (
+            "MetadataIndex",
+            "ShardedTensor",
+            "TensorProperties",
+            "TensorWriteData",
+            "WriteItem",
+            "WriteItemType",
+            "_chunk_for_shard",
+            "_create_write_item_for_bytesio",
+            "_create_write_item_for_shard",
+            "_create_write_item_for_tensor",
+            "_create_write_items_for_dtensor",
+            "_sharded_tensor_metadata",
+        ),
+    ),
+)
+_LOAD: _Table = (
+    *_MADE,
+    *_BOX,
+    (default_planner, ("_create_read_items", "LoadPlan", "DTensor", "TensorStorageMetadata")),
+    (
+        planner_helpers,
+        (
+            "BytesStorageMetadata",
+            "LoadItemType",
+            "MetadataIndex",
+            "ReadItem",
+            "ShardedTensor",
+            "_check_shard_metadata_pair_overlap",
+            "_chunk_for_shard",
+            "_create_chunk_from_dtensor",
+            "_create_chunk_from_tensor",
+            "_create_chunk_list",
+            "_create_read_item_for_byteio",
+            "_create_read_item_for_tensor",
+            "_shards_get_overlap_region_wrt_saved_tensor",
+            "create_read_items_for_chunk_list",
+        ),
+    ),
+)
+_GLOBAL: _Table = (
+    *_MADE,
+    (
+        default_planner,
+        (
+            "BytesStorageMetadata",
+            "Metadata",
+            "TensorStorageMetadata",
+            "WriteItemType",
+            "dataclasses",
+        ),
+    ),
+    (_dedup_save_plans, ("SavePlan", "dataclasses", "defaultdict")),
+)
+_VALIDATION: _Table = (
+    (
+        default_planner,
+        ("BytesStorageMetadata", "_check_box_bounds", "_check_box_overlap"),
+    ),
+)
+_FINISH: _Table = (
+    (filesystem, ("pickle", "os", "dataclasses", "WriteResult", "_StorageInfo", "Metadata")),
+    (pickle, ("dump",)),
+    (storage.WriteResult, ("__init__", "__post_init__")),
+    (filesystem._StorageInfo, ("__init__", "__post_init__", "__getstate__")),
+)
+_METHODS_OF_WRITER = ("finish", "prepare_global_plan", "storage_meta", "write_data")
+_WRITER: _Table = (
+    (filesystem._FileSystemWriter, _METHODS_OF_WRITER),
+    (filesystem.FileSystemWriter, _METHODS_OF_WRITER),
+)
+_READER: _Table = ((filesystem.FileSystemReader, ("read_metadata",)),)
+_READ_METADATA: _Table = ((filesystem, ("pickle", "StorageMeta")), (pickle, ("load",)))
+
+# Modules whose values upstream's names hold. A name that held something else when shardplan was
+# imported had been replaced before.
+_UPSTREAM = ("torch", "builtins", "collections", "pickle", "_pickle")
+
+# By id; the values themselves are kept, so that no id is used again.
+_known: dict[int, object] = {}
+_ours: dict[int, object] = {}
+
+
+def _is_upstreams(value: object) -> bool:
+    module = getattr(value, "__module__", None)
+    return module is None or str(module).split(".")[0] in _UPSTREAM
+
+
+class Watched:
+    """The names of a table, as upstream has them."""
+
+    def __init__(self, table: _Table) -> None:
+        slots = {(id(holder), name): (holder, name) for holder, names in table for name in names}
+        self._slots = [
+            (vars(holder), name, name not in vars(holder), f"{holder.__name__}.{name}")
+            for holder, name in slots.values()
+        ]
+        for names, name, absent, _ in self._slots:
+            if not absent and _is_upstreams(names[name]):
+                _known[id(names[name])] = names[name]
+
+    def untouched(self, step: str, count: Callable[[str], None] = fallbacks.whole) -> bool:
+        """Whether every name holds what is upstream's or ours; if not, ``step`` is counted."""
+        for names, name, absent, where in self._slots:
+            value = names.get(name)
+            if (not absent) if value is None else (id(value) not in _known):
+                count(f"{step}: {where} was replaced")
+                return False
+        return True
+
+
+SAVE = Watched(_SAVE)
+LOAD = Watched(_LOAD)
+BOX = Watched(_BOX)
+GLOBAL = Watched(_GLOBAL)
+VALIDATION = Watched(_VALIDATION)
+FINISH = Watched(_FINISH)
+READ_METADATA = Watched(_READ_METADATA)
+WRITER = Watched(_WRITER)
+READER = Watched(_READER)
+
+
+def add_ours(functions: Iterable[Callable[..., Any]]) -> None:
+    """Registers our functions, so that they do not count as a caller's."""
+    for function in functions:
+        _known[id(function)] = _ours[id(function)] = function
+
+
+def is_ours(function: object) -> bool:
+    """Whether ``add_ours`` was called with this function."""
+    return id(function) in _ours

@@ -1,0 +1,1 @@
+"""What is wrong with boxes, in words; without torch."""
