@@ -157,7 +157,8 @@ void measure(std::int64_t ranks) {
   }
   const double items = static_cast<double>(model.table().table.size()) * static_cast<double>(ranks);
 
-  Coordinator coordinator(std::move(arrived), kRelease, {kElementSize});
+  const Pulse pulse;
+  Coordinator coordinator(std::move(arrived), std::string(kRelease), {kElementSize}, pulse);
   Clock clock;
   coordinator.read();
   const double read = clock.lap();

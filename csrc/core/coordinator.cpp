@@ -10,10 +10,10 @@
 
 namespace shardplan {
 
-Coordinator::Coordinator(std::vector<std::string> arrived, std::string_view release,
+Coordinator::Coordinator(std::vector<std::string> arrived, std::string release,
                          std::vector<std::int64_t> element_sizes, const Pulse& pulse)
     : arrived_(std::move(arrived)),
-      release_(release),
+      release_(std::move(release)),
       element_sizes_(std::move(element_sizes)),
       pulse_(pulse) {}
 

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/dedup.h"
@@ -20,8 +19,12 @@ class Coordinator {
   /// arrived: a rank's plan, sealed by this release
   /// element_sizes: a row of the table's properties -> bytes an element
   /// pulse:   beats while a stage runs; outlives the coordinator
-  Coordinator(std::vector<std::string> arrived, std::string_view release,
+  Coordinator(std::vector<std::string> arrived, std::string release,
               std::vector<std::int64_t> element_sizes, const Pulse& pulse);
+
+  // The plans point into the coordinator.
+  Coordinator(const Coordinator&) = delete;
+  Coordinator& operator=(const Coordinator&) = delete;
 
   // The stages, in their order; what one needs no more is freed after it. They throw
   // std::runtime_error, which says what is wrong, and BadWire.
@@ -38,7 +41,7 @@ class Coordinator {
 
  private:
   std::vector<std::string> arrived_;
-  std::string_view release_;
+  std::string release_;
   std::vector<std::int64_t> element_sizes_;
   const Pulse& pulse_;
   std::string table_bytes_;

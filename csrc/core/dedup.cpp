@@ -137,7 +137,7 @@ class Choice {
 bool counted_bytes(const RankPlan& plan, std::size_t position, std::int64_t& bytes) {
   const SavePlanView& view = plan.view;
   bytes = 1;
-  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kNoHint) {
+  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kBytesOfTensor) {
     bytes = (*plan.counted)[view.row(position)];
   } else if (writes_tensor(view.kind(position))) {
     bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];

@@ -340,7 +340,7 @@ class Machine : private PickleStack {
     }
     const bool is_record = roles_[values_.objects[object.at()].global] != PickleRole::kObject;
     // A record has up to three attributes. What holds more may be held by many objects.
-    if (is_record && state.tag() == Tag::kDict && !values_.holds_more_than(state, 2 * 3)) {
+    if (is_record && state.tag() == Tag::kDict && !values_.holds_more_than(state, std::size_t{6})) {
       std::vector<PickleValue> items;
       values_.for_each(state, [&](PickleValue value) { items.push_back(value); });
       if (build_record(object, state, items)) return;

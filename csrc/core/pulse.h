@@ -32,7 +32,7 @@ class Pulse {
 
   std::function<void()> ask_;
   mutable std::uint32_t beats_ = 0;
-  mutable std::chrono::steady_clock::time_point next_{};
+  mutable std::chrono::steady_clock::time_point next_;
 };
 
 }  // namespace shardplan

@@ -234,7 +234,7 @@ Simulation simulate_save(std::span<const ImaginedTensor> tensors,
   std::vector<std::string> plans = world.plans(pulse);
   stage("local plans");
   out.wire_in = bytes_of(plans);
-  Coordinator coordinator(std::move(plans), kRelease, world.element_sizes(), pulse);
+  Coordinator coordinator(std::move(plans), std::string(kRelease), world.element_sizes(), pulse);
   clock.lap();
   coordinator.read();
   stage("read");

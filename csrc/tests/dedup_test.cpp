@@ -59,7 +59,7 @@ std::int64_t storage_size(const RankPlan& plan, std::size_t position) {
     bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
     for (const std::int64_t size : view.shape(position)) bytes *= size;
   }
-  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kNoHint) {
+  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kBytesOfTensor) {
     bytes = (*plan.counted)[view.row(position)];
   }
   return bytes != 0 ? bytes : 1;

@@ -138,7 +138,7 @@ Job random_job(Random& random) {
     if (!random.one_in(4)) continue;
     std::vector<std::int64_t>& counted = job.counted.back().emplace();
     for (std::size_t row = 0; row < job.plans.back().rows.size(); ++row) {
-      counted.push_back(random.one_in(2) ? kNoHint : random.between(0, 9));
+      counted.push_back(random.one_in(2) ? kBytesOfTensor : random.between(0, 9));
     }
   }
   return job;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <new>
 
+#include "core/wire_chunks.h"
 #include "core/wire_load.h"
 #include "core/wire_names.h"
 #include "core/wire_save.h"
@@ -62,6 +63,7 @@ constexpr std::size_t kAlways = 1000;
 constexpr std::size_t kForNames = 1100;
 constexpr std::size_t kForRows = 1100;
 constexpr std::size_t kForReads = 2600;
+constexpr std::size_t kForChunks = 1024;
 
 std::string zeros(std::size_t count) {
   return std::string(count, '\0');
@@ -147,6 +149,41 @@ TEST(WireBounds, ReadsOfTheMostDims) {
   EXPECT_LE(allocated([&] { read_reads(names, "\1", SIZE_MAX); }), 2 * kAlways);
 }
 
+/// The most that `read_chunks` may ask for, in bytes.
+std::size_t most_for_chunks(std::size_t bytes, std::size_t entries) {
+  return kGrowth * (kForChunks * bytes + 16 * (entries + 1)) + kAlways;
+}
+
+TEST(WireBounds, ChunksOfTheMostDims) {
+  // One entry of many chunks, and many of one chunk.
+  for (const std::size_t entries : {std::size_t{1}, std::size_t{1500}}) {
+    ByteWriter out;
+    for (std::size_t entry = 0; entry < entries; ++entry) {
+      out.varint(3000 / entries);
+      out.raw(zeros(3000 / entries));
+    }
+    const std::string bytes = out.take();
+    NamedTable named = table_of(WriteKind::kTensor, kMostDims, entries);
+    const std::size_t asked = allocated(
+        [&] { EXPECT_EQ(read_chunks(bytes, std::move(named.table)).begin.back(), 3000u); });
+    EXPECT_LE(asked, most_for_chunks(bytes.size(), entries));
+    EXPECT_GE(asked, std::size_t{3000} * 2 * kMostDims * sizeof(std::int64_t));
+  }
+}
+
+TEST(WireBounds, ChunksThatAreCountedAndDoNotCome) {
+  for (const std::uint64_t count : {UINT64_C(99), UINT64_C(100), UINT64_C(101), UINT64_MAX / 8}) {
+    // Each chunk says that all its dims are cut, so that the bytes end in the first ones.
+    ByteWriter out;
+    out.varint(count);
+    out.raw(std::string(100, '\x7f'));
+    NamedTable named = table_of(WriteKind::kShard, kMostDims, 1);
+    const std::size_t asked =
+        allocated([&] { EXPECT_THROW(read_chunks(out.bytes(), std::move(named.table)), BadWire); });
+    EXPECT_LE(asked, count > 100 ? kAlways : most_for_chunks(out.size(), 1));
+  }
+}
+
 TEST(WireBounds, RandomBytes) {
   Random random(95);
   const NamedTable table = table_of(WriteKind::kTensor, kMostDims, 4);
@@ -162,6 +199,9 @@ TEST(WireBounds, RandomBytes) {
               kGrowth * kForRows * bytes.size() + kAlways);
     ASSERT_LE(allocated([&] { read_reads(no_names, bytes, count); }),
               kForReads * (no_names.size() + bytes.size()) + kAlways);
+    SaveTable chunked = table.table;
+    ASSERT_LE(allocated([&] { read_chunks(bytes, std::move(chunked)); }),
+              most_for_chunks(bytes.size(), table.table.size()));
   }
 }
 

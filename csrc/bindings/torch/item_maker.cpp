@@ -1,10 +1,9 @@
 #include "bindings/torch/item_maker.h"
 
-#include <torch/csrc/Size.h>
-
 #include <initializer_list>
 
 #include "bindings/torch/stock_types.h"
+#include "bindings/torch/torch_objects.h"
 
 namespace shardplan {
 namespace {
@@ -112,7 +111,7 @@ PyObject* make_int(std::int64_t number) {
 }
 
 py::object make_size(const std::int64_t* numbers, std::size_t ndim) {
-  py::object made = checked(THPSizeType.tp_alloc(&THPSizeType, static_cast<Py_ssize_t>(ndim)));
+  py::object made = new_size(ndim);
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(dim), make_int(numbers[dim]));
   }

@@ -1,11 +1,12 @@
 #include "bindings/torch/load_columns.h"
 
-#include <torch/csrc/autograd/python_variable.h>
+#include <ATen/core/Tensor.h>
 
 #include "bindings/torch/chunk_reader.h"
 #include "bindings/torch/dtensor_reader.h"
 #include "bindings/torch/sharded_tensor_reader.h"
 #include "bindings/torch/stock_types.h"
+#include "bindings/torch/torch_objects.h"
 #include "core/overlap.h"
 
 namespace shardplan {
@@ -40,7 +41,7 @@ class LoadReader {
     if (Py_TYPE(saved) == stock.bytes_metadata) return add_bytes(name, object);
     if (Py_TYPE(saved) != stock.tensor_metadata) return false;
     if (Py_TYPE(object) == stock.dtensor) {
-      const at::Tensor& tensor = THPVariable_Unpack(object);
+      const at::Tensor& tensor = tensor_in(object);
       if (!size_matches(saved, tensor)) return false;
       const Standing standing = dtensors_.read(object, tensor);
       if (standing != Standing::kHolds) return standing == Standing::kOutside;
@@ -49,7 +50,7 @@ class LoadReader {
     }
     if (Py_TYPE(object) == stock.sharded_tensor) return add_sharded_tensor(name, saved, object);
     if (!is_plain_tensor(object)) return false;
-    const at::Tensor& tensor = THPVariable_Unpack(object);
+    const at::Tensor& tensor = tensor_in(object);
     if (!size_matches(saved, tensor)) return false;
     Boxes wanted(tensor.sizes().size());
     const std::vector<std::int64_t> zeros(wanted.ndim());

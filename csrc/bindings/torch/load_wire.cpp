@@ -4,14 +4,13 @@
 #include "bindings/torch/read_item_reader.h"
 #include "bindings/torch/stock_types.h"
 #include "bindings/torch/unreadable_plan.h"
+#include "bindings/torch/wire_release.h"
 #include "core/wire_bytes.h"
 #include "core/wire_envelope.h"
 #include "core/wire_load.h"
 
 namespace shardplan {
 namespace {
-
-constexpr std::string_view kRelease{SHARDPLAN_VERSION};
 
 std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
   std::vector<std::string> names;

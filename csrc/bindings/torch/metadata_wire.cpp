@@ -6,14 +6,13 @@
 
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/property_wire.h"
+#include "bindings/torch/wire_release.h"
 #include "core/wire_chunks.h"
 #include "core/wire_envelope.h"
 #include "core/wire_storage.h"
 
 namespace shardplan {
 namespace {
-
-constexpr std::string_view kRelease{SHARDPLAN_VERSION};
 
 /// The names in these bytes: one table for equal bytes, as long as somebody holds it.
 std::shared_ptr<const TextTable> shared_names(std::string_view bytes) {

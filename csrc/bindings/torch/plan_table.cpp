@@ -6,6 +6,7 @@
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/property_wire.h"
 #include "bindings/torch/stock_types.h"
+#include "core/dedup.h"
 #include "core/wire_save.h"
 
 namespace shardplan {
@@ -119,9 +120,9 @@ const std::vector<std::int64_t>& PlanTable::element_sizes() const {
     for (const PropertyValues& values : properties) {
       const auto size = py::reinterpret_steal<py::object>(
           PyObject_CallOneArg(stock.element_size, values.at(field).ptr()));
-      std::int64_t bytes = kNoHint;
-      if (!size || !read_int(size.ptr(), bytes)) PyErr_Clear();
-      sizes.push_back(bytes);
+      std::int64_t element_size = kUnknownElementSize;
+      if (!size || !read_int(size.ptr(), element_size)) PyErr_Clear();
+      sizes.push_back(element_size);
     }
     element_sizes_ = std::move(sizes);
   }

@@ -28,7 +28,7 @@ struct PlanTable {
   /// changed, for each plan shows a copy.
   py::dict mappings() const;
 
-  /// Bytes an element of each row of `properties`; below 0 where upstream cannot tell.
+  /// Bytes an element of each row of `properties`, or kUnknownElementSize.
   const std::vector<std::int64_t>& element_sizes() const;
 
  private:

@@ -1,6 +1,6 @@
+#include <ATen/core/Tensor.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <torch/csrc/autograd/python_variable.h>
 
 #include <optional>
 #include <utility>
@@ -11,6 +11,7 @@
 #include "bindings/torch/item_maker.h"
 #include "bindings/torch/register.h"
 #include "bindings/torch/stock_types.h"
+#include "bindings/torch/torch_objects.h"
 #include "core/overlap.h"
 #include "core/validate.h"
 
@@ -97,7 +98,7 @@ py::list suspects(const py::dict& state_dict_metadata, bool must_fill) {
 
 std::optional<py::object> chunk_of_dtensor(const py::object& dtensor) {
   if (Py_TYPE(dtensor.ptr()) != StockTypes::get().dtensor) return std::nullopt;
-  const at::Tensor& tensor = THPVariable_Unpack(dtensor.ptr());
+  const at::Tensor& tensor = tensor_in(dtensor.ptr());
   DTensorReader reader;
   if (reader.read(dtensor.ptr(), tensor) != Standing::kHolds) return std::nullopt;
   return make_chunk(reader.offsets(), reader.sizes(), tensor.sizes().size());
@@ -105,7 +106,7 @@ std::optional<py::object> chunk_of_dtensor(const py::object& dtensor) {
 
 std::optional<py::object> chunk_of_tensor(const py::object& object) {
   if (!is_plain_tensor(object.ptr())) return std::nullopt;
-  const at::Tensor& tensor = THPVariable_Unpack(object.ptr());
+  const at::Tensor& tensor = tensor_in(object.ptr());
   if (!is_dense(tensor)) return std::nullopt;
   const std::vector<std::int64_t> zeros(tensor.sizes().size());
   return make_chunk(zeros.data(), tensor.sizes().data(), zeros.size());

@@ -1,7 +1,6 @@
 #include "bindings/torch/save_columns.h"
 
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/python_variable.h>
 
 #include <algorithm>
 
@@ -9,6 +8,7 @@
 #include "bindings/torch/property_table.h"
 #include "bindings/torch/sharded_tensor_reader.h"
 #include "bindings/torch/stock_types.h"
+#include "bindings/torch/torch_objects.h"
 #include "bindings/torch/write_item_reader.h"
 
 namespace shardplan {
@@ -59,11 +59,11 @@ class SaveReader {
   }
 
   Outcome add_dtensor(std::uint32_t name, PyObject* object) {
-    const at::Tensor& tensor = THPVariable_Unpack(object);
+    const at::Tensor& tensor = tensor_in(object);
     const Standing standing = dtensors_.read(object, tensor);
     if (standing == Standing::kOutside) return Outcome::kSkipped;
     if (standing == Standing::kForeign) return Outcome::kForeign;
-    const at::Tensor& local = THPVariable_Unpack(dtensors_.local_tensor());
+    const at::Tensor& local = tensor_in(dtensors_.local_tensor());
     if (!is_dense(local)) return Outcome::kForeign;
     const auto properties = properties_of_local(object, tensor, local);
     if (!properties) return Outcome::kForeign;
@@ -84,7 +84,7 @@ class SaveReader {
   }
 
   Outcome add_tensor(std::uint32_t name, PyObject* object) {
-    const at::Tensor& tensor = THPVariable_Unpack(object);
+    const at::Tensor& tensor = tensor_in(object);
     if (!is_dense(tensor)) return Outcome::kForeign;
     const auto properties =
         all_known_ ? properties_.row_of(tensor, tensor.requires_grad())

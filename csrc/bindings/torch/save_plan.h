@@ -21,7 +21,7 @@ struct PlanRows {
   /// A row: whether its item says more than the columns (a subclass, attributes of its own), so
   /// that it travels as an object; empty where none does.
   std::vector<bool> foreign;
-  /// A row: bytes that its item counts for itself, or kNoHint; empty where none is foreign.
+  /// A row: bytes that its item counts for itself, or kBytesOfTensor; empty where none is foreign.
   std::vector<std::int64_t> counted;
   /// Whether some item's key or box could not be read: its row is kForeign.
   bool opaque = false;

@@ -4,14 +4,13 @@
 #include <map>
 
 #include "bindings/torch/unreadable_plan.h"
+#include "bindings/torch/wire_release.h"
 #include "bindings/torch/write_item_reader.h"
 #include "core/wire_envelope.h"
 #include "core/wire_save.h"
 
 namespace shardplan {
 namespace {
-
-constexpr std::string_view kRelease{SHARDPLAN_VERSION};
 
 bool has_foreign(const SavePlanColumns& columns) {
   return std::ranges::count(columns.table->columns.specs.kind, WriteKind::kForeign) > 0;

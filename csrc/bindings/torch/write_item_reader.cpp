@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/torch/stock_reader.h"
+#include "core/dedup.h"
 
 namespace shardplan {
 
@@ -12,7 +13,7 @@ struct WriteItemReader::Reading {
   WriteKind kind = WriteKind::kForeign;
   py::object name;
   std::int64_t hint = kNoHint;
-  std::int64_t counted = kNoHint;
+  std::int64_t counted = kBytesOfTensor;
   Numbers shape;
   Numbers box;  // offsets, sizes
   PropertyValues properties;
@@ -119,7 +120,7 @@ void WriteItemReader::add(const py::object& item) {
   add_hint(reading.hint);
   if (foreign || !rows_.foreign.empty()) {
     rows_.foreign.resize(row + 1);
-    rows_.counted.resize(row + 1, kNoHint);
+    rows_.counted.resize(row + 1, kBytesOfTensor);
     rows_.foreign[row] = foreign;
     rows_.counted[row] = reading.counted;
   }
@@ -139,7 +140,7 @@ void WriteItemReader::add_row(const SavePlanColumns& columns, std::size_t positi
   push(reading);
   if (!rows_.items.empty()) rows_.items.emplace_back();
   if (!rows_.foreign.empty()) rows_.foreign.push_back(false);
-  if (!rows_.counted.empty()) rows_.counted.push_back(kNoHint);
+  if (!rows_.counted.empty()) rows_.counted.push_back(kBytesOfTensor);
   add_hint(reading.hint);
 }
 
