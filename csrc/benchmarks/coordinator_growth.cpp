@@ -16,12 +16,12 @@
 #include <utility>
 #include <vector>
 
-#include "core/clock.h"
-#include "core/coordinator.h"
-#include "core/layout.h"
-#include "core/plan.h"
-#include "core/wire_envelope.h"
-#include "core/wire_save.h"
+#include "core/boxes/layout.h"
+#include "core/columns/plan.h"
+#include "core/planning/coordinator.h"
+#include "core/util/clock.h"
+#include "core/wire/envelope.h"
+#include "core/wire/save_plan.h"
 
 namespace shardplan {
 namespace {

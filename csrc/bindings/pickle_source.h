@@ -1,7 +1,7 @@
 #pragma once
 
 #include "bindings/python_object.h"
-#include "core/pickle_machine.h"
+#include "core/pickle/machine.h"
 
 namespace shardplan {
 

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "brute_force.h"
-#include "core/holes.h"
-#include "core/overlap.h"
-#include "core/overlapping.h"
-#include "core/validate.h"
+#include "core/boxes/holes.h"
+#include "core/boxes/overlap_pairs.h"
+#include "core/boxes/validate.h"
+#include "core/planning/read_plan.h"
 #include "fuzz_input.h"
 
 namespace shardplan::fuzz {

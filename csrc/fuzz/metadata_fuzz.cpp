@@ -6,9 +6,9 @@
 #include <stdexcept>
 #include <vector>
 
-#include "core/checkpoint.h"
-#include "core/reshard_cost.h"
-#include "core/storage_faults.h"
+#include "core/inspect/checkpoint.h"
+#include "core/inspect/reshard_cost.h"
+#include "core/inspect/storage_faults.h"
 #include "fuzz_input.h"
 
 namespace shardplan::fuzz {

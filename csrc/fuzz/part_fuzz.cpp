@@ -4,9 +4,9 @@
 
 #include <string>
 
-#include "core/tensor_part.h"
+#include "core/data/tensor_part.h"
+#include "data/zip_parts.h"
 #include "fuzz_input.h"
-#include "zip_parts.h"
 
 namespace shardplan::fuzz {
 namespace {

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <iostream>
 
-#include "pickle_shapes.h"
+#include "pickle/shapes.h"
 
 int main(int argc, char** argv) {
   if (argc != 2) {

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "core/wire_bytes.h"
-#include "core/wire_chunks.h"
-#include "core/wire_envelope.h"
-#include "core/wire_load.h"
-#include "core/wire_save.h"
-#include "core/wire_storage.h"
+#include "core/wire/bytes.h"
+#include "core/wire/chunks.h"
+#include "core/wire/envelope.h"
+#include "core/wire/load_plan.h"
+#include "core/wire/save_plan.h"
+#include "core/wire/storage.h"
 #include "fuzz_input.h"
 
 namespace shardplan::fuzz {

@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/box.h"
-#include "core/layout.h"
-#include "core/validate.h"
+#include "core/boxes/box.h"
+#include "core/boxes/layout.h"
+#include "core/boxes/validate.h"
 
 /// The plain answers that the core is compared with: every pair, every element, every index.
 namespace shardplan::testing {

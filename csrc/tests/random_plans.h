@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/dedup.h"
-#include "core/wire_load.h"
-#include "core/wire_save.h"
+#include "core/planning/dedup.h"
+#include "core/wire/load_plan.h"
+#include "core/wire/save_plan.h"
 #include "random_layouts.h"
 
 /// Random plans: many of one job, to be merged, and single ones, to travel.

@@ -7,8 +7,8 @@
 #include <tuple>
 #include <vector>
 
-#include "core/arrangement.h"
-#include "core/layout.h"
+#include "core/boxes/arrangement.h"
+#include "core/boxes/layout.h"
 
 namespace shardplan {
 

@@ -12,11 +12,11 @@
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
 #include "bindings/pickle_source.h"
-#include "core/arrangement.h"
-#include "core/checkpoint.h"
-#include "core/reshard_cost.h"
-#include "core/storage_faults.h"
-#include "core/validate.h"
+#include "core/boxes/arrangement.h"
+#include "core/boxes/validate.h"
+#include "core/inspect/checkpoint.h"
+#include "core/inspect/reshard_cost.h"
+#include "core/inspect/storage_faults.h"
 
 namespace shardplan {
 namespace {

@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "bindings/core/register.h"
-#include "core/arrangement.h"
-#include "core/box.h"
-#include "core/checked.h"
-#include "core/holes.h"
-#include "core/overlapping.h"
+#include "core/boxes/arrangement.h"
+#include "core/boxes/box.h"
+#include "core/boxes/holes.h"
+#include "core/boxes/overlap_pairs.h"
+#include "core/util/checked.h"
 
 namespace py = pybind11;
 

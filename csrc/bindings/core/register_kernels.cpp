@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "bindings/core/register.h"
-#include "core/box.h"
-#include "core/layout.h"
-#include "core/overlap.h"
-#include "core/validate.h"
+#include "core/boxes/box.h"
+#include "core/boxes/layout.h"
+#include "core/boxes/validate.h"
+#include "core/planning/read_plan.h"
 
 namespace py = pybind11;
 

@@ -8,8 +8,8 @@
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
 #include "bindings/python_object.h"
-#include "core/tensor_part.h"
-#include "core/zip_part.h"
+#include "core/data/tensor_part.h"
+#include "core/data/zip_part.h"
 
 namespace shardplan {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
-#include "core/simulation.h"
+#include "core/simulate/simulation.h"
 
 namespace py = pybind11;
 

@@ -2,7 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "core/pulse.h"
+#include "core/util/pulse.h"
 
 namespace shardplan {
 

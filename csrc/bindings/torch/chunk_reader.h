@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "bindings/python_object.h"
-#include "core/box.h"
+#include "core/boxes/box.h"
 
 namespace shardplan {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bindings/python_object.h"
-#include "core/layout.h"
+#include "core/boxes/layout.h"
 
 namespace at {
 class Tensor;

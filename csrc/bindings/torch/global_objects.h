@@ -9,7 +9,7 @@
 
 #include "bindings/torch/chunk_columns.h"
 #include "bindings/torch/save_plan.h"
-#include "core/global.h"
+#include "core/planning/global_plan.h"
 
 namespace shardplan {
 

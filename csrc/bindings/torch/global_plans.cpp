@@ -8,8 +8,8 @@
 #include "bindings/torch/stock_types.h"
 #include "bindings/torch/unreadable_plan.h"
 #include "bindings/torch/write_item_reader.h"
-#include "core/dedup.h"
-#include "core/global.h"
+#include "core/planning/dedup.h"
+#include "core/planning/global_plan.h"
 
 namespace shardplan {
 namespace {

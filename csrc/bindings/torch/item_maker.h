@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bindings/python_object.h"
-#include "core/plan.h"
+#include "core/columns/plan.h"
 
 namespace shardplan {
 

@@ -7,7 +7,7 @@
 #include "bindings/torch/sharded_tensor_reader.h"
 #include "bindings/torch/stock_types.h"
 #include "bindings/torch/torch_objects.h"
-#include "core/overlap.h"
+#include "core/planning/read_plan.h"
 
 namespace shardplan {
 namespace {

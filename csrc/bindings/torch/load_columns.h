@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "bindings/torch/item_maker.h"
-#include "core/plan.h"
+#include "core/columns/plan.h"
 
 namespace shardplan {
 

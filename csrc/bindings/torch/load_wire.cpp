@@ -5,9 +5,9 @@
 #include "bindings/torch/stock_types.h"
 #include "bindings/torch/unreadable_plan.h"
 #include "bindings/torch/wire_release.h"
-#include "core/wire_bytes.h"
-#include "core/wire_envelope.h"
-#include "core/wire_load.h"
+#include "core/wire/bytes.h"
+#include "core/wire/envelope.h"
+#include "core/wire/load_plan.h"
 
 namespace shardplan {
 namespace {

@@ -9,8 +9,8 @@
 #include "bindings/torch/pickle_objects.h"
 #include "bindings/torch/stock_reader.h"
 #include "bindings/torch/stock_types.h"
-#include "core/pickle_opcodes.h"
-#include "core/pickled_metadata.h"
+#include "core/metadata/metadata_reader.h"
+#include "core/pickle/opcodes.h"
 
 namespace shardplan {
 namespace {

@@ -6,7 +6,7 @@
 #include "bindings/python_object.h"
 #include "bindings/torch/saved_metadata.h"
 #include "bindings/torch/storage_columns.h"
-#include "core/metadata_writer.h"
+#include "core/metadata/metadata_writer.h"
 
 namespace shardplan {
 

@@ -7,9 +7,10 @@
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/property_wire.h"
 #include "bindings/torch/wire_release.h"
-#include "core/wire_chunks.h"
-#include "core/wire_envelope.h"
-#include "core/wire_storage.h"
+#include "core/util/hash.h"
+#include "core/wire/chunks.h"
+#include "core/wire/envelope.h"
+#include "core/wire/storage.h"
 
 namespace shardplan {
 namespace {

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "bindings/python_object.h"
-#include "core/wire_names.h"
+#include "core/wire/names.h"
 
 namespace shardplan {
 

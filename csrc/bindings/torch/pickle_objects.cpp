@@ -3,7 +3,7 @@
 #include "bindings/torch/item_maker.h"
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/stock_types.h"
-#include "core/pickle_globals.h"
+#include "core/pickle/globals.h"
 
 namespace shardplan {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "bindings/python_object.h"
-#include "core/pickle_machine.h"
+#include "core/pickle/machine.h"
 
 namespace shardplan {
 

@@ -7,7 +7,7 @@
 #include "bindings/torch/global_objects.h"
 #include "bindings/torch/load_wire.h"
 #include "bindings/torch/read_item_reader.h"
-#include "core/checked.h"
+#include "core/util/checked.h"
 
 namespace shardplan {
 namespace {

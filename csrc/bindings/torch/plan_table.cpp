@@ -6,8 +6,9 @@
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/property_wire.h"
 #include "bindings/torch/stock_types.h"
-#include "core/dedup.h"
-#include "core/wire_save.h"
+#include "core/planning/dedup.h"
+#include "core/util/hash.h"
+#include "core/wire/save_plan.h"
 
 namespace shardplan {
 namespace {

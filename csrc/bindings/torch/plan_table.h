@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "bindings/torch/item_maker.h"
-#include "core/plan.h"
-#include "core/wire_names.h"
+#include "core/columns/plan.h"
+#include "core/wire/names.h"
 
 namespace shardplan {
 

@@ -2,7 +2,7 @@
 
 #include "bindings/torch/path_shapes.h"
 #include "bindings/torch/stock_types.h"
-#include "core/wire_bytes.h"
+#include "core/wire/bytes.h"
 
 namespace shardplan {
 namespace {

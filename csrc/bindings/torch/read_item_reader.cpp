@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "bindings/torch/stock_reader.h"
-#include "core/wire_save.h"
+#include "core/wire/save_plan.h"
 
 namespace shardplan {
 namespace {

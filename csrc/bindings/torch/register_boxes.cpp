@@ -12,8 +12,8 @@
 #include "bindings/torch/register.h"
 #include "bindings/torch/stock_types.h"
 #include "bindings/torch/torch_objects.h"
-#include "core/overlap.h"
-#include "core/validate.h"
+#include "core/boxes/validate.h"
+#include "core/planning/read_plan.h"
 
 namespace shardplan {
 namespace {

@@ -6,8 +6,8 @@
 #include "bindings/torch/metadata_file.h"
 #include "bindings/torch/metadata_wire.h"
 #include "bindings/torch/register.h"
-#include "core/pickle_frames.h"
-#include "core/pickle_machine.h"
+#include "core/pickle/frames.h"
+#include "core/pickle/machine.h"
 
 namespace shardplan {
 namespace {

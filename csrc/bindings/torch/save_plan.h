@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bindings/torch/plan_table.h"
-#include "core/plan.h"
+#include "core/columns/plan.h"
 
 namespace shardplan {
 

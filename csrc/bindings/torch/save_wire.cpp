@@ -6,8 +6,8 @@
 #include "bindings/torch/unreadable_plan.h"
 #include "bindings/torch/wire_release.h"
 #include "bindings/torch/write_item_reader.h"
-#include "core/wire_envelope.h"
-#include "core/wire_save.h"
+#include "core/wire/envelope.h"
+#include "core/wire/save_plan.h"
 
 namespace shardplan {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "bindings/torch/save_plan.h"
-#include "core/wire_envelope.h"
+#include "core/wire/envelope.h"
 
 namespace shardplan {
 

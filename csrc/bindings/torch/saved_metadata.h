@@ -7,7 +7,7 @@
 
 #include "bindings/torch/chunk_columns.h"
 #include "bindings/torch/item_maker.h"
-#include "core/saved_chunks.h"
+#include "core/columns/saved_chunks.h"
 
 namespace shardplan {
 

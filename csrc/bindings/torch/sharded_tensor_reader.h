@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bindings/torch/item_maker.h"
-#include "core/box.h"
+#include "core/boxes/box.h"
 
 namespace shardplan {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bindings/python_object.h"
-#include "core/storage_rows.h"
+#include "core/columns/storage_rows.h"
 
 namespace shardplan {
 

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "bindings/torch/stock_reader.h"
-#include "core/dedup.h"
+#include "core/planning/dedup.h"
 
 namespace shardplan {
 

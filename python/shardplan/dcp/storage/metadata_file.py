@@ -26,7 +26,7 @@ from ..lazy.storage_data import StorageData
 from ..native import native
 
 _PROTOCOL = 4
-# What every record of a file names, in the order of csrc/core/metadata_writer.h.
+# What every record of a file names, in the order of csrc/core/metadata/metadata_writer.h.
 _CLASSES = (
     torch.Size,
     ChunkStorageMetadata,

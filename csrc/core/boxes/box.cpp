@@ -1,0 +1,51 @@
+#include "core/boxes/box.h"
+
+#include "core/util/checked.h"
+
+namespace shardplan {
+
+bool Boxes::push(const std::int64_t* offsets, const std::int64_t* sizes) {
+  const std::size_t at = bounds_.size();
+  bounds_.resize(at + 2 * ndim_);
+  std::int64_t* starts = bounds_.data() + at;
+  for (std::size_t dim = 0; dim < ndim_; ++dim) {
+    starts[dim] = offsets[dim];
+    if (!checked_add(offsets[dim], sizes[dim], starts[ndim_ + dim])) {
+      bounds_.resize(at);
+      return false;
+    }
+  }
+  ++count_;
+  return true;
+}
+
+bool in_bounds(const Boxes& boxes, std::size_t box, std::span<const std::int64_t> shape) {
+  const std::int64_t* starts = boxes.starts(box);
+  const std::int64_t* ends = boxes.ends(box);
+  for (std::size_t dim = 0; dim < shape.size(); ++dim) {
+    if (starts[dim] < 0 || ends[dim] < starts[dim] || ends[dim] > shape[dim]) return false;
+  }
+  return true;
+}
+
+bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out) {
+  out = 1;
+  for (std::size_t dim = 0; dim < boxes.ndim(); ++dim) {
+    std::int64_t size = 0;
+    if (!checked_sub(boxes.end(box, dim), boxes.start(box, dim), size) ||
+        !checked_mul(out, size, out)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool volume(std::span<const std::int64_t> shape, std::int64_t& out) {
+  out = 1;
+  for (const std::int64_t size : shape) {
+    if (!checked_mul(out, size, out)) return false;
+  }
+  return true;
+}
+
+}  // namespace shardplan

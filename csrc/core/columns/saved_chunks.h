@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/boxes/box.h"
+#include "core/columns/plan.h"
+
+namespace shardplan {
+
+/// The tensors and bytes of a checkpoint, `state_dict_metadata` as columns: an entry a key, in
+/// order. Of a kForeign entry the columns know nothing.
+struct SavedChunks {
+  SaveTable table;
+  std::vector<std::size_t> begin{0};  // an entry and one more: into the chunks
+  std::vector<std::size_t> first;     // an entry: into numbers
+  std::vector<std::int64_t> numbers;  // a chunk: offsets, sizes; 2 * ndim of its entry
+
+  std::size_t size() const { return begin.size() - 1; }
+  std::size_t chunk_count(std::size_t entry) const { return begin[entry + 1] - begin[entry]; }
+  std::size_t ndim(std::size_t entry) const { return table.specs.ndim[table.spec[entry]]; }
+  /// A chunk's offsets, followed by its sizes.
+  const std::int64_t* chunk(std::size_t entry, std::size_t at) const {
+    return numbers.data() + first[entry] + at * 2 * ndim(entry);
+  }
+
+  /// Begins an entry, and returns the numbers of its chunks, to be written by the caller.
+  std::int64_t* push(std::uint32_t name, WriteKind kind, std::uint32_t properties,
+                     std::span<const std::int64_t> shape, std::size_t chunks) {
+    if (!table.specs.last_is(kind, properties, shape)) table.specs.push(kind, properties, shape);
+    table.name.push_back(name);
+    table.spec.push_back(static_cast<std::uint32_t>(table.specs.size() - 1));
+    return extend(chunks, shape.size());
+  }
+
+  /// The chunks of the next entry, whose place in the table is the caller's.
+  std::int64_t* extend(std::size_t chunks, std::size_t dims) {
+    begin.push_back(begin.back() + chunks);
+    first.push_back(numbers.size());
+    numbers.resize(numbers.size() + chunks * 2 * dims);
+    return numbers.data() + first.back();
+  }
+
+  /// Drops the last entry.
+  void pop() {
+    numbers.resize(first.back());
+    first.pop_back();
+    begin.pop_back();
+    table.name.pop_back();
+    table.spec.pop_back();
+  }
+
+  /// Appends every chunk of an entry; false where an end does not fit int64.
+  [[nodiscard]] bool append_to(Boxes& boxes, std::size_t entry) const {
+    const std::size_t count = chunk_count(entry);
+    const std::size_t dims = ndim(entry);
+    if (dims != boxes.ndim()) return count == 0;
+    boxes.reserve(boxes.size() + count);
+    for (std::size_t at = 0; at < count; ++at) {
+      if (!boxes.push(chunk(entry, at), chunk(entry, at) + dims)) return false;
+    }
+    return true;
+  }
+};
+
+}  // namespace shardplan

@@ -1,0 +1,324 @@
+#include "core/data/tensor_part.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <span>
+
+#include "core/pickle/input.h"
+#include "core/pickle/machine.h"
+#include "core/pickle/torch_dtypes.h"
+#include "core/util/checked.h"
+#include "core/util/text.h"
+
+namespace shardplan {
+namespace {
+
+using Tag = PickleTag;
+
+[[noreturn]] void fail(const std::string& what, std::uint64_t at) {
+  throw BadPart(what + ", at byte " + std::to_string(at));
+}
+[[noreturn]] void leave(const std::string& what, std::uint64_t at) {
+  throw UnreadPart("is not a plain tensor: " + what + ", at byte " + std::to_string(at));
+}
+
+/// The first bytes of a member that holds a word.
+std::string word_of(const PartBytes& bytes, const ZipMember& member) {
+  std::string word(static_cast<std::size_t>(std::min<std::uint64_t>(member.size, 32)), '\0');
+  read_part_bytes(bytes, member.begin, word.data(), word.size());
+  return word;
+}
+
+/// As torch's reader does: the version is a number, then anything, from 1 to 10.
+void check_version(const PartBytes& bytes, const ZipPart& part) {
+  const ZipMember* member = part.find(".data/version");
+  if (member == nullptr) member = part.find("version");
+  if (member == nullptr) {
+    throw UnreadPart("is no file of torch.save: it has no version");
+  }
+  const std::string word = word_of(bytes, *member);
+  int version = 0;
+  for (std::size_t at = 0; at < word.size() && word[at] >= '0' && word[at] <= '9'; ++at) {
+    version = std::min(version * 10 + (word[at] - '0'), 1000);
+  }
+  if (version == 0) fail("has no number for a version", member->begin);
+  if (version > 10) leave("its format has version " + printable(word), member->begin);
+}
+
+bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
+  const ZipMember* member = part.find("byteorder");
+  if (member == nullptr) return false;
+  const std::string order = word_of(bytes, *member);
+  if (order != "little" && order != "big") {
+    fail("has a byte order that is neither little nor big: " + printable(order), member->begin);
+  }
+  return order == "big";
+}
+
+Pickle pickle_of(const PartBytes& bytes, const ZipMember& member) {
+  if (member.size > kMostTensorPickle) {
+    leave("its pickle has " + grouped(member.size) + " bytes, and that of a tensor has at most " +
+              grouped(kMostTensorPickle),
+          member.begin);
+  }
+  std::uint64_t done = 0;
+  const PickleSource source = [&](char* into, std::size_t at_most) {
+    const auto count =
+        static_cast<std::size_t>(std::min<std::uint64_t>(at_most, member.size - done));
+    read_part_bytes(bytes, member.begin + done, into, count);
+    done += count;
+    return count;
+  };
+  const std::string where = " of " + printable(member.name) + ", which begins at byte " +
+                            std::to_string(member.begin) + " of the part";
+  try {
+    return read_pickle(source, kTensorDialect);
+  } catch (const UnreadPickle& problem) {
+    throw UnreadPart("is not a plain tensor: " + std::string(problem.what()) + where);
+  } catch (const BadPickle& problem) {
+    throw BadPart("has a broken pickle, which " + std::string(problem.what()) + where);
+  }
+}
+
+/// The calls and values of the pickle of a tensor.
+class TensorPickle {
+ public:
+  TensorPickle(const Pickle& pickle, std::uint64_t at) : values_(pickle.values), at_(at) {}
+
+  StoredTensor read(PickleValue root) {
+    StoredTensor tensor;
+    if (root.tag() != Tag::kCall) leave("it holds " + kind_of(root), at_);
+    if (is_call_of(root, "_rebuild_parameter")) {
+      const auto arguments = arguments_of(root, 3, 3);
+      tensor.is_parameter = true;
+      tensor.requires_grad = truth_of(arguments[1]);
+      check_empty(arguments[2], "it has hooks");
+      rebuild(arguments[0], tensor);
+    } else {
+      rebuild(root, tensor);
+    }
+    return tensor;
+  }
+
+  /// Bytes that the storage should have.
+  std::uint64_t storage_bytes() const { return storage_bytes_; }
+
+ private:
+  static constexpr std::size_t kMostArguments = 8;
+  using Arguments = std::array<PickleValue, kMostArguments>;
+
+  bool is_call_of(PickleValue value, std::string_view name) const {
+    if (value.tag() != Tag::kCall) return false;
+    const std::uint32_t global = values_.calls[value.at()].global;
+    return global != PickleValues::Call::kPersistentId && values_.globals[global].name == name;
+  }
+
+  /// The arguments of a call, those that are left out as kUnset.
+  Arguments arguments_of(PickleValue call, std::size_t least, std::size_t most) const {
+    return items_of(values_.calls[call.at()].arguments, least, most);
+  }
+
+  Arguments items_of(PickleValue tuple, std::size_t least, std::size_t most) const {
+    Arguments all;
+    all.fill(PickleValue(Tag::kUnset));
+    if (values_.holds_more_than(tuple, most)) fail("makes a tensor of too many arguments", at_);
+    std::size_t count = 0;
+    values_.for_each(tuple, [&](PickleValue value) { all[count++] = value; });
+    if (count < least) fail("makes a tensor of too few arguments", at_);
+    return all;
+  }
+
+  void rebuild(PickleValue value, StoredTensor& tensor) {
+    const bool typed = is_call_of(value, "_rebuild_tensor_v2");
+    if (!typed && !is_call_of(value, "_rebuild_tensor_v3")) {
+      leave("it holds " + kind_of(value), at_);
+    }
+    const std::size_t least = typed ? 6 : 7;
+    const Arguments arguments = arguments_of(value, least, least + 1);
+    read_storage(arguments[0], tensor);
+    tensor.storage_offset = number_of(arguments[1], "storage offset");
+    tensor.shape = numbers_of(arguments[2], "shape");
+    tensor.strides = numbers_of(arguments[3], "strides");
+    const bool requires_grad = truth_of(arguments[4]);
+    if (!tensor.is_parameter) tensor.requires_grad = requires_grad;
+    check_empty(arguments[5], "it has hooks");
+    check_empty(arguments[least], "its values are not its bytes (it is conjugated or negated)");
+    if (!typed) {
+      const std::string_view name = constant_of(arguments[6], "dtype");
+      if (dtype_size(name) == 0) fail("has a dtype that is " + printable(name), at_);
+      tensor.dtype = name;
+    }
+    tensor.element_size = dtype_size(tensor.dtype);
+    if (tensor.shape.size() != tensor.strides.size()) {
+      fail("has " + grouped(tensor.shape.size()) + " dims and " + grouped(tensor.strides.size()) +
+               " strides",
+           at_);
+    }
+  }
+
+  /// ("storage", its class, its key, its device, its number of elements)
+  void read_storage(PickleValue value, StoredTensor& tensor) {
+    if (value.tag() != Tag::kCall ||
+        values_.calls[value.at()].global != PickleValues::Call::kPersistentId) {
+      fail("makes a tensor of no storage", at_);
+    }
+    const Arguments id = items_of(values_.calls[value.at()].arguments, 5, 5);
+    if (text_of(id[0], "kind of what is stored") != "storage") {
+      fail("has a persistent id that is no storage's", at_);
+    }
+    const std::string_view cls = constant_of(id[1], "class of its storage");
+    const bool untyped = cls == "UntypedStorage";
+    if (!untyped && dtype_of_storage(cls).empty()) {
+      fail("has a class of storages that is " + printable(cls), at_);
+    }
+    tensor.dtype = untyped ? "uint8" : dtype_of_storage(cls);
+    tensor.storage_key = text_of(id[2], "key of its storage");
+    tensor.device = text_of(id[3], "device");
+    const auto elements = static_cast<std::uint64_t>(number_of(id[4], "size of its storage"));
+    if (__builtin_mul_overflow(elements, dtype_size(tensor.dtype), &storage_bytes_)) {
+      fail("has a storage of " + grouped(elements) + " elements, whose bytes do not fit 64 bits",
+           at_);
+    }
+  }
+
+  /// Refuses hooks and metadata that are not empty.
+  void check_empty(PickleValue value, const char* otherwise) const {
+    if (value.tag() == Tag::kNone || value.tag() == Tag::kUnset) return;
+    const bool is_dict = value.tag() == Tag::kDict || value.tag() == Tag::kOrderedDict;
+    if (!is_dict || values_.holds_more_than(value, 0)) leave(otherwise, at_);
+  }
+
+  bool truth_of(PickleValue value) const {
+    if (value.tag() != Tag::kTrue && value.tag() != Tag::kFalse) {
+      fail("says neither that it requires gradients nor that it does not", at_);
+    }
+    return value.tag() == Tag::kTrue;
+  }
+
+  std::string_view text_of(PickleValue value, const char* what) const {
+    if (value.tag() != Tag::kText) fail("has a " + std::string(what) + " that is no text", at_);
+    return values_.texts[value.at()];
+  }
+
+  std::string_view constant_of(PickleValue value, const char* what) const {
+    if (value.tag() != Tag::kGlobal) fail("has a " + std::string(what) + " that is none", at_);
+    return values_.globals[value.at()].name;
+  }
+
+  std::int64_t number_of(PickleValue value, const char* what) const {
+    const bool wide = value.tag() == Tag::kWideInt;
+    if (!wide && value.tag() != Tag::kInt) {
+      fail("has a " + std::string(what) + " with what is no int of 64 bits", at_);
+    }
+    const std::int64_t number = wide ? values_.ints[value.at()] : value.number();
+    if (number < 0) {
+      fail("has a " + std::string(what) + " with " + std::to_string(number) + ", below 0", at_);
+    }
+    return number;
+  }
+
+  std::vector<std::int64_t> numbers_of(PickleValue value, const char* what) const {
+    std::vector<std::int64_t> numbers;
+    if (value.tag() == Tag::kSize) {
+      const auto size = values_.size(value);
+      numbers.assign(size.begin(), size.end());
+      if (std::ranges::any_of(numbers, [](std::int64_t one) { return one < 0; })) {
+        fail("has a " + std::string(what) + " with a number below 0", at_);
+      }
+      return numbers;
+    }
+    if (value.tag() != Tag::kTuple) {
+      fail("has a " + std::string(what) + " that is no tuple", at_);
+    }
+    values_.for_each(value, [&](PickleValue one) { numbers.push_back(number_of(one, what)); });
+    return numbers;
+  }
+
+  std::string kind_of(PickleValue value) const {
+    switch (value.tag()) {
+      case Tag::kCall:
+        return values_.calls[value.at()].global == PickleValues::Call::kPersistentId
+                   ? "a storage"
+                   : "a tensor within a parameter";
+      case Tag::kDict:
+      case Tag::kOrderedDict: return "a dict";
+      case Tag::kList: return "a list";
+      case Tag::kTuple:
+      case Tag::kSize: return "a tuple";
+      case Tag::kText: return "a text";
+      case Tag::kBytes:
+      case Tag::kByteArray: return "bytes";
+      case Tag::kInt:
+      case Tag::kWideInt:
+      case Tag::kHugeInt:
+      case Tag::kFloat: return "a number";
+      case Tag::kNone: return "None";
+      default: return "another object";
+    }
+  }
+
+  const PickleValues& values_;
+  std::uint64_t at_;  // byte of the part at which the pickle begins
+  std::uint64_t storage_bytes_ = 0;
+};
+
+/// Bytes of a storage from its first one to the last one of the tensor, or nothing where they do
+/// not fit 63 bits.
+std::optional<std::uint64_t> end_in_storage(const StoredTensor& tensor) {
+  if (std::ranges::find(tensor.shape, 0) != tensor.shape.end()) return 0;
+  std::int64_t last = tensor.storage_offset;
+  for (std::size_t dim = 0; dim < tensor.shape.size(); ++dim) {
+    std::int64_t step = 0;
+    if (!checked_mul(tensor.shape[dim] - 1, tensor.strides[dim], step) ||
+        !checked_add(last, step, last)) {
+      return std::nullopt;
+    }
+  }
+  std::int64_t end = 0;
+  if (!checked_add(last, 1, end) ||
+      !checked_mul(end, static_cast<std::int64_t>(tensor.element_size), end)) {
+    return std::nullopt;
+  }
+  return static_cast<std::uint64_t>(end);
+}
+
+}  // namespace
+
+StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
+  check_version(bytes, part);
+  if (const ZipMember* script = part.find("constants.pkl"); script != nullptr) {
+    leave("it is a module of TorchScript", script->header);
+  }
+  const ZipMember* pickled = part.find("data.pkl");
+  if (pickled == nullptr) throw UnreadPart("is no file of torch.save: it has no data.pkl");
+  const Pickle pickle = pickle_of(bytes, *pickled);
+  TensorPickle reader(pickle, pickled->begin);
+  StoredTensor tensor = reader.read(pickle.root);
+  tensor.big_endian = is_big_endian(bytes, part);
+
+  const ZipMember* storage = part.find("data/" + tensor.storage_key);
+  if (storage == nullptr) {
+    fail("has no storage of the key " + printable(tensor.storage_key), pickled->begin);
+  }
+  tensor.storage_begin = storage->begin;
+  tensor.storage_size = reader.storage_bytes();
+  if (tensor.storage_size > storage->size) {
+    fail("has a storage of " + grouped(tensor.storage_size) + " bytes, of which it holds " +
+             grouped(storage->size),
+         storage->begin);
+  }
+  const std::optional<std::uint64_t> end = end_in_storage(tensor);
+  if (!end || *end > tensor.storage_size) {
+    fail("has a tensor that reaches beyond the " + grouped(tensor.storage_size) +
+             " bytes of its storage",
+         pickled->begin);
+  }
+  const std::uint64_t skipped =
+      *end == 0 ? 0 : static_cast<std::uint64_t>(tensor.storage_offset) * tensor.element_size;
+  tensor.begin = tensor.storage_begin + skipped;
+  tensor.reach = *end - skipped;
+  return tensor;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,132 @@
+#include "core/inspect/checkpoint.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+namespace shardplan {
+namespace {
+
+using Tag = PickleTag;
+
+/// The dtype that a TensorProperties is given: its state is a tuple that begins with it.
+std::string_view dtype_of(const PickleValues& values, PickleValue properties) {
+  const PickleValues::Object& object = values.objects[properties.at()];
+  if (!object.built || object.state.tag() != Tag::kTuple) return {};
+  const std::optional<PickleValue> first = values.front(object.state);
+  if (!first || first->tag() != Tag::kGlobal) return {};
+  const PickleGlobal& global = values.globals[first->at()];
+  return global.module == "torch" ? std::string_view(global.name) : std::string_view();
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const PickleSource& source) : pickle_(read_pickle(source)) {
+  texts_ = std::make_shared<const TextTable>(std::move(pickle_.values.texts));
+  auto read = read_pickled_metadata(pickle_, texts_, Purpose::kLook);
+  if (!read) throw BadPickle("holds no Metadata of a checkpoint");
+  if (!read->has_chunks) throw BadPickle("has no state_dict_metadata of names");
+  places_.names = texts_;
+  places_.paths = texts_;
+  if (read->storage) places_ = std::move(*read->storage);
+  metadata_ = std::move(*read);
+  read_dtypes();
+  find_places();
+}
+
+void Checkpoint::read_dtypes() {
+  for (const PickleValue properties : metadata_.properties) {
+    dtypes_.push_back(dtype_of(pickle_.values, properties));
+  }
+}
+
+std::string_view Checkpoint::dtype(std::size_t entry) const {
+  if (!writes_tensor(kind(entry))) return {};
+  return dtypes_[chunks().table.specs.properties[chunks().table.spec[entry]]];
+}
+
+/// A row of places() -> the last one of its key, which is what a dict keeps; empty where no key
+/// comes twice. The hint of a key is no part of it.
+std::vector<std::uint32_t> Checkpoint::last_of_keys(const StorageIndex& index) {
+  if (index.unique()) return {};
+  std::vector<std::uint32_t> first(places().size());
+  std::vector<std::uint32_t> last(places().size());
+  for (std::uint32_t row = 0; row < first.size(); ++row) {
+    const auto found = index.find(places().name[row], places().key(row).offset, kNoHint);
+    first[row] = static_cast<std::uint32_t>(found.value_or(row));
+    last[first[row]] = row;
+  }
+  replaced_.resize(first.size());
+  for (std::uint32_t row = 0; row < first.size(); ++row) {
+    last[row] = last[first[row]];
+    if (last[row] == row) continue;
+    replaced_[row] = true;
+    repeated_.emplace_back(row, last[row]);
+  }
+  return last;
+}
+
+void Checkpoint::find_places() {
+  const StorageIndex index(places());
+  const std::vector<std::uint32_t> last = last_of_keys(index);
+  const auto find = [&](std::uint32_t name, StorageIndex::Offset offset, std::size_t hint) {
+    const auto row = index.find(name, offset, static_cast<std::int64_t>(hint));
+    if (!row) return kNowhere;
+    return last.empty() ? static_cast<std::uint32_t>(*row) : last[*row];
+  };
+  const SavedChunks& saved = chunks();
+  of_chunk_.reserve(saved.begin.back());
+  of_object_.assign(saved.size(), kNowhere);
+  for (std::size_t entry = 0; entry < saved.size(); ++entry) {
+    if (!writes_tensor(kind(entry))) {
+      of_object_[entry] = find(saved.table.name[entry], std::nullopt, 0);
+    }
+    const std::size_t ndim = saved.ndim(entry);
+    for (std::size_t at = 0; at < saved.chunk_count(entry); ++at) {
+      of_chunk_.push_back(
+          find(saved.table.name[entry], std::span(saved.chunk(entry, at), ndim), at));
+    }
+  }
+}
+
+std::vector<Checkpoint::Part> Checkpoint::parts_of_places() const {
+  std::vector<Part> parts(places().size());
+  const SavedChunks& saved = chunks();
+  for (std::uint32_t entry = 0; entry < saved.size(); ++entry) {
+    if (of_object_[entry] != kNowhere) parts[of_object_[entry]] = {entry, kNowhere};
+    for (std::uint32_t at = 0; at < saved.chunk_count(entry); ++at) {
+      const std::uint32_t row = of_chunk_[saved.begin[entry] + at];
+      if (row != kNowhere) parts[row] = {entry, at};
+    }
+  }
+  return parts;
+}
+
+Checkpoint::Part Checkpoint::part_of_chunk(std::size_t chunk) const {
+  const auto after = std::ranges::upper_bound(chunks().begin, chunk);
+  const auto entry = static_cast<std::size_t>(after - chunks().begin.begin()) - 1;
+  return {static_cast<std::uint32_t>(entry),
+          static_cast<std::uint32_t>(chunk - chunks().begin[entry])};
+}
+
+std::vector<std::pair<std::string, std::string>> Checkpoint::remarks() const {
+  std::vector<std::pair<std::string, std::string>> said;
+  const auto add = [&](PickleValue name, PickleValue value) {
+    if (said.size() == kMostRemarks || text(name.at()).size() > kLongestRemark) return;
+    if (value.tag() == Tag::kText && text(value.at()).size() <= kLongestRemark) {
+      said.emplace_back(text(name.at()), text(value.at()));
+    } else if (value.tag() == Tag::kInt) {
+      said.emplace_back(text(name.at()), std::to_string(value.number()));
+    }
+  };
+  for (const auto& [name, value] : metadata_.attributes) {
+    add(name, value);
+    if (text(name.at()) != "storage_meta") continue;
+    const auto of_storage = attributes_of(pickle_.values, value);
+    if (!of_storage) continue;
+    for (const auto& [key, attribute] : *of_storage) add(key, attribute);
+  }
+  return said;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/columns/saved_chunks.h"
+#include "core/columns/storage_rows.h"
+#include "core/pickle/machine.h"
+
+namespace shardplan {
+
+/// A `Metadata` that a pickle holds, its large parts as columns.
+struct PickledMetadata {
+  /// Names are texts of the pickle.
+  SavedChunks chunks;
+  std::vector<PickleValue> properties;  // a row of properties: a TensorProperties
+  /// An entry of `chunks`: its key and value as they are in the pickle.
+  std::vector<std::pair<PickleValue, PickleValue>> entries;
+  /// storage_data; nothing where it is not a dict of MetadataIndex -> _StorageInfo, each once.
+  std::optional<StorageRows> storage;
+  /// Whether state_dict_metadata is in `chunks`: a dict whose keys are texts, each once, and whose
+  /// tensors share nothing.
+  bool has_chunks = false;
+  /// Rows of `storage` that hold more than a place (transforms of the bytes), ascending; only where
+  /// it was read to be looked at.
+  std::vector<std::size_t> transformed;
+  /// Items of storage_data that are no row; only where it was read to be looked at.
+  std::size_t odd_places = 0;
+  /// Every attribute, by name, in order.
+  std::vector<std::pair<PickleValue, PickleValue>> attributes;
+};
+
+/// What the columns are for.
+enum class Purpose : std::uint8_t {
+  kObjects,  // the objects of the file: columns of what they say exactly
+  kLook,     // to be looked at: what objects share, or have besides, is left out
+};
+
+/// The columns of a pickle whose root is a Metadata; nothing for another root. Takes the pickle's
+/// texts along as the names of `storage`. Throws BadPickle where the file refers so often to the
+/// same parts that the columns would hold more than 8 values for each of its bytes, and 2^20.
+std::optional<PickledMetadata> read_pickled_metadata(const Pickle& pickle,
+                                                     const std::shared_ptr<const TextTable>& texts,
+                                                     Purpose purpose = Purpose::kObjects);
+
+/// The attributes of an object whose state is a dict, in order; nothing for another value.
+std::optional<std::vector<std::pair<PickleValue, PickleValue>>> attributes_of(
+    const PickleValues& values, PickleValue object);
+
+}  // namespace shardplan

@@ -1,0 +1,465 @@
+#include "core/pickle/machine.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "core/pickle/globals.h"
+#include "core/pickle/opcodes.h"
+#include "core/pickle/stack.h"
+#include "core/util/text.h"
+
+namespace shardplan {
+namespace {
+
+class Machine : private PickleStack {
+ public:
+  Machine(const PickleSource& source, const PickleDialect& dialect)
+      : PickleStack(source), dialect_(dialect) {}
+
+  Pickle run() {
+    while (step(in_.byte())) {
+    }
+    const PickleValue root = pop();
+    const std::uint64_t bytes = in_.position();
+    // As CPython's: a frame must be there in full, though the pickle may end within it.
+    in_.read_to(end_of_frames_);
+    return {std::move(values_), root, bytes};
+  }
+
+ private:
+  bool step(std::uint8_t code) {
+    switch (code) {
+      case opcode::kBinGet: get(in_.number<1>()); break;
+      case opcode::kLongBinGet: get(in_.number<4>()); break;
+      case opcode::kMemoize: memoize(); break;
+      case opcode::kBinInt1: push_int(static_cast<std::int64_t>(in_.number<1>())); break;
+      case opcode::kBinInt2: push_int(static_cast<std::int64_t>(in_.number<2>())); break;
+      case opcode::kBinInt: push_int(static_cast<std::int32_t>(in_.number<4>())); break;
+      case opcode::kShortBinUnicode: push_text(in_.number<1>()); break;
+      case opcode::kMark: marks_.push_back(stack_.size()); break;
+      case opcode::kTuple1: push_tuple_or_size(1); break;
+      case opcode::kTuple2: push_tuple_or_size(2); break;
+      case opcode::kTuple3: push_tuple_or_size(3); break;
+      case opcode::kTuple: push_tuple_or_size(above_mark()); break;
+      case opcode::kReduce: reduce(); break;
+      case opcode::kEmptyTuple: push(PickleValue(Tag::kTuple, PickleValues::kNoMore)); break;
+      case opcode::kNewObj: new_object(); break;
+      case opcode::kEmptyDict: push_container(Tag::kDict); break;
+      case opcode::kSetItems: set_items_or_build(above_mark()); break;
+      case opcode::kSetItem: set_items(2); break;
+      case opcode::kBuild: build(); break;
+      case opcode::kNone: push(PickleValue(Tag::kNone)); break;
+      case opcode::kNewTrue: push(PickleValue(Tag::kTrue)); break;
+      case opcode::kNewFalse: push(PickleValue(Tag::kFalse)); break;
+      case opcode::kLong1: push_long(in_.number<1>()); break;
+      case opcode::kFrame: frame(); break;
+      case opcode::kAppends: append(above_mark()); break;
+      case opcode::kAppend: append(1); break;
+      case opcode::kEmptyList: push_container(Tag::kList); break;
+      case opcode::kBinPut: put(in_.number<1>()); break;
+      case opcode::kLongBinPut: put(in_.number<4>()); break;
+      case opcode::kStop: return false;
+      default: rare_step(code);
+    }
+    return true;
+  }
+
+  void rare_step(std::uint8_t code) {
+    switch (code) {
+      case opcode::kProto: protocol(); break;
+      case opcode::kGlobal: named_global(); break;
+      case opcode::kStackGlobal: stack_global(); break;
+      case opcode::kBinUnicode: push_text(in_.number<4>()); break;
+      case opcode::kBinUnicode8: push_text(in_.number<8>()); break;
+      case opcode::kShortBinBytes: push_bytes(Tag::kBytes, in_.number<1>()); break;
+      case opcode::kBinBytes: push_bytes(Tag::kBytes, in_.number<4>()); break;
+      case opcode::kBinBytes8: push_bytes(Tag::kBytes, in_.number<8>()); break;
+      case opcode::kByteArray8: push_bytes(Tag::kByteArray, in_.number<8>()); break;
+      case opcode::kLong4: push_long(in_.number<4>()); break;
+      case opcode::kBinFloat: push_float(); break;
+      case opcode::kEmptySet: push_container(Tag::kSet); break;
+      case opcode::kAddItems: add_items(); break;
+      case opcode::kFrozenSet: frozen_set(); break;
+      case opcode::kPop: drop(); break;
+      case opcode::kPopMark: stack_.resize(stack_.size() - above_mark()); break;
+      case opcode::kDup: push(pinned(top())); break;
+      default: odd_step(code);
+    }
+  }
+
+  void odd_step(std::uint8_t code) {
+    if (!dialect_.is_tensor) {
+      fail("has opcode " + std::to_string(code) + ", which no metadata needs");
+    }
+    if (code == opcode::kBinPersId) {
+      const PickleValue id = pop();
+      if (id.tag() != Tag::kTuple) fail("has a persistent id that is no tuple");
+      push(PickleValue(Tag::kCall, values_.calls.size()));
+      values_.calls.push_back({PickleValues::Call::kPersistentId, id});
+      return;
+    }
+    // The other opcodes of pickle: of protocols 0 and 1, of objects, and of buffers out of band.
+    constexpr std::string_view kOthers = "FILPSTUVdgilop\x82\x83\x84\x92\x97\x98";
+    const bool known = kOthers.find(static_cast<char>(code)) != std::string_view::npos;
+    const std::string what = "has opcode " + std::to_string(code);
+    if (!known) fail(what + ", which is none");
+    leave(what + ", which no tensor needs");
+  }
+
+  [[noreturn]] void leave(const std::string& what) const {
+    throw UnreadPickle(what + ", " + in_.where());
+  }
+
+  // Plain values.
+
+  void protocol() {
+    const std::uint64_t version = in_.number<1>();
+    if (version < 2 || version > 5) {
+      fail("is of pickle protocol " + std::to_string(version) + ", which is none of 2 to 5");
+    }
+  }
+
+  void frame() {
+    const std::uint64_t length = in_.number<8>();
+    const std::uint64_t begin = in_.position();
+    end_of_frames_ =
+        std::max(end_of_frames_, length > UINT64_MAX - begin ? UINT64_MAX : begin + length);
+  }
+
+  void push_long(std::uint64_t length) {
+    const std::string_view bytes = in_.bytes(length);
+    if (length > 8) {
+      push(PickleValue(Tag::kHugeInt, values_.bytes.size()));
+      values_.bytes.emplace_back(bytes);
+      return;
+    }
+    std::uint64_t number = 0;
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      number |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(bytes[i])) << (8 * i);
+    }
+    const std::size_t unused = 64 - 8 * bytes.size();
+    push_int(bytes.empty() ? 0 : static_cast<std::int64_t>(number << unused) >> unused);
+  }
+
+  void push_float() {
+    std::uint64_t bits = 0;
+    for (int i = 0; i < 8; ++i) bits = bits << 8 | in_.number<1>();
+    push(PickleValue(Tag::kFloat, values_.floats.size()));
+    values_.floats.push_back(std::bit_cast<double>(bits));
+  }
+
+  void push_text(std::uint64_t length) {
+    push(PickleValue(Tag::kText, values_.texts.number_of(in_.bytes(length))));
+  }
+
+  void push_bytes(Tag tag, std::uint64_t length) {
+    push(PickleValue(tag, values_.bytes.size()));
+    values_.bytes.emplace_back(in_.bytes(length));
+  }
+
+  // Containers.
+
+  /// Adds the values on top of the stack to the container below them.
+  void extend_below(std::size_t count, std::initializer_list<Tag> to, const char* what) {
+    if (count >= free()) fail("takes more than the stack has");
+    const PickleValue made = stack_[stack_.size() - count - 1];
+    if (std::ranges::find(to, made.tag()) == to.end()) fail(what);
+    extend(made, stack_.data() + stack_.size() - count, count);
+    stack_.resize(stack_.size() - count);
+  }
+
+  void append(std::size_t count) { extend_below(count, {Tag::kList}, "appends to no list"); }
+
+  void set_items(std::size_t count) {
+    if (count % 2 != 0) fail("sets a key without a value");
+    extend_below(count, {Tag::kDict, Tag::kOrderedDict}, "sets an item of no dict");
+  }
+
+  void add_items() { extend_below(above_mark(), {Tag::kSet}, "adds to no set"); }
+
+  void frozen_set() {
+    push_tuple(above_mark());
+    const PickleValue made = pop();
+    push(PickleValue(Tag::kFrozenSet, made.at()));
+  }
+
+  // Globals and what is made by them.
+
+  void named_global() {
+    const std::string module(in_.line());
+    push_global({module, std::string(in_.line())});
+  }
+
+  void stack_global() {
+    const PickleValue name = pop();
+    const PickleValue module = pop();
+    if (name.tag() != Tag::kText || module.tag() != Tag::kText) fail("names a global by no text");
+    push_global({std::string(values_.texts[module.at()]), std::string(values_.texts[name.at()])});
+  }
+
+  void push_global(PickleGlobal global) {
+    // The length says where the module's name ends.
+    const std::uint32_t number = by_name_.number_of(std::to_string(global.module.size()) + ' ' +
+                                                    global.module + global.name);
+    if (number == values_.globals.size()) {
+      const PickleRole role = dialect_.role_of(global.module, global.name);
+      if (role == PickleRole::kUnknown) throw unknown(global);
+      values_.globals.push_back(std::move(global));
+      roles_.push_back(role);
+    }
+    push(PickleValue(Tag::kGlobal, number));
+  }
+
+  UnreadPickle unknown(const PickleGlobal& global) const {
+    return UnreadPickle("names the global " + printable(global.module) + "." +
+                        printable(global.name) + ", " + dialect_.no_role + ", " + in_.where());
+  }
+
+  PickleRole role(PickleValue global) const {
+    return global.tag() == Tag::kGlobal ? roles_[global.at()] : PickleRole::kUnknown;
+  }
+
+  void new_object() {
+    const PickleValue arguments = pop();
+    const PickleValue cls = pop();
+    const PickleRole is = role(cls);
+    const bool made_bare = is == PickleRole::kObject || is == PickleRole::kChunk ||
+                           is == PickleRole::kIndex || is == PickleRole::kPlace;
+    if (!made_bare || arguments.tag() != Tag::kTuple || values_.count(arguments) != 0) {
+      fail("makes an object of no class, or with arguments");
+    }
+    push(PickleValue(Tag::kObject, values_.objects.size()));
+    values_.objects.push_back({static_cast<std::uint32_t>(cls.at()), false, memo_.size(), {}});
+  }
+
+  void reduce() {
+    const PickleValue arguments = pop();
+    const PickleValue callable = pop();
+    if (arguments.tag() != Tag::kTuple) fail("calls with no tuple of arguments");
+    switch (role(callable)) {
+      case PickleRole::kSize: push_size(arguments); break;
+      case PickleRole::kCall:
+        push(PickleValue(Tag::kCall, values_.calls.size()));
+        values_.calls.push_back({static_cast<std::uint32_t>(callable.at()), arguments});
+        break;
+      case PickleRole::kList: push_filled(Tag::kList, arguments); break;
+      case PickleRole::kSet: push_filled(Tag::kSet, arguments); break;
+      case PickleRole::kFrozenSet: push_filled(Tag::kFrozenSet, arguments); break;
+      case PickleRole::kDict: push_filled(Tag::kDict, arguments); break;
+      case PickleRole::kOrderedDict: push_filled(Tag::kOrderedDict, arguments); break;
+      default: fail("calls what is not to be called");
+    }
+  }
+
+  /// A container made of no argument, or of one: for a dict a dict, else any list or tuple.
+  void push_filled(Tag tag, PickleValue arguments) {
+    std::vector<PickleValue> items;
+    if (values_.holds_more_than(arguments, 1)) fail("makes a container of several arguments");
+    if (const auto given = values_.front(arguments)) {
+      const bool is_dict = tag == Tag::kDict || tag == Tag::kOrderedDict;
+      const Tag from = given->tag();
+      if (is_dict ? from != Tag::kDict : from != Tag::kList && from != Tag::kTuple) {
+        fail("makes a container of no container");
+      }
+      check_room(values_.count(*given));
+      values_.for_each(*given, [&](PickleValue value) { items.push_back(value); });
+    }
+    push(container(tag, items));
+  }
+
+  // Records: what is made of plain parts takes their place.
+
+  /// A tuple; or at once the size that most of them are made for.
+  void push_tuple_or_size(std::size_t count) {
+    // TUPLE MEMOIZE TUPLE1 MEMOIZE REDUCE, or the same without the memo.
+    constexpr std::string_view kMemoized = "\x94\x85\x94R";
+    constexpr std::string_view kPlain = "\x85R";
+    if (count >= free() || count > kMostDimsOfSize ||
+        role(stack_[stack_.size() - count - 1]) != PickleRole::kSize) {
+      push_tuple(count);
+      return;
+    }
+    const std::size_t first = values_.numbers.size();
+    for (std::size_t at = stack_.size() - count; at < stack_.size(); ++at) {
+      if (stack_[at].tag() != Tag::kInt) {
+        values_.numbers.resize(first);
+        push_tuple(count);
+        return;
+      }
+      values_.numbers.push_back(stack_[at].number());
+    }
+    const PickleValue size = PickleValue::of_size(first, count);
+    if (in_.take(kMemoized)) {
+      stack_.back() = PickleValue(Tag::kTupleOfSize, size.at());
+      memoize();
+      stack_.back() = PickleValue(Tag::kArgumentsOfSize, size.at());
+      memoize();
+    } else if (!in_.take(kPlain)) {
+      values_.numbers.resize(first);
+      push_tuple(count);
+      return;
+    }
+    stack_.resize(stack_.size() - count - 1);
+    push(size);
+  }
+
+  /// A torch.Size of the one tuple, or list, of ints in `arguments`.
+  void push_size(PickleValue arguments) {
+    const std::size_t first = values_.numbers.size();
+    const auto given = values_.front(arguments);
+    if (!given || values_.holds_more_than(arguments, 1) ||
+        (given->tag() != Tag::kTuple && given->tag() != Tag::kList)) {
+      fail("makes a size of no tuple");
+    }
+    if (values_.holds_more_than(*given, kMostDimsOfSize)) {
+      throw UnreadPickle("has a size of " + grouped(values_.count(*given)) +
+                         " dims, of which at most " + std::to_string(kMostDimsOfSize) +
+                         " are read, " + in_.where());
+    }
+    check_room(values_.count(*given));
+    values_.for_each(*given, [&](PickleValue value) {
+      if (value.tag() != Tag::kInt && value.tag() != Tag::kWideInt) {
+        fail("has a size that is no int of 64 bits");
+      }
+      values_.numbers.push_back(value.tag() == Tag::kInt ? value.number()
+                                                         : values_.ints[value.at()]);
+    });
+    push(PickleValue::of_size(first, values_.numbers.size() - first));
+  }
+
+  void build() {
+    const PickleValue state = pop();
+    PickleValue& object = top();
+    if (dialect_.is_tensor) leave("gives attributes to what it makes");
+    if (object.tag() != Tag::kObject || values_.objects[object.at()].built) {
+      fail("gives a state to what takes none");
+    }
+    const bool is_record = roles_[values_.objects[object.at()].global] != PickleRole::kObject;
+    // A record has up to three attributes. What holds more may be held by many objects.
+    if (is_record && state.tag() == Tag::kDict && !values_.holds_more_than(state, std::size_t{6})) {
+      std::vector<PickleValue> items;
+      values_.for_each(state, [&](PickleValue value) { items.push_back(value); });
+      if (build_record(object, state, items)) return;
+    }
+    values_.objects[object.at()].built = true;
+    values_.objects[object.at()].state = state;
+  }
+
+  /// Sets a dict's items; or at once builds the record whose state the dict is.
+  void set_items_or_build(std::size_t count) {
+    const std::size_t dict = stack_.size() - count - 1;
+    const bool fresh = free() >= count + 2 && stack_[dict].tag() == Tag::kDict &&
+                       is_last_span(stack_[dict]) && values_.spans[stack_[dict].at()].count == 0;
+    if (fresh && in_.take("b")) {
+      if (build_record(stack_[dict - 1], stack_[dict], {stack_.data() + dict + 1, count})) {
+        stack_.resize(dict);
+        return;
+      }
+      in_.give_back(1);
+    }
+    set_items(count);
+  }
+
+  bool build_record(PickleValue& object, PickleValue state, std::span<const PickleValue> items) {
+    if (object.tag() != Tag::kObject || object.at() + 1 != values_.objects.size() ||
+        object.at() < pinned_objects_ || values_.objects[object.at()].built) {
+      return false;
+    }
+    const std::size_t memoized = values_.objects[object.at()].memo;
+    if (memo_.size() - memoized > kMostMemoized) return false;
+    const PickleRole is = roles_[values_.objects[object.at()].global];
+    PickleValue record;
+    PickleValue taken;
+    if (is == PickleRole::kChunk && add_chunk(items)) {
+      record = PickleValue(Tag::kChunk, values_.chunks.size() - 1);
+      taken = PickleValue(Tag::kStateOfChunk, record.at());
+    } else if (is == PickleRole::kIndex && add_index(items)) {
+      record = PickleValue(Tag::kIndex, values_.indices.size() - 1);
+      taken = PickleValue(Tag::kStateOfIndex, record.at());
+    } else if (is == PickleRole::kPlace && add_place(items)) {
+      record = PickleValue(Tag::kPlace, values_.places.size() - 1);
+      taken = PickleValue(Tag::kStateOfPlace, record.at());
+    } else {
+      return false;
+    }
+    if (is_last_span(state)) {
+      replace_in_memo(state, taken, memoized);
+      drop_span(state);
+    }
+    replace_in_memo(object, record, memoized);
+    values_.objects.truncate(object.at());
+    object = record;
+    return true;
+  }
+
+  /// The value of each named attribute; false where there are others, or one of them twice.
+  template <std::size_t kCount>
+  static bool read_state(std::span<const PickleValue> items,
+                         const std::array<Attribute, kCount>& names,
+                         std::array<PickleValue, kCount>& out) {
+    out.fill(PickleValue(Tag::kUnset));
+    if (items.size() % 2 != 0) return false;
+    for (std::size_t at = 0; at < items.size(); at += 2) {
+      const PickleValue key = items[at];
+      const auto name = std::ranges::find_if(names, [&](Attribute one) { return one == key.at(); });
+      if (key.tag() != Tag::kText || name == names.end()) return false;
+      PickleValue& value = out[static_cast<std::size_t>(name - names.begin())];
+      if (value.tag() != Tag::kUnset) return false;
+      value = items[at + 1];
+    }
+    return true;
+  }
+
+  bool add_chunk(std::span<const PickleValue> items) {
+    std::array<PickleValue, 2> read;
+    if (!read_state<2>(items, {kOffsets, kSizes}, read) || read[0].tag() != Tag::kSize ||
+        read[1].tag() != Tag::kSize) {
+      return false;
+    }
+    values_.chunks.push_back({read[0], read[1]});
+    return true;
+  }
+
+  bool add_index(std::span<const PickleValue> items) {
+    std::array<PickleValue, 3> read;
+    if (!read_state<3>(items, {kFqn, kHint, kOffset}, read) || read[0].tag() != Tag::kText) {
+      return false;
+    }
+    const bool hinted = read[1].tag() == Tag::kInt && read[1].number() >= 0;
+    if (!hinted && read[1].tag() != Tag::kNone) return false;
+    if (read[2].tag() != Tag::kSize && read[2].tag() != Tag::kUnset) return false;
+    values_.indices.push_back({static_cast<std::uint32_t>(read[0].at()), read[2], read[1]});
+    return true;
+  }
+
+  bool add_place(std::span<const PickleValue> items) {
+    std::array<PickleValue, 3> read;
+    if (!read_state<3>(items, {kPath, kOffset, kLength}, read) || read[0].tag() != Tag::kText ||
+        read[1].tag() != Tag::kInt || read[2].tag() != Tag::kInt) {
+      return false;
+    }
+    values_.places.push_back(
+        {static_cast<std::uint32_t>(read[0].at()), read[1].number(), read[2].number()});
+    return true;
+  }
+
+  // While a record is made: pickle's own come to less than 32.
+  static constexpr std::size_t kMostMemoized = 64;
+
+  const PickleDialect& dialect_;
+  std::vector<PickleRole> roles_;  // a global
+  TextTable by_name_;              // a global: its module and name
+  std::uint64_t end_of_frames_ = 0;
+};
+
+}  // namespace
+
+Pickle read_pickle(const PickleSource& source, const PickleDialect& dialect) {
+  return Machine(source, dialect).run();
+}
+
+}  // namespace shardplan

@@ -1,0 +1,208 @@
+#include "core/planning/dedup.h"
+
+#include <algorithm>
+#include <bit>
+#include <unordered_map>
+
+#include "core/planning/rows_by_name.h"
+#include "core/util/checked.h"
+
+namespace shardplan {
+namespace {
+
+constexpr std::uint32_t kNone = 0xFFFFFFFF;
+
+/// A bytes row has no offset, which is another thing than the offset of a 0-d tensor.
+bool same_offset(const SavePlanView& a, std::size_t at_a, const SavePlanView& b, std::size_t at_b) {
+  const std::size_t ndim = a.ndim(at_a);
+  return ndim == b.ndim(at_b) &&
+         (ndim > 0 || writes_tensor(a.kind(at_a)) == writes_tensor(b.kind(at_b))) &&
+         std::equal(a.numbers(at_a), a.numbers(at_a) + ndim, b.numbers(at_b));
+}
+
+std::uint32_t hash_offset(const SavePlanView& view, std::size_t position) {
+  const std::int64_t* offsets = view.numbers(position);
+  const std::size_t ndim = view.ndim(position);
+  std::uint64_t mixed = ndim;
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    mixed = (mixed ^ static_cast<std::uint64_t>(offsets[dim])) * 0x9E3779B97F4A7C15ULL;
+    mixed ^= mixed >> 29;
+  }
+  return static_cast<std::uint32_t>(mixed ^ (mixed >> 32));
+}
+
+/// Rows with the same name and offset, as chains through the rows by name.
+class Duplicates {
+ public:
+  Duplicates(std::span<const RankPlan> plans, const RowsByName& rows, const Pulse& pulse)
+      : plans_(plans),
+        rows_(rows),
+        pulse_(pulse),
+        next_(rows.size(), kNone),
+        leads_(rows.size(), true) {
+    hash_rows();
+    for (std::size_t name = 0; name < rows.name_count(); ++name) link(name);
+    hashes_ = {};
+  }
+
+  /// Whether no row before this one has its name and offset.
+  bool leads(std::size_t at) const { return leads_[at]; }
+  /// The next row with the same name and offset, or kNone.
+  std::uint32_t next(std::size_t at) const { return next_[at]; }
+
+ private:
+  bool same(std::size_t a, std::size_t b) const {
+    return hashes_[a] == hashes_[b] && same_offset(plans_[rows_[a].plan].view, rows_[a].position,
+                                                   plans_[rows_[b].plan].view, rows_[b].position);
+  }
+
+  /// Plan by plan, as rows lie in memory; name by name each one would be fetched from afar.
+  void hash_rows() {
+    hashes_.resize(rows_.size());
+    std::vector<std::size_t> next = rows_.begins();
+    for (const RankPlan& plan : plans_) {
+      for (std::size_t position = 0; position < plan.view.size(); ++position) {
+        pulse_.beat();
+        hashes_[next[plan.name(position)]++] = hash_offset(plan.view, position);
+      }
+    }
+  }
+
+  void link(std::size_t name) {
+    const std::size_t begin = rows_.begin(name);
+    const std::size_t end = rows_.end(name);
+    if (end - begin < 2) return;
+    const std::size_t mask = std::bit_ceil(2 * (end - begin)) - 1;
+    tails_.assign(mask + 1, kNone);
+    std::size_t slot = 0;
+    for (std::size_t at = begin; at < end; ++at) {
+      pulse_.beat();
+      // Ranks that hold replicas come one after another.
+      if (tails_[slot] == kNone || !same(tails_[slot], at)) {
+        slot = hashes_[at] & mask;
+        while (tails_[slot] != kNone && !same(tails_[slot], at)) slot = (slot + 1) & mask;
+      }
+      if (tails_[slot] != kNone) {
+        next_[tails_[slot]] = static_cast<std::uint32_t>(at);
+        leads_[at] = false;
+      }
+      tails_[slot] = static_cast<std::uint32_t>(at);
+    }
+  }
+
+  std::span<const RankPlan> plans_;
+  const RowsByName& rows_;
+  const Pulse& pulse_;
+  std::vector<std::uint32_t> next_;
+  std::vector<bool> leads_;
+  std::vector<std::uint32_t> hashes_;
+  std::vector<std::uint32_t> tails_;
+};
+
+struct HashRanks {
+  std::size_t operator()(const std::vector<std::uint32_t>& ranks) const {
+    std::uint64_t mixed = ranks.size();
+    for (const std::uint32_t rank : ranks) mixed = (mixed ^ rank) * 0x9E3779B97F4A7C15ULL;
+    return static_cast<std::size_t>(mixed ^ (mixed >> 32));
+  }
+};
+
+/// Chooses who writes what several ranks hold.
+class Choice {
+ public:
+  Choice(std::size_t ranks, bool lowest, const SetOrder& set_order)
+      : bytes_(ranks), lowest_(lowest), set_order_(set_order) {}
+
+  /// ranks: ascending, without repetition
+  std::uint32_t of(const std::vector<std::uint32_t>& ranks) {
+    if (lowest_ || ranks.size() == 1) return ranks.front();
+    const auto [order, is_new] = orders_.try_emplace(ranks);
+    if (is_new) order->second = set_order_(ranks);
+    return *std::ranges::min_element(order->second, {},
+                                     [this](std::uint32_t rank) { return bytes_[rank]; });
+  }
+
+  bool add(std::uint32_t rank, std::int64_t bytes) {
+    return checked_add(bytes_[rank], bytes, bytes_[rank]);
+  }
+
+ private:
+  std::vector<std::int64_t> bytes_;
+  bool lowest_;
+  const SetOrder& set_order_;
+  std::unordered_map<std::vector<std::uint32_t>, std::vector<std::uint32_t>, HashRanks> orders_;
+};
+
+/// Bytes of a row's whole tensor; 1 for what has none, as upstream counts it.
+bool counted_bytes(const RankPlan& plan, std::size_t position, std::int64_t& bytes) {
+  const SavePlanView& view = plan.view;
+  bytes = 1;
+  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kBytesOfTensor) {
+    bytes = (*plan.counted)[view.row(position)];
+  } else if (writes_tensor(view.kind(position))) {
+    bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
+    if (bytes < 0) return false;
+    for (const std::int64_t size : view.shape(position)) {
+      if (!checked_mul(bytes, size, bytes)) return false;
+    }
+  }
+  if (bytes == 0) bytes = 1;
+  return true;
+}
+
+}  // namespace
+
+std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const RankPlan> plans,
+                                                             std::size_t name_count,
+                                                             bool save_to_lowest_rank,
+                                                             const SetOrder& set_order,
+                                                             const Pulse& pulse) {
+  const RowsByName rows(plans, name_count, pulse);
+  if (rows.size() >= kNone) return std::nullopt;
+  const Duplicates duplicates(plans, rows, pulse);
+  std::vector<bool> dropped(rows.size());
+  Choice choice(plans.size(), save_to_lowest_rank, set_order);
+  std::vector<std::size_t> cursor = rows.begins();
+  std::vector<std::uint32_t> ranks;
+
+  // In the order in which upstream first meets each name and offset: the bytes so far decide.
+  for (const RankPlan& plan : plans) {
+    for (std::size_t position = 0; position < plan.view.size(); ++position) {
+      pulse.beat();
+      const std::size_t first = cursor[plan.name(position)]++;
+      if (!duplicates.leads(first)) continue;
+      ranks.clear();
+      std::size_t last = first;
+      for (std::size_t at = first; at != kNone; at = duplicates.next(at)) {
+        if (ranks.empty() || ranks.back() != rows[at].plan) ranks.push_back(rows[at].plan);
+        last = at;
+        pulse.beat();
+      }
+      const std::uint32_t chosen = choice.of(ranks);
+      std::int64_t bytes = 0;
+      if (!counted_bytes(plans[rows[last].plan], rows[last].position, bytes) ||
+          !choice.add(chosen, bytes)) {
+        return std::nullopt;
+      }
+      if (ranks.size() == 1) continue;
+      for (std::size_t at = first; at != kNone; at = duplicates.next(at)) {
+        if (rows[at].plan != chosen) dropped[at] = true;
+      }
+    }
+  }
+
+  std::vector<std::vector<std::uint32_t>> kept(plans.size());
+  cursor = rows.begins();
+  for (std::size_t rank = 0; rank < plans.size(); ++rank) {
+    kept[rank].reserve(plans[rank].view.size());
+    for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
+      pulse.beat();
+      if (!dropped[cursor[plans[rank].name(position)]++]) {
+        kept[rank].push_back(static_cast<std::uint32_t>(plans[rank].view.row(position)));
+      }
+    }
+  }
+  return kept;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,57 @@
+#include "core/planning/global_plan.h"
+
+namespace shardplan {
+
+std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std::size_t name_count,
+                                           const Pulse& pulse) {
+  constexpr std::uint32_t kNotSeen = 0xFFFFFFFF;
+  GlobalPlan made;
+  made.hints.reserve(plans.size());
+  std::vector<std::uint32_t> entry_of(name_count, kNotSeen);
+  std::vector<std::int64_t> count(name_count);
+  for (std::size_t rank = 0; rank < plans.size(); ++rank) {
+    const SavePlanView& view = plans[rank].view;
+    std::vector<std::int64_t> hints(view.size(), kNoHint);
+    for (std::size_t position = 0; position < view.size(); ++position) {
+      pulse.beat();
+      const std::uint32_t name = plans[rank].name(position);
+      const WriteKind kind = view.kind(position);
+      const bool is_new = entry_of[name] == kNotSeen;
+      if (!is_new && (kind != WriteKind::kShard || made.entries[entry_of[name]].bytes)) {
+        return std::nullopt;
+      }
+      if (is_new) {
+        entry_of[name] = static_cast<std::uint32_t>(made.entries.size());
+        made.entries.push_back(
+            {name,
+             {static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(position)},
+             kind == WriteKind::kBytes,
+             0,
+             0});
+      }
+      if (kind != WriteKind::kBytes) hints[position] = count[name]++;
+    }
+    made.hints.push_back(std::move(hints));
+  }
+
+  std::size_t total = 0;
+  for (SavedEntry& entry : made.entries) {
+    entry.begin = total;
+    total += static_cast<std::size_t>(count[entry.name]);
+    entry.end = total;
+  }
+  made.chunks.resize(total);
+  for (std::size_t rank = 0; rank < plans.size(); ++rank) {
+    for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
+      pulse.beat();
+      const std::int64_t hint = made.hints[rank][position];
+      if (hint == kNoHint) continue;
+      const SavedEntry& entry = made.entries[entry_of[plans[rank].name(position)]];
+      made.chunks[entry.begin + static_cast<std::size_t>(hint)] = {
+          static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(position)};
+    }
+  }
+  return made;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,111 @@
+#include "core/planning/read_plan.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "core/boxes/box_tree.h"
+#include "core/util/checked.h"
+
+namespace shardplan {
+namespace {
+
+/// Up to this many wanted boxes a pass over the saved ones each is cheaper than a tree.
+constexpr std::size_t kFewWanted = 4;
+
+/// Upstream's sweep dim: the first in which some box ends furthest, past zero.
+std::size_t sweep_dim(const Boxes& saved, const Boxes& wanted) {
+  std::size_t best = 0;
+  std::int64_t furthest = 0;
+  for (std::size_t dim = 0; dim < saved.ndim(); ++dim) {
+    for (const Boxes* boxes : {&saved, &wanted}) {
+      for (std::size_t box = 0; box < boxes->size(); ++box) {
+        if (boxes->end(box, dim) > furthest) {
+          furthest = boxes->end(box, dim);
+          best = dim;
+        }
+      }
+    }
+  }
+  return best;
+}
+
+bool push_row(std::uint32_t name, const Boxes& saved, std::size_t saved_box, const Boxes& wanted,
+              std::size_t wanted_box, ReadColumns& out) {
+  const std::size_t ndim = saved.ndim();
+  std::int64_t* row = out.push(ReadKind::kTensor, name, wanted_box, saved_box, ndim);
+  std::copy_n(wanted.starts(wanted_box), ndim, row);
+  std::copy_n(saved.starts(saved_box), ndim, row + ndim);
+  return overlap_region(saved.starts(saved_box), wanted.starts(wanted_box), ndim, row + 3 * ndim,
+                        row + 2 * ndim, row + 4 * ndim);
+}
+
+}  // namespace
+
+bool overlap_region(const std::int64_t* saved, const std::int64_t* wanted, std::size_t ndim,
+                    std::int64_t* storage_offsets, std::int64_t* dest_offsets,
+                    std::int64_t* lengths) {
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    const std::int64_t start = std::max(saved[dim], wanted[dim]);
+    const std::int64_t end = std::min(saved[ndim + dim], wanted[ndim + dim]);
+    if (!checked_sub(start, saved[dim], storage_offsets[dim]) ||
+        !checked_sub(start, wanted[dim], dest_offsets[dim]) ||
+        !checked_sub(end, start, lengths[dim])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool append_reads(std::uint32_t name, const Boxes& saved, const Boxes& wanted, ReadColumns& out) {
+  if (saved.empty() || wanted.empty()) return true;
+  const std::size_t before = out.size();
+  const std::size_t ndim = saved.ndim();
+  const std::size_t sweep = sweep_dim(saved, wanted);
+
+  std::vector<std::size_t> wanted_order(wanted.size());
+  std::iota(wanted_order.begin(), wanted_order.end(), std::size_t{0});
+  if (ndim > 0) {
+    std::stable_sort(wanted_order.begin(), wanted_order.end(), [&](std::size_t a, std::size_t b) {
+      return wanted.start(a, sweep) < wanted.start(b, sweep);
+    });
+  }
+
+  std::vector<std::size_t> found;
+  const auto append_found = [&](std::size_t wanted_box) {
+    std::sort(found.begin(), found.end(), [&](std::size_t a, std::size_t b) {
+      if (ndim > 0 && saved.end(a, sweep) != saved.end(b, sweep)) {
+        return saved.end(a, sweep) < saved.end(b, sweep);
+      }
+      return a < b;
+    });
+    for (const std::size_t saved_box : found) {
+      if (!push_row(name, saved, saved_box, wanted, wanted_box, out)) {
+        out.truncate(before);
+        return false;
+      }
+    }
+    found.clear();
+    return true;
+  };
+
+  if (wanted.size() <= kFewWanted) {
+    for (const std::size_t wanted_box : wanted_order) {
+      for (std::size_t box = 0; box < saved.size(); ++box) {
+        if (bounds_overlap(saved.starts(box), wanted.starts(wanted_box), ndim))
+          found.push_back(box);
+      }
+      if (!append_found(wanted_box)) return false;
+    }
+    return true;
+  }
+
+  const BoxTree tree(saved);
+  for (const std::size_t wanted_box : wanted_order) {
+    tree.query(wanted.starts(wanted_box), [&](std::size_t box) { found.push_back(box); });
+    if (!append_found(wanted_box)) return false;
+  }
+  return true;
+}
+
+}  // namespace shardplan

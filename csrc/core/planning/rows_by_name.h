@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/columns/rank_plan.h"
+#include "core/util/pulse.h"
+
+namespace shardplan {
+
+/// A row of one of many plans.
+struct RowOfPlan {
+  std::uint32_t plan;
+  std::uint32_t position;  // in the plan's view
+};
+
+/// The rows of many plans, name by name; those of one name in the order of the plans.
+class RowsByName {
+ public:
+  RowsByName(std::span<const RankPlan> plans, std::size_t name_count, const Pulse& pulse = {});
+
+  std::size_t size() const { return rows_.size(); }
+  std::size_t name_count() const { return begin_.size() - 1; }
+  std::size_t begin(std::size_t name) const { return begin_[name]; }
+  std::size_t end(std::size_t name) const { return begin_[name + 1]; }
+  /// Where the rows of each name begin.
+  std::vector<std::size_t> begins() const { return {begin_.begin(), begin_.end() - 1}; }
+  RowOfPlan operator[](std::size_t at) const { return rows_[at]; }
+
+ private:
+  std::vector<std::size_t> begin_;
+  std::vector<RowOfPlan> rows_;
+};
+
+}  // namespace shardplan

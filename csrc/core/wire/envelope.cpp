@@ -1,0 +1,81 @@
+#include "core/wire/envelope.h"
+
+#include "core/util/hash.h"
+#include "core/util/text.h"
+#include "core/wire/bytes.h"
+
+namespace shardplan {
+namespace {
+
+constexpr std::string_view kMagic{"\x93SPL"};
+
+// The first bytes, which keep their meaning in every wire version: magic, wire version, release.
+std::string head(std::string_view release) {
+  ByteWriter out;
+  out.raw(kMagic);
+  out.byte(kWireVersion);
+  out.byte(static_cast<std::uint8_t>(release.size()));
+  out.raw(release);
+  return out.take();
+}
+
+}  // namespace
+
+std::string seal(WireKind kind, std::string_view release, const Envelope& contents) {
+  ByteWriter lengths;
+  lengths.byte(static_cast<std::uint8_t>(kind));
+  lengths.varint(contents.items);
+  lengths.varint(contents.table.size());
+  lengths.varint(contents.rows.size());
+
+  const std::string start = head(release.substr(0, 0xFF));
+  std::uint64_t sum = fingerprint(start);
+  for (const std::string_view part :
+       {std::string_view(lengths.bytes()), contents.table, contents.rows}) {
+    sum = fingerprint(part, sum);
+  }
+  ByteWriter out;
+  out.raw(start);
+  out.raw(lengths.bytes());
+  out.fixed64(sum);
+  out.raw(contents.table);
+  out.raw(contents.rows);
+  return out.take();
+}
+
+Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
+  ByteReader in(bytes);
+  if (in.left() < kMagic.size() || in.raw(kMagic.size()) != kMagic)
+    in.fail("is nothing that shardplan sent");
+  const std::uint8_t version = in.byte();
+  const std::string_view writer = in.raw(in.byte());
+  if (version != kWireVersion) {
+    throw BadWire("was written by shardplan " + printable(writer) + " (wire version " +
+                  std::to_string(version) + ") and is read by shardplan " + std::string(release) +
+                  " (wire version " + std::to_string(kWireVersion) +
+                  "): install the same shardplan on every rank");
+  }
+  const std::size_t start = bytes.size() - in.left();
+  const std::uint8_t found = in.byte();
+  Envelope contents;
+  const std::uint64_t items = in.varint();
+  const std::uint64_t table = in.varint();
+  const std::uint64_t rows = in.varint();
+  const std::size_t lengths = bytes.size() - in.left() - start;
+  const std::uint64_t expected = in.fixed64();
+  if (items > bytes.size()) in.fail("counts more than it holds");
+  if (table > in.left() || rows != in.left() - table) in.fail("is not as long as it says");
+  contents.items = static_cast<std::size_t>(items);
+  contents.table = in.raw(static_cast<std::size_t>(table));
+  contents.rows = in.raw(static_cast<std::size_t>(rows));
+  std::uint64_t sum = fingerprint(bytes.substr(0, start));
+  for (const std::string_view part :
+       {bytes.substr(start, lengths), contents.table, contents.rows}) {
+    sum = fingerprint(part, sum);
+  }
+  if (sum != expected) throw BadWire("was changed on the way: its checksum does not fit");
+  if (found != static_cast<std::uint8_t>(kind)) in.fail("is of another kind");
+  return contents;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,111 @@
+#include "core/wire/load_plan.h"
+
+#include "core/wire/bytes.h"
+#include "core/wire/names.h"
+#include "core/wire/save_plan.h"
+
+namespace shardplan {
+namespace {
+
+// A row starts with its kind, and with how its name follows the one before.
+enum Step : std::uint8_t { kSame, kNext, kOther };
+constexpr int kKindShift = 2;
+
+/// Whether a dim is read from its start to its start, so that only the length is to be told.
+bool is_plain(const std::int64_t* numbers, std::size_t ndim, std::size_t dim) {
+  return numbers[dim] == 0 && numbers[ndim + dim] == 0 && numbers[2 * ndim + dim] == 0 &&
+         numbers[3 * ndim + dim] == 0;
+}
+
+void write_region(const std::int64_t* numbers, std::size_t ndim, ByteWriter& out) {
+  std::uint64_t shifted = 0;
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    shifted |= static_cast<std::uint64_t>(is_plain(numbers, ndim, dim) ? 0 : 1) << dim;
+  }
+  out.varint(ndim);
+  out.varint(shifted);
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    for (std::size_t column = (shifted >> dim & 1) != 0 ? 0 : 4; column < 5; ++column) {
+      out.number(numbers[column * ndim + dim]);
+    }
+  }
+}
+
+void read_region(ByteReader& in, std::int64_t* numbers, std::size_t ndim) {
+  const std::uint64_t shifted = in.varint();
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    for (std::size_t column = (shifted >> dim & 1) != 0 ? 0 : 4; column < 5; ++column) {
+      numbers[column * ndim + dim] = in.number();
+    }
+  }
+}
+
+std::uint32_t read_name(ByteReader& in, Step step, std::uint32_t before, std::size_t names) {
+  if (step == kOther) return in.index(names);
+  const std::uint64_t name = static_cast<std::uint64_t>(before) + (step == kNext ? 1 : 0);
+  if (name >= names) in.fail("points outside a table");
+  return static_cast<std::uint32_t>(name);
+}
+
+}  // namespace
+
+std::string write_read_names(const std::vector<std::string>& names) {
+  ByteWriter out;
+  return write_names({names, {}, {}}, out) ? out.take() : std::string();
+}
+
+std::string write_reads(const ReadColumns& rows) {
+  ByteWriter out;
+  out.varint(rows.size());
+  std::uint32_t before = 0;
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    const bool foreign = rows.kind[row] == ReadKind::kForeign;
+    const std::uint32_t name = foreign ? before : rows.name[row];
+    const Step step = name == before ? kSame : name == before + 1 ? kNext : kOther;
+    out.byte(static_cast<std::uint8_t>(static_cast<unsigned>(rows.kind[row]) << kKindShift | step));
+    if (step == kOther) out.varint(name);
+    before = name;
+    if (rows.kind[row] != ReadKind::kTensor) continue;
+    if (rows.ndim[row] > kMostDims) return {};
+    out.varint(rows.wanted[row]);
+    out.varint(rows.saved[row]);
+    write_region(rows.numbers.data() + rows.first[row], rows.ndim[row], out);
+  }
+  return out.take();
+}
+
+NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t count) {
+  NamedReads out;
+  ByteReader of_names(names);
+  out.names = read_names(of_names).names;
+  if (of_names.left() != 0) of_names.fail("goes on after its names");
+  ByteReader in(rows);
+  if (in.count() != count) in.fail("counts other rows than it has");
+  std::uint32_t before = 0;
+  std::uint32_t foreign = 0;
+  for (std::size_t row = 0; row < count; ++row) {
+    const unsigned head = in.byte();
+    const unsigned kind = head >> kKindShift;
+    const unsigned step = head & ((1U << kKindShift) - 1);
+    if (kind > static_cast<unsigned>(ReadKind::kForeign) || step > kOther) {
+      in.fail("has a row of no kind");
+    }
+    if (kind == static_cast<unsigned>(ReadKind::kForeign)) {
+      out.rows.push(ReadKind::kForeign, foreign++);
+      continue;
+    }
+    before = read_name(in, static_cast<Step>(step), before, out.names.size());
+    if (kind == static_cast<unsigned>(ReadKind::kBytes)) {
+      out.rows.push(ReadKind::kBytes, before);
+      continue;
+    }
+    const std::uint64_t wanted = in.varint();
+    const std::uint64_t saved = in.varint();
+    const std::size_t ndim = in.index(kMostDims + 1);
+    read_region(in, out.rows.push(ReadKind::kTensor, before, wanted, saved, ndim), ndim);
+  }
+  if (in.left() != 0) in.fail("goes on after its rows");
+  return out;
+}
+
+}  // namespace shardplan

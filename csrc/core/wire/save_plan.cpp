@@ -1,0 +1,193 @@
+#include "core/wire/save_plan.h"
+
+#include <map>
+#include <string>
+
+namespace shardplan {
+namespace {
+
+constexpr std::uint8_t kInOrder = 1;  // row i is of entry i
+constexpr std::uint8_t kHints = 2;
+
+/// Whether a dim of a row is not all of its tensor's.
+std::uint64_t cut_dims(std::span<const std::int64_t> shape, const std::int64_t* numbers) {
+  const std::size_t ndim = shape.size();
+  std::uint64_t cut = 0;
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    const bool whole = numbers[dim] == 0 && numbers[ndim + dim] == shape[dim];
+    cut |= static_cast<std::uint64_t>(whole ? 0 : 1) << dim;
+  }
+  return cut;
+}
+
+void write_spec(const EntrySpecs& specs, std::size_t spec, ByteWriter& out) {
+  out.byte(static_cast<std::uint8_t>(specs.kind[spec]));
+  if (!writes_tensor(specs.kind[spec])) return;
+  out.varint(specs.properties[spec]);
+  out.varint(specs.ndim[spec]);
+  for (const std::int64_t size : specs.shape(spec)) out.number(size);
+}
+
+/// Each spec's first equal.
+std::vector<std::uint32_t> distinct(const EntrySpecs& specs, std::vector<std::uint32_t>& number) {
+  std::vector<std::uint32_t> kept;
+  std::map<std::string, std::uint32_t, std::less<>> known;
+  for (std::size_t spec = 0; spec < specs.size(); ++spec) {
+    ByteWriter coded;
+    write_spec(specs, spec, coded);
+    const auto [entry, is_new] =
+        known.try_emplace(coded.take(), static_cast<std::uint32_t>(kept.size()));
+    if (is_new) kept.push_back(static_cast<std::uint32_t>(spec));
+    number.push_back(entry->second);
+  }
+  return kept;
+}
+
+void read_spec(ByteReader& in, std::size_t property_rows, EntrySpecs& specs) {
+  const std::uint8_t kind = in.byte();
+  if (kind > static_cast<std::uint8_t>(WriteKind::kForeign)) in.fail("has an entry of no kind");
+  if (!writes_tensor(static_cast<WriteKind>(kind))) {
+    specs.push(static_cast<WriteKind>(kind), 0, {});
+    return;
+  }
+  const std::uint32_t properties = in.index(property_rows);
+  std::vector<std::int64_t> shape(in.index(kMostDims + 1));
+  for (std::int64_t& size : shape) size = in.number();
+  specs.push(static_cast<WriteKind>(kind), properties, shape);
+}
+
+void read_box(ByteReader& in, std::span<const std::int64_t> shape, std::int64_t* numbers) {
+  const std::size_t ndim = shape.size();
+  const std::uint64_t cut = in.varint();
+  if (ndim < kMostDims && cut >> ndim != 0) in.fail("has a box of too many dims");
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    const bool is_cut = (cut >> dim & 1) != 0;
+    numbers[dim] = is_cut ? in.number() : 0;
+    numbers[ndim + dim] = is_cut ? in.number() : shape[dim];
+  }
+}
+
+std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+
+}  // namespace
+
+std::string write_table(const NamedTable& named) {
+  const EntrySpecs& specs = named.table.specs;
+  ByteWriter out;
+  if (!write_names(named.names, out)) return {};
+  out.varint(named.properties.size());
+  for (const std::string& row : named.properties) out.string(row);
+  for (const std::uint32_t ndim : specs.ndim) {
+    if (ndim > kMostDims) return {};
+  }
+  std::vector<std::uint32_t> number;
+  const std::vector<std::uint32_t> kept = distinct(specs, number);
+  out.varint(kept.size());
+  for (const std::uint32_t spec : kept) write_spec(specs, spec, out);
+  out.varint(named.table.size());
+  std::int64_t next = 0;
+  for (std::size_t entry = 0; entry < named.table.size(); ++entry) {
+    // Usually the next name: its zero shares a byte with the spec.
+    const std::int64_t name = named.table.name[entry];
+    const bool follows = name == next;
+    out.varint(static_cast<std::uint64_t>(number[named.table.spec[entry]]) << 1 |
+               (follows ? 0U : 1U));
+    if (!follows) out.varint(static_cast<std::uint64_t>(name));
+    next = name + 1;
+  }
+  return out.take();
+}
+
+NamedTable read_table(std::string_view bytes) {
+  ByteReader in(bytes);
+  NamedTable out;
+  out.names = read_names(in);
+  out.properties.resize(in.count());
+  for (std::string& row : out.properties) row = in.string();
+  const std::size_t specs = in.count();
+  for (std::size_t spec = 0; spec < specs; ++spec) {
+    read_spec(in, out.properties.size(), out.table.specs);
+  }
+  const std::size_t entries = in.count();
+  out.table.name.reserve(entries);
+  out.table.spec.reserve(entries);
+  std::uint64_t next = 0;
+  for (std::size_t entry = 0; entry < entries; ++entry) {
+    const std::uint64_t packed = in.varint();
+    if (packed >> 1 >= specs) in.fail("points outside a table");
+    const std::uint64_t name = (packed & 1) != 0 ? in.varint() : next;
+    if (name >= out.names.names.size()) in.fail("points outside a table");
+    out.table.name.push_back(static_cast<std::uint32_t>(name));
+    out.table.spec.push_back(static_cast<std::uint32_t>(packed >> 1));
+    next = name + 1;
+  }
+  if (in.left() != 0) in.fail("goes on after its table");
+  return out;
+}
+
+std::string write_rows(const SavePlanView& view) {
+  ByteWriter out;
+  bool in_order = view.size() == view.table->size();
+  for (std::size_t at = 0; in_order && at < view.size(); ++at) in_order = view.entry(at) == at;
+  const bool hinted = view.hints != nullptr;
+  out.byte(static_cast<std::uint8_t>((in_order ? kInOrder : 0) | (hinted ? kHints : 0)));
+  std::int64_t next = 0;
+  std::int64_t last_hint = 0;
+  for (std::size_t at = 0; at < view.size(); ++at) {
+    const std::int64_t entry = view.entry(at);
+    if (!in_order) out.number(entry - next);
+    next = entry + 1;
+    if (!writes_tensor(view.kind(at))) continue;
+    const auto shape = view.shape(at);
+    const std::int64_t* numbers = view.numbers(at);
+    const std::uint64_t cut = cut_dims(shape, numbers);
+    out.varint(cut);
+    for (std::size_t dim = 0; dim < shape.size(); ++dim) {
+      if ((cut >> dim & 1) == 0) continue;
+      out.number(numbers[dim]);
+      out.number(numbers[shape.size() + dim]);
+    }
+    if (!hinted) continue;
+    out.number(wrapping_add(view.hint(at), -last_hint));
+    last_hint = view.hint(at);
+  }
+  return out.take();
+}
+
+ArrivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable& table) {
+  ByteReader in(bytes);
+  const std::uint8_t flags = in.byte();
+  if (flags > (kInOrder | kHints)) in.fail("has a mark of no meaning");
+  const bool in_order = (flags & kInOrder) != 0;
+  const bool hinted = (flags & kHints) != 0;
+  if (in_order ? count != table.size() : count > in.left())
+    in.fail("counts other rows than it has");
+  ArrivedRows out;
+  out.rows.entry.reserve(count);
+  out.rows.first.reserve(count);
+  if (hinted) out.hints.assign(count, kNoHint);
+  std::int64_t next = 0;
+  std::int64_t last_hint = 0;
+  for (std::size_t row = 0; row < count; ++row) {
+    const std::int64_t entry = in_order ? next : wrapping_add(next, in.number());
+    if (entry < 0 || static_cast<std::uint64_t>(entry) >= table.size()) {
+      in.fail("points outside a table");
+    }
+    next = entry + 1;
+    const std::uint32_t spec = table.spec[static_cast<std::size_t>(entry)];
+    std::int64_t* numbers =
+        out.rows.push(static_cast<std::uint32_t>(entry), table.specs.ndim[spec]);
+    if (!writes_tensor(table.specs.kind[spec])) continue;
+    read_box(in, table.specs.shape(spec), numbers);
+    if (!hinted) continue;
+    last_hint = wrapping_add(last_hint, in.number());
+    if (last_hint < kNoHint) in.fail("has an index below zero");
+    out.hints[row] = last_hint;
+  }
+  if (in.left() != 0) in.fail("goes on after its rows");
+  return out;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,149 @@
+#include "core/wire/storage.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/util/checked.h"
+#include "core/wire/bytes.h"
+#include "core/wire/names.h"
+
+namespace shardplan {
+namespace {
+
+// What a row does not share with the row before it, or with what follows from that.
+enum : std::uint8_t {
+  kOtherName = 1,  // not the name after the last
+  kOtherPath = 2,
+  kOtherBegin = 4,  // not where the last row ends
+  kOtherHint = 8,
+  kOtherDims = 16,
+};
+
+/// What a row is told apart from.
+struct Expected {
+  std::uint32_t name = 0;
+  std::uint32_t path = 0;
+  std::int64_t begin = 0;
+  std::int64_t hint = kNoHint;
+  std::uint8_t ndim = StorageRows::kNoOffset;
+
+  void follow(const StorageRows& rows, std::size_t row) {
+    name = rows.name[row] + 1;
+    path = rows.path[row];
+    if (!checked_add(rows.begin[row], rows.length[row], begin)) begin = 0;
+    hint = rows.hint[row];
+    ndim = rows.ndim[row];
+  }
+};
+
+void write_offset(std::span<const std::int64_t> offset, ByteWriter& out) {
+  std::uint64_t set = 0;
+  for (std::size_t dim = 0; dim < offset.size(); ++dim) {
+    set |= static_cast<std::uint64_t>(offset[dim] != 0 ? 1 : 0) << dim;
+  }
+  out.varint(set);
+  for (const std::int64_t number : offset) {
+    if (number != 0) out.number(number);
+  }
+}
+
+void read_offset(ByteReader& in, std::int64_t* numbers, std::size_t ndim) {
+  const std::uint64_t set = in.varint();
+  if (ndim < 64 && set >> ndim != 0) in.fail("has an offset of too many dims");
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    numbers[dim] = (set >> dim & 1) != 0 ? in.number() : 0;
+  }
+}
+
+}  // namespace
+
+std::string write_storage_names(const StorageRows& rows) {
+  PlanNames names;
+  for (std::size_t name = 0; name < rows.names->size(); ++name) {
+    names.names.emplace_back((*rows.names)[name]);
+  }
+  const auto too_many = [](std::uint8_t ndim) {
+    return ndim > kMostDims && ndim != StorageRows::kNoOffset;
+  };
+  ByteWriter out;
+  if (std::ranges::any_of(rows.ndim, too_many) || !write_names(names, out)) return {};
+  return out.take();
+}
+
+std::string write_storage_rows(const StorageRows& rows) {
+  ByteWriter out;
+  out.varint(rows.paths->size());
+  for (std::size_t path = 0; path < rows.paths->size(); ++path) out.string((*rows.paths)[path]);
+  Expected expected;
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    const auto differs =
+        static_cast<std::uint8_t>((rows.name[row] != expected.name ? kOtherName : 0) |
+                                  (rows.path[row] != expected.path ? kOtherPath : 0) |
+                                  (rows.begin[row] != expected.begin ? kOtherBegin : 0) |
+                                  (rows.hint[row] != expected.hint ? kOtherHint : 0) |
+                                  (rows.ndim[row] != expected.ndim ? kOtherDims : 0));
+    out.byte(differs);
+    if ((differs & kOtherName) != 0) out.varint(rows.name[row]);
+    if ((differs & kOtherPath) != 0) out.varint(rows.path[row]);
+    if ((differs & kOtherBegin) != 0) out.number(rows.begin[row]);
+    if ((differs & kOtherHint) != 0) out.number(rows.hint[row]);
+    if ((differs & kOtherDims) != 0) out.byte(rows.ndim[row]);
+    if (!rows.offset(row).empty()) write_offset(rows.offset(row), out);
+    out.number(rows.length[row]);
+    expected.follow(rows, row);
+  }
+  return out.take();
+}
+
+TextTable read_storage_names(std::string_view bytes) {
+  ByteReader in(bytes);
+  const PlanNames read = read_names(in);
+  if (in.left() != 0) in.fail("goes on after its names");
+  TextTable names;
+  for (const std::string& name : read.names) {
+    if (names.find(name)) in.fail("has a name twice");
+    names.number_of(name);
+  }
+  return names;
+}
+
+StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
+                              std::shared_ptr<const TextTable> names) {
+  ByteReader in(bytes);
+  StorageRows rows;
+  auto paths = std::make_shared<TextTable>();
+  for (std::size_t left = in.count(); left > 0; --left) {
+    const std::string_view path = in.string();
+    if (paths->find(path)) in.fail("has a path twice");
+    paths->number_of(path);
+  }
+  if (count > in.left()) in.fail("counts other rows than it has");
+  rows.reserve(count, count);
+  Expected expected;
+  for (std::size_t row = 0; row < count; ++row) {
+    const std::uint8_t differs = in.byte();
+    if (differs >= 2 * kOtherDims) in.fail("has a mark of no meaning");
+    if ((differs & kOtherName) != 0) expected.name = in.index(names->size());
+    if ((differs & kOtherPath) != 0) expected.path = in.index(paths->size());
+    if ((differs & kOtherBegin) != 0) expected.begin = in.number();
+    if ((differs & kOtherHint) != 0) expected.hint = in.number();
+    if ((differs & kOtherDims) != 0) expected.ndim = in.byte();
+    if (expected.name >= names->size() || expected.path >= paths->size()) {
+      in.fail("points outside a table");
+    }
+    if (expected.hint < kNoHint) in.fail("has an index below zero");
+    const bool has_offset = expected.ndim != StorageRows::kNoOffset;
+    if (has_offset && expected.ndim > kMostDims) in.fail("has an offset of too many dims");
+    std::int64_t* numbers =
+        rows.push(expected.name, expected.ndim, expected.hint, expected.path, expected.begin, 0);
+    if (has_offset && expected.ndim > 0) read_offset(in, numbers, expected.ndim);
+    rows.length[row] = in.number();
+    expected.follow(rows, row);
+  }
+  if (in.left() != 0) in.fail("goes on after its rows");
+  rows.names = std::move(names);
+  rows.paths = std::move(paths);
+  return rows;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,29 @@
+#include "core/boxes/mesh.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <vector>
+
+namespace shardplan::testing {
+namespace {
+
+using Numbers = std::vector<std::int64_t>;
+
+TEST(Mesh, LastDimRunsFastest) {
+  std::vector<Numbers> seen;
+  for_each_coordinate(Numbers{2, 3}, [&](const Numbers& at) { seen.push_back(at); });
+  EXPECT_EQ(seen, (std::vector<Numbers>{{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}}));
+}
+
+TEST(Mesh, RanksAreCountedAndBounded) {
+  EXPECT_EQ(rank_count(Numbers{128, 8}), 1024);
+  EXPECT_EQ(rank_count(Numbers{1 << 20}), kMostRanks);
+  for (const Numbers& shape : {Numbers{}, Numbers{0}, Numbers{4, -1}, Numbers{(1 << 20) + 1},
+                               Numbers{1 << 20, 1 << 20, 1 << 20, 1 << 20}, Numbers{INT64_MAX}}) {
+    EXPECT_THROW(rank_count(shape), std::invalid_argument);
+  }
+}
+
+}  // namespace
+}  // namespace shardplan::testing

@@ -1,0 +1,226 @@
+#include "core/columns/saved_chunks.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/metadata/metadata_reader.h"
+#include "core/metadata/metadata_writer.h"
+#include "core/pickle/frames.h"
+#include "core/pickle/machine.h"
+#include "core/wire/chunks.h"
+#include "stock_metadata.h"
+
+namespace shardplan::testing {
+namespace {
+
+using namespace std::string_literals;
+
+/// Tensors of up to 3 dims and any numbers, bytes, and foreign entries.
+SavedChunks random_chunks(unsigned seed) {
+  std::mt19937_64 random(seed);
+  const auto below = [&](std::uint64_t end) { return random() % end; };
+  const auto number = [&]() -> std::int64_t {
+    constexpr std::int64_t kOdd[] = {INT64_MIN, INT64_MAX, -1, 1LL << 40};
+    return below(9) == 0 ? kOdd[below(4)] : static_cast<std::int64_t>(below(70'000));
+  };
+  SavedChunks made;
+  for (std::uint32_t entry = 0; entry < below(8); ++entry) {
+    const auto kind = below(5) == 0   ? WriteKind::kBytes
+                      : below(5) == 0 ? WriteKind::kForeign
+                                      : WriteKind::kShard;
+    if (kind != WriteKind::kShard) {
+      made.push(entry, kind, 0, {}, 0);
+      continue;
+    }
+    std::vector<std::int64_t> shape(below(4));
+    for (std::int64_t& size : shape) size = number();
+    const std::size_t count = below(6);
+    std::int64_t* numbers = made.push(entry, kind, 0, shape, count);
+    for (std::size_t at = 0; at < count * 2 * shape.size(); ++at) {
+      const std::size_t dim = at % (2 * shape.size());
+      const bool whole = below(3) == 0;
+      numbers[at] = !whole ? number() : dim < shape.size() ? 0 : shape[dim - shape.size()];
+    }
+  }
+  return made;
+}
+
+void expect_same(const SavedChunks& found, const SavedChunks& expected) {
+  ASSERT_EQ(found.size(), expected.size());
+  ASSERT_EQ(found.begin, expected.begin);
+  ASSERT_EQ(found.numbers, expected.numbers);
+  for (std::size_t entry = 0; entry < expected.size(); ++entry) {
+    const std::size_t spec = found.table.spec[entry];
+    const std::size_t other = expected.table.spec[entry];
+    ASSERT_EQ(found.table.specs.kind[spec], expected.table.specs.kind[other]);
+    ASSERT_TRUE(
+        std::ranges::equal(found.table.specs.shape(spec), expected.table.specs.shape(other)));
+  }
+}
+
+TEST(WireChunks, GivesTheChunksBack) {
+  for (unsigned seed = 0; seed < 500; ++seed) {
+    const SavedChunks chunks = random_chunks(seed);
+    expect_same(read_chunks(write_chunks(chunks), chunks.table), chunks);
+  }
+}
+
+TEST(WireChunks, EveryTruncationIsRefused) {
+  const SavedChunks chunks = random_chunks(11);
+  const std::string bytes = write_chunks(chunks);
+  ASSERT_FALSE(bytes.empty());
+  for (std::size_t length = 0; length < bytes.size(); ++length) {
+    EXPECT_THROW(read_chunks(bytes.substr(0, length), chunks.table), BadWire);
+  }
+  EXPECT_THROW(read_chunks(bytes + "x", chunks.table), BadWire);
+}
+
+TEST(WireChunks, EveryChangedBitIsReadOrRefused) {
+  const SavedChunks chunks = random_chunks(11);
+  const std::string bytes = write_chunks(chunks);
+  for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
+    std::string broken = bytes;
+    broken[bit / 8] = static_cast<char>(broken[bit / 8] ^ (1 << (bit % 8)));
+    try {
+      const SavedChunks read = read_chunks(broken, chunks.table);
+      ASSERT_EQ(read.size(), chunks.size());
+      ASSERT_LE(read.begin.back(), bytes.size());
+    } catch (const BadWire& problem) {
+      ASSERT_NE(std::string(problem.what()).find("at byte"), std::string::npos);
+    }
+  }
+}
+
+TEST(SavedChunks, AppendsWhatFits) {
+  SavedChunks chunks;
+  const std::int64_t shape[] = {4};
+  std::int64_t* numbers = chunks.push(0, WriteKind::kShard, 0, shape, 2);
+  std::ranges::copy(std::vector<std::int64_t>{0, 2, 2, 2}, numbers);
+  Boxes boxes(1);
+  EXPECT_TRUE(chunks.append_to(boxes, 0));
+  ASSERT_EQ(boxes.size(), 2U);
+  EXPECT_EQ(boxes.end(1, 0), 4);
+  Boxes planes(2);
+  EXPECT_FALSE(chunks.append_to(planes, 0));
+  chunks.numbers[3] = INT64_MAX;
+  EXPECT_FALSE(chunks.append_to(boxes, 0));
+}
+
+/// A pickle of chunks alone: what `write_entries` gives, with a memo made by hand.
+std::string pickled(const SavedChunks& chunks, const StorageRows& rows) {
+  const std::string metadata = "torch.distributed.checkpoint.metadata";
+  std::string bytes;
+  PickleWriter out([&](std::string_view more) { bytes += more; });
+  const auto keep = [&] {
+    out.code(0x94);
+    out.code('0');
+  };
+  const auto keep_class = [&](std::string_view module, std::string_view name) {
+    out.text(module);
+    out.text(name);
+    out.code(0x93);
+    keep();
+  };
+  keep_class("torch", "Size");
+  keep_class(metadata, "ChunkStorageMetadata");
+  keep_class(metadata, "TensorStorageMetadata");
+  keep_class(metadata, "BytesStorageMetadata");
+  keep_class(metadata, "MetadataIndex");
+  keep_class("torch.distributed.checkpoint.filesystem", "_StorageInfo");
+  const MetadataMemo memo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (const char* name : {"offsets", "sizes", "properties", "size", "chunks", "fqn", "index",
+                           "offset", "relative_path", "length"}) {
+    out.text(name);
+    keep();
+  }
+  for (std::size_t entry = 0; entry < chunks.size(); ++entry) {
+    out.text("entry " + std::to_string(entry));
+    keep();
+  }
+  const auto first_name = static_cast<std::uint32_t>(16 + chunks.size());
+  for (std::size_t name = 0; name < rows.names->size(); ++name) {
+    out.text((*rows.names)[name]);
+    keep();
+  }
+  const auto first_path = static_cast<std::uint32_t>(first_name + rows.names->size());
+  for (std::size_t path = 0; path < rows.paths->size(); ++path) {
+    out.text((*rows.paths)[path]);
+    keep();
+  }
+  out.text(metadata);
+  out.text("Metadata");
+  out.code(0x93);
+  for (const char code : {')', '\x81', '}', '('}) out.code(static_cast<std::uint8_t>(code));
+  out.text("state_dict_metadata");
+  EntryPickles pickles;
+  pickles.first_name = 16;
+  std::string properties = "\x8c"s + static_cast<char>(metadata.size()) + metadata +
+                           "\x8c\x10TensorProperties\x93)\x81(t"s + "b";
+  pickles.properties = {properties};
+  pickles.foreign = [](std::size_t) { return "N"s; };
+  write_entries(out, memo, chunks, pickles);
+  out.text("storage_data");
+  write_storage(out, memo, rows, first_name, first_path);
+  out.code('u');
+  out.code('b');
+  out.stop();
+  return bytes;
+}
+
+TEST(MetadataWriter, WhatItWritesIsReadBack) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    const SavedChunks chunks = random_chunks(seed);
+    StorageRows rows;
+    auto names = std::make_shared<TextTable>();
+    auto paths = std::make_shared<TextTable>();
+    const std::int64_t count = seed % 3 == 0 ? 2'500 : seed % 7;
+    for (std::int64_t at = 0; at < count; ++at) {
+      const std::string name = "name " + std::to_string(at % 300);
+      const auto path = paths->number_of("path " + std::to_string(at % 5));
+      rows.push(names->number_of(name), 1, at % 2 == 0 ? kNoHint : at, path, at << 33, at)[0] = at;
+    }
+    rows.names = names;
+    rows.paths = paths;
+    std::string_view bytes;
+    const std::string whole = pickled(chunks, rows);
+    bytes = whole;
+    Pickle pickle = read_pickle([&](char* into, std::size_t at_most) {
+      const std::size_t got = std::min(bytes.size(), at_most);
+      std::memcpy(into, bytes.data(), got);
+      bytes.remove_prefix(got);
+      return got;
+    });
+    const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
+    const auto read = read_pickled_metadata(pickle, texts);
+    ASSERT_TRUE(read.has_value());
+    ASSERT_TRUE(read->has_chunks);
+    expect_same(read->chunks, chunks);
+    ASSERT_TRUE(read->storage.has_value());
+    ASSERT_EQ(read->storage->begin, rows.begin);
+    ASSERT_EQ(read->storage->length, rows.length);
+    ASSERT_EQ(read->storage->hint, rows.hint);
+    ASSERT_EQ(read->storage->numbers, rows.numbers);
+  }
+}
+
+TEST(PickleFrames, AreTakenAway) {
+  EXPECT_EQ(without_frames("\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01."s), "K\x01");
+  EXPECT_EQ(without_frames("\x80\x04N."s), "N");
+  // A stop within a text is none.
+  EXPECT_EQ(without_frames("\x80\x04\x8c\x02..\x94."s), "\x8c\x02..\x94");
+  const std::string_view stock = stock_pickle(4);
+  const std::string plain = without_frames(stock);
+  EXPECT_EQ(plain, stock.substr(11, stock.size() - 12));
+  for (std::size_t length = 0; length < stock.size(); ++length) {
+    EXPECT_THROW(without_frames(stock.substr(0, length)), BadPickle);
+  }
+  EXPECT_THROW(without_frames("\x80\x04N.."s), BadPickle);
+}
+
+}  // namespace
+}  // namespace shardplan::testing

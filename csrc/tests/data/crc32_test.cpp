@@ -1,0 +1,41 @@
+#include "core/data/crc32.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+
+namespace shardplan::testing {
+namespace {
+
+/// By its definition, a bit at a time.
+std::uint32_t bit_by_bit(const std::string& bytes) {
+  std::uint32_t sum = 0xFFFFFFFF;
+  for (const char byte : bytes) {
+    sum ^= static_cast<std::uint8_t>(byte);
+    for (int bit = 0; bit < 8; ++bit) sum = sum >> 1 ^ ((sum & 1) != 0 ? 0xEDB88320 : 0);
+  }
+  return ~sum;
+}
+
+TEST(Crc32, IsThatOfTheStandard) {
+  EXPECT_EQ(crc32("123456789", 9), 0xCBF43926);
+  EXPECT_EQ(crc32(nullptr, 0), 0U);
+  EXPECT_EQ(crc32(nullptr, 0, 7), 7U);
+}
+
+TEST(Crc32, OfAnyLengthAndInAnyTwoPieces) {
+  std::mt19937 random(1);
+  std::string bytes;
+  for (std::size_t length = 0; length < 70; ++length) {
+    const std::uint32_t expected = bit_by_bit(bytes);
+    for (std::size_t cut = 0; cut <= length; ++cut) {
+      const std::uint32_t first = crc32(bytes.data(), cut);
+      ASSERT_EQ(crc32(bytes.data() + cut, length - cut, first), expected) << length << ' ' << cut;
+    }
+    bytes += static_cast<char>(random());
+  }
+}
+
+}  // namespace
+}  // namespace shardplan::testing

@@ -1,0 +1,85 @@
+// Pickles whose size is all that may cost: each is built three times, of 1, 10 and 100 times as
+// many parts, and the memory and the time that reading it takes must grow with its bytes, whether
+// it is read or refused.
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/inspect/checkpoint.h"
+#include "core/metadata/metadata_reader.h"
+#include "counted_allocations.h"
+#include "pickle/parts.h"
+#include "pickle/shapes.h"
+
+namespace shardplan::testing {
+namespace {
+
+constexpr std::size_t kUnit = 500;
+// Bytes of memory for each byte read, those that are freed again included; and what a file of no
+// bytes may take.
+constexpr std::size_t kMostAByte = 400;
+constexpr std::size_t kMostAnyway = std::size_t{48} << 20;
+
+struct Cost {
+  std::size_t bytes = 0;
+  std::size_t allocated = 0;
+  double seconds = 0;
+  std::string problem;
+};
+
+/// What reading a file for both purposes takes.
+Cost cost_of(const std::string& file) {
+  Cost cost;
+  cost.bytes = file.size();
+  const std::size_t before = allocated_bytes();
+  const auto began = std::chrono::steady_clock::now();
+  try {
+    Pickle pickle = read_pickle(source_of(file));
+    const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
+    read_pickled_metadata(pickle, texts, Purpose::kObjects);
+    const Checkpoint checkpoint(source_of(file));
+    checkpoint.remarks();
+    checkpoint.parts_of_places();
+  } catch (const BadPickle& problem) {
+    cost.problem = problem.what();
+  }
+  cost.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  cost.allocated = allocated_bytes() - before;
+  return cost;
+}
+
+class PickleOfScale : public ::testing::TestWithParam<PickleShape> {};
+
+TEST_P(PickleOfScale, CostsWhatItsBytesDo) {
+  const PickleShape& shape = GetParam();
+  std::vector<Cost> costs;
+  for (const std::size_t scale : {1, 10, 100}) {
+    costs.push_back(cost_of(shape.of(scale * kUnit)));
+    const Cost& cost = costs.back();
+    EXPECT_LE(cost.allocated, kMostAnyway + kMostAByte * cost.bytes)
+        << scale << ": " << cost.bytes << " bytes, " << cost.allocated << " allocated";
+  }
+  // Sanitizers slow it down.
+  const double most = 2 + 4e-6 * static_cast<double>(costs[2].bytes);
+  EXPECT_LE(costs[2].seconds, SHARDPLAN_SLOWED_BY * most);
+  // Ten times the parts take up to forty times the time: what is quadratic takes a hundred times.
+  const double grown = static_cast<double>(costs[2].bytes) / static_cast<double>(costs[1].bytes);
+  EXPECT_LE(costs[2].seconds, 4 * grown * std::max(costs[1].seconds, 0.005));
+  const std::string_view expected = shape.problem;
+  if (expected.empty()) {
+    EXPECT_EQ(costs[2].problem, "");
+  } else {
+    EXPECT_NE(costs[2].problem.find(expected), std::string::npos) << costs[2].problem;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, PickleOfScale,
+                         ::testing::ValuesIn(pickle_shapes().begin(), pickle_shapes().end()),
+                         [](const auto& of) { return of.param.name; });
+
+}  // namespace
+}  // namespace shardplan::testing

@@ -1,0 +1,320 @@
+#include "core/planning/dedup.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "core/planning/rows_by_name.h"
+#include "random_plans.h"
+
+namespace shardplan::testing {
+namespace {
+
+using Kept = std::vector<std::vector<std::uint32_t>>;
+
+std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
+  return {ranks.begin(), ranks.end()};
+}
+
+std::vector<std::uint32_t> reversed(std::span<const std::uint32_t> ranks) {
+  return {ranks.rbegin(), ranks.rend()};
+}
+
+/// Any order, but always the same one for the same ranks.
+std::vector<std::uint32_t> mixed(std::span<const std::uint32_t> ranks) {
+  std::uint64_t seed = ranks.size();
+  for (const std::uint32_t rank : ranks) seed = seed * 31 + rank;
+  Random random(seed);
+  std::vector<std::uint32_t> out = as_given(ranks);
+  for (std::size_t i = out.size(); i > 1; --i) std::swap(out[i - 1], out[random.index(i)]);
+  return out;
+}
+
+/// `MetadataIndex` as it compares: a name, and the offset, which bytes have none of.
+struct Index {
+  std::uint32_t name;
+  std::optional<Numbers> offset;
+
+  auto operator<=>(const Index&) const = default;
+};
+
+Index index_of(const RankPlan& plan, std::size_t position) {
+  const SavePlanView& view = plan.view;
+  Index index{plan.name(position), std::nullopt};
+  if (view.kind(position) != WriteKind::kBytes) {
+    const std::int64_t* offsets = view.numbers(position);
+    index.offset.emplace(offsets, offsets + view.ndim(position));
+  }
+  return index;
+}
+
+/// `WriteItem.tensor_storage_size() or 1`
+std::int64_t storage_size(const RankPlan& plan, std::size_t position) {
+  const SavePlanView& view = plan.view;
+  std::int64_t bytes = 0;
+  if (view.kind(position) != WriteKind::kBytes) {
+    bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
+    for (const std::int64_t size : view.shape(position)) bytes *= size;
+  }
+  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kBytesOfTensor) {
+    bytes = (*plan.counted)[view.row(position)];
+  }
+  return bytes != 0 ? bytes : 1;
+}
+
+/// `dedup_save_plans`, statement by statement.
+Kept upstream(std::span<const RankPlan> plans, bool save_to_lowest_rank,
+              const SetOrder& set_order) {
+  std::vector<Index> met;  // the keys, as a dict keeps them
+  std::map<Index, std::set<std::uint32_t>> plan_indices;
+  std::map<Index, std::int64_t> size_of_last;
+  std::vector<std::set<Index>> indices_of(plans.size());
+  for (std::uint32_t rank = 0; rank < plans.size(); ++rank) {
+    for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
+      const Index index = index_of(plans[rank], position);
+      if (!plan_indices.contains(index)) met.push_back(index);
+      plan_indices[index].insert(rank);
+      size_of_last[index] = storage_size(plans[rank], position);
+      indices_of[rank].insert(index);
+    }
+  }
+  std::vector<std::int64_t> plan_to_size(plans.size());
+  for (const Index& index : met) {
+    const std::set<std::uint32_t>& set = plan_indices[index];
+    std::uint32_t selected = *set.begin();
+    if (!save_to_lowest_rank) {
+      const std::vector<std::uint32_t> order =
+          set_order(std::vector<std::uint32_t>(set.begin(), set.end()));
+      selected = order.front();
+      for (const std::uint32_t rank : order) {
+        if (plan_to_size[rank] < plan_to_size[selected]) selected = rank;
+      }
+    }
+    plan_to_size[selected] += size_of_last[index];
+    for (const std::uint32_t rank : set) {
+      if (rank != selected) indices_of[rank].erase(index);
+    }
+  }
+  Kept kept(plans.size());
+  for (std::size_t rank = 0; rank < plans.size(); ++rank) {
+    for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
+      if (!indices_of[rank].contains(index_of(plans[rank], position))) continue;
+      kept[rank].push_back(static_cast<std::uint32_t>(plans[rank].view.row(position)));
+    }
+  }
+  return kept;
+}
+
+/// A job of one table, whose entry i has name i, one property row of elements of a byte, and as
+/// many plans without rows.
+Job plain_job(std::size_t ranks, const std::vector<Numbers>& shapes) {
+  Job job;
+  job.name_count = shapes.size();
+  job.tables.resize(1);
+  job.name_of_entry.resize(1);
+  job.element_size = {{1}};
+  for (const Numbers& shape : shapes) {
+    const auto name = static_cast<std::uint32_t>(job.tables[0].size());
+    job.tables[0].name.push_back(name);
+    job.tables[0].spec.push_back(job.tables[0].specs.push(WriteKind::kShard, 0, shape));
+    job.name_of_entry[0].push_back(name);
+  }
+  job.plans.resize(ranks);
+  job.table_of.resize(ranks);
+  job.counted.resize(ranks);
+  return job;
+}
+
+void add_row(Job& job, std::size_t rank, std::uint32_t entry, const Numbers& offsets) {
+  std::ranges::copy(offsets, job.plans[rank].rows.push(entry, offsets.size()));
+}
+
+std::optional<Kept> deduped(const Job& job, bool lowest, const SetOrder& set_order) {
+  return dedup(job.ranks(), job.name_count, lowest, set_order);
+}
+
+TEST(Dedup, RandomJobsAsUpstream) {
+  Random random(21);
+  int with_duplicates = 0;
+  int order_matters = 0;
+  for (int round = 0; round < 4000; ++round) {
+    SCOPED_TRACE(round);
+    const Job job = random_job(random);
+    const std::vector<RankPlan> ranks = job.ranks();
+    std::set<Kept> answers;
+    for (const SetOrder& set_order : {SetOrder(as_given), SetOrder(reversed), SetOrder(mixed)}) {
+      for (const bool lowest : {false, true}) {
+        const Kept expected = upstream(ranks, lowest, set_order);
+        ASSERT_EQ(dedup(ranks, job.name_count, lowest, set_order), expected);
+        if (!lowest) answers.insert(expected);
+      }
+    }
+    std::size_t rows = 0;
+    for (const RankPlan& plan : ranks) rows += plan.view.size();
+    std::size_t kept = 0;
+    for (const std::vector<std::uint32_t>& of_rank : *answers.begin()) kept += of_rank.size();
+    with_duplicates += kept < rows;
+    order_matters += answers.size() > 1;
+  }
+  EXPECT_GT(with_duplicates, 1000);
+  EXPECT_GT(order_matters, 1000);
+}
+
+TEST(Dedup, NoPlansAndPlansWithoutRows) {
+  EXPECT_EQ(dedup({}, 0, false, as_given), Kept());
+  EXPECT_EQ(dedup({}, 3, false, as_given), Kept());
+  EXPECT_EQ(deduped(plain_job(2, {{4}}), false, as_given), Kept(2));
+}
+
+TEST(Dedup, TiesFallInSetOrder) {
+  Job job = plain_job(3, {{4}, {4}, {4}});
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    for (std::uint32_t entry = 0; entry < 3; ++entry) add_row(job, rank, entry, {0});
+  }
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {1}, {2}}));
+  EXPECT_EQ(deduped(job, false, reversed), (Kept{{2}, {1}, {0}}));
+  const auto turned = [](std::span<const std::uint32_t>) {
+    return std::vector<std::uint32_t>{1, 2, 0};
+  };
+  EXPECT_EQ(deduped(job, false, turned), (Kept{{2}, {0}, {1}}));
+  EXPECT_EQ(deduped(job, true, reversed), (Kept{{0, 1, 2}, {}, {}}));
+}
+
+TEST(Dedup, FewestBytesSoFarWrites) {
+  Job job = plain_job(2, {{8}, {3}, {4}, {2}});
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    for (std::uint32_t entry = 0; entry < 4; ++entry) add_row(job, rank, entry, {0});
+  }
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {1, 2, 3}}));
+  // A shard counts as its whole tensor, and what has no bytes as one.
+  job.element_size = {{0}};
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0, 2}, {1, 3}}));
+}
+
+TEST(Dedup, BytesAreThoseOfTheLastRow) {
+  Job job = plain_job(2, {{8}, {4}, {4}});
+  job.tables.push_back(job.tables[0]);
+  job.tables[1].specs.properties[1] = 1;
+  job.name_of_entry.push_back(job.name_of_entry[0]);
+  job.element_size.push_back({1, 100});
+  job.table_of[1] = 1;
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    for (std::uint32_t entry = 0; entry < 3; ++entry) add_row(job, rank, entry, {0});
+  }
+  // 8 and 400 bytes, where the first rows would say 8 and 4.
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0, 2}, {1}}));
+}
+
+TEST(Dedup, RowsOfOnePlanStayTogether) {
+  Job job = plain_job(2, {{4}});
+  for (const std::size_t rank : {0U, 0U, 1U, 1U, 1U}) add_row(job, rank, 0, {0});
+  add_row(job, 0, 0, {2});
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0, 1, 2}, {}}));
+  EXPECT_EQ(deduped(job, false, reversed), (Kept{{2}, {0, 1, 2}}));
+}
+
+TEST(Dedup, BytesRowIsNoZeroDimTensor) {
+  Job job = plain_job(3, {{}, {}});
+  job.tables[0].specs.kind[1] = WriteKind::kBytes;
+  job.name_count = 1;
+  job.name_of_entry[0] = {0, 0};
+  add_row(job, 0, 0, {});
+  add_row(job, 1, 1, {});
+  EXPECT_EQ(deduped(job, true, as_given), (Kept{{0}, {0}, {}}));
+  add_row(job, 2, 0, {});
+  add_row(job, 2, 1, {});
+  EXPECT_EQ(deduped(job, true, as_given), (Kept{{0}, {0}, {}}));
+  EXPECT_EQ(deduped(job, false, reversed), (Kept{{}, {0}, {0}}));
+}
+
+TEST(Dedup, ChosenRowsAreGivenByTheirNumberInThePlan) {
+  Job job = plain_job(2, {{4}, {4}});
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    for (const std::uint32_t entry : {0U, 1U, 0U, 1U})
+      add_row(job, rank, entry, {rank == 0 ? 0 : 2});
+  }
+  add_row(job, 1, 0, {0});
+  job.plans[0].chosen = {1, 2};
+  job.plans[1].chosen = {3, 4};
+  EXPECT_EQ(deduped(job, true, as_given), (Kept{{1, 2}, {3}}));
+}
+
+TEST(Dedup, BytesBeyondInt64) {
+  Job job = plain_job(2, {{INT64_MAX}, {1}});
+  add_row(job, 0, 0, {0});
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {}}));
+  add_row(job, 1, 1, {0});
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {0}}));
+  add_row(job, 0, 1, {1});  // one byte more on rank 0
+  EXPECT_EQ(deduped(job, false, as_given), std::nullopt);
+  EXPECT_EQ(deduped(job, true, as_given), std::nullopt);
+  job.plans[0].chosen = {0};
+  job.element_size = {{2}};
+  EXPECT_EQ(deduped(job, false, as_given), std::nullopt);
+  job.counted[0] = {7, 7};  // in place of the tensor's
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {0}}));
+}
+
+TEST(Dedup, EachGroupOfRanksIsOrderedOnce) {
+  Job job = plain_job(4, {{4}, {4}, {4}, {4}});
+  for (std::uint32_t entry = 0; entry < 4; ++entry) {
+    for (std::size_t rank = entry % 2; rank < 4; rank += 2) add_row(job, rank, entry, {0});
+    add_row(job, 3, entry, {entry + 1});
+  }
+  std::vector<std::vector<std::uint32_t>> asked;
+  const auto set_order = [&asked](std::span<const std::uint32_t> ranks) {
+    return asked.emplace_back(ranks.begin(), ranks.end());
+  };
+  ASSERT_TRUE(deduped(job, false, set_order));
+  std::ranges::sort(asked);
+  EXPECT_EQ(asked, (std::vector<std::vector<std::uint32_t>>{{0, 2}, {1, 3}}));
+  asked.clear();
+  ASSERT_TRUE(deduped(job, true, set_order));
+  EXPECT_TRUE(asked.empty());
+}
+
+// So many that a pass over all pairs would run into the time limit of the test.
+TEST(Dedup, ManyShardsOfOneTensor) {
+  constexpr std::int64_t kSide = 300;
+  Job job = plain_job(4, {{kSide, kSide}});
+  for (std::size_t rank = 0; rank < 4; ++rank) {  // 0 and 2 hold the same rows, as do 1 and 3
+    for (std::int64_t row = static_cast<std::int64_t>(rank % 2); row < kSide; row += 2) {
+      for (std::int64_t column = 0; column < kSide; ++column) add_row(job, rank, 0, {row, column});
+    }
+  }
+  std::vector<std::uint32_t> all(kSide * kSide / 2);
+  std::iota(all.begin(), all.end(), 0U);
+  EXPECT_EQ(deduped(job, true, as_given), (Kept{all, all, {}, {}}));
+}
+
+TEST(RowsByName, RandomJobsAsASortByName) {
+  Random random(22);
+  for (int round = 0; round < 500; ++round) {
+    SCOPED_TRACE(round);
+    const Job job = random_job(random);
+    const std::vector<RankPlan> ranks = job.ranks();
+    const RowsByName rows(ranks, job.name_count);
+    ASSERT_EQ(rows.name_count(), job.name_count);
+    std::size_t at = 0;
+    for (std::uint32_t name = 0; name < job.name_count; ++name) {
+      ASSERT_EQ(rows.begin(name), at);
+      for (std::uint32_t rank = 0; rank < ranks.size(); ++rank) {
+        for (std::uint32_t position = 0; position < ranks[rank].view.size(); ++position) {
+          if (ranks[rank].name(position) != name) continue;
+          ASSERT_LT(at, rows.size());
+          EXPECT_EQ(rows[at].plan, rank);
+          EXPECT_EQ(rows[at].position, position);
+          ++at;
+        }
+      }
+      ASSERT_EQ(rows.end(name), at);
+    }
+    ASSERT_EQ(rows.size(), at);
+  }
+}
+
+}  // namespace
+}  // namespace shardplan::testing

@@ -1,0 +1,211 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <functional>
+#include <new>
+
+#include "core/wire/chunks.h"
+#include "core/wire/load_plan.h"
+#include "core/wire/names.h"
+#include "core/wire/save_plan.h"
+#include "random_plans.h"
+
+/// How much a few bytes can make a reader allocate.
+
+// A sanitizer checks new against delete, and keeps its own.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SHARDPLAN_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SHARDPLAN_SANITIZED
+#endif
+#endif
+
+#ifndef SHARDPLAN_SANITIZED
+
+namespace {
+thread_local std::size_t allocated_so_far = 0;
+}  // namespace
+
+// Not inline: else the compiler sees free() meet a pointer of new.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  allocated_so_far += size;
+  if (void* block = std::malloc(std::max(size, std::size_t{1}))) return block;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* block) noexcept {
+  std::free(block);
+}
+[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept {
+  std::free(block);
+}
+
+namespace shardplan::testing {
+namespace {
+
+/// All that a call asks for, in bytes.
+std::size_t allocated(const std::function<void()>& call) {
+  const std::size_t before = allocated_so_far;
+  try {
+    call();
+  } catch (const BadWire&) {  // NOLINT(bugprone-empty-catch): refusing is as good
+  }
+  return allocated_so_far - before;
+}
+
+// What grows asks for blocks twice as long, again and again: in all four times what it needs.
+constexpr std::size_t kGrowth = 4;
+// An exception and its message.
+constexpr std::size_t kAlways = 1000;
+
+constexpr std::size_t kForNames = 1100;
+constexpr std::size_t kForRows = 1100;
+constexpr std::size_t kForReads = 2600;
+constexpr std::size_t kForChunks = 1024;
+
+std::string zeros(std::size_t count) {
+  return std::string(count, '\0');
+}
+
+/// The longest name there is, then as many as will fit that share all of it.
+std::string names_of_one_byte(std::size_t count) {
+  ByteWriter out;
+  out.varint(1);
+  out.string(std::string(kLongestName, 'x'));
+  out.varint(count + 1);
+  out.raw(std::string_view("\1\0", 2));
+  out.raw(std::string(count, '\x10'));
+  out.raw(zeros(2));
+  return out.take();
+}
+
+/// Entries of `spec`, one byte each.
+NamedTable table_of(WriteKind kind, std::size_t ndim, std::size_t entries) {
+  NamedTable table;
+  table.names.names = {"a"};
+  table.properties = {""};
+  table.table.specs.push(kind, 0, Numbers(ndim, 0));
+  table.table.name.resize(entries);
+  table.table.spec.resize(entries);
+  return table;
+}
+
+TEST(WireBounds, NamesThatShareAll) {
+  const std::string bytes = names_of_one_byte(3000);
+  const std::size_t asked = allocated([&bytes] {
+    ByteReader in(bytes);
+    EXPECT_EQ(read_names(in).names.size(), 3001u);
+  });
+  EXPECT_LE(asked, kForNames * bytes.size() + kAlways);
+  EXPECT_GT(asked, 3000 * kLongestName);
+}
+
+TEST(WireBounds, CountsBeforeWhatTheyCount) {
+  for (std::size_t place = 0; place < 8; ++place) {
+    for (const std::uint64_t count : {UINT64_C(5000), UINT64_MAX / 8}) {
+      ByteWriter out;
+      out.raw(zeros(place));
+      out.varint(count);
+      out.raw(zeros(5000));
+      EXPECT_LE(allocated([&out] { read_table(out.bytes()); }), 100 * out.size()) << place;
+    }
+  }
+}
+
+TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
+  for (const WriteKind kind : {WriteKind::kShard, WriteKind::kBytes}) {
+    const std::size_t ndim = writes_tensor(kind) ? kMostDims : 0;
+    const NamedTable table = table_of(kind, ndim, 3000);
+    for (const bool hinted : {false, true}) {
+      const std::string mark(1, hinted ? '\3' : '\1');
+      const std::size_t bytes_of_row = writes_tensor(kind) ? hinted ? 2 : 1 : 0;
+      const std::string bytes = mark + zeros(3000 * bytes_of_row);
+      const std::size_t asked = allocated([&] { read_rows(bytes, 3000, table.table); });
+      // Rows of no bytes are bound by their table.
+      EXPECT_LE(asked, kGrowth * kForRows * bytes.size() + 24 * table.table.size() + kAlways);
+      EXPECT_GT(asked, std::size_t{6000} * ndim * sizeof(std::int64_t));
+    }
+  }
+  const NamedTable table = table_of(WriteKind::kShard, kMostDims, 1);
+  const std::string bytes = zeros(3);
+  EXPECT_LE(allocated([&] { read_rows(bytes, SIZE_MAX, table.table); }), kAlways);
+}
+
+TEST(WireBounds, ReadsOfTheMostDims) {
+  const std::string names = write_read_names({"a"});
+  for (const std::size_t count : {1U, 2U, 100U}) {
+    ByteWriter out;
+    out.varint(count);
+    for (std::size_t row = 0; row < count; ++row) {
+      out.raw(std::string_view("\4\0\0\x40\0", 5));
+      if (row + 1 < count) out.raw(zeros(kMostDims));  // the last is cut
+    }
+    const std::string bytes = out.take();
+    EXPECT_LE(allocated([&] { read_reads(names, bytes, count); }),
+              kForReads * (names.size() + bytes.size()) + kAlways);
+  }
+  EXPECT_LE(allocated([&] { read_reads(names, "\1", SIZE_MAX); }), 2 * kAlways);
+}
+
+/// The most that `read_chunks` may ask for, in bytes.
+std::size_t most_for_chunks(std::size_t bytes, std::size_t entries) {
+  return kGrowth * (kForChunks * bytes + 16 * (entries + 1)) + kAlways;
+}
+
+TEST(WireBounds, ChunksOfTheMostDims) {
+  // One entry of many chunks, and many of one chunk.
+  for (const std::size_t entries : {std::size_t{1}, std::size_t{1500}}) {
+    ByteWriter out;
+    for (std::size_t entry = 0; entry < entries; ++entry) {
+      out.varint(3000 / entries);
+      out.raw(zeros(3000 / entries));
+    }
+    const std::string bytes = out.take();
+    NamedTable named = table_of(WriteKind::kTensor, kMostDims, entries);
+    const std::size_t asked = allocated(
+        [&] { EXPECT_EQ(read_chunks(bytes, std::move(named.table)).begin.back(), 3000u); });
+    EXPECT_LE(asked, most_for_chunks(bytes.size(), entries));
+    EXPECT_GE(asked, std::size_t{3000} * 2 * kMostDims * sizeof(std::int64_t));
+  }
+}
+
+TEST(WireBounds, ChunksThatAreCountedAndDoNotCome) {
+  for (const std::uint64_t count : {UINT64_C(99), UINT64_C(100), UINT64_C(101), UINT64_MAX / 8}) {
+    // Each chunk says that all its dims are cut, so that the bytes end in the first ones.
+    ByteWriter out;
+    out.varint(count);
+    out.raw(std::string(100, '\x7f'));
+    NamedTable named = table_of(WriteKind::kShard, kMostDims, 1);
+    const std::size_t asked =
+        allocated([&] { EXPECT_THROW(read_chunks(out.bytes(), std::move(named.table)), BadWire); });
+    EXPECT_LE(asked, count > 100 ? kAlways : most_for_chunks(out.size(), 1));
+  }
+}
+
+TEST(WireBounds, RandomBytes) {
+  Random random(95);
+  const NamedTable table = table_of(WriteKind::kTensor, kMostDims, 4);
+  const std::string no_names = write_read_names({"a"});
+  for (int round = 0; round < 30000; ++round) {
+    std::string bytes = random_bytes(60, random);
+    if (random.one_in(2)) {
+      for (char& byte : bytes) byte = static_cast<char>(byte & 3);
+    }
+    const std::size_t count = random.index(60);
+    ASSERT_LE(allocated([&] { read_table(bytes); }), kForNames * bytes.size() + kAlways);
+    ASSERT_LE(allocated([&] { read_rows(bytes, count, table.table); }),
+              kGrowth * kForRows * bytes.size() + kAlways);
+    ASSERT_LE(allocated([&] { read_reads(no_names, bytes, count); }),
+              kForReads * (no_names.size() + bytes.size()) + kAlways);
+    SaveTable chunked = table.table;
+    ASSERT_LE(allocated([&] { read_chunks(bytes, std::move(chunked)); }),
+              most_for_chunks(bytes.size(), table.table.size()));
+  }
+}
+
+}  // namespace
+}  // namespace shardplan::testing
+
+#endif

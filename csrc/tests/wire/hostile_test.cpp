@@ -1,0 +1,252 @@
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "core/wire/load_plan.h"
+#include "core/wire/names.h"
+#include "core/wire/save_plan.h"
+#include "random_plans.h"
+
+/// Bytes that no writer wrote, past the checksum: a reader throws BadWire or gives what is sound.
+namespace shardplan::testing {
+namespace {
+
+std::size_t parts_of(const PathShape& shape) {
+  std::size_t parts = 0;
+  for (const PathElement& element : shape) parts += element.parts;
+  return parts;
+}
+
+void expect_sound(const PlanNames& names) {
+  for (const std::string& name : names.names) EXPECT_LE(name.size(), kLongestName);
+  ASSERT_LE(names.shape_of_name.size(), names.names.size());
+  for (std::size_t name = 0; name < names.shape_of_name.size(); ++name) {
+    ASSERT_LT(names.shape_of_name[name], names.shapes.size());
+    const PathShape& shape = names.shapes[names.shape_of_name[name]];
+    EXPECT_EQ(parts_of(shape), count_parts(names.names[name]));
+    for (const PathElement& element : shape) EXPECT_GT(element.parts, 0u);
+  }
+}
+
+void expect_sound(const NamedTable& named) {
+  expect_sound(named.names);
+  const EntrySpecs& specs = named.table.specs;
+  ASSERT_EQ(specs.properties.size(), specs.size());
+  ASSERT_EQ(specs.ndim.size(), specs.size());
+  ASSERT_EQ(specs.first.size(), specs.size());
+  for (std::size_t spec = 0; spec < specs.size(); ++spec) {
+    ASSERT_LE(specs.kind[spec], WriteKind::kForeign);
+    ASSERT_LE(specs.ndim[spec], writes_tensor(specs.kind[spec]) ? kMostDims : 0);
+    ASSERT_LE(specs.first[spec] + specs.ndim[spec], specs.shapes.size());
+    if (!writes_tensor(specs.kind[spec])) continue;
+    ASSERT_LT(specs.properties[spec], named.properties.size());
+  }
+  ASSERT_EQ(named.table.name.size(), named.table.spec.size());
+  for (std::size_t entry = 0; entry < named.table.size(); ++entry) {
+    ASSERT_LT(named.table.name[entry], named.names.names.size());
+    ASSERT_LT(named.table.spec[entry], specs.size());
+  }
+}
+
+void expect_sound(const ArrivedRows& arrived, std::size_t count, const SaveTable& table) {
+  const SaveRows& rows = arrived.rows;
+  ASSERT_EQ(rows.size(), count);
+  ASSERT_EQ(rows.first.size(), count);
+  for (std::size_t row = 0; row < count; ++row) {
+    ASSERT_LT(rows.entry[row], table.size());
+    ASSERT_LE(rows.first[row] + std::size_t{2} * table.specs.ndim[table.spec[rows.entry[row]]],
+              rows.numbers.size());
+  }
+  if (arrived.hints.empty()) return;
+  ASSERT_EQ(arrived.hints.size(), count);
+  for (const std::int64_t hint : arrived.hints) EXPECT_GE(hint, kNoHint);
+}
+
+void expect_sound(const NamedReads& reads, std::size_t count) {
+  for (const std::string& name : reads.names) EXPECT_LE(name.size(), kLongestName);
+  const ReadColumns& rows = reads.rows;
+  ASSERT_EQ(rows.size(), count);
+  for (const std::size_t size : {rows.name.size(), rows.wanted.size(), rows.saved.size(),
+                                 rows.ndim.size(), rows.first.size()}) {
+    ASSERT_EQ(size, count);
+  }
+  std::uint32_t foreign = 0;
+  for (std::size_t row = 0; row < count; ++row) {
+    ASSERT_LE(rows.kind[row], ReadKind::kForeign);
+    ASSERT_LE(rows.ndim[row], rows.kind[row] == ReadKind::kTensor ? kMostDims : 0);
+    ASSERT_LE(rows.first[row] + std::size_t{5} * rows.ndim[row], rows.numbers.size());
+    if (rows.kind[row] == ReadKind::kForeign) {
+      EXPECT_EQ(rows.name[row], foreign++);
+    } else {
+      ASSERT_LT(rows.name[row], reads.names.size());
+    }
+  }
+}
+
+/// One reader under attack. `read` reads, and checks what it gets.
+class Attack {
+ public:
+  explicit Attack(std::function<void(std::string_view)> read) : read_(std::move(read)) {}
+
+  /// Bytes in every place changed, left out, doubled and put in, and cuts of every length.
+  void near(const std::string& valid, Random& random) {
+    for (std::size_t at = 0; at < valid.size(); ++at) {
+      const auto old = static_cast<std::uint8_t>(valid[at]);
+      for (const std::size_t byte :
+           {std::size_t{0}, std::size_t{1}, std::size_t{0x7F}, std::size_t{0x80}, std::size_t{0xFF},
+            old ^ std::size_t{1}, old ^ std::size_t{0x80}, old + std::size_t{1}, random.index(256),
+            random.index(256)}) {
+        std::string other = valid;
+        other[at] = static_cast<char>(byte);
+        once(other);
+      }
+      once(std::string(valid, 0, at));
+      once(std::string(valid).erase(at, 1));
+      once(std::string(valid).erase(at, 1 + random.index(4)));
+      once(std::string(valid).insert(at, 1, valid[at]));
+      once(std::string(valid).insert(at, 1, static_cast<char>(random.index(256))));
+      // A count or an index of 2^63 and more.
+      once(std::string(valid).replace(at, 1, std::string(9, '\xFF') + '\x01'));
+    }
+    once(valid + valid);
+  }
+
+  void anywhere(std::size_t rounds, Random& random) {
+    for (std::size_t round = 0; round < rounds; ++round) {
+      std::string bytes = random_bytes(40, random);
+      if (random.one_in(2)) {  // small numbers get further
+        for (char& byte : bytes) byte = static_cast<char>(byte & 3);
+      }
+      once(bytes);
+    }
+  }
+
+  void expect_both() const {
+    EXPECT_GT(accepted_, 500);
+    EXPECT_GT(refused_, 500);
+  }
+
+ private:
+  // At the end of a heap block of its own, so that a sanitizer sees a read past the end.
+  void once(const std::string& bytes) {
+    const std::vector<char> exact(bytes.begin(), bytes.end());
+    try {
+      read_({exact.data(), exact.size()});
+      ++accepted_;
+    } catch (const BadWire&) {
+      ++refused_;
+    }
+    ASSERT_FALSE(::testing::Test::HasFatalFailure()) << ::testing::PrintToString(bytes);
+  }
+
+  std::function<void(std::string_view)> read_;
+  int accepted_ = 0;
+  int refused_ = 0;
+};
+
+TEST(HostileBytes, Names) {
+  Random random(91);
+  Attack attack([](std::string_view bytes) {
+    ByteReader in(bytes);
+    const PlanNames names = read_names(in);
+    expect_sound(names);
+    ByteWriter again;
+    ASSERT_TRUE(write_names(names, again));
+    ByteReader in_again(again.bytes());
+    const PlanNames same = read_names(in_again);
+    EXPECT_EQ(same.names, names.names);
+    EXPECT_EQ(same.shapes, names.shapes);
+    EXPECT_EQ(same.shape_of_name, names.shape_of_name);
+  });
+  for (int round = 0; round < 40; ++round) {
+    ByteWriter out;
+    ASSERT_TRUE(write_names(random_names(5, random), out));
+    if (out.size() < 400) attack.near(out.bytes(), random);
+  }
+  attack.anywhere(20000, random);
+  attack.expect_both();
+}
+
+TEST(HostileBytes, Table) {
+  Random random(92);
+  Attack attack([](std::string_view bytes) {
+    const NamedTable table = read_table(bytes);
+    expect_sound(table);
+    const std::string again = write_table(table);
+    EXPECT_EQ(write_table(read_table(again)), again);
+  });
+  for (int round = 0; round < 40; ++round) {
+    const std::string bytes = write_table(random_table(random));
+    if (bytes.size() < 1500) attack.near(bytes, random);
+  }
+  attack.anywhere(20000, random);
+  attack.expect_both();
+}
+
+TEST(HostileBytes, SavedRows) {
+  Random random(93);
+  const NamedTable* table = nullptr;
+  std::size_t count = 0;
+  Attack attack([&table, &count](std::string_view bytes) {
+    const ArrivedRows arrived = read_rows(bytes, count, table->table);
+    expect_sound(arrived, count, table->table);
+    const auto* hints = arrived.hints.empty() ? nullptr : &arrived.hints;
+    const std::string again = write_rows({&table->table, &arrived.rows, nullptr, hints});
+    const ArrivedRows same = read_rows(again, count, table->table);
+    EXPECT_EQ(same.rows.entry, arrived.rows.entry);
+    EXPECT_EQ(same.rows.numbers, arrived.rows.numbers);
+    EXPECT_EQ(same.hints, arrived.hints);
+  });
+  for (int round = 0; round < 200; ++round) {
+    // As it arrives: its specs numbered as the wire has them.
+    const NamedTable read = read_table(write_table(random_table(random)));
+    table = &read;
+    const OwnedPlan plan = random_plan(read.table, random);
+    const SavePlanView view = plan.view(read.table);
+    const std::string bytes = write_rows(view);
+    count = view.size();
+    if (bytes.size() < 1500) attack.near(bytes, random);
+    attack.anywhere(50, random);
+    count = random.index(8);
+    attack.anywhere(50, random);
+  }
+  attack.expect_both();
+}
+
+TEST(HostileBytes, Reads) {
+  Random random(94);
+  std::string names;
+  std::size_t count = 0;
+  const auto read = [&count](std::string_view of_names, std::string_view rows) {
+    const NamedReads reads = read_reads(of_names, rows, count);
+    expect_sound(reads, count);
+    const NamedReads same =
+        read_reads(write_read_names(reads.names), write_reads(reads.rows), count);
+    EXPECT_EQ(same.names, reads.names);
+    EXPECT_EQ(same.rows.kind, reads.rows.kind);
+    EXPECT_EQ(same.rows.name, reads.rows.name);
+    EXPECT_EQ(same.rows.wanted, reads.rows.wanted);
+    EXPECT_EQ(same.rows.saved, reads.rows.saved);
+    EXPECT_EQ(same.rows.numbers, reads.rows.numbers);
+  };
+  std::string rows;
+  Attack on_rows([&](std::string_view bytes) { read(names, bytes); });
+  Attack on_names([&](std::string_view bytes) { read(bytes, rows); });
+  for (int round = 0; round < 60; ++round) {
+    const NamedReads reads = random_reads(random);
+    names = write_read_names(reads.names);
+    rows = write_reads(reads.rows);
+    count = reads.rows.size();
+    if (rows.size() < 1500) on_rows.near(rows, random);
+    if (names.size() < 400) on_names.near(names, random);
+    count = random.index(4);
+    on_rows.anywhere(200, random);
+  }
+  on_rows.expect_both();
+  on_names.expect_both();
+}
+
+}  // namespace
+}  // namespace shardplan::testing

@@ -1,0 +1,143 @@
+#include "core/wire/load_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/wire/bytes.h"
+#include "core/wire/names.h"
+#include "random_plans.h"
+
+namespace shardplan::testing {
+namespace {
+
+using std::string_literals::operator""s;
+
+void expect_same(const ReadColumns& found, const ReadColumns& expected) {
+  EXPECT_EQ(found.kind, expected.kind);
+  EXPECT_EQ(found.name, expected.name);
+  EXPECT_EQ(found.wanted, expected.wanted);
+  EXPECT_EQ(found.saved, expected.saved);
+  EXPECT_EQ(found.ndim, expected.ndim);
+  EXPECT_EQ(found.first, expected.first);
+  EXPECT_EQ(found.numbers, expected.numbers);
+}
+
+void expect_round_trip(const NamedReads& reads) {
+  const std::string names = write_read_names(reads.names);
+  const std::string rows = write_reads(reads.rows);
+  ASSERT_FALSE(names.empty());
+  ASSERT_FALSE(rows.empty());
+  const NamedReads found = read_reads(names, rows, reads.rows.size());
+  EXPECT_EQ(found.names, reads.names);
+  expect_same(found.rows, reads.rows);
+}
+
+/// One 1-d tensor read, moved by 5 where `column` is one of its first four; then bytes.
+NamedReads small_reads(std::size_t column) {
+  NamedReads reads;
+  reads.names = {"a", "b"};
+  std::int64_t* numbers = reads.rows.push(ReadKind::kTensor, 0, 1, 300, 1);
+  numbers[4] = 7;
+  if (column < 4) numbers[column] = 5;
+  reads.rows.push(ReadKind::kBytes, 1);
+  return reads;
+}
+
+TEST(WireReads, RandomReadsComeBack) {
+  Random random(81);
+  std::size_t tensors = 0;
+  for (int round = 0; round < 3000; ++round) {
+    SCOPED_TRACE(round);
+    const NamedReads reads = random_reads(random);
+    expect_round_trip(reads);
+    tensors += static_cast<std::size_t>(std::ranges::count(reads.rows.kind, ReadKind::kTensor));
+  }
+  EXPECT_GT(tensors, 2000u);
+}
+
+TEST(WireReads, NoRowsAndNoNames) {
+  expect_round_trip({});
+}
+
+TEST(WireReads, AnyOneNumberThatIsNotZeroTravels) {
+  for (std::size_t column = 0; column < 5; ++column) expect_round_trip(small_reads(column));
+}
+
+TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
+  NamedReads reads;
+  reads.names = {"a", "b"};
+  reads.rows.push(ReadKind::kForeign, 0);
+  reads.rows.push(ReadKind::kBytes, 1);
+  reads.rows.push(ReadKind::kForeign, 1);
+  reads.rows.push(ReadKind::kBytes, 1);
+  reads.rows.push(ReadKind::kForeign, 2);
+  reads.rows.push(ReadKind::kBytes, 0);
+  expect_round_trip(reads);
+  reads.names.clear();
+  reads.rows.truncate(1);
+  expect_round_trip(reads);
+}
+
+TEST(WireReads, WhatCannotTravelGivesNoBytes) {
+  EXPECT_EQ(write_read_names({"a", std::string(kLongestName + 1, 'x')}), "");
+  ReadColumns rows;
+  rows.push(ReadKind::kTensor, 0, 0, 0, 64);
+  EXPECT_NE(write_reads(rows), "");
+  rows.push(ReadKind::kTensor, 0, 0, 0, 65);
+  EXPECT_EQ(write_reads(rows), "");
+}
+
+TEST(WireReads, WrongCountsAreRefused) {
+  const NamedReads reads = small_reads(0);
+  const std::string names = write_read_names(reads.names);
+  const std::string rows = write_reads(reads.rows);
+  EXPECT_NO_THROW(read_reads(names, rows, 2));
+  for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{3}, SIZE_MAX}) {
+    EXPECT_THROW(read_reads(names, rows, count), BadWire);
+    std::string other = rows;
+    other[0] = static_cast<char>(count & 0x7F);
+    EXPECT_THROW(read_reads(names, other, count), BadWire);
+  }
+  EXPECT_THROW(read_reads(names, rows + '\0', 2), BadWire);
+  EXPECT_THROW(read_reads(names + '\0', rows, 2), BadWire);
+}
+
+TEST(WireReads, BadRowsAreRefused) {
+  const std::string names = write_read_names({"a", "b"});
+  const auto accepted = [&names](const std::string& row) {
+    EXPECT_NO_THROW(read_reads(names, "\1" + row, 1)) << ::testing::PrintToString(row);
+  };
+  const auto refused = [&names](const std::string& row) {
+    EXPECT_THROW(read_reads(names, "\1" + row, 1), BadWire) << ::testing::PrintToString(row);
+  };
+  accepted("\0"s);                    // bytes, the name before
+  accepted("\1"s);                    // bytes, the next name
+  accepted("\2\1"s);                  // bytes, name 1
+  refused("\2\2"s);                   // name 2 of 2
+  refused("\3"s);                     // no such step
+  refused("\7\0\0\0\0"s);             // no such step
+  refused("\x0C\0\0\0\0"s);           // no such kind
+  refused("\xFC\0\0\0\0"s);           // no such kind
+  accepted("\4\0\0\0\0"s);            // a 0-d tensor
+  refused("\4\0\0\0"s);               // cut
+  accepted("\4\0\0\1\0\2"s);          // a length of 1
+  refused("\4\0\0\1\1\2"s);           // five numbers to come
+  accepted("\4\0\0\1\1\0\0\0\0\2"s);  // five numbers
+  refused("\4\0\0\x41\0"s + std::string(65, '\0'));
+  accepted("\4\0\0\x40\0"s + std::string(64, '\0'));
+  refused("\4"s + std::string(10, '\xFF') + "\1\0\0\0"s);  // a number of more than 64 bits
+  // Names past the last, step by step.
+  EXPECT_THROW(read_reads(names, "\2\1\1"s, 2), BadWire);
+  EXPECT_THROW(read_reads(write_read_names({}), "\1\0"s, 1), BadWire);
+}
+
+// Other releases read these bytes: where they change, kWireVersion must be raised.
+TEST(WireReads, BytesOfThisWireVersion) {
+  EXPECT_EQ(write_read_names({"a", "b"}), "\2\1a\1b\2\1\0\1\1\0\0"s);
+  EXPECT_EQ(write_reads(small_reads(4).rows), "\2\4\1\xAC\2\1\0\x0E\1"s);
+  EXPECT_EQ(write_reads(small_reads(3).rows), "\2\4\1\xAC\2\1\1\0\0\0\x0A\x0E\1"s);
+}
+
+}  // namespace
+}  // namespace shardplan::testing

@@ -1,0 +1,175 @@
+#include "core/wire/names.h"
+
+#include <gtest/gtest.h>
+
+#include "random_plans.h"
+
+namespace shardplan::testing {
+namespace {
+
+std::string written(const PlanNames& names) {
+  ByteWriter out;
+  EXPECT_TRUE(write_names(names, out));
+  return out.take();
+}
+
+PlanNames read(std::string_view bytes) {
+  ByteReader in(bytes);
+  PlanNames names = read_names(in);
+  EXPECT_EQ(in.left(), 0u);
+  return names;
+}
+
+void expect_round_trip(const PlanNames& names) {
+  const PlanNames found = read(written(names));
+  EXPECT_EQ(found.names, names.names);
+  EXPECT_EQ(found.shapes, names.shapes);
+  EXPECT_EQ(found.shape_of_name, names.shape_of_name);
+}
+
+/// Bytes written by hand: parts, then names, then no paths.
+std::string by_hand(std::string_view parts_and_names) {
+  return std::string(parts_and_names) + std::string(2, '\0');
+}
+
+TEST(CountParts, OneMoreThanDots) {
+  EXPECT_EQ(count_parts(""), 1u);
+  EXPECT_EQ(count_parts("a"), 1u);
+  EXPECT_EQ(count_parts("."), 2u);
+  EXPECT_EQ(count_parts(".a..b."), 5u);
+}
+
+TEST(WireNames, RandomNamesComeBack) {
+  Random random(61);
+  for (int round = 0; round < 2000; ++round) {
+    SCOPED_TRACE(round);
+    expect_round_trip(random_names(20, random));
+  }
+}
+
+TEST(WireNames, ThatOnlyDiffersInDots) {
+  expect_round_trip(
+      {{"", "", ".", "..", ".", "", "a", "a.", "a..", "a.a", ".a", "a", "a"}, {}, {}});
+  expect_round_trip({{std::string("\0.\0", 3), "\xFF.\xFE", std::string(1, '\0')}, {}, {}});
+}
+
+TEST(WireNames, CountsAroundTheNibble) {
+  std::vector<std::string> names;
+  for (std::size_t parts = 12; parts < 19; ++parts) {
+    std::string name = "p0";
+    for (std::size_t part = 1; part < parts; ++part) name += ".p" + std::to_string(part);
+    names.push_back(name);                // one part more than before
+    names.push_back("x." + name);         // none shared
+    names.push_back("x." + name);         // all shared
+    names.push_back("x." + name + ".q");  // all but one
+    names.push_back(name);
+  }
+  expect_round_trip({names, {}, {}});
+}
+
+TEST(WireNames, SharedPrefixesTakeFewBytes) {
+  PlanNames names;
+  for (int layer = 0; layer < 100; ++layer) {
+    for (const char* part : {"weight", "bias", "scale"}) {
+      names.names.push_back("model.layers." + std::to_string(layer) + ".attention." + part);
+    }
+  }
+  const std::string bytes = written(names);
+  EXPECT_LT(bytes.size(), 4 * names.names.size());
+  expect_round_trip(names);
+}
+
+TEST(WireNames, LongestNameAndOneLonger) {
+  std::string name(kLongestName, 'x');
+  name[500] = '.';
+  expect_round_trip({{name, name}, {{{1, false}, {1, true}}}, {0, 0}});
+  ByteWriter out;
+  EXPECT_FALSE(write_names({{"a", name + "y"}, {}, {}}, out));
+}
+
+// The most parts that a name can have: every one empty.
+TEST(WireNames, PathOfTheMostPartsTravelsOrIsLeftToTheCaller) {
+  const std::string name(kLongestName, '.');
+  const auto parts = static_cast<std::uint32_t>(kLongestName + 1);
+  ByteWriter out;
+  const PlanNames names{{name}, {{{parts, false}}}, {0}};
+  if (!write_names(names, out)) return;
+  EXPECT_NO_THROW(read(out.bytes()));
+}
+
+TEST(WireNames, PathsMustGiveTheirNames) {
+  const PlanNames fine{{"a.b.c", "d"}, {{{2, false}, {1, true}}, {{1, false}}}, {0, 1}};
+  expect_round_trip(fine);
+  PlanNames wrong = fine;
+  wrong.shape_of_name = {1, 1};
+  EXPECT_THROW(read(written(wrong)), BadWire);
+  wrong = fine;
+  wrong.shape_of_name = {0, 2};
+  EXPECT_THROW(read(written(wrong)), BadWire);
+  wrong.shape_of_name = {0, 1, 1};
+  EXPECT_THROW(read(written(wrong)), BadWire);
+  wrong = fine;
+  wrong.shapes[0] = {{3, false}, {0, false}};
+  EXPECT_THROW(read(written(wrong)), BadWire);
+  wrong.shapes[0] = {};
+  EXPECT_THROW(read(written(wrong)), BadWire);
+}
+
+TEST(WireNames, WrittenByHand) {
+  // parts "a", "b"; names "a.b" (0 shared, 2 added), "a" (1 shared), "a.a" (1 shared, 1 added)
+  const std::string_view bytes(
+      "\x02\x01"
+      "a\x01"
+      "b\x03\x02\x00\x01\x10\x11\x00",
+      12);
+  EXPECT_EQ(read(by_hand(bytes)).names, (std::vector<std::string>{"a.b", "a", "a.a"}));
+}
+
+TEST(WireNames, BadCounts) {
+  const auto refused = [](std::string_view bytes) {
+    const std::string whole = by_hand(bytes);
+    ByteReader in(whole);
+    EXPECT_THROW(read_names(in), BadWire) << ::testing::PrintToString(whole);
+  };
+  using std::string_view_literals::operator""sv;
+  refused("\x7F"sv);      // more parts than bytes
+  refused("\x01\x7F"sv);  // a part longer than the rest
+  refused(
+      "\x01\x01"
+      "a\x7F"sv);  // more names than bytes
+  refused(
+      "\x01\x01"
+      "a\x01\x00"sv);  // a name of no parts
+  refused(
+      "\x01\x01"
+      "a\x01\x10"sv);  // shares with none before it
+  refused(
+      "\x01\x01"
+      "a\x02\x01\x00\x20"sv);  // shares more than there is
+  refused(
+      "\x01\x01"
+      "a\x01\x01\x01"sv);  // no such part
+  refused(
+      "\x01\x01"
+      "a\x01\xFF\x00\x7F\x00"sv);  // more parts than bytes
+  refused(
+      "\x01\x01"
+      "a\x01\xFF\x00\x00"sv);  // of no parts, the long way
+  refused(
+      "\x01\x01"
+      "a\x01\xFF\xFF\xFF\xFF\xFF\x0F\x01\x00"sv);  // shares 2^32 - 1
+}
+
+TEST(WireNames, PartsAddUpToTooLongAName) {
+  ByteWriter out;
+  out.varint(1);
+  out.string(std::string(600, 'x'));
+  out.varint(1);
+  out.raw(std::string_view("\x02\x00\x00", 3));  // twice
+  const std::string bytes = by_hand(out.bytes());
+  ByteReader in(bytes);
+  EXPECT_THROW(read_names(in), BadWire);
+}
+
+}  // namespace
+}  // namespace shardplan::testing
