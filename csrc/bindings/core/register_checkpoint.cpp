@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/common/pickle_source.h"
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
-#include "bindings/pickle_source.h"
 #include "core/boxes/arrangement.h"
 #include "core/boxes/validate.h"
 #include "core/inspect/checkpoint.h"

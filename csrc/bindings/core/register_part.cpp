@@ -5,9 +5,9 @@
 #include <string>
 #include <utility>
 
+#include "bindings/common/python_object.h"
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
-#include "bindings/python_object.h"
 #include "core/data/tensor_part.h"
 #include "core/data/zip_part.h"
 

@@ -6,12 +6,12 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/torch/chunk_reader.h"
-#include "bindings/torch/dtensor_reader.h"
-#include "bindings/torch/item_maker.h"
 #include "bindings/torch/register.h"
-#include "bindings/torch/stock_types.h"
-#include "bindings/torch/torch_objects.h"
+#include "bindings/torch/state_dict/chunk_reader.h"
+#include "bindings/torch/state_dict/dtensor_reader.h"
+#include "bindings/torch/upstream/item_maker.h"
+#include "bindings/torch/upstream/torch_objects.h"
+#include "bindings/torch/upstream/types.h"
 #include "core/boxes/validate.h"
 #include "core/planning/read_plan.h"
 

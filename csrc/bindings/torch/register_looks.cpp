@@ -1,7 +1,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings/torch/plan_looks.h"
+#include "bindings/torch/planning/plan_queries.h"
 #include "bindings/torch/register.h"
 
 namespace shardplan {

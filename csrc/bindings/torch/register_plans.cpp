@@ -1,12 +1,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings/torch/chunk_columns.h"
-#include "bindings/torch/global_plans.h"
-#include "bindings/torch/load_columns.h"
+#include "bindings/torch/columns/chunk_columns.h"
+#include "bindings/torch/planning/global_plans.h"
 #include "bindings/torch/register.h"
-#include "bindings/torch/save_columns.h"
-#include "bindings/torch/stock_types.h"
+#include "bindings/torch/state_dict/load_columns.h"
+#include "bindings/torch/state_dict/save_columns.h"
+#include "bindings/torch/upstream/types.h"
 
 namespace shardplan {
 

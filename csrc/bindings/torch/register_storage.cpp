@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "bindings/torch/metadata_file.h"
-#include "bindings/torch/metadata_wire.h"
+#include "bindings/torch/metadata/metadata_file.h"
 #include "bindings/torch/register.h"
+#include "bindings/torch/wire/metadata_wire.h"
 #include "core/pickle/frames.h"
 #include "core/pickle/machine.h"
 

@@ -1,10 +1,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bindings/torch/load_wire.h"
 #include "bindings/torch/register.h"
-#include "bindings/torch/save_wire.h"
-#include "bindings/torch/unreadable_plan.h"
+#include "bindings/torch/wire/load_wire.h"
+#include "bindings/torch/wire/save_wire.h"
+#include "bindings/torch/wire/unreadable_plan.h"
 
 namespace shardplan {
 

@@ -1,0 +1,83 @@
+#include "bindings/torch/columns/read_item_reader.h"
+
+#include <algorithm>
+
+#include "bindings/torch/upstream/object_reader.h"
+#include "core/wire/save_plan.h"
+
+namespace shardplan {
+namespace {
+
+class ReadItemReader {
+ public:
+  void add(const py::object& item) {
+    if (read(item.ptr())) return;
+    columns_.rows.push(ReadKind::kForeign,
+                       static_cast<std::uint32_t>(columns_.tables.foreign.size()));
+    columns_.tables.foreign.push_back(item);
+  }
+
+  LoadPlanColumns take() { return std::move(columns_); }
+
+ private:
+  bool read(PyObject* item) {
+    const StockTypes& stock = StockTypes::get();
+    const py::object all = attributes_of(item, stock.read_item, 6);
+    if (!all) return false;
+    StockIndex wanted;
+    StockIndex saved;
+    Numbers dest;
+    Numbers storage;
+    Numbers lengths;
+    if (!read_stock_index(attribute(all, stock.dest_index), wanted) ||
+        !read_stock_index(attribute(all, stock.storage_index), saved) ||
+        !wanted.name.equal(saved.name) || !read_size(attribute(all, stock.dest_offsets), dest) ||
+        !read_size(attribute(all, stock.storage_offsets), storage) ||
+        !read_size(attribute(all, stock.lengths), lengths)) {
+      return false;
+    }
+    PyObject* type = attribute(all, stock.type);
+    if (type == stock.read_bytes) {
+      const Numbers zero{0};
+      if (wanted.offset || saved.offset || wanted.hint || saved.hint || dest != zero ||
+          storage != zero || lengths != zero) {
+        return false;
+      }
+      columns_.rows.push(ReadKind::kBytes, name_row(wanted.name));
+      return true;
+    }
+    if (type != stock.read_tensor || !wanted.offset || !saved.offset || !wanted.hint ||
+        !saved.hint) {
+      return false;
+    }
+    const std::size_t ndim = dest.size();
+    const Numbers* numbers[] = {&*wanted.offset, &*saved.offset, &dest, &storage, &lengths};
+    const auto as_long = [ndim](const Numbers* column) { return column->size() == ndim; };
+    if (ndim > kMostDims || !std::ranges::all_of(numbers, as_long)) return false;
+    std::int64_t* out = columns_.rows.push(ReadKind::kTensor, name_row(wanted.name),
+                                           static_cast<std::size_t>(*wanted.hint),
+                                           static_cast<std::size_t>(*saved.hint), ndim);
+    for (const Numbers* column : numbers) out = std::ranges::copy(*column, out).out;
+    return true;
+  }
+
+  std::uint32_t name_row(const py::object& name) {
+    auto& names = columns_.tables.names;
+    if (names.empty() || !names.back().is(name)) names.push_back(name);
+    return static_cast<std::uint32_t>(names.size() - 1);
+  }
+
+  LoadPlanColumns columns_;
+};
+
+}  // namespace
+
+LoadPlanColumns read_read_items(const py::object& list) {
+  ReadItemReader reader;
+  for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list.ptr()); ++at) {
+    reader.add(list_item(list.ptr(), at));
+  }
+  return reader.take();
+}
+
+}  // namespace shardplan

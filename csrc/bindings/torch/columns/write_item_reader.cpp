@@ -1,0 +1,221 @@
+#include "bindings/torch/columns/write_item_reader.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "bindings/torch/upstream/object_reader.h"
+#include "core/planning/dedup.h"
+
+namespace shardplan {
+
+/// What one item says.
+struct WriteItemReader::Reading {
+  WriteKind kind = WriteKind::kForeign;
+  py::object name;
+  std::int64_t hint = kNoHint;
+  std::int64_t counted = kBytesOfTensor;
+  Numbers shape;
+  Numbers box;  // offsets, sizes
+  PropertyValues properties;
+};
+
+namespace {
+
+bool read_kind(PyObject* type, WriteKind& kind) {
+  const StockTypes& stock = StockTypes::get();
+  if (type == stock.write_bytes) kind = WriteKind::kBytes;
+  if (type == stock.write_tensor) kind = WriteKind::kTensor;
+  if (type == stock.write_shard) kind = WriteKind::kShard;
+  return kind != WriteKind::kForeign;
+}
+
+/// Whether an index and a chunk mean the same box, of a tensor of as many dims.
+bool fits(const std::optional<Numbers>& offset, const Numbers& box,
+          const std::vector<std::int64_t>& shape) {
+  return offset && offset->size() == shape.size() && box.size() == 2 * shape.size() &&
+         shape.size() <= kMostDims &&
+         std::ranges::equal(*offset, std::span(box).first(offset->size()));
+}
+
+}  // namespace
+
+bool WriteItemReader::read_stock(PyObject* item, Reading& out) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object all = attributes_of(item, stock.write_item, 4);
+  if (!all) return false;
+  PyObject* type = attribute(all, stock.type);
+  PyObject* data = attribute(all, stock.tensor_data);
+  if (type == nullptr || data == nullptr || attribute(all, stock.bytes_io_data) != Py_None) {
+    return false;
+  }
+  StockIndex index;
+  if (!read_kind(type, out.kind) || !read_stock_index(attribute(all, stock.index), index)) {
+    return false;
+  }
+  out.name = index.name;
+  out.hint = index.hint.value_or(kNoHint);
+  if (out.kind == WriteKind::kBytes) return data == Py_None && !index.offset && !index.hint;
+  const py::object tensor = attributes_of(data, stock.tensor_write_data, 3);
+  const bool is_read = tensor && read_chunk_object(attribute(tensor, stock.chunk_name), out.box) &&
+                       read_size(attribute(tensor, stock.size), out.shape) &&
+                       fits(index.offset, out.box, out.shape) &&
+                       read_properties(attribute(tensor, stock.properties), out.properties);
+  if (is_read) {
+    meet(attribute(tensor, stock.chunk_name));
+    meet(attribute(tensor, stock.properties));
+  }
+  return is_read;
+}
+
+bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object type = read_attribute(item, stock.type);
+  const py::object index_object = read_attribute(item, stock.index);
+  StockIndex index;
+  if (!type || !read_kind(type.ptr(), out.kind) || !read_stock_index(index_object.ptr(), index)) {
+    return false;
+  }
+  out.name = index.name;
+  out.hint = index.hint.value_or(kNoHint);
+  const auto bytes =
+      py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(item, stock.tensor_storage_size));
+  if (!bytes) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) throw py::error_already_set();
+    PyErr_Clear();
+    return false;
+  }
+  out.counted = 1;
+  if (!bytes.is_none() && (!read_int(bytes.ptr(), out.counted) || out.counted < 0)) return false;
+  if (out.kind == WriteKind::kBytes) return !index.offset;
+  const py::object data = read_attribute(item, stock.tensor_data);
+  if (!data || data.is_none()) return false;
+  const py::object chunk = read_attribute(data.ptr(), stock.chunk_name);
+  const py::object size = read_attribute(data.ptr(), stock.size);
+  const py::object properties = read_attribute(data.ptr(), stock.properties);
+  meet(chunk.ptr());
+  meet(properties.ptr());
+  return chunk && size && properties && read_chunk_object(chunk.ptr(), out.box) &&
+         read_size(size.ptr(), out.shape) && fits(index.offset, out.box, out.shape);
+}
+
+void WriteItemReader::meet(PyObject* object) {
+  if (object != nullptr && !met_.insert(object).second) rows_.shared = true;
+}
+
+void WriteItemReader::add(const py::object& item) {
+  const std::size_t row = rows_.columns.size();
+  Reading reading;
+  bool foreign = false;
+  if (!read_stock(item.ptr(), reading)) {
+    reading = Reading();
+    foreign = true;
+    if (!read_foreign(item.ptr(), reading)) {
+      reading = Reading();
+      rows_.opaque = true;
+    }
+  }
+  push(reading);
+  rows_.items.resize(row + 1);
+  rows_.items[row] = item;
+  add_hint(reading.hint);
+  if (foreign || !rows_.foreign.empty()) {
+    rows_.foreign.resize(row + 1);
+    rows_.counted.resize(row + 1, kBytesOfTensor);
+    rows_.foreign[row] = foreign;
+    rows_.counted[row] = reading.counted;
+  }
+}
+
+void WriteItemReader::add_row(const SavePlanColumns& columns, std::size_t position) {
+  const SavePlanView view = columns.view();
+  Reading reading;
+  reading.kind = view.kind(position);
+  reading.name = py::reinterpret_borrow<py::object>(columns.name(position));
+  reading.hint = view.hint(position);
+  const auto shape = view.shape(position);
+  reading.shape.assign(shape.begin(), shape.end());
+  const std::int64_t* numbers = view.numbers(position);
+  reading.box.assign(numbers, numbers + 2 * shape.size());
+  if (writes_tensor(reading.kind)) reading.properties = columns.properties(position);
+  push(reading);
+  if (!rows_.items.empty()) rows_.items.emplace_back();
+  if (!rows_.foreign.empty()) rows_.foreign.push_back(false);
+  if (!rows_.counted.empty()) rows_.counted.push_back(kBytesOfTensor);
+  add_hint(reading.hint);
+}
+
+void WriteItemReader::add_hint(std::int64_t hint) {
+  if (hint != kNoHint && hints_.empty()) hints_.assign(rows_.columns.size() - 1, kNoHint);
+  if (hint != kNoHint || !hints_.empty()) hints_.push_back(hint);
+}
+
+void WriteItemReader::push(const Reading& reading) {
+  SaveTable& table = table_.columns;
+  const std::uint32_t properties =
+      reading.properties.empty() ? 0 : properties_row(reading.properties);
+  if (!table.specs.last_is(reading.kind, properties, reading.shape)) {
+    table.specs.push(reading.kind, properties, reading.shape);
+  }
+  const auto spec = static_cast<std::uint32_t>(table.specs.size() - 1);
+  const py::object name = reading.name ? reading.name : py::str();
+  const bool same_name = !table_.names.empty() && table_.names.back().is(name);
+  if (!same_name) table_.names.push_back(name);
+  if (table.size() == 0 || !same_name || table.spec.back() != spec) {
+    table.name.push_back(static_cast<std::uint32_t>(table_.names.size() - 1));
+    table.spec.push_back(spec);
+  }
+  std::ranges::copy(reading.box, rows_.columns.push(static_cast<std::uint32_t>(table.size() - 1),
+                                                    reading.shape.size()));
+}
+
+std::uint32_t WriteItemReader::properties_row(const PropertyValues& values) {
+  const auto same = [&](const PropertyValues& row) {
+    return std::ranges::equal(row, values,
+                              [](const py::object& a, const py::object& b) { return a.is(b); });
+  };
+  // The latest few: neighbours are alike.
+  const auto last = table_.properties.rbegin();
+  const auto few = last + std::min<std::ptrdiff_t>(8, std::ssize(table_.properties));
+  const auto found = std::find_if(last, few, same);
+  if (found != few) {
+    return static_cast<std::uint32_t>(table_.properties.rend() - found - 1);
+  }
+  table_.properties.push_back(values);
+  return static_cast<std::uint32_t>(table_.properties.size() - 1);
+}
+
+std::shared_ptr<SavePlanColumns> WriteItemReader::take() {
+  auto columns = std::make_shared<SavePlanColumns>();
+  columns->table = std::make_shared<const PlanTable>(std::move(table_));
+  columns->rows = std::make_shared<PlanRows>(std::move(rows_));
+  if (!hints_.empty()) {
+    columns->hints = std::make_shared<const std::vector<std::int64_t>>(std::move(hints_));
+  }
+  return columns;
+}
+
+std::shared_ptr<SavePlanColumns> read_write_items(const py::object& list) {
+  WriteItemReader reader;
+  for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list.ptr()); ++at) {
+    reader.add(list_item(list.ptr(), at));
+  }
+  return reader.take();
+}
+
+std::shared_ptr<SavePlanColumns> with_items(const SavePlanColumns& columns, const py::list& items) {
+  WriteItemReader reader;
+  std::size_t next = 0;
+  for (std::size_t position = 0; position < columns.size(); ++position) {
+    if (columns.view().kind(position) != WriteKind::kForeign) {
+      reader.add_row(columns, position);
+    } else if (next < items.size()) {
+      reader.add(items[next++]);
+    } else {
+      throw BadWire("lacks an item");
+    }
+  }
+  if (next != items.size()) throw BadWire("has an item too many");
+  return reader.take();
+}
+
+}  // namespace shardplan

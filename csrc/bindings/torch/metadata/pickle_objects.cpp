@@ -1,0 +1,292 @@
+#include "bindings/torch/metadata/pickle_objects.h"
+
+#include "bindings/torch/upstream/item_maker.h"
+#include "bindings/torch/upstream/types.h"
+#include "bindings/torch/wire/path_shapes.h"
+#include "core/pickle/globals.h"
+
+namespace shardplan {
+namespace {
+
+using Tag = PickleTag;
+
+constexpr int kDeepest = 500;
+
+py::object steal(PyObject* made, const char* problem) {
+  if (made == nullptr) {
+    PyErr_Clear();
+    throw BadPickle(problem);
+  }
+  return py::reinterpret_steal<py::object>(made);
+}
+
+py::object bytes_of(const std::string& bytes) {
+  return checked(PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+}
+
+bool is_text(const py::handle& object) {
+  return PyUnicode_CheckExact(object.ptr());
+}
+
+bool all_texts(const py::tuple& arguments) {
+  for (const py::handle argument : arguments) {
+    if (!is_text(argument)) return false;
+  }
+  return true;
+}
+
+std::uint64_t key_of(PickleValue value) {
+  return static_cast<std::uint64_t>(value.tag()) << 56 | value.at();
+}
+
+}  // namespace
+
+py::object PickleObjects::object(PickleValue value) {
+  switch (value.tag()) {
+    case Tag::kNone: return py::none();
+    case Tag::kFalse: return py::bool_(false);
+    case Tag::kTrue: return py::bool_(true);
+    case Tag::kInt:
+    case Tag::kWideInt:
+    case Tag::kHugeInt: return make_int(value);
+    case Tag::kText: return text(value.at());
+    case Tag::kGlobal: return global(static_cast<std::uint32_t>(value.at()));
+    default: break;
+  }
+  const std::uint64_t key = key_of(value);
+  const auto known = made_.find(key);
+  if (known != made_.end()) return known->second;
+  if (depth_ == kDeepest) throw BadPickle("holds objects within objects, 500 deep");
+  ++depth_;
+  py::object made = make(value);
+  --depth_;
+  made_.emplace(key, made);
+  return made;
+}
+
+void PickleObjects::check_texts() {
+  for (std::size_t number = 0; number < texts_.size(); ++number) text(number);
+}
+
+const py::object& PickleObjects::text(std::size_t number) {
+  py::object& made = text_objects_.at(number);
+  if (!made) {
+    auto text = text_from_pickle(texts_[number]);
+    if (!text) throw BadPickle("holds a text that is no UTF-8");
+    made = std::move(*text);
+  }
+  return made;
+}
+
+py::object PickleObjects::make(PickleValue value) {
+  switch (value.tag()) {
+    case Tag::kFloat: return py::float_(values_.floats[value.at()]);
+    case Tag::kBytes: return bytes_of(values_.bytes[value.at()]);
+    case Tag::kByteArray: return py::bytearray(values_.bytes[value.at()]);
+    case Tag::kTuple: return py::tuple(items(value));
+    case Tag::kSize: {
+      const auto numbers = values_.size(value);
+      return make_size(numbers.data(), numbers.size());
+    }
+    case Tag::kObject: return make_object(value);
+    case Tag::kCall: return make_call(value);
+    case Tag::kChunk: return make_chunk(value);
+    case Tag::kIndex: return make_index(value);
+    case Tag::kPlace: return make_place(value);
+    default: return make_container(value);
+  }
+}
+
+py::object PickleObjects::make_int(PickleValue value) const {
+  if (value.tag() == Tag::kInt) return checked(PyLong_FromLongLong(value.number()));
+  if (value.tag() == Tag::kWideInt) {
+    return checked(PyLong_FromLongLong(values_.ints[value.at()]));
+  }
+  const py::object int_class =
+      py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(&PyLong_Type));
+  return int_class.attr("from_bytes")(bytes_of(values_.bytes[value.at()]), "little",
+                                      py::arg("signed") = true);
+}
+
+py::list PickleObjects::items(PickleValue container) {
+  py::list made;
+  values_.for_each(container, [&](PickleValue value) { made.append(object(value)); });
+  return made;
+}
+
+py::object PickleObjects::make_container(PickleValue value) {
+  py::object made;
+  switch (value.tag()) {
+    case Tag::kList: made = py::list(); break;
+    case Tag::kDict: made = py::dict(); break;
+    case Tag::kOrderedDict: made = py::module_::import("collections").attr("OrderedDict")(); break;
+    case Tag::kSet: made = py::set(); break;
+    case Tag::kFrozenSet:
+      return steal(PyFrozenSet_New(items(value).ptr()), "holds a set of what cannot be in one");
+    default: throw BadPickle("holds a value of no kind");
+  }
+  made_.emplace(key_of(value), made);  // before its items, which may hold it
+  if (value.tag() == Tag::kList) {
+    values_.for_each(value, [&](PickleValue item) {
+      if (PyList_Append(made.ptr(), object(item).ptr()) != 0) throw py::error_already_set();
+    });
+  } else if (value.tag() == Tag::kSet) {
+    values_.for_each(value, [&](PickleValue item) {
+      if (PySet_Add(made.ptr(), object(item).ptr()) != 0) {
+        PyErr_Clear();
+        throw BadPickle("holds a set of what cannot be in one");
+      }
+    });
+  } else {
+    py::object dict_key;
+    values_.for_each(value, [&](PickleValue item) {
+      if (!dict_key) {
+        dict_key = object(item);
+        return;
+      }
+      if (PyObject_SetItem(made.ptr(), dict_key.ptr(), object(item).ptr()) != 0) {
+        PyErr_Clear();
+        throw BadPickle("holds a dict with a key that cannot be one");
+      }
+      dict_key = py::object();
+    });
+  }
+  return made;
+}
+
+py::object PickleObjects::constant(std::string_view name) const {
+  const StockTypes& stock = StockTypes::get();
+  const py::str key(name.data(), name.size());
+  PyObject* found = PyDict_GetItemWithError(stock.torch_names, key.ptr());
+  if (found == nullptr || (Py_TYPE(found) != stock.dtype && Py_TYPE(found) != stock.layout)) {
+    throw BadPickle("names torch." + std::string(name) +
+                    ", which is no dtype or layout of this torch");
+  }
+  return py::reinterpret_borrow<py::object>(found);
+}
+
+py::object PickleObjects::global(std::uint32_t number) {
+  const PickleGlobal& named = values_.globals[number];
+  const PickleRole role = role_of(named.module, named.name);
+  if (role == PickleRole::kConstant) return constant(named.name);
+  if (role == PickleRole::kUnknown || named.name == "encode" || named.name == "_get_layout") {
+    throw BadPickle("holds " + named.module + "." + named.name + " itself");
+  }
+  const std::string module = named.module == "__builtin__"      ? "builtins"
+                             : named.module == "pathlib._local" ? "pathlib"
+                                                                : named.module;
+  const py::object found =
+      py::getattr(py::module_::import(module.c_str()), named.name.c_str(), py::none());
+  if (!PyType_Check(found.ptr())) {
+    throw BadPickle("names " + module + "." + named.name + ", which this torch does not have");
+  }
+  return found;
+}
+
+py::object PickleObjects::bare(PickleValue value) {
+  const py::object cls = global(values_.objects[value.at()].global);
+  py::object made = cls.attr("__new__")(cls);
+  made_.emplace(key_of(value), made);
+  return made;
+}
+
+void PickleObjects::set(const py::object& object, PickleValue name, const py::object& attribute) {
+  if (name.tag() != Tag::kText) throw BadPickle("holds an object with an attribute of no name");
+  PyObject* key = Py_NewRef(text(name.at()).ptr());
+  PyUnicode_InternInPlace(&key);
+  const auto interned = py::reinterpret_steal<py::object>(key);
+  const py::object attributes = checked(PyObject_GenericGetDict(object.ptr(), nullptr));
+  attributes[interned] = attribute;
+}
+
+void PickleObjects::count_attribute() {
+  constexpr std::size_t kAnyway = std::size_t{1} << 20;
+  constexpr std::size_t kMaxPerValue = 8;
+  if (++attributes_ > kAnyway && (attributes_ - kAnyway) / kMaxPerValue > values_.items.size()) {
+    throw BadPickle("gives so many objects the same state that " + std::to_string(attributes_) +
+                    " attributes would be made of " + std::to_string(values_.items.size()) +
+                    " values");
+  }
+}
+
+py::object PickleObjects::make_object(PickleValue value) {
+  const PickleValues::Object& read = values_.objects[value.at()];
+  py::object made = bare(value);
+  if (!read.built) return made;
+  if (py::hasattr(made, "__setstate__")) {
+    const py::object state = object(read.state);
+    try {
+      made.attr("__setstate__")(state);
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_Exception)) throw;
+      throw BadPickle("holds a " + values_.globals[read.global].name + " of no such state");
+    }
+    return made;
+  }
+  if (read.state.tag() != Tag::kDict) throw BadPickle("holds an object whose state is no dict");
+  PickleValue name(Tag::kUnset);
+  values_.for_each(read.state, [&](PickleValue value_or_name) {
+    if (name.tag() == Tag::kUnset) {
+      name = value_or_name;
+    } else {
+      count_attribute();
+      set(made, name, object(value_or_name));
+      name = PickleValue(Tag::kUnset);
+    }
+  });
+  return made;
+}
+
+py::object PickleObjects::make_call(PickleValue value) {
+  const PickleValues::Call& call = values_.calls[value.at()];
+  const PickleGlobal& named = values_.globals[call.global];
+  const py::tuple arguments = py::tuple(items(call.arguments));
+  const std::string problem = "holds a " + named.name + " of other arguments";
+  if (named.name == "_get_layout") {
+    constexpr std::string_view kTorch = "torch.";
+    const auto text = arguments.size() == 1 ? utf8(arguments[0].ptr()) : std::nullopt;
+    if (!text || !text->starts_with(kTorch)) throw BadPickle(problem);
+    return constant(text->substr(kTorch.size()));
+  }
+  if (named.name == "encode") {
+    if (arguments.size() != 2 || !all_texts(arguments) ||
+        PyUnicode_CompareWithASCIIString(arguments[1].ptr(), "latin1") != 0) {
+      throw BadPickle(problem);
+    }
+    return steal(PyUnicode_AsLatin1String(arguments[0].ptr()), problem.c_str());
+  }
+  const bool path = named.module.starts_with("pathlib");
+  const bool one = arguments.size() == 1;
+  const bool plain = path ? all_texts(arguments)
+                     : named.name == "complex"
+                         ? arguments.size() == 2 && PyFloat_CheckExact(arguments[0].ptr()) &&
+                               PyFloat_CheckExact(arguments[1].ptr())
+                     : named.name == "bytearray" ? one && PyBytes_CheckExact(arguments[0].ptr())
+                                                 : one && PyLong_CheckExact(arguments[0].ptr());
+  if (!plain) throw BadPickle(problem);
+  return steal(PyObject_CallObject(global(call.global).ptr(), arguments.ptr()), problem.c_str());
+}
+
+py::object PickleObjects::make_chunk(PickleValue value) const {
+  const PickleValues::Chunk& chunk = values_.chunks[value.at()];
+  const auto offsets = values_.size(chunk.offsets);
+  const auto sizes = values_.size(chunk.sizes);
+  return shardplan::make_chunk(make_size(offsets.data(), offsets.size()),
+                               make_size(sizes.data(), sizes.size()));
+}
+
+py::object PickleObjects::make_index(PickleValue value) {
+  const PickleValues::Index& index = values_.indices[value.at()];
+  PyObject* fqn = text(index.fqn).ptr();
+  const std::int64_t hint = index.hint.tag() == Tag::kInt ? index.hint.number() : kNoHint;
+  if (index.offset.tag() != Tag::kSize) return shardplan::make_index(fqn, hint);
+  const auto offset = values_.size(index.offset);
+  return shardplan::make_index(fqn, offset.data(), offset.size(), hint);
+}
+
+py::object PickleObjects::make_place(PickleValue value) {
+  const PickleValues::Place& place = values_.places[value.at()];
+  return make_storage_info(text(place.path), place.offset, place.length);
+}
+
+}  // namespace shardplan

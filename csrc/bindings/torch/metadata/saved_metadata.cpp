@@ -1,0 +1,174 @@
+#include "bindings/torch/metadata/saved_metadata.h"
+
+#include <algorithm>
+#include <unordered_set>
+#include <utility>
+
+#include "bindings/torch/state_dict/property_table.h"
+#include "bindings/torch/upstream/object_reader.h"
+#include "bindings/torch/upstream/types.h"
+#include "bindings/torch/wire/path_shapes.h"
+
+namespace shardplan {
+namespace {
+
+/// The chunks of one tensor of a metadata that was read, or that arrived.
+class SavedChunkList : public ChunkColumns {
+ public:
+  SavedChunkList(std::shared_ptr<const SavedMetadata> saved, std::size_t entry)
+      : saved_(std::move(saved)), entry_(entry) {}
+
+  std::size_t size() const override { return chunks().chunk_count(entry_); }
+  py::list items() override {
+    const CollectorPause pause;
+    const std::size_t ndim = chunks().ndim(entry_);
+    py::list made(size());
+    for (std::size_t at = 0; at < size(); ++at) {
+      const std::int64_t* numbers = chunks().chunk(entry_, at);
+      made[at] = make_chunk(numbers, numbers + ndim, ndim);
+    }
+    return made;
+  }
+  bool append_to(Boxes& boxes) const override { return chunks().append_to(boxes, entry_); }
+  bool copy_to(std::size_t ndim, std::int64_t* numbers) const override {
+    if (ndim != chunks().ndim(entry_)) return size() == 0;
+    std::copy_n(chunks().chunk(entry_, 0), size() * 2 * ndim, numbers);
+    return true;
+  }
+
+ private:
+  const SavedChunks& chunks() const { return saved_->chunks; }
+
+  std::shared_ptr<const SavedMetadata> saved_;
+  std::size_t entry_;
+};
+
+class EntryReader {
+ public:
+  bool add(PyObject* name, PyObject* value) {
+    if (!utf8(name)) return false;
+    const auto number = static_cast<std::uint32_t>(saved_.names.size());
+    saved_.names.push_back(py::reinterpret_borrow<py::object>(name));
+    const StockTypes& stock = StockTypes::get();
+    if (attributes_of(value, {stock.bytes_metadata, true}, 0)) {
+      saved_.chunks.push(number, WriteKind::kBytes, 0, {}, 0);
+    } else if (!add_tensor(number, value)) {
+      saved_.foreign.push_back(py::reinterpret_borrow<py::object>(value));
+      saved_.chunks.push(number, WriteKind::kForeign, 0, {}, 0);
+    }
+    return !shared_;
+  }
+
+  SavedMetadata take() { return std::move(saved_); }
+
+ private:
+  bool add_tensor(std::uint32_t name, PyObject* value) {
+    const StockTypes& stock = StockTypes::get();
+    const py::object all = attributes_of(value, stock.tensor_storage, 3);
+    if (!all) return false;
+    PyObject* properties = attribute(all, stock.properties);
+    PyObject* chunks = attribute(all, stock.chunks);
+    if (properties == nullptr || chunks == nullptr) return false;
+    meet(properties);
+    meet(chunks);
+    Numbers shape;
+    PropertyValues values;
+    if (!PyList_Check(chunks) || !read_size(attribute(all, stock.size), shape) ||
+        shape.size() > kMostDims || !read_properties(properties, values)) {
+      return false;
+    }
+    const py::object source = unfilled(chunks);
+    const std::size_t count = source ? source.cast<const ChunkColumns&>().size()
+                                     : static_cast<std::size_t>(PyList_GET_SIZE(chunks));
+    if (!source && !read_list(chunks, shape.size())) return false;
+    std::int64_t* numbers =
+        saved_.chunks.push(name, WriteKind::kShard, row_of(std::move(values)), shape, count);
+    if (!source) {
+      std::ranges::copy(read_, numbers);
+      return true;
+    }
+    if (source.cast<const ChunkColumns&>().copy_to(shape.size(), numbers)) return true;
+    saved_.chunks.pop();
+    return false;
+  }
+
+  /// What a list of chunks is to be filled from, if nobody has touched it.
+  static py::object unfilled(PyObject* list) {
+    if (PyList_CheckExact(list)) return {};
+    py::object columns = read_attribute(list, StockTypes::get().columns);
+    return columns && py::isinstance<ChunkColumns>(columns) ? columns : py::object();
+  }
+
+  bool read_list(PyObject* list, std::size_t ndim) {
+    read_.clear();
+    Numbers box;
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list); ++at) {
+      PyObject* chunk = PyList_GET_ITEM(list, at);
+      meet(chunk);
+      box.clear();
+      if (!read_chunk_object(chunk, box) || box.size() != 2 * ndim) return false;
+      read_.insert(read_.end(), box.begin(), box.end());
+    }
+    return true;
+  }
+
+  void meet(PyObject* object) { shared_ = shared_ || !met_.insert(object).second; }
+
+  /// One row for values that can stand for each other.
+  std::uint32_t row_of(PropertyValues values) {
+    const py::tuple key = property_key(values);
+    const py::int_ next(saved_.properties.size());
+    const py::object row = rows_.attr("setdefault")(key, next);
+    if (row.is(next)) saved_.properties.push_back(std::move(values));
+    return row.cast<std::uint32_t>();
+  }
+
+  SavedMetadata saved_;
+  Numbers read_;
+  py::dict rows_;  // of properties
+  std::unordered_set<PyObject*> met_;
+  bool shared_ = false;
+};
+
+}  // namespace
+
+py::dict SavedMetadata::entries(const std::shared_ptr<const SavedMetadata>& saved,
+                                const py::object& fill) {
+  const CollectorPause pause;
+  const auto bytes = py::reinterpret_borrow<py::object>(
+      reinterpret_cast<PyObject*>(StockTypes::get().bytes_metadata));
+  const SaveTable& table = saved->chunks.table;
+  py::dict made;
+  std::size_t foreign = 0;
+  for (std::size_t entry = 0; entry < saved->chunks.size(); ++entry) {
+    const std::uint32_t spec = table.spec[entry];
+    const WriteKind kind = table.specs.kind[spec];
+    py::object value;
+    if (kind == WriteKind::kForeign) {
+      value = saved->foreign[foreign++];
+    } else if (kind == WriteKind::kBytes) {
+      value = bytes();
+    } else {
+      const auto shape = table.specs.shape(spec);
+      std::shared_ptr<ChunkColumns> chunks = std::make_shared<SavedChunkList>(saved, entry);
+      value = make_tensor_metadata(make_properties(saved->properties[table.specs.properties[spec]]),
+                                   make_size(shape.data(), shape.size()), fill(std::move(chunks)));
+    }
+    made[saved->names[table.name[entry]]] = value;
+  }
+  return made;
+}
+
+std::optional<SavedMetadata> read_saved_metadata(const py::dict& entries) {
+  EntryReader reader;
+  const py::object kept = checked(PyDict_Copy(entries.ptr()));
+  PyObject* name = nullptr;
+  PyObject* value = nullptr;
+  Py_ssize_t at = 0;
+  while (PyDict_Next(kept.ptr(), &at, &name, &value) != 0) {
+    if (!reader.add(name, value)) return std::nullopt;
+  }
+  return reader.take();
+}
+
+}  // namespace shardplan

@@ -1,0 +1,167 @@
+#include "bindings/torch/metadata/storage_columns.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "bindings/torch/upstream/item_maker.h"
+#include "bindings/torch/upstream/object_reader.h"
+#include "bindings/torch/upstream/types.h"
+#include "bindings/torch/wire/path_shapes.h"
+
+namespace shardplan {
+namespace {
+
+/// What a _StorageInfo says.
+struct Place {
+  std::string_view path;
+  std::int64_t begin = 0;
+  std::int64_t length = 0;
+};
+
+bool read_exact_int(PyObject* object, std::int64_t& out) {
+  return object != nullptr && PyLong_CheckExact(object) && read_int(object, out);
+}
+
+bool read_place(PyObject* object, Place& out) {
+  const StockTypes& stock = StockTypes::get();
+  if (object == nullptr || Py_TYPE(object) != stock.storage_info.type ||
+      !stock.storage_info.known) {
+    return false;
+  }
+  const py::object all = checked(PyObject_GenericGetDict(object, nullptr));
+  PyObject* transforms = attribute(all, stock.transform_descriptors);
+  if (transforms != nullptr && transforms != Py_None) return false;
+  if (PyDict_GET_SIZE(all.ptr()) != (transforms == nullptr ? 3 : 4)) return false;
+  PyObject* path = attribute(all, stock.relative_path);
+  const auto text = path == nullptr ? std::nullopt : utf8(path);
+  if (!text) return false;
+  out.path = *text;
+  return read_exact_int(attribute(all, stock.offset), out.begin) &&
+         read_exact_int(attribute(all, stock.length), out.length);
+}
+
+class RowReader {
+ public:
+  bool add(PyObject* index, PyObject* place) {
+    StockIndex key;
+    Place at;
+    if (!read_stock_index(index, key) || !read_place(place, at)) return false;
+    // Two keys that share one object keep it shared, as stock pickles do.
+    if (!met_.insert(place).second) return false;
+    const auto name = utf8(key.name.ptr());
+    if (!name || (key.offset && key.offset->size() > kMostDims)) return false;
+    const auto ndim =
+        key.offset ? static_cast<std::uint8_t>(key.offset->size()) : StorageRows::kNoOffset;
+    std::int64_t* numbers = rows_.push(names_->number_of(*name), ndim, key.hint.value_or(kNoHint),
+                                       paths_->number_of(at.path), at.begin, at.length);
+    if (key.offset) std::ranges::copy(*key.offset, numbers);
+    return true;
+  }
+
+  StorageRows take() {
+    rows_.names = std::move(names_);
+    rows_.paths = std::move(paths_);
+    return std::move(rows_);
+  }
+
+ private:
+  StorageRows rows_;
+  std::shared_ptr<TextTable> names_ = std::make_shared<TextTable>();
+  std::shared_ptr<TextTable> paths_ = std::make_shared<TextTable>();
+  std::unordered_set<PyObject*> met_;
+};
+
+}  // namespace
+
+std::optional<std::int64_t> StorageColumns::find(const py::object& key) const {
+  StockIndex read;
+  if (!read_stock_index(key.ptr(), read)) return std::nullopt;
+  const auto name = utf8(read.name.ptr());
+  if (!name) return std::nullopt;
+  if (!index_) index_ = std::make_unique<StorageIndex>(rows_);
+  std::optional<std::span<const std::int64_t>> offset;
+  if (read.offset) offset = *read.offset;
+  const auto row = index_->find({*name, offset}, read.hint.value_or(kNoHint));
+  return row ? static_cast<std::int64_t>(*row) : -1;
+}
+
+const py::object& StorageColumns::text(std::vector<py::object>& made, const TextTable& texts,
+                                       std::uint32_t number) const {
+  if (made.size() <= number) made.resize(texts.size());
+  if (!made[number]) {
+    auto text = text_from_pickle(texts[number]);
+    if (!text) throw py::value_error("a name of what was saved is no UTF-8");
+    made[number] = std::move(*text);
+  }
+  return made[number];
+}
+
+py::object StorageColumns::key(std::size_t row) const {
+  const py::object& name = text(names_, *rows_.names, rows_.name[row]);
+  const auto offset = rows_.offset(row);
+  if (rows_.ndim[row] == StorageRows::kNoOffset) return make_index(name.ptr(), rows_.hint[row]);
+  return make_index(name.ptr(), offset.data(), offset.size(), rows_.hint[row]);
+}
+
+py::object StorageColumns::place(std::size_t row) const {
+  return make_storage_info(text(paths_, *rows_.paths, rows_.path[row]), rows_.begin[row],
+                           rows_.length[row]);
+}
+
+py::list StorageColumns::pairs(const py::dict& made) const {
+  const CollectorPause pause;
+  py::list all(size());
+  for (std::size_t row = 0; row < size(); ++row) {
+    const py::object number = checked(PyLong_FromSize_t(row));
+    const py::object known = py::reinterpret_borrow<py::object>(
+        made.empty() ? nullptr : PyDict_GetItemWithError(made.ptr(), number.ptr()));
+    all[row] = py::make_tuple(key(row), known ? known : place(row));
+  }
+  return all;
+}
+
+py::list StorageColumns::results() const {
+  const CollectorPause pause;
+  py::list all(size());
+  for (std::size_t row = 0; row < size(); ++row) {
+    all[row] = make_write_result(key(row), rows_.length[row], place(row));
+  }
+  return all;
+}
+
+bool StorageColumns::says(std::size_t row, const py::object& place) const {
+  Place read;
+  return read_place(place.ptr(), read) && read.path == (*rows_.paths)[rows_.path[row]] &&
+         read.begin == rows_.begin[row] && read.length == rows_.length[row];
+}
+
+std::optional<StorageRows> read_results(const py::object& list) {
+  const StockTypes& stock = StockTypes::get();
+  RowReader reader;
+  for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list.ptr()); ++at) {
+    const py::object result = list_item(list.ptr(), at);
+    const py::object all = attributes_of(result.ptr(), stock.write_result, 3);
+    if (!all) return std::nullopt;
+    PyObject* info = attribute(all, stock.storage_data);
+    std::int64_t bytes = 0;
+    Place place;
+    if (!read_exact_int(attribute(all, stock.size_in_bytes), bytes) || !read_place(info, place) ||
+        bytes != place.length || !reader.add(attribute(all, stock.index), info)) {
+      return std::nullopt;
+    }
+  }
+  return reader.take();
+}
+
+std::optional<StorageRows> read_storage_data(const py::dict& storage_data) {
+  RowReader reader;
+  PyObject* index = nullptr;
+  PyObject* place = nullptr;
+  Py_ssize_t at = 0;
+  while (PyDict_Next(storage_data.ptr(), &at, &index, &place) != 0) {
+    if (!reader.add(index, place)) return std::nullopt;
+  }
+  return reader.take();
+}
+
+}  // namespace shardplan

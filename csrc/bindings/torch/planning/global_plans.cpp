@@ -1,0 +1,266 @@
+#include "bindings/torch/planning/global_plans.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include "bindings/torch/columns/write_item_reader.h"
+#include "bindings/torch/planning/global_objects.h"
+#include "bindings/torch/upstream/types.h"
+#include "bindings/torch/wire/unreadable_plan.h"
+#include "core/planning/dedup.h"
+#include "core/planning/global_plan.h"
+
+namespace shardplan {
+namespace {
+
+/// The plans of all ranks, their names numbered alike.
+class AllPlans {
+ public:
+  /// Says in its error which rank's plan cannot be read.
+  bool read(const py::list& items_of_ranks) {
+    for (std::size_t rank = 0; rank < items_of_ranks.size(); ++rank) {
+      try {
+        if (!add(items_of_ranks[rank])) return false;
+      } catch (const py::error_already_set& error) {
+        // Raised in Python: by a source of ours, or by a list of a caller's, whose error it is.
+        if (!error.matches(unreadable_plan_type())) throw;
+        throw py::value_error(of_rank(rank) + py::str(error.value()).cast<std::string>());
+      } catch (const UnreadablePlan& error) {
+        throw py::value_error(of_rank(rank) + error.what());
+      }
+    }
+    return true;
+  }
+
+  std::vector<RankPlan> ranks() const {
+    std::vector<RankPlan> all;
+    for (std::size_t rank = 0; rank < plans.size(); ++rank) {
+      const PlanRows& rows = *plans[rank].rows;
+      all.push_back({plans[rank].view(),
+                     *name_of_entry[rank],
+                     {},
+                     rows.counted.empty() ? nullptr : &rows.counted});
+    }
+    return all;
+  }
+
+  std::size_t name_count() const { return numbers_.size(); }
+
+  std::vector<SavePlanColumns> plans;
+  std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> name_of_entry;
+
+ private:
+  static std::string of_rank(std::size_t rank) { return "rank " + std::to_string(rank) + ": "; }
+
+  bool add(const py::object& items) {
+    auto columns = save_columns_of(items);
+    if (!columns) return false;
+    // Items of a global plan have other indices than the rows that they were made of.
+    columns = columns->global ? read_write_items(columns->items()) : up_to_date(columns);
+    if (columns->rows->opaque) return false;
+    auto& numbers = by_table_[columns->table];
+    if (!numbers) numbers = number_names(*columns->table);
+    name_of_entry.push_back(numbers);
+    plans.push_back(*columns);
+    return true;
+  }
+
+  std::shared_ptr<const std::vector<std::uint32_t>> number_names(const PlanTable& table) {
+    std::vector<std::uint32_t> of_name;
+    for (const py::object& name : table.names) {
+      const py::object number = checked(PyLong_FromSize_t(numbers_.size()));
+      PyObject* known = PyDict_SetDefault(numbers_.ptr(), name.ptr(), number.ptr());
+      if (known == nullptr) throw py::error_already_set();
+      of_name.push_back(static_cast<std::uint32_t>(PyLong_AsUnsignedLong(known)));
+    }
+    auto of_entry = std::make_shared<std::vector<std::uint32_t>>();
+    of_entry->reserve(table.columns.size());
+    for (const std::uint32_t name : table.columns.name) of_entry->push_back(of_name[name]);
+    return of_entry;
+  }
+
+  py::dict numbers_;
+  std::map<std::shared_ptr<const PlanTable>, std::shared_ptr<const std::vector<std::uint32_t>>>
+      by_table_;
+};
+
+std::vector<std::uint32_t> set_order(std::span<const std::uint32_t> ranks) {
+  const py::object set = checked(PySet_New(nullptr));
+  for (const std::uint32_t rank : ranks) {
+    const py::object number = checked(PyLong_FromUnsignedLong(rank));
+    if (PySet_Add(set.ptr(), number.ptr()) != 0) throw py::error_already_set();
+  }
+  std::vector<std::uint32_t> order;
+  for (const py::handle number : set) {
+    order.push_back(static_cast<std::uint32_t>(PyLong_AsUnsignedLong(number.ptr())));
+  }
+  return order;
+}
+
+std::shared_ptr<const std::vector<std::int64_t>> hints_of(const SavePlanColumns& columns,
+                                                          const std::vector<std::uint32_t>& kept) {
+  if (!columns.hints) return nullptr;
+  auto hints = std::make_shared<std::vector<std::int64_t>>();
+  std::size_t next = 0;
+  const SavePlanView view = columns.view();
+  for (std::size_t position = 0; position < view.size() && next < kept.size(); ++position) {
+    if (view.row(position) != kept[next]) continue;
+    hints->push_back(view.hint(position));
+    ++next;
+  }
+  return hints;
+}
+
+/// Numbers what says more than the columns now, where an error of its class reaches every rank.
+void replace_foreign(GlobalObjects& objects, std::uint32_t rank) {
+  const SavePlanColumns& columns = objects.plans[rank];
+  if (columns.rows->foreign.empty()) return;
+  const py::object replace = py::reinterpret_borrow<py::object>(StockTypes::get().replace);
+  const SavePlanView view = columns.view();
+  for (std::uint32_t position = 0; position < view.size(); ++position) {
+    const std::int64_t hint = objects.plan.hints[rank][position];
+    if (hint == kNoHint || !columns.rows->is_foreign(view.row(position))) continue;
+    const py::object item = columns.rows->item(view.row(position));
+    const py::object index = replace(item.attr("index"), py::arg("index") = hint);
+    objects.replaced[{rank, position}] = replace(item, py::arg("index") = index);
+  }
+}
+
+py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
+                       const std::vector<py::object>& names, const py::object& fill) {
+  const auto bytes = py::reinterpret_borrow<py::object>(
+      reinterpret_cast<PyObject*>(StockTypes::get().bytes_metadata));
+  py::dict metadata;
+  for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
+    const SavedEntry& entry = objects->plan.entries[at];
+    if (entry.bytes) {
+      metadata[names[at]] = bytes();
+      continue;
+    }
+    // Size and properties are those of the first item, as the same objects.
+    const py::object first = objects->plans[entry.first.plan].tensor_data(entry.first.position);
+    metadata[names[at]] = make_tensor_metadata(
+        first.attr("properties"), first.attr("size"),
+        fill(std::static_pointer_cast<ChunkColumns>(std::make_shared<PlannedChunks>(objects, at))));
+  }
+  return metadata;
+}
+
+bool same_row(const SavePlanColumns& a, const SavePlanColumns& b, std::size_t position,
+              bool every_property) {
+  const SavePlanView of_a = a.view();
+  const SavePlanView of_b = b.view();
+  if (of_a.kind(position) != of_b.kind(position) || of_a.hint(position) != of_b.hint(position) ||
+      !std::ranges::equal(of_a.shape(position), of_b.shape(position)) ||
+      !std::equal(of_a.numbers(position), of_a.numbers(position) + 2 * of_a.ndim(position),
+                  of_b.numbers(position))) {
+    return false;
+  }
+  PyObject* name = a.name(position);
+  PyObject* other = b.name(position);
+  if (name != other && PyUnicode_Compare(name, other) != 0) return false;
+  if (!every_property || !writes_tensor(of_a.kind(position))) return true;
+  const PropertyValues& values = a.properties(position);
+  const PropertyValues& others = b.properties(position);
+  if (values.size() != others.size()) return false;
+  for (std::size_t field = 0; field < values.size(); ++field) {
+    if (!values[field].is(others[field]) && !values[field].equal(others[field])) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_rank) {
+  AllPlans all;
+  if (!all.read(plans)) return std::nullopt;
+  std::vector<RankPlan> ranks = all.ranks();
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    ranks[rank].element_size = all.plans[rank].table->element_sizes();
+  }
+  const auto kept = dedup(ranks, all.name_count(), save_to_lowest_rank, set_order);
+  if (!kept) return std::nullopt;
+  py::list made;
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    auto columns = std::make_shared<SavePlanColumns>(all.plans[rank]);
+    if ((*kept)[rank].size() != columns->size()) {
+      columns->hints = hints_of(*columns, (*kept)[rank]);
+      columns->chosen = std::make_shared<const std::vector<std::uint32_t>>((*kept)[rank]);
+    }
+    made.append(std::move(columns));
+  }
+  return made;
+}
+
+std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& fill) {
+  AllPlans all;
+  if (!all.read(plans)) return std::nullopt;
+  auto plan = make_global_plan(all.ranks(), all.name_count());
+  if (!plan) return std::nullopt;
+  auto objects = std::make_shared<GlobalObjects>();
+  objects->plan = std::move(*plan);
+  objects->plans = all.plans;
+  objects->name_of_entry = all.name_of_entry;
+  objects->items.resize(all.plans.size());
+  objects->chunks.resize(objects->plan.entries.size());
+  objects->entry_of_name.resize(all.name_count());
+  std::vector<py::object> names;
+  for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
+    const SavedEntry& entry = objects->plan.entries[at];
+    objects->entry_of_name[entry.name] = at;
+    names.push_back(
+        py::reinterpret_borrow<py::object>(all.plans[entry.first.plan].name(entry.first.position)));
+  }
+  const CollectorPause pause;
+  py::list made;
+  for (std::uint32_t rank = 0; rank < all.plans.size(); ++rank) {
+    auto columns = std::make_shared<SavePlanColumns>(all.plans[rank]);
+    columns->hints = {objects, &objects->plan.hints[rank]};
+    columns->global = objects;
+    columns->rank = rank;
+    columns->rows->planned = objects;
+    columns->rows->rank = rank;
+    replace_foreign(*objects, rank);
+    made.append(std::move(columns));
+  }
+  return py::make_tuple(made, make_metadata(objects, names, fill));
+}
+
+void fill_chunks(const py::dict& state_dict_metadata) {
+  const StockTypes& stock = StockTypes::get();
+  const CollectorPause pause;
+  for (const py::handle saved : py::list(state_dict_metadata.attr("values")())) {
+    if (Py_TYPE(saved.ptr()) != stock.tensor_metadata) continue;
+    const py::object chunks = read_attribute(saved.ptr(), stock.chunks);
+    if (!chunks || !PyList_Check(chunks.ptr()) || PyList_CheckExact(chunks.ptr())) continue;
+    const py::object columns = read_attribute(chunks.ptr(), stock.columns);
+    if (!columns) continue;
+    py::object exact;
+    if (py::isinstance<ChunkColumns>(columns)) {
+      exact = columns.cast<ChunkColumns&>().items();
+    } else if (columns.is_none()) {
+      exact = checked(PyList_GetSlice(chunks.ptr(), 0, PyList_GET_SIZE(chunks.ptr())));
+    } else {
+      continue;
+    }
+    saved.attr("chunks") = exact;
+  }
+}
+
+std::optional<bool> same_items(const py::object& items, const py::object& other,
+                               bool every_property) {
+  auto a = save_columns_of(items);
+  auto b = save_columns_of(other);
+  if (!a || !b) return std::nullopt;
+  a = up_to_date(a);
+  b = up_to_date(b);
+  if (!a->rows->foreign.empty() || !b->rows->foreign.empty()) return std::nullopt;
+  if (a->size() != b->size()) return false;
+  for (std::size_t position = 0; position < a->size(); ++position) {
+    if (!same_row(*a, *b, position, every_property)) return false;
+  }
+  return true;
+}
+
+}  // namespace shardplan

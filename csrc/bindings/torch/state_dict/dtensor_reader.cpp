@@ -1,0 +1,124 @@
+#include "bindings/torch/state_dict/dtensor_reader.h"
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
+
+#include "bindings/torch/upstream/types.h"
+
+namespace shardplan {
+namespace {
+
+bool carries_protocol(PyObject* object) {
+  PyObject** dict = _PyObject_GetDictPtr(object);
+  if (dict == nullptr || *dict == nullptr || PyDict_GET_SIZE(*dict) == 0) return false;
+  const StockTypes& stock = StockTypes::get();
+  for (PyObject* name : {stock.create_write_items, stock.create_chunk_list, stock.global_shape}) {
+    const int found = PyDict_Contains(*dict, name);
+    if (found < 0) throw py::error_already_set();
+    if (found > 0) return true;
+  }
+  return false;
+}
+
+bool read_placement(PyObject* object, Placement& out) {
+  const StockTypes& stock = StockTypes::get();
+  if (Py_TYPE(object) == stock.replicate) {
+    out = {Placement::Kind::kReplicate, 0, 1};
+    return true;
+  }
+  const bool strided = Py_TYPE(object) == stock.strided_shard;
+  if (!strided && Py_TYPE(object) != stock.shard) return false;
+  out = {strided ? Placement::Kind::kStridedShard : Placement::Kind::kShard, 0, 1};
+  const py::object dim = read_attribute(object, stock.dim);
+  if (!dim || !read_int(dim.ptr(), out.dim)) return false;
+  if (!strided) return true;
+  const py::object split_factor = read_attribute(object, stock.split_factor);
+  return split_factor && read_int(split_factor.ptr(), out.split_factor);
+}
+
+}  // namespace
+
+bool is_plain_tensor(PyObject* object) {
+  const StockTypes& stock = StockTypes::get();
+  if (Py_TYPE(object) != stock.tensor && Py_TYPE(object) != stock.parameter) return false;
+  return !carries_protocol(object);
+}
+
+bool is_dense(const at::Tensor& tensor) {
+  return tensor.layout() == at::kStrided && !tensor.is_nested() &&
+         !tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
+}
+
+// Under a dispatch mode (fake tensors, local tensors) a rank's coordinate may be no number.
+DTensorReader::DTensorReader()
+    : enabled_(!c10::impl::TorchDispatchModeTLS::any_modes_set() &&
+               StockTypes::get().dtensor_untouched()) {}
+
+const DTensorReader::Mesh& DTensorReader::mesh_of(PyObject* spec) {
+  const StockTypes& stock = StockTypes::get();
+  py::object object = read_attribute(spec, stock.mesh);
+  Mesh& mesh = meshes_[object.ptr()];
+  if (mesh.keep_alive || !object) return mesh;
+  const py::object shape = read_attribute(object.ptr(), stock.shape);
+  const py::object coordinate =
+      checked(PyObject_CallMethodNoArgs(object.ptr(), stock.get_coordinate));
+  mesh.keep_alive = std::move(object);
+  if (coordinate.is_none()) {
+    mesh.standing = Standing::kOutside;
+    return mesh;
+  }
+  if (!shape || !PyTuple_Check(shape.ptr())) return mesh;
+  mesh.shape.resize(static_cast<std::size_t>(PyTuple_GET_SIZE(shape.ptr())));
+  mesh.coordinate.resize(mesh.shape.size());
+  const py::object coordinates = checked(PySequence_Tuple(coordinate.ptr()));
+  if (read_tuple(shape.ptr(), mesh.shape.size(), mesh.shape.data()) &&
+      read_tuple(coordinates.ptr(), mesh.shape.size(), mesh.coordinate.data())) {
+    mesh.standing = Standing::kHolds;
+  }
+  return mesh;
+}
+
+const DTensorReader::Layout& DTensorReader::layout_of(PyObject* spec) {
+  py::object object = read_attribute(spec, StockTypes::get().placements);
+  Layout& layout = layouts_[object.ptr()];
+  if (layout.keep_alive || !object) return layout;
+  if (PyTuple_Check(object.ptr())) {
+    layout.plain = true;
+    for (Py_ssize_t i = 0; layout.plain && i < PyTuple_GET_SIZE(object.ptr()); ++i) {
+      Placement placement;
+      layout.plain = read_placement(PyTuple_GET_ITEM(object.ptr(), i), placement);
+      layout.placements.push_back(placement);
+    }
+  }
+  layout.keep_alive = std::move(object);
+  return layout;
+}
+
+Standing DTensorReader::standing(PyObject* object) {
+  const py::object spec = read_attribute(object, StockTypes::get().spec);
+  return enabled_ && spec ? mesh_of(spec.ptr()).standing : Standing::kForeign;
+}
+
+Standing DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
+  if (!enabled_ || carries_protocol(object)) return Standing::kForeign;
+  const StockTypes& stock = StockTypes::get();
+  const py::object spec = read_attribute(object, stock.spec);
+  if (!spec) return Standing::kForeign;
+  const Mesh& mesh = mesh_of(spec.ptr());
+  if (mesh.standing != Standing::kHolds) return mesh.standing;
+  const Layout& layout = layout_of(spec.ptr());
+  local_tensor_ = read_attribute(object, stock.local_tensor);
+  if (!layout.plain || !local_tensor_ || !is_plain_tensor(local_tensor_.ptr()) ||
+      !is_dense(tensor)) {
+    return Standing::kForeign;
+  }
+  const at::IntArrayRef shape = tensor.sizes();
+  offsets_.resize(shape.size());
+  sizes_.resize(shape.size());
+  return local_box({shape.data(), shape.size()}, mesh.shape, mesh.coordinate, layout.placements,
+                   offsets_.data(), sizes_.data())
+             ? Standing::kHolds
+             : Standing::kForeign;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,147 @@
+#include "bindings/torch/state_dict/load_columns.h"
+
+#include <ATen/core/Tensor.h>
+
+#include "bindings/torch/state_dict/chunk_reader.h"
+#include "bindings/torch/state_dict/dtensor_reader.h"
+#include "bindings/torch/state_dict/sharded_tensor_reader.h"
+#include "bindings/torch/upstream/torch_objects.h"
+#include "bindings/torch/upstream/types.h"
+#include "core/planning/read_plan.h"
+
+namespace shardplan {
+namespace {
+
+class LoadReader {
+ public:
+  LoadReader(const py::dict& metadata, bool strict, const py::object& foreign)
+      : metadata_(metadata), strict_(strict), foreign_(foreign) {}
+
+  void add(const py::object& fqn, PyObject* object) {
+    const auto saved =
+        py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(metadata_.ptr(), fqn.ptr()));
+    if (!saved) {
+      if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+      if (strict_) add_foreign(fqn, object);
+      return;
+    }
+    const auto name = static_cast<std::uint32_t>(columns_.tables.names.size());
+    if (!PyUnicode_CheckExact(fqn.ptr()) || !add_known(name, saved.ptr(), object)) {
+      add_foreign(fqn, object);
+      return;
+    }
+    columns_.tables.names.push_back(fqn);
+  }
+
+  LoadPlanColumns take() { return std::move(columns_); }
+
+ private:
+  bool add_known(std::uint32_t name, PyObject* saved, PyObject* object) {
+    const StockTypes& stock = StockTypes::get();
+    if (Py_TYPE(saved) == stock.bytes_metadata) return add_bytes(name, object);
+    if (Py_TYPE(saved) != stock.tensor_metadata) return false;
+    if (Py_TYPE(object) == stock.dtensor) {
+      const at::Tensor& tensor = tensor_in(object);
+      if (!size_matches(saved, tensor)) return false;
+      const Standing standing = dtensors_.read(object, tensor);
+      if (standing != Standing::kHolds) return standing == Standing::kOutside;
+      Boxes wanted(tensor.sizes().size());
+      return wanted.push(dtensors_.offsets(), dtensors_.sizes()) && add_reads(name, saved, wanted);
+    }
+    if (Py_TYPE(object) == stock.sharded_tensor) return add_sharded_tensor(name, saved, object);
+    if (!is_plain_tensor(object)) return false;
+    const at::Tensor& tensor = tensor_in(object);
+    if (!size_matches(saved, tensor)) return false;
+    Boxes wanted(tensor.sizes().size());
+    const std::vector<std::int64_t> zeros(wanted.ndim());
+    return wanted.push(zeros.data(), tensor.sizes().data()) && add_reads(name, saved, wanted);
+  }
+
+  bool add_bytes(std::uint32_t name, PyObject* object) {
+    if (Py_TYPE(object) == StockTypes::get().dtensor) {
+      const Standing standing = dtensors_.standing(object);
+      if (standing != Standing::kHolds) return standing == Standing::kOutside;
+    }
+    columns_.rows.push(ReadKind::kBytes, name);
+    return true;
+  }
+
+  bool add_sharded_tensor(std::uint32_t name, PyObject* saved, PyObject* object) {
+    const auto reading = read_sharded_tensor(object);
+    if (!reading) return false;
+    // Called, as upstream does, for the warning that it gives.
+    checked(PyObject_CallMethodNoArgs(object, StockTypes::get().size));
+    if (!size_matches(saved, reading->shape)) return false;
+    Boxes wanted(reading->shape.size());
+    for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
+      if (!wanted.push(reading->shard_offsets(shard), reading->shard_sizes(shard))) return false;
+    }
+    return wanted.empty() || add_reads(name, saved, wanted);
+  }
+
+  static bool size_matches(PyObject* saved, const at::Tensor& tensor) {
+    return is_dense(tensor) && size_matches(saved, tensor.sizes());
+  }
+
+  static bool size_matches(PyObject* saved, at::IntArrayRef shape) {
+    const StockTypes& stock = StockTypes::get();
+    const py::object size = read_attribute(saved, stock.size);
+    if (!size || Py_TYPE(size.ptr()) != stock.torch_size) return false;
+    std::vector<std::int64_t> numbers(shape.size());
+    return read_tuple(size.ptr(), shape.size(), numbers.data()) && shape.equals(numbers);
+  }
+
+  bool add_reads(std::uint32_t name, PyObject* saved, const Boxes& wanted) {
+    const py::object chunks = read_attribute(saved, StockTypes::get().chunks);
+    Boxes boxes(wanted.ndim());
+    return chunks && read_chunks(chunks.ptr(), boxes) &&
+           append_reads(name, boxes, wanted, columns_.rows);
+  }
+
+  void add_foreign(const py::object& fqn, PyObject* object) {
+    for (const py::handle item : foreign_(fqn, py::handle(object))) {
+      columns_.rows.push(ReadKind::kForeign,
+                         static_cast<std::uint32_t>(columns_.tables.foreign.size()));
+      columns_.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
+    }
+  }
+
+  const py::dict& metadata_;
+  bool strict_;
+  const py::object& foreign_;
+  LoadPlanColumns columns_;
+  DTensorReader dtensors_;
+};
+
+}  // namespace
+
+LoadPlanColumns read_state_dict(const py::object& state_dict, const py::dict& state_dict_metadata,
+                                bool strict, const py::object& foreign) {
+  LoadReader reader(state_dict_metadata, strict, foreign);
+  for_each_entry(state_dict,
+                 [&](const py::object& fqn, PyObject* object) { reader.add(fqn, object); });
+  return reader.take();
+}
+
+std::optional<LoadPlanColumns> read_chunk_lists(const py::object& fqn, const py::object& chunks,
+                                                const py::object& local_chunks) {
+  LoadPlanColumns columns;
+  if (!PyList_CheckExact(chunks.ptr()) || !PyList_CheckExact(local_chunks.ptr())) {
+    return std::nullopt;
+  }
+  if (PyList_GET_SIZE(chunks.ptr()) == 0 || PyList_GET_SIZE(local_chunks.ptr()) == 0) {
+    return columns;
+  }
+  std::size_t ndim = 0;
+  if (!read_ndim(list_item(local_chunks.ptr(), 0).ptr(), ndim)) return std::nullopt;
+  Boxes saved(ndim);
+  Boxes wanted(ndim);
+  if (!read_chunks(chunks.ptr(), saved) || !read_chunks(local_chunks.ptr(), wanted) ||
+      !append_reads(0, saved, wanted, columns.rows)) {
+    return std::nullopt;
+  }
+  columns.tables.names.push_back(fqn);
+  return columns;
+}
+
+}  // namespace shardplan

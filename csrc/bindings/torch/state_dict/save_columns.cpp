@@ -1,0 +1,173 @@
+#include "bindings/torch/state_dict/save_columns.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "bindings/torch/columns/write_item_reader.h"
+#include "bindings/torch/state_dict/dtensor_reader.h"
+#include "bindings/torch/state_dict/property_table.h"
+#include "bindings/torch/state_dict/sharded_tensor_reader.h"
+#include "bindings/torch/upstream/torch_objects.h"
+#include "bindings/torch/upstream/types.h"
+
+namespace shardplan {
+namespace {
+
+class SaveReader {
+ public:
+  explicit SaveReader(py::object foreign) : foreign_(std::move(foreign)) {}
+
+  void add(const py::object& fqn, PyObject* object) {
+    if (add_known(fqn, object) == Outcome::kForeign) add_foreign(fqn, object);
+  }
+
+  /// Adds one entry whether or not this rank is in its mesh; false where upstream has to answer.
+  bool add_alone(const py::object& fqn, PyObject* object) {
+    return add_known(fqn, object) == Outcome::kAdded;
+  }
+
+  std::shared_ptr<SavePlanColumns> take() {
+    table_.properties = properties_.take();
+    auto columns = std::make_shared<SavePlanColumns>();
+    columns->table = std::make_shared<const PlanTable>(std::move(table_));
+    columns->rows = std::make_shared<PlanRows>();
+    columns->rows->columns = std::move(rows_);
+    if (foreign_items_.empty()) return columns;
+    return with_items(*columns, foreign_items_);
+  }
+
+ private:
+  enum class Outcome { kAdded, kSkipped, kForeign };
+
+  Outcome add_known(const py::object& fqn, PyObject* object) {
+    if (!PyUnicode_CheckExact(fqn.ptr())) return Outcome::kForeign;
+    const auto name = static_cast<std::uint32_t>(table_.names.size());
+    const Outcome outcome = add_rows(name, object);
+    if (outcome == Outcome::kAdded) table_.names.push_back(fqn);
+    return outcome;
+  }
+
+  Outcome add_rows(std::uint32_t name, PyObject* object) {
+    const StockTypes& stock = StockTypes::get();
+    if (Py_TYPE(object) == stock.dtensor) return add_dtensor(name, object);
+    if (Py_TYPE(object) == stock.sharded_tensor) return add_sharded_tensor(name, object);
+    if (is_plain_tensor(object)) return add_tensor(name, object);
+    if (!is_plain_value(object)) return Outcome::kForeign;
+    push_row(WriteKind::kBytes, name, 0, {});
+    return Outcome::kAdded;
+  }
+
+  Outcome add_dtensor(std::uint32_t name, PyObject* object) {
+    const at::Tensor& tensor = tensor_in(object);
+    const Standing standing = dtensors_.read(object, tensor);
+    if (standing == Standing::kOutside) return Outcome::kSkipped;
+    if (standing == Standing::kForeign) return Outcome::kForeign;
+    const at::Tensor& local = tensor_in(dtensors_.local_tensor());
+    if (!is_dense(local)) return Outcome::kForeign;
+    const auto properties = properties_of_local(object, tensor, local);
+    if (!properties) return Outcome::kForeign;
+    push_box(WriteKind::kShard, name, *properties, tensor.sizes(), dtensors_.offsets(),
+             dtensors_.sizes());
+    return Outcome::kAdded;
+  }
+
+  std::optional<std::uint32_t> properties_of_local(PyObject* object, const at::Tensor& dtensor,
+                                                   const at::Tensor& local) {
+    if (!all_known_) {
+      return properties_.row_from_upstream(
+          checked(PyObject_CallMethodNoArgs(object, StockTypes::get().to_local)));
+    }
+    // What `to_local()` returns requires grad as the DTensor does, unless grad mode is off.
+    return properties_.row_of(
+        local, at::GradMode::is_enabled() ? dtensor.requires_grad() : local.requires_grad());
+  }
+
+  Outcome add_tensor(std::uint32_t name, PyObject* object) {
+    const at::Tensor& tensor = tensor_in(object);
+    if (!is_dense(tensor)) return Outcome::kForeign;
+    const auto properties =
+        all_known_ ? properties_.row_of(tensor, tensor.requires_grad())
+                   : properties_.row_from_upstream(py::reinterpret_borrow<py::object>(object));
+    if (!properties) return Outcome::kForeign;
+    zeros_.resize(std::max(zeros_.size(), tensor.sizes().size()));
+    push_box(WriteKind::kTensor, name, *properties, tensor.sizes(), zeros_.data(),
+             tensor.sizes().data());
+    return Outcome::kAdded;
+  }
+
+  Outcome add_sharded_tensor(std::uint32_t name, PyObject* object) {
+    auto reading = read_sharded_tensor(object);
+    if (!reading) return Outcome::kForeign;
+    if (reading->shard_count == 0) return Outcome::kAdded;
+    const std::uint32_t properties = properties_.row_of(std::move(reading->properties));
+    for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
+      push_box(WriteKind::kShard, name, properties, reading->shape, reading->shard_offsets(shard),
+               reading->shard_sizes(shard));
+    }
+    return Outcome::kAdded;
+  }
+
+  void add_foreign(const py::object& fqn, PyObject* object) {
+    for (const py::handle item : foreign_(fqn, py::handle(object))) {
+      if (table_.names.empty()) table_.names.push_back(py::str());
+      push_row(WriteKind::kForeign, static_cast<std::uint32_t>(table_.names.size() - 1), 0, {});
+      foreign_items_.append(item);
+    }
+  }
+
+  /// Builtin values have no protocol to ask for: they are bytes.
+  static bool is_plain_value(PyObject* object) {
+    return object == Py_None || PyBool_Check(object) || PyLong_CheckExact(object) ||
+           PyFloat_CheckExact(object) || PyUnicode_CheckExact(object) ||
+           PyBytes_CheckExact(object) || PyList_CheckExact(object) || PyTuple_CheckExact(object) ||
+           PyDict_CheckExact(object);
+  }
+
+  void push_box(WriteKind kind, std::uint32_t name, std::uint32_t properties, at::IntArrayRef shape,
+                const std::int64_t* offsets, const std::int64_t* sizes) {
+    std::int64_t* numbers = push_row(kind, name, properties, shape);
+    std::copy_n(offsets, shape.size(), numbers);
+    std::copy_n(sizes, shape.size(), numbers + shape.size());
+  }
+
+  std::int64_t* push_row(WriteKind kind, std::uint32_t name, std::uint32_t properties,
+                         at::IntArrayRef shape) {
+    SaveTable& table = table_.columns;
+    const std::span<const std::int64_t> sizes{shape.data(), shape.size()};
+    if (!table.specs.last_is(kind, properties, sizes)) table.specs.push(kind, properties, sizes);
+    const auto spec = static_cast<std::uint32_t>(table.specs.size() - 1);
+    if (table.size() == 0 || table.name.back() != name || table.spec.back() != spec) {
+      table.name.push_back(name);
+      table.spec.push_back(spec);
+    }
+    return rows_.push(static_cast<std::uint32_t>(table.size() - 1), shape.size());
+  }
+
+  py::object foreign_;
+  PlanTable table_;
+  SaveRows rows_;
+  py::list foreign_items_;
+  PropertyTable properties_;
+  const bool all_known_ = !StockTypes::get().has_property(PropertyField::kUnknown);
+  DTensorReader dtensors_;
+  std::vector<std::int64_t> zeros_;
+};
+
+}  // namespace
+
+std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
+                                                 const py::object& foreign) {
+  SaveReader reader(foreign);
+  for_each_entry(state_dict,
+                 [&](const py::object& fqn, PyObject* object) { reader.add(fqn, object); });
+  return reader.take();
+}
+
+std::optional<py::list> write_items(const py::object& fqn, const py::object& object) {
+  SaveReader reader{py::none()};
+  if (!reader.add_alone(fqn, object.ptr())) return std::nullopt;
+  return reader.take()->items();
+}
+
+}  // namespace shardplan

@@ -1,0 +1,209 @@
+#include "bindings/torch/upstream/item_maker.h"
+
+#include <initializer_list>
+
+#include "bindings/torch/upstream/torch_objects.h"
+#include "bindings/torch/upstream/types.h"
+
+namespace shardplan {
+namespace {
+
+struct Attribute {
+  PyObject* name;
+  PyObject* value;
+};
+
+/// An object without attributes, as `object.__new__(cls)` gives it: unlike tp_alloc, that makes
+/// room for the attributes in the object, where they need no dict.
+py::object make_bare(PyTypeObject* type) {
+  static PyObject* const no_arguments = PyTuple_New(0);
+  return checked(PyBaseObject_Type.tp_new(type, no_arguments, nullptr));
+}
+
+// Set directly, as `object.__setattr__` does: the stock classes are frozen.
+py::object make(const StockClass& cls, std::initializer_list<Attribute> attributes) {
+  if (!cls.known) {
+    py::dict arguments;
+    for (const Attribute& attribute : attributes) {
+      arguments[py::handle(attribute.name)] = py::handle(attribute.value);
+    }
+    return py::handle(reinterpret_cast<PyObject*>(cls.type))(**arguments);
+  }
+  py::object made = make_bare(cls.type);
+  for (const Attribute& attribute : attributes) {
+    if (PyObject_GenericSetAttr(made.ptr(), attribute.name, attribute.value) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  return made;
+}
+
+py::object make_index_of(PyObject* fqn, PyObject* offset, PyObject* hint) {
+  const StockTypes& stock = StockTypes::get();
+  if (offset == nullptr) return make(stock.metadata_index, {{stock.fqn, fqn}, {stock.index, hint}});
+  return make(stock.metadata_index,
+              {{stock.fqn, fqn}, {stock.index, hint}, {stock.offset, offset}});
+}
+
+py::object make_hint(std::int64_t hint) {
+  return hint == kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));
+}
+
+/// A field's value for one item; strides get a tuple of their own, as a tensor gives at each call.
+py::object value_for_item(PropertyField field, const py::object& value) {
+  if (field != PropertyField::kStrides || !PyTuple_CheckExact(value.ptr())) return value;
+  py::tuple copy(PyTuple_GET_SIZE(value.ptr()));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value.ptr()); ++i) {
+    copy[static_cast<std::size_t>(i)] = py::handle(PyTuple_GET_ITEM(value.ptr(), i));
+  }
+  return copy;
+}
+
+py::object make_read_item(PyObject* type, const py::object& dest_index,
+                          const py::object& dest_offsets, const py::object& storage_index,
+                          const py::object& storage_offsets, const py::object& lengths) {
+  const StockTypes& stock = StockTypes::get();
+  return make(stock.read_item, {{stock.type, type},
+                                {stock.dest_index, dest_index.ptr()},
+                                {stock.dest_offsets, dest_offsets.ptr()},
+                                {stock.storage_index, storage_index.ptr()},
+                                {stock.storage_offsets, storage_offsets.ptr()},
+                                {stock.lengths, lengths.ptr()}});
+}
+
+py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std::size_t row) {
+  const StockTypes& stock = StockTypes::get();
+  PyObject* fqn = tables.names[rows.name[row]].ptr();
+  if (rows.kind[row] == ReadKind::kBytes) {
+    const std::int64_t zero = 0;
+    return make_read_item(stock.read_bytes, make_index_of(fqn, nullptr, Py_None),
+                          make_size(&zero, 1), make_index_of(fqn, nullptr, Py_None),
+                          make_size(&zero, 1), make_size(&zero, 1));
+  }
+  const std::size_t ndim = rows.ndim[row];
+  const std::int64_t* numbers = rows.numbers.data() + rows.first[row];
+  const py::object wanted = checked(PyLong_FromSize_t(rows.wanted[row]));
+  const py::object saved = checked(PyLong_FromSize_t(rows.saved[row]));
+  const py::object wanted_start = make_size(numbers, ndim);
+  const py::object saved_start = make_size(numbers + ndim, ndim);
+  return make_read_item(stock.read_tensor, make_index_of(fqn, wanted_start.ptr(), wanted.ptr()),
+                        make_size(numbers + 2 * ndim, ndim),
+                        make_index_of(fqn, saved_start.ptr(), saved.ptr()),
+                        make_size(numbers + 3 * ndim, ndim), make_size(numbers + 4 * ndim, ndim));
+}
+
+}  // namespace
+
+PyObject* make_int(std::int64_t number) {
+  // Boxes of one tensor repeat most of their numbers, and an int is as good as its equal.
+  static constexpr std::size_t kKept = 1024;
+  static PyObject* kept[kKept] = {};
+  static std::int64_t numbers[kKept] = {};
+  const std::size_t slot = (static_cast<std::uint64_t>(number) * 0x9E3779B97F4A7C15ULL) >> 54;
+  if (kept[slot] == nullptr || numbers[slot] != number) {
+    PyObject* made = PyLong_FromLongLong(number);
+    if (made == nullptr) throw py::error_already_set();
+    Py_XDECREF(kept[slot]);
+    kept[slot] = made;
+    numbers[slot] = number;
+  }
+  return Py_NewRef(kept[slot]);
+}
+
+py::object make_size(const std::int64_t* numbers, std::size_t ndim) {
+  py::object made = new_size(ndim);
+  for (std::size_t dim = 0; dim < ndim; ++dim) {
+    PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(dim), make_int(numbers[dim]));
+  }
+  // A size of ints can be in no cycle; the collector need not visit it.
+  PyObject_GC_UnTrack(made.ptr());
+  return made;
+}
+
+py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, std::size_t ndim) {
+  return make_chunk(make_size(offsets, ndim), make_size(sizes, ndim));
+}
+
+py::object make_chunk(const py::object& offsets, const py::object& sizes) {
+  const StockTypes& stock = StockTypes::get();
+  return make(stock.chunk, {{stock.offsets, offsets.ptr()}, {stock.sizes, sizes.ptr()}});
+}
+
+py::object make_properties(const PropertyValues& values) {
+  const StockTypes& stock = StockTypes::get();
+  py::object made = make_bare(stock.tensor_properties.type);
+  for (std::size_t field = 0; field < values.size(); ++field) {
+    const py::object value = value_for_item(stock.property_fields[field], values[field]);
+    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], value.ptr()) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  return made;
+}
+
+py::object make_tensor_data(const py::object& chunk, const py::object& properties,
+                            const py::object& size) {
+  const StockTypes& stock = StockTypes::get();
+  return make(stock.tensor_write_data, {{stock.chunk_name, chunk.ptr()},
+                                        {stock.properties, properties.ptr()},
+                                        {stock.size, size.ptr()}});
+}
+
+py::object make_tensor_metadata(const py::object& properties, const py::object& size,
+                                const py::object& chunks) {
+  const StockTypes& stock = StockTypes::get();
+  return make(stock.tensor_storage, {{stock.properties, properties.ptr()},
+                                     {stock.size, size.ptr()},
+                                     {stock.chunks, chunks.ptr()}});
+}
+
+py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
+                      std::int64_t hint) {
+  return make_index_of(fqn, make_size(offset, ndim).ptr(), make_hint(hint).ptr());
+}
+
+py::object make_index(PyObject* fqn, std::int64_t hint) {
+  return make_index_of(fqn, nullptr, make_hint(hint).ptr());
+}
+
+py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object offset_object = checked(PyLong_FromLongLong(offset));
+  const py::object length_object = checked(PyLong_FromLongLong(length));
+  return make(stock.storage_info, {{stock.relative_path, path.ptr()},
+                                   {stock.offset, offset_object.ptr()},
+                                   {stock.length, length_object.ptr()}});
+}
+
+py::object make_write_result(const py::object& index, std::int64_t size_in_bytes,
+                             const py::object& storage_data) {
+  const StockTypes& stock = StockTypes::get();
+  const py::object size_object = checked(PyLong_FromLongLong(size_in_bytes));
+  return make(stock.write_result, {{stock.index, index.ptr()},
+                                   {stock.size_in_bytes, size_object.ptr()},
+                                   {stock.storage_data, storage_data.ptr()}});
+}
+
+py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data) {
+  const StockTypes& stock = StockTypes::get();
+  PyObject* type = kind == WriteKind::kBytes    ? stock.write_bytes
+                   : kind == WriteKind::kTensor ? stock.write_tensor
+                                                : stock.write_shard;
+  return make(stock.write_item, {{stock.index, index.ptr()},
+                                 {stock.type, type},
+                                 {stock.bytes_io_data, Py_None},
+                                 {stock.tensor_data, tensor_data.ptr()}});
+}
+
+py::list make_read_items(const ReadColumns& rows, const ReadTables& tables) {
+  const CollectorPause pause;
+  py::list items(rows.size());
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    py::object item = rows.kind[row] == ReadKind::kForeign ? tables.foreign[rows.name[row]]
+                                                           : make_read_item(rows, tables, row);
+    PyList_SET_ITEM(items.ptr(), static_cast<Py_ssize_t>(row), item.release().ptr());
+  }
+  return items;
+}
+
+}  // namespace shardplan

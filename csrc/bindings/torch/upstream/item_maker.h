@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "bindings/common/python_object.h"
+#include "core/columns/plan.h"
+
+namespace shardplan {
+
+/// Makes the objects of DCP: each equals what upstream's own constructors give, attribute order
+/// included, so that its pickle does too.
+
+py::object make_size(const std::int64_t* numbers, std::size_t ndim);
+py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, std::size_t ndim);
+py::object make_chunk(const py::object& offsets, const py::object& sizes);
+
+/// Values of one TensorProperties, in the order of the class's fields.
+using PropertyValues = std::vector<py::object>;
+
+py::object make_properties(const PropertyValues& values);
+py::object make_tensor_data(const py::object& chunk, const py::object& properties,
+                            const py::object& size);
+
+/// A TensorStorageMetadata.
+py::object make_tensor_metadata(const py::object& properties, const py::object& size,
+                                const py::object& chunks);
+
+/// A MetadataIndex; `hint` is kNoHint or its index.
+py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
+                      std::int64_t hint);
+
+/// A MetadataIndex without an offset.
+py::object make_index(PyObject* fqn, std::int64_t hint);
+
+/// A _StorageInfo without transforms, as it is once it was pickled.
+py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length);
+
+py::object make_write_result(const py::object& index, std::int64_t size_in_bytes,
+                             const py::object& storage_data);
+
+/// A WriteItem without bytes_io_data; `tensor_data` is None for bytes.
+py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data);
+
+/// The objects that the rows of a load plan point into.
+struct ReadTables {
+  std::vector<py::object> names;
+  std::vector<py::object> foreign;
+};
+
+/// A list of every row's stock ReadItem.
+py::list make_read_items(const ReadColumns& rows, const ReadTables& tables);
+
+}  // namespace shardplan

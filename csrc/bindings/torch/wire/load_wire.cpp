@@ -1,0 +1,100 @@
+#include "bindings/torch/wire/load_wire.h"
+
+#include "bindings/torch/columns/read_item_reader.h"
+#include "bindings/torch/upstream/types.h"
+#include "bindings/torch/wire/path_shapes.h"
+#include "bindings/torch/wire/unreadable_plan.h"
+#include "bindings/torch/wire/wire_release.h"
+#include "core/wire/bytes.h"
+#include "core/wire/envelope.h"
+#include "core/wire/load_plan.h"
+
+namespace shardplan {
+namespace {
+
+std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
+  std::vector<std::string> names;
+  for (const py::object& name : columns.tables.names) {
+    const auto text = utf8(name.ptr());
+    if (!text) return std::nullopt;
+    names.emplace_back(*text);
+  }
+  const std::string table = write_read_names(names);
+  const std::string rows = write_reads(columns.rows);
+  if (table.empty() || rows.empty()) return std::nullopt;
+  PackedLoadPlan packed;
+  packed.bytes = py::bytes(seal(WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
+  for (const py::object& item : columns.tables.foreign) packed.foreign.append(item);
+  return packed;
+}
+
+LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
+  const Envelope contents = open(WireKind::kLoadPlan, kRelease, std::string_view(bytes));
+  NamedReads arrived = read_reads(contents.table, contents.rows, contents.items);
+  LoadPlanColumns columns;
+  columns.rows = std::move(arrived.rows);
+  for (const std::string& name : arrived.names) {
+    columns.tables.names.push_back(text_from_utf8(name));
+  }
+  for (const py::handle item : foreign) {
+    columns.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
+  }
+  std::size_t wanted = 0;
+  for (const ReadKind kind : columns.rows.kind) wanted += kind == ReadKind::kForeign ? 1 : 0;
+  if (wanted != columns.tables.foreign.size()) throw BadWire("lacks an item, or has one too many");
+  return columns;
+}
+
+}  // namespace
+
+ArrivedLoadPlan::ArrivedLoadPlan(py::bytes bytes, py::object foreign)
+    : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
+  try {
+    items_ = open(WireKind::kLoadPlan, kRelease, std::string_view(bytes_)).items;
+    if (!PyList_CheckExact(foreign_.ptr())) problem_ = "has no list of items";
+  } catch (const BadWire& problem) {
+    problem_ = problem.what();
+  }
+}
+
+const LoadPlanColumns& ArrivedLoadPlan::columns() {
+  if (!columns_ && problem_.empty()) {
+    try {
+      columns_ = unpack(bytes_, foreign_);
+    } catch (const BadWire& problem) {
+      problem_ = problem.what();
+    }
+  }
+  if (columns_) return *columns_;
+  throw UnreadablePlan("a load plan from another rank cannot be read: it " + problem_);
+}
+
+std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
+  if (!PyList_Check(items.ptr())) return std::nullopt;
+  if (!PyList_CheckExact(items.ptr())) {
+    const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+    if (source && py::isinstance<LoadPlanColumns>(source)) {
+      return pack(source.cast<const LoadPlanColumns&>());
+    }
+    if (source && py::isinstance<ArrivedLoadPlan>(source)) {
+      const auto& arrived = source.cast<const ArrivedLoadPlan&>();
+      return PackedLoadPlan{arrived.bytes(), arrived.foreign()};
+    }
+    // Whatever another list says that it holds.
+    return pack(read_read_items(checked(PySequence_List(items.ptr()))));
+  }
+  return pack(read_read_items(items));
+}
+
+LoadPlanColumns load_columns_of(const py::object& items) {
+  const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+  if (source && py::isinstance<LoadPlanColumns>(source)) {
+    return source.cast<const LoadPlanColumns&>();
+  }
+  if (source && py::isinstance<ArrivedLoadPlan>(source)) {
+    return source.cast<ArrivedLoadPlan&>().columns();
+  }
+  return read_read_items(checked(PySequence_List(items.ptr())));
+}
+
+}  // namespace shardplan

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "bindings/torch/metadata/saved_metadata.h"
+#include "bindings/torch/metadata/storage_columns.h"
+
+namespace shardplan {
+
+/// A state_dict_metadata as it travels.
+struct PackedMetadata {
+  py::bytes bytes;
+  py::list foreign;  // values that travel as objects
+};
+
+/// Nothing where it has to travel as a stock one.
+std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries);
+
+/// Storage rows as they travel; nothing where they have to travel as stock objects.
+std::optional<py::bytes> pack_storage(const StorageRows& rows);
+
+/// A state_dict_metadata as it arrived; decoded when it is first needed.
+class ArrivedMetadata {
+ public:
+  /// Never throws for what the bytes hold: that is said at first use.
+  ArrivedMetadata(py::bytes bytes, py::object foreign)
+      : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {}
+
+  /// The dict in stock classes. Throws ValueError where the bytes are broken.
+  py::dict entries(const py::object& fill) const;
+
+ private:
+  py::bytes bytes_;
+  py::object foreign_;
+};
+
+/// A storage_data, or a rank's write results, as it arrived; decoded when it is first needed.
+class ArrivedStorage {
+ public:
+  /// Never throws for what the bytes hold: that is said at first use.
+  explicit ArrivedStorage(py::bytes bytes);
+
+  /// Number of rows; 1 where the bytes are broken, so that nobody takes them for none.
+  std::size_t size() const { return problem_.empty() ? items_ : 1; }
+
+  /// Throws ValueError where the bytes are broken.
+  std::shared_ptr<StorageColumns> columns();
+
+  const py::bytes& bytes() const { return bytes_; }
+
+ private:
+  py::bytes bytes_;
+  std::size_t items_ = 0;
+  std::string problem_;
+  std::shared_ptr<StorageColumns> columns_;
+};
+
+}  // namespace shardplan

@@ -1,0 +1,135 @@
+#include "bindings/torch/wire/property_wire.h"
+
+#include "bindings/torch/upstream/types.h"
+#include "bindings/torch/wire/path_shapes.h"
+#include "core/wire/bytes.h"
+
+namespace shardplan {
+namespace {
+
+enum Tag : std::uint8_t { kNone, kFalse, kTrue, kInt, kInts, kTorchName, kPickled };
+
+constexpr std::string_view kTorch = "torch.";
+
+bool is_torch_constant(PyObject* value) {
+  const StockTypes& stock = StockTypes::get();
+  return Py_TYPE(value) == stock.dtype || Py_TYPE(value) == stock.layout ||
+         Py_TYPE(value) == stock.memory_format;
+}
+
+bool write_value(PyObject* value, ByteWriter& out) {
+  if (value == Py_None || PyBool_Check(value)) {
+    out.byte(value == Py_None ? kNone : value == Py_True ? kTrue : kFalse);
+    return true;
+  }
+  std::int64_t number = 0;
+  if (PyLong_CheckExact(value) && read_int(value, number)) {
+    out.byte(kInt);
+    out.number(number);
+    return true;
+  }
+  if (PyTuple_CheckExact(value)) {
+    out.byte(kInts);
+    out.varint(static_cast<std::uint64_t>(PyTuple_GET_SIZE(value)));
+    for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(value); ++at) {
+      PyObject* element = PyTuple_GET_ITEM(value, at);
+      if (!PyLong_CheckExact(element) || !read_int(element, number)) return false;
+      out.number(number);
+    }
+    return true;
+  }
+  if (!is_torch_constant(value)) return false;
+  // str(torch.float32) is "torch.float32", of a layout and of a memory format alike.
+  const py::object text = checked(PyObject_Str(value));
+  const auto name = utf8(text.ptr());
+  if (!name || !name->starts_with(kTorch)) return false;
+  out.byte(kTorchName);
+  out.string(name->substr(kTorch.size()));
+  return true;
+}
+
+py::object read_torch_constant(ByteReader& in) {
+  const std::string_view name = in.string();
+  const py::object key = text_from_utf8(name);
+  PyObject* found = PyDict_GetItemWithError(StockTypes::get().torch_names, key.ptr());
+  if (found == nullptr || !is_torch_constant(found)) in.fail("names what torch does not have");
+  return py::reinterpret_borrow<py::object>(found);
+}
+
+/// The value of a field that is unknown here, which torch's own pickle of it says.
+bool write_pickled(PyObject* value, ByteWriter& out) {
+  const py::object bytes =
+      py::reinterpret_steal<py::object>(PyObject_CallOneArg(StockTypes::get().pickle_dumps, value));
+  if (!bytes || !PyBytes_CheckExact(bytes.ptr())) {
+    PyErr_Clear();
+    return false;
+  }
+  out.byte(kPickled);
+  out.string(std::string_view(py::reinterpret_borrow<py::bytes>(bytes)));
+  return true;
+}
+
+py::object read_pickled(ByteReader& in) {
+  const py::bytes bytes{std::string(in.string())};
+  PyObject* value = PyObject_CallOneArg(StockTypes::get().pickle_loads, bytes.ptr());
+  if (value == nullptr) {
+    const py::error_already_set error;
+    throw BadWire(std::string("has a tensor property that cannot be unpickled: ") + error.what());
+  }
+  return py::reinterpret_steal<py::object>(value);
+}
+
+py::object read_value(ByteReader& in) {
+  switch (in.byte()) {
+    case kNone: return py::none();
+    case kFalse: return py::bool_(false);
+    case kTrue: return py::bool_(true);
+    case kInt: return py::int_(in.number());
+    case kInts: {
+      py::tuple numbers(in.count());
+      for (std::size_t at = 0; at < numbers.size(); ++at) numbers[at] = py::int_(in.number());
+      return numbers;
+    }
+    case kTorchName: return read_torch_constant(in);
+    case kPickled: return read_pickled(in);
+    default: in.fail("has a property of no kind");
+  }
+}
+
+}  // namespace
+
+std::optional<std::string> properties_to_wire(const PropertyValues& values) {
+  const StockTypes& stock = StockTypes::get();
+  ByteWriter out;
+  out.varint(values.size());
+  for (std::size_t field = 0; field < values.size(); ++field) {
+    const auto name = utf8(stock.property_names[field]);
+    if (!name) return std::nullopt;
+    out.string(*name);
+    if (write_value(values[field].ptr(), out)) continue;
+    const bool unknown = stock.property_fields[field] == PropertyField::kUnknown;
+    if (!unknown || !write_pickled(values[field].ptr(), out)) return std::nullopt;
+  }
+  return out.take();
+}
+
+PropertyValues properties_from_wire(std::string_view bytes) {
+  const StockTypes& stock = StockTypes::get();
+  ByteReader in(bytes);
+  const std::size_t count = in.count();
+  bool fits = count == stock.property_names.size();
+  PropertyValues values;
+  for (std::size_t field = 0; field < count && fits; ++field) {
+    fits = in.string() == utf8(stock.property_names[field]);
+    values.push_back(read_value(in));
+  }
+  if (!fits) {
+    throw BadWire(
+        "has tensor properties that this torch does not know: install the same torch on every "
+        "rank");
+  }
+  if (in.left() != 0) in.fail("goes on after its properties");
+  return values;
+}
+
+}  // namespace shardplan

@@ -1,0 +1,172 @@
+#include "bindings/torch/wire/save_wire.h"
+
+#include <algorithm>
+#include <map>
+
+#include "bindings/torch/columns/write_item_reader.h"
+#include "bindings/torch/wire/unreadable_plan.h"
+#include "bindings/torch/wire/wire_release.h"
+#include "core/wire/envelope.h"
+#include "core/wire/save_plan.h"
+
+namespace shardplan {
+namespace {
+
+bool has_foreign(const SavePlanColumns& columns) {
+  return std::ranges::count(columns.table->columns.specs.kind, WriteKind::kForeign) > 0;
+}
+
+/// A table and rows in which each row that travels as an object is of one kForeign entry.
+struct Mixed {
+  PlanTable table;
+  SaveRows rows;
+  std::vector<std::int64_t> hints;
+  py::list foreign;
+
+  SavePlanView view() const {
+    return {&table.columns, &rows, nullptr, hints.empty() ? nullptr : &hints};
+  }
+};
+
+bool travels_as_object(const SavePlanColumns& columns, std::size_t position,
+                       const std::vector<bool>& unsendable) {
+  const SavePlanView view = columns.view();
+  const WriteKind kind = view.kind(position);
+  if (kind == WriteKind::kForeign || columns.rows->is_foreign(view.row(position))) return true;
+  return writes_tensor(kind) && !unsendable.empty() &&
+         unsendable[view.table->specs.properties[view.spec(position)]];
+}
+
+bool any_object(const SavePlanColumns& columns, const std::vector<bool>& unsendable) {
+  if (columns.rows->foreign.empty() && std::ranges::count(unsendable, true) == 0) return false;
+  for (std::size_t position = 0; position < columns.size(); ++position) {
+    if (travels_as_object(columns, position, unsendable)) return true;
+  }
+  return false;
+}
+
+Mixed mix(SavePlanColumns& columns, const std::vector<bool>& unsendable) {
+  Mixed mixed;
+  SaveTable& table = mixed.table.columns;
+  const SavePlanView view = columns.view();
+  std::map<std::uint32_t, std::uint32_t> properties;
+  for (std::size_t position = 0; position < view.size(); ++position) {
+    const WriteKind kind = view.kind(position);
+    const std::uint32_t row = view.table->specs.properties[view.spec(position)];
+    if (travels_as_object(columns, position, unsendable)) {
+      mixed.foreign.append(columns.item_at(position));
+      table.specs.push(WriteKind::kForeign, 0, {});
+    } else if (!writes_tensor(kind)) {
+      table.specs.push(kind, 0, {});
+    } else {
+      const auto [known, is_new] =
+          properties.try_emplace(row, static_cast<std::uint32_t>(properties.size()));
+      if (is_new) mixed.table.properties.push_back(columns.table->properties[row]);
+      table.specs.push(kind, known->second, view.shape(position));
+    }
+    table.spec.push_back(static_cast<std::uint32_t>(position));
+    table.name.push_back(static_cast<std::uint32_t>(position));
+    mixed.table.names.push_back(py::reinterpret_borrow<py::object>(columns.name(position)));
+    const std::size_t ndim = table.specs.ndim[position];
+    std::copy_n(view.numbers(position), 2 * ndim,
+                mixed.rows.push(static_cast<std::uint32_t>(position), ndim));
+    if (view.hints != nullptr) mixed.hints.push_back(view.hint(position));
+  }
+  return mixed;
+}
+
+PackedSavePlan sealed(std::string_view table, const SavePlanView& view) {
+  const std::string rows = write_rows(view);
+  PackedSavePlan packed;
+  packed.bytes = py::bytes(seal(WireKind::kSavePlan, kRelease, {view.size(), table, rows}));
+  return packed;
+}
+
+}  // namespace
+
+ArrivedSavePlan::ArrivedSavePlan(py::bytes bytes, py::object foreign)
+    : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
+  try {
+    items_ = open(WireKind::kSavePlan, kRelease, std::string_view(bytes_)).items;
+    if (!PyList_CheckExact(foreign_.ptr())) problem_ = "has no list of items";
+  } catch (const BadWire& problem) {
+    problem_ = problem.what();
+  }
+}
+
+void ArrivedSavePlan::decode() {
+  if (!columns_ && problem_.empty()) {
+    try {
+      decode(open(WireKind::kSavePlan, kRelease, std::string_view(bytes_)));
+    } catch (const BadWire& problem) {
+      problem_ = problem.what();
+    }
+  }
+  if (!problem_.empty()) refuse();
+}
+
+py::dict ArrivedSavePlan::mappings() {
+  decode();
+  try {
+    return table_->mappings();
+  } catch (const BadWire& problem) {
+    problem_ = problem.what();
+    refuse();
+  }
+}
+
+void ArrivedSavePlan::refuse() const {
+  throw UnreadablePlan("a save plan from another rank cannot be read: it " + problem_);
+}
+
+void ArrivedSavePlan::decode(const Envelope& contents) {
+  auto columns = std::make_shared<SavePlanColumns>();
+  columns->table = table_from_wire(contents.table);
+  ArrivedRows arrived = read_rows(contents.rows, contents.items, columns->table->columns);
+  columns->rows = std::make_shared<PlanRows>();
+  columns->rows->columns = std::move(arrived.rows);
+  if (!arrived.hints.empty()) {
+    columns->hints = std::make_shared<const std::vector<std::int64_t>>(std::move(arrived.hints));
+  }
+  table_ = columns->table;
+  const bool plain = !has_foreign(*columns) && PyList_GET_SIZE(foreign_.ptr()) == 0;
+  columns_ = plain ? std::move(columns) : with_items(*columns, foreign_);
+  bytes_ = py::bytes();
+}
+
+std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::object& mappings,
+                                             ArrivedSavePlan* mapped_by) {
+  auto columns = save_columns_of(items);
+  if (!columns) return std::nullopt;
+  columns = up_to_date(columns);
+  // Stock pickles keep what is shared shared.
+  if (columns->rows->shared) return std::nullopt;
+  const std::shared_ptr<const PlanTable> table = columns->table;
+  const bool same_mappings =
+      mapped_by != nullptr ? mapped_by->table() == table : mappings.is_none();
+  if (same_mappings && !table->bytes.empty() && !any_object(*columns, {})) {
+    PackedSavePlan packed = sealed(table->bytes, columns->view());
+    packed.mapped = mapped_by != nullptr;
+    return packed;
+  }
+  const py::object paths = mapped_by != nullptr ? mapped_by->mappings() : mappings;
+  std::vector<bool> unsendable;
+  bool mapped = false;
+  std::string bytes = table_to_wire(*table, paths, mapped, unsendable);
+  std::optional<PackedSavePlan> packed;
+  if (any_object(*columns, unsendable)) {
+    const Mixed mixed = mix(*columns, unsendable);
+    unsendable.clear();
+    bytes = table_to_wire(mixed.table, paths, mapped, unsendable);
+    if (bytes.empty()) return std::nullopt;
+    packed = sealed(bytes, mixed.view());
+    packed->foreign = mixed.foreign;
+  } else {
+    if (bytes.empty()) return std::nullopt;
+    packed = sealed(bytes, columns->view());
+  }
+  packed->mapped = mapped;
+  return packed;
+}
+
+}  // namespace shardplan
