@@ -11,7 +11,8 @@ not have is skipped.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from operator import is_
 from typing import Any
 
 from torch.distributed.checkpoint import (
@@ -152,21 +153,36 @@ class Watched:
     def __init__(self, table: _Table) -> None:
         slots = {(id(holder), name): (holder, name) for holder, names in table for name in names}
         self._slots = [
-            (vars(holder), name, name not in vars(holder), f"{holder.__name__}.{name}")
+            (name not in vars(holder), f"{holder.__name__}.{name}")
             for holder, name in slots.values()
         ]
-        for names, name, absent, _ in self._slots:
-            if not absent and _is_upstreams(names[name]):
-                _known[id(names[name])] = names[name]
+        # Views of the namespaces, which see what callers put there later.
+        self._lookups = [(vars(holder).get, name) for holder, name in slots.values()]
+        self._seen = [get(name) for get, name in self._lookups]  # as they were last found untouched
+        for value, (absent, _) in zip(self._seen, self._slots, strict=True):
+            if not absent and _is_upstreams(value):
+                _known[id(value)] = value
+        if not all(self._is_known(value, absent) for value, (absent, _) in self._pairs(self._seen)):
+            self._seen = []
 
     def untouched(self, step: str, count: Callable[[str], None] = fallbacks.whole) -> bool:
         """Whether every name holds what is upstream's or ours; if not, ``step`` is counted."""
-        for names, name, absent, where in self._slots:
-            value = names.get(name)
-            if (not absent) if value is None else (id(value) not in _known):
+        values = [get(name) for get, name in self._lookups]
+        if self._seen and all(map(is_, values, self._seen)):
+            return True
+        for value, (absent, where) in self._pairs(values):
+            if not self._is_known(value, absent):
                 count(f"{step}: {where} was replaced")
                 return False
+        self._seen = values
         return True
+
+    def _pairs(self, values: list[Any]) -> Iterator[tuple[Any, tuple[bool, str]]]:
+        return zip(values, self._slots, strict=True)
+
+    @staticmethod
+    def _is_known(value: object, absent: bool) -> bool:
+        return absent if value is None else id(value) in _known
 
 
 SAVE = Watched(_SAVE)
