@@ -3,8 +3,8 @@
 ``pytest -p shardplan.pytest_plugin FILE...`` does what ``shardplan.register()`` does before the
 test files are imported, and again in every process that they spawn: by fork, by multiprocessing's
 spawn and forkserver, and as a subprocess of the same Python (one that is told to ignore PYTHONPATH,
-or is given an environment without it, runs on stock). torch is imported only where the tests import
-it.
+or is given an environment without it, runs on upstream's code). torch is imported only where the
+tests import it.
 
 At the end it prints how many calls our functions took, and what fell back to upstream's
 code; a run in which they took none fails.

@@ -93,7 +93,7 @@ SHAPES = {"a": [9, 8], "b": [5], "c": [7, 3], "d": [2, 64]}
 
 
 @pytest.mark.parametrize(("text", "shape", "placements"), LAYOUTS, ids=IDS)
-def test_simulate_plans_as_stock_does(
+def test_simulate_plans_as_upstream_does(
     tmp_path: Path, text: str, shape: tuple[int, ...], placements: tuple[Placement, ...]
 ) -> None:
     (tmp_path / "shapes.json").write_text(json.dumps(SHAPES))

@@ -201,7 +201,7 @@ class TaggedLoadPlan(LoadPlan):
     """A plan of another class."""
 
 
-def test_subclasses_travel_as_stock_but_for_untouched_items() -> None:
+def test_subclasses_travel_as_upstream_but_for_untouched_items() -> None:
     for plan in (
         TaggedSavePlan(**vars(stock_save_plan())),
         TaggedLoadPlan(list(load_plan().items)),
@@ -382,7 +382,7 @@ def test_unregister_restores_the_pickler() -> None:
     assert collectives._pickler is pickle.Pickler
 
 
-def test_plans_travel_as_stock_where_that_is_asked_for() -> None:
+def test_plans_travel_as_upstream_where_that_is_asked_for() -> None:
     set_up()
     with shardplan.registered(wire=False):
         assert collectives._pickler is pickle.Pickler

@@ -1,12 +1,14 @@
-"""How plans and metadata travel between ranks: as columns, and elsewhere as stock objects.
+"""How plans and metadata travel between ranks: as columns, and elsewhere as upstream's objects.
 
 torch sends every object that a collective carries through one pickler,
 ``torch.distributed.distributed_c10d._pickler``. Ours is a subclass in its place, whose private
 dispatch table packs ``SavePlan`` and ``LoadPlan``, of their subclasses the items that nobody has
-touched, write results and ``Metadata``; every other pickle (a file, a copy, a pipe) stays stock.
+touched, write results and ``Metadata``; every other pickle (a file, a copy, a pipe) stays
+upstream's.
 
 Nothing here raises while it pickles or unpickles, for DCP does both where an error would leave the
-other ranks waiting: what cannot be packed goes stock, and what arrives broken says so at first use.
+other ranks waiting: what cannot be packed travels as upstream's, and what arrives broken says so at
+first use.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _lock = threading.Lock()
 _refused = False
 
 
-def _reduce_stock(obj: Any) -> Reduced:
+def _reduce_as_upstream(obj: Any) -> Reduced:
     """How an upstream dataclass pickles by itself, with exact lists and dicts in it."""
     state = {name: plain(value) for name, value in vars(obj).items()}
     return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
@@ -54,7 +56,7 @@ def _copy(obj: Any) -> Any:
 
 
 class _Copier:
-    """``__copy__`` of the upstream classes that ``_reduce_stock`` pickles, not of subclasses."""
+    """``__copy__`` of the classes that ``_reduce_as_upstream`` pickles, not of subclasses."""
 
     def __get__(self, obj: object, cls: type) -> Callable[[Any], Any]:
         if cls not in _HOLDERS:
@@ -75,7 +77,7 @@ def _pack_save_plan(plan: SavePlan) -> Reduced:
     packed = native.pack_save(rest.pop("items"), None if source is not None else mappings, source)
     if packed is None:
         fallbacks.whole("wire: an item of a save plan, or a name, cannot be packed")
-        return _reduce_stock(plan)
+        return _reduce_as_upstream(plan)
     data, foreign, mapped = packed
     if foreign:
         fallbacks.entry("wire: an item of a save plan travels as an object", len(foreign))
@@ -89,14 +91,14 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
     packed = native.pack_load(rest.pop("items"))
     if packed is None:
         fallbacks.whole("wire: an item of a load plan cannot be packed")
-        return _reduce_stock(plan)
+        return _reduce_as_upstream(plan)
     if packed[1]:
         fallbacks.entry("wire: an item of a load plan travels as an object", len(packed[1]))
     return received.load_plan, (*packed, rest)
 
 
 def _pack_items(items: Items) -> Reduced:
-    """Write results; or the items of a subclass of a plan, which itself travels as a stock one."""
+    """Write results; or the items of a subclass of a plan, which itself travels as upstream's."""
     source: Any = items.columns
     if isinstance(source, (native.SaveColumns, native.ArrivedSave)):
         packed_save = native.pack_save(items, None, None)
@@ -143,9 +145,11 @@ def _text(error: Exception) -> str:
 
 
 def _packing(
-    pack: Callable[[Any], Reduced], unpickle: Callable[..., Any], stock: Callable[[Any], Reduced]
+    pack: Callable[[Any], Reduced],
+    unpickle: Callable[..., Any],
+    otherwise: Callable[[Any], Reduced],
 ) -> Any:
-    """For the dispatch table: packs, or gives a stock pickle, or one that says why not."""
+    """For the dispatch table: packs, or gives upstream's pickle, or one that says why not."""
 
     def reduce(obj: Any) -> Reduced:
         try:
@@ -154,7 +158,7 @@ def _packing(
             logger.debug("a %s travels as upstream's", type(obj).__name__, exc_info=True)
             fallbacks.whole(f"wire: a {type(obj).__name__} raised while it was packed")
         try:
-            return stock(obj)
+            return otherwise(obj)
         except Exception as error:
             return unpickle, (_text(error),)
 
@@ -171,14 +175,14 @@ class Pickler(pickle.Pickler):
 
 
 _PROTOCOL = 4
-_as_stock = operator.methodcaller("__reduce_ex__", _PROTOCOL)
+_as_upstream = operator.methodcaller("__reduce_ex__", _PROTOCOL)
 _PACKED: dict[type, Callable[[Any], Reduced]] = {
-    SavePlan: _packing(_pack_save_plan, received.save_plan, _reduce_stock),
-    LoadPlan: _packing(_pack_load_plan, received.load_plan, _reduce_stock),
-    Metadata: _packing(_pack_metadata, received.metadata, _reduce_stock),
-    Items: _packing(_pack_items, received.save_items, _as_stock),
-    Mappings: _packing(_as_stock, received.mappings, _as_stock),
-    StorageData: _packing(_pack_storage_data, received.storage_data, _as_stock),
+    SavePlan: _packing(_pack_save_plan, received.save_plan, _reduce_as_upstream),
+    LoadPlan: _packing(_pack_load_plan, received.load_plan, _reduce_as_upstream),
+    Metadata: _packing(_pack_metadata, received.metadata, _reduce_as_upstream),
+    Items: _packing(_pack_items, received.save_items, _as_upstream),
+    Mappings: _packing(_as_upstream, received.mappings, _as_upstream),
+    StorageData: _packing(_pack_storage_data, received.storage_data, _as_upstream),
 }
 
 
@@ -187,7 +191,7 @@ def install() -> None:
     with _lock:
         for cls in _HOLDERS:
             # What somebody else has put there stays.
-            if copyreg.dispatch_table.setdefault(cls, _reduce_stock) is _reduce_stock:
+            if copyreg.dispatch_table.setdefault(cls, _reduce_as_upstream) is _reduce_as_upstream:
                 cls.__copy__ = _COPIER
         if not _refused and getattr(dist.distributed_c10d, "_pickler", None) is pickle.Pickler:
             dist.distributed_c10d._pickler = Pickler
@@ -197,7 +201,7 @@ def uninstall() -> None:
     """Puts back what ``install`` changed."""
     with _lock:
         for cls in _HOLDERS:
-            if copyreg.dispatch_table.get(cls) is _reduce_stock:
+            if copyreg.dispatch_table.get(cls) is _reduce_as_upstream:
                 del copyreg.dispatch_table[cls]
             if vars(cls).get("__copy__") is _COPIER:
                 del cls.__copy__

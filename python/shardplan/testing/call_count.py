@@ -93,7 +93,9 @@ def install(folder: str) -> None:
             stream.writelines(f"{_name(ours)}\n" for _, ours in pairs)
         os.replace(draft, names)
     slots = _Slots(folder, len(pairs))
-    registration.install({stock: _counted(ours, slots, i) for i, (stock, ours) in enumerate(pairs)})
+    registration.install(
+        {original: _counted(ours, slots, i) for i, (original, ours) in enumerate(pairs)}
+    )
 
 
 def read_fallbacks(folder: str) -> Counter[str]:

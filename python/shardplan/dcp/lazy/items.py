@@ -19,9 +19,9 @@ class Source(Protocol):
 class _Unfilled:
     """Stands in a list's slots until it is filled.
 
-    Python code never meets it: every method of the list fills first. C code that takes a list's
-    insides does (heapq, ``list.sort(items)``, ``stock + items``), and fails here instead of reading
-    an empty plan.
+    Python code never meets it: every method of the list materializes it first. C code that takes a
+    list's insides does (heapq, ``list.sort(items)``, ``upstream_list + items``), and fails here
+    instead of reading an empty plan.
     """
 
     __slots__ = ()
@@ -50,7 +50,7 @@ _UNFILLED = _Unfilled()
 
 
 class Items(list[Any]):
-    """A plan's items: a real list, whose stock items are made at first touch.
+    """A plan's items: a real list, whose items are made at first touch.
 
     ``len`` and truth make nothing. Once touched, the list is the truth: it forgets its columns, and
     what a caller changes is what is sent. Two threads that touch it fill it once.

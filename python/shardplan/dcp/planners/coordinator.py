@@ -1,7 +1,7 @@
 """What the coordinator does between the local plans and the final ones.
 
 ``create_global_plan`` and ``finish_plan`` are methods of our ``DefaultSavePlanner``; ``register()``
-makes them the stock one's. They reach everything else through the stock module, where callers
+makes them upstream's planner's. They reach everything else through upstream's module, where callers
 replace it.
 """
 
@@ -25,7 +25,7 @@ from . import plan_log
 
 
 def current(name: str) -> Any:
-    """The function of this name that a caller put into stock's module, else ours."""
+    """The function of this name that a caller put into upstream's module, else ours."""
     found = getattr(upstream_module, name)
     original = getattr(originals, name.removeprefix("_"))
     return getattr(default_planner, name) if found is original else found
@@ -43,7 +43,7 @@ def mark(storage_meta: StorageMeta | None) -> StorageMeta | None:
 
 
 def unmarked(storage_meta: StorageMeta | None) -> StorageMeta | None:
-    """The same for a file, which has the stock attributes only."""
+    """The same for a file, which has upstream's attributes only."""
     if storage_meta is not None:
         vars(storage_meta).pop(_NEEDS_NO_CHUNKS, None)
     return storage_meta

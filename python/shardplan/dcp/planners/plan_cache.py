@@ -1,4 +1,4 @@
-"""Plan caching (``enable_plan_caching=True``) in the stock class dicts of ``SavePlanner``.
+"""Plan caching (``enable_plan_caching=True``) in the class dicts of upstream's ``SavePlanner``.
 
 Upstream's meaning, without its mistakes: plans are compared in everything that they say, nothing is
 cached of a global plan that failed, a rank trusts its cache only after a save that it saw
@@ -70,7 +70,7 @@ def final_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
         cached = SavePlanner._cached_final_save_plan[key]
         final = dataclasses.replace(cached, storage_data=new_plan.storage_data)
     _unfinished.discard(key)
-    # Here, and not in stock's finish_plan, which does so in later versions of torch than 2.11.
+    # Here, and not in upstream's finish_plan, which does so in later versions of torch than 2.11.
     if (pending := vars(planner).pop("_pending_local_plan", None)) is not None:
         SavePlanner._cached_save_plan[key] = pending
     return final

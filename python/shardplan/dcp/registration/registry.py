@@ -1,4 +1,4 @@
-"""Puts our functions in the place of stock ones, and back."""
+"""Puts our functions in the place of upstream's, and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..upstream import originals, replaced_names
 
 logger = logging.getLogger(__name__)
 
-_STOCK_PACKAGE = "torch.distributed.checkpoint"
+_UPSTREAM_PACKAGE = "torch.distributed.checkpoint"
 _lock = threading.RLock()
 _current: Registration | None = None
 _logged: tuple[str, ...] = ()  # the names that were last logged
@@ -30,15 +30,16 @@ class Registration:
     """What ``register()`` did.
 
     replaced: names in torch's modules that now hold our functions
-    unreached: names in other modules that hold a stock function, imported before; they stay stock
+    unreached: names in other modules that hold a function of upstream's, imported before; they
+        keep it
     """
 
     replaced: tuple[str, ...]
     unreached: tuple[str, ...]
 
 
-def _in_stock_package(name: str) -> bool:
-    return name == _STOCK_PACKAGE or name.startswith(_STOCK_PACKAGE + ".")
+def _in_upstream_package(name: str) -> bool:
+    return name == _UPSTREAM_PACKAGE or name.startswith(_UPSTREAM_PACKAGE + ".")
 
 
 def _holders(
@@ -72,7 +73,7 @@ def _swap(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
     for holder, name in _holders(pairs):
         is_module = isinstance(holder, ModuleType)
         place = holder.__name__ if is_module else f"{holder.__module__}.{holder.__qualname__}"
-        if _in_stock_package(place):
+        if _in_upstream_package(place):
             setattr(holder, name, pairs[getattr(holder, name)])
             replaced.append(f"{place}.{name}")
         else:
@@ -87,7 +88,7 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
     trust: whether upstream's readers give a metadata file that names other globals than a
         checkpoint's metadata to ``pickle``, which runs what it says; if not, they refuse it
 
-    Callers that pass no planner, a stock planner or a subclass of one are planned natively from
+    Callers that pass no planner, an upstream planner or a subclass of one are planned natively from
     here on; upstream's readers and writers, and subclasses of them, read and write metadata
     natively, but for methods that a subclass overrides. Functions in torch's
     modules are replaced, never a class; a function that a caller put there is left alone. Can be
@@ -101,7 +102,7 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
 
 
 def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
-    """Does what ``register()`` does, with these functions in place of the stock ones."""
+    """Does what ``register()`` does, with these functions in place of upstream's."""
     global _current, _logged
     with _lock:
         replaced_names.add_ours(pairs.values())
@@ -128,10 +129,10 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
 
 
 def unregister() -> None:
-    """Puts every stock function back; does nothing where ``register()`` was not called."""
+    """Puts every function of upstream's back; does nothing where ``register()`` was not called."""
     global _current
     with _lock:
-        _swap({ours: stock for stock, ours in _installed.items()})
+        _swap({ours: original for original, ours in _installed.items()})
         wire_module.uninstall()
         wire_module.refuse(False)
         filesystem.trust(False)

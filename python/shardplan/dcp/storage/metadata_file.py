@@ -1,4 +1,4 @@
-"""Reads and writes the file of a ``Metadata``: a stock pickle, its large parts by native code."""
+"""Reads and writes the file of a ``Metadata``: upstream's pickle, large parts by native code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Twins of ``torch.distributed.checkpoint.planner_helpers``.
 
 Same names, arguments, results and errors. What native code does not read (subclasses, hooks,
-numbers beyond int64, broken metadata) is answered by the stock function.
+numbers beyond int64, broken metadata) is handled by upstream's function.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def messages_of(global_plan: list[SavePlan], key: str, saved: Any, log: bool) ->
     volume = None if boxes is None else _core.elements(boxes)
     if boxes is None or volume is None:
         fallbacks.entry("validation of a global plan: the boxes of a tensor cannot be read")
-        stock: list[str] = originals.validate_global_plan(global_plan, Metadata({key: saved}))
-        return stock
+        found: list[str] = originals.validate_global_plan(global_plan, Metadata({key: saved}))
+        return found
     said = _worded(len(global_plan) > 1, key, saved, boxes, volume)
     return map(_logged, said) if log else said
 

@@ -30,7 +30,7 @@ from .. import fallbacks
 
 _Table = tuple[tuple[Any, tuple[str, ...]], ...]
 
-# How objects of the stock classes are made.
+# How objects of upstream's classes are made.
 _MADE: _Table = (
     (metadata, ("TensorProperties",)),
     (metadata.MetadataIndex, ("__init__", "__post_init__")),
