@@ -136,7 +136,7 @@ void verify(const Coordinator& coordinator) {
            "a tensor has other chunks than its shards");
   }
   const Envelope last = open(WireKind::kSavePlan, kRelease, coordinator.sent().back());
-  const ArrivedRows arrived = read_rows(last.rows, last.items, table);
+  const ReceivedRows arrived = read_rows(last.rows, last.items, table);
   expect(arrived.hints == coordinator.global().hints.back(), "what was sent is not the plan");
   for (std::size_t row = 0; row < arrived.rows.size(); ++row) {
     const auto shape = table.specs.shape(table.spec[arrived.rows.entry[row]]);

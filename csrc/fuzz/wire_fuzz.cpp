@@ -53,10 +53,10 @@ void read_a_table(Input input) {
 void read_a_save_plan(Input input) {
   const std::size_t count = input.byte();
   const NamedTable& table = some_table();
-  const ArrivedRows rows = read_rows(input.rest(), count, table.table);
+  const ReceivedRows rows = read_rows(input.rest(), count, table.table);
   SavePlanView view{&table.table, &rows.rows};
   if (!rows.hints.empty()) view.hints = &rows.hints;
-  const ArrivedRows again = read_rows(write_rows(view), count, table.table);
+  const ReceivedRows again = read_rows(write_rows(view), count, table.table);
   expect(again.rows.entry == rows.rows.entry && again.rows.numbers == rows.rows.numbers &&
              again.hints == rows.hints,
          "a save plan is another one when it is read again");

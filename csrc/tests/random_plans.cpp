@@ -90,7 +90,7 @@ PathShape random_path(std::size_t parts, Random& random) {
 }
 
 std::size_t random_ndim(Random& random) {
-  return random.one_in(15) ? kMostDims - random.index(2) : random.index(4);
+  return random.one_in(15) ? kMaxDims - random.index(2) : random.index(4);
 }
 
 void fill_box(std::span<const std::int64_t> shape, std::int64_t* numbers, Random& random) {

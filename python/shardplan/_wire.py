@@ -47,7 +47,7 @@ class _Unreadable:
 class _Entries:
     """The state_dict_metadata of a Metadata that arrived."""
 
-    def __init__(self, arrived: native.ArrivedMetadata) -> None:
+    def __init__(self, arrived: native.ReceivedMetadata) -> None:
         self._arrived = arrived
 
     def mappings(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class _Entries:
 
 def _storage_source(arguments: tuple[Any, ...]) -> Any:
     if len(arguments) == 1 and isinstance(arguments[0], bytes):
-        return native.ArrivedStorage(*arguments)
+        return native.ReceivedStorage(*arguments)
     return _Unreadable(arguments)
 
 
@@ -68,12 +68,12 @@ def _source(arrived: type, arguments: tuple[Any, ...]) -> Any:
 
 def save_items(*arguments: Any) -> Items:
     """Unpickles the items of a SavePlan."""
-    return Items.from_columns(_source(native.ArrivedSave, arguments))
+    return Items.from_columns(_source(native.ReceivedSave, arguments))
 
 
 def load_items(*arguments: Any) -> Items:
     """Unpickles the items of a LoadPlan."""
-    return Items.from_columns(_source(native.ArrivedLoad, arguments))
+    return Items.from_columns(_source(native.ReceivedLoad, arguments))
 
 
 def mappings(*arguments: Any) -> Mappings:
@@ -94,7 +94,7 @@ def save_plan(*arguments: Any) -> SavePlan:
     of_items, rest = _split(arguments)
     plan = SavePlan.__new__(SavePlan)
     state = vars(plan)
-    source = _source(native.ArrivedSave, of_items)
+    source = _source(native.ReceivedSave, of_items)
     state.update(items=Items.from_columns(source), storage_data=None)
     state["planner_data"] = None if "planner_data" in rest else Mappings.arrived(source)
     state.update(rest)
@@ -106,7 +106,7 @@ def load_plan(*arguments: Any) -> LoadPlan:
     of_items, rest = _split(arguments)
     plan = LoadPlan.__new__(LoadPlan)
     state = vars(plan)
-    state.update(items=Items.from_columns(_source(native.ArrivedLoad, of_items)))
+    state.update(items=Items.from_columns(_source(native.ReceivedLoad, of_items)))
     state.update(rest)
     return plan
 
@@ -128,7 +128,7 @@ def metadata(*arguments: Any) -> Metadata:
     rest = arguments[2] if known else None
     if isinstance(rest, dict):
         vars(arrived).update(rest)
-        entries: Any = _Entries(native.ArrivedMetadata(*arguments[:2]))
+        entries: Any = _Entries(native.ReceivedMetadata(*arguments[:2]))
     else:
         vars(arrived).update(vars(Metadata({})))
         entries = _Unreadable(arguments)

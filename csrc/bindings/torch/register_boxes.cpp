@@ -100,7 +100,7 @@ std::optional<py::object> chunk_of_dtensor(const py::object& dtensor) {
   if (Py_TYPE(dtensor.ptr()) != StockTypes::get().dtensor) return std::nullopt;
   const at::Tensor& tensor = tensor_in(dtensor.ptr());
   DTensorReader reader;
-  if (reader.read(dtensor.ptr(), tensor) != Standing::kHolds) return std::nullopt;
+  if (reader.read(dtensor.ptr(), tensor) != MeshMembership::kHolds) return std::nullopt;
   return make_chunk(reader.offsets(), reader.sizes(), tensor.sizes().size());
 }
 

@@ -15,7 +15,7 @@ namespace {
 /// A list's rows: of results that arrived, or of the stock WriteResults in it.
 std::shared_ptr<const StorageColumns> result_columns(const py::object& results,
                                                      const py::object& source) {
-  if (py::isinstance<ArrivedStorage>(source)) return source.cast<ArrivedStorage&>().columns();
+  if (py::isinstance<ReceivedStorage>(source)) return source.cast<ReceivedStorage&>().columns();
   auto rows = read_results(results);
   return rows ? std::make_shared<StorageColumns>(std::move(*rows)) : nullptr;
 }
@@ -65,18 +65,18 @@ void register_storage(py::module_& m) {
       .def("says", &StorageColumns::says, py::arg("row"), py::arg("place"),
            "Whether a _StorageInfo says what its row says.");
 
-  py::class_<ArrivedStorage>(m, "ArrivedStorage",
-                             "A storage_data, or a rank's write results, as it arrived.")
+  py::class_<ReceivedStorage>(m, "ReceivedStorage",
+                              "A storage_data, or a rank's write results, as it arrived.")
       .def(py::init<py::bytes>(), py::arg("bytes"))
-      .def("__len__", &ArrivedStorage::size)
-      .def("columns", &ArrivedStorage::columns, "ValueError where the bytes are broken.")
+      .def("__len__", &ReceivedStorage::size)
+      .def("columns", &ReceivedStorage::columns, "ValueError where the bytes are broken.")
       .def(
-          "items", [](ArrivedStorage& arrived) { return arrived.columns()->results(); },
+          "items", [](ReceivedStorage& arrived) { return arrived.columns()->results(); },
           "The rows as stock WriteResults. ValueError where the bytes are broken.");
 
-  py::class_<ArrivedMetadata>(m, "ArrivedMetadata", "A state_dict_metadata as it arrived.")
+  py::class_<ReceivedMetadata>(m, "ReceivedMetadata", "A state_dict_metadata as it arrived.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
-      .def("entries", &ArrivedMetadata::entries, py::arg("fill"),
+      .def("entries", &ReceivedMetadata::entries, py::arg("fill"),
            "The dict in stock classes, whose chunk lists are fill(columns). ValueError where the "
            "bytes are broken.");
 
@@ -140,7 +140,7 @@ void register_storage(py::module_& m) {
   m.def(
       "pack_results",
       [](const py::object& results, const py::object& source) -> std::optional<py::bytes> {
-        if (py::isinstance<ArrivedStorage>(source)) return source.cast<ArrivedStorage&>().bytes();
+        if (py::isinstance<ReceivedStorage>(source)) return source.cast<ReceivedStorage&>().bytes();
         const auto rows = read_results(results);
         return rows ? pack_storage(*rows) : std::nullopt;
       },

@@ -33,24 +33,24 @@ void register_unreadable_plan(py::module_& m) {
 
 void register_wire(py::module_& m) {
   register_unreadable_plan(m);
-  py::class_<ArrivedSavePlan>(m, "ArrivedSave", "A save plan as it arrived from another rank.")
+  py::class_<ReceivedSavePlan>(m, "ReceivedSave", "A save plan as it arrived from another rank.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
-      .def("__len__", &ArrivedSavePlan::size)
-      .def("items", &ArrivedSavePlan::items,
+      .def("__len__", &ReceivedSavePlan::size)
+      .def("items", &ReceivedSavePlan::items,
            "The rows as stock WriteItems. UnreadablePlan where the bytes are broken.")
-      .def("mappings", &ArrivedSavePlan::mappings,
+      .def("mappings", &ReceivedSavePlan::mappings,
            "The paths of the names, one dict for all plans of one table: not to be changed.");
 
-  py::class_<ArrivedLoadPlan>(m, "ArrivedLoad", "A load plan as it arrived from another rank.")
+  py::class_<ReceivedLoadPlan>(m, "ReceivedLoad", "A load plan as it arrived from another rank.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
-      .def("__len__", &ArrivedLoadPlan::size)
-      .def("items", &ArrivedLoadPlan::items,
+      .def("__len__", &ReceivedLoadPlan::size)
+      .def("items", &ReceivedLoadPlan::items,
            "The rows as stock ReadItems. UnreadablePlan where the bytes are broken.");
 
   m.def(
       "pack_save",
       [](const py::object& items, const py::object& mappings,
-         ArrivedSavePlan* mapped_by) -> std::optional<py::tuple> {
+         ReceivedSavePlan* mapped_by) -> std::optional<py::tuple> {
         auto packed = pack_save_plan(items, mappings, mapped_by);
         if (!packed) return std::nullopt;
         return py::make_tuple(packed->bytes, packed->foreign, packed->mapped);

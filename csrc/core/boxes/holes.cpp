@@ -15,7 +15,7 @@ namespace {
 using Bounds = std::vector<std::int64_t>;  // ndim starts, then ndim ends
 
 /// Boxes looked at, over all regions, before the search is given up.
-constexpr std::size_t kMostWork = std::size_t{1} << 28;
+constexpr std::size_t kMaxWork = std::size_t{1} << 28;
 /// Up to this many boxes, every plane between them is weighed.
 constexpr std::size_t kFew = 24;
 
@@ -55,7 +55,7 @@ class HoleFinder {
  private:
   bool look_at(Region& region) {
     work_ += region.boxes.size();
-    if (work_ > kMostWork) return false;
+    if (work_ > kMaxWork) return false;
     const auto misses = [&](std::uint32_t box) { return !meets(box, region.bounds); };
     std::erase_if(region.boxes, misses);
     const auto covers = [&](std::uint32_t box) { return this->covers(box, region.bounds); };

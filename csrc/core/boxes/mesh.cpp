@@ -9,7 +9,7 @@ std::size_t rank_count(std::span<const std::int64_t> mesh_shape) {
   std::size_t ranks = 1;
   for (const std::int64_t size : mesh_shape) {
     if (size < 1) throw std::invalid_argument("a mesh has no empty dim");
-    if (static_cast<std::uint64_t>(size) > kMostRanks / ranks) {
+    if (static_cast<std::uint64_t>(size) > kMaxRanks / ranks) {
       throw std::invalid_argument("a mesh has at most 1,048,576 ranks");
     }
     ranks *= static_cast<std::size_t>(size);

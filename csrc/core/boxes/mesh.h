@@ -9,10 +9,10 @@
 namespace shardplan {
 
 /// The most ranks of a world that is only imagined.
-inline constexpr std::size_t kMostRanks = std::size_t{1} << 20;
+inline constexpr std::size_t kMaxRanks = std::size_t{1} << 20;
 
 /// Ranks of a mesh. Throws std::invalid_argument where it has no dim, an empty one, or more than
-/// kMostRanks ranks.
+/// kMaxRanks ranks.
 std::size_t rank_count(std::span<const std::int64_t> mesh_shape);
 
 /// Calls `visit(coordinate)` for each rank, the last dim of the mesh running fastest.

@@ -9,7 +9,7 @@
 namespace shardplan {
 
 /// The most dims of a tensor, as torch has it.
-inline constexpr std::size_t kMostDims = 64;
+inline constexpr std::size_t kMaxDims = 64;
 
 /// What a row of a save plan writes. Of a `kForeign` row the columns know nothing: its item is an
 /// object that they only point at.

@@ -57,9 +57,9 @@ bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
 }
 
 Pickle pickle_of(const PartBytes& bytes, const ZipMember& member) {
-  if (member.size > kMostTensorPickle) {
+  if (member.size > kMaxTensorPickle) {
     leave("its pickle has " + grouped(member.size) + " bytes, and that of a tensor has at most " +
-              grouped(kMostTensorPickle),
+              grouped(kMaxTensorPickle),
           member.begin);
   }
   std::uint64_t done = 0;
@@ -105,8 +105,8 @@ class TensorPickle {
   std::uint64_t storage_bytes() const { return storage_bytes_; }
 
  private:
-  static constexpr std::size_t kMostArguments = 8;
-  using Arguments = std::array<PickleValue, kMostArguments>;
+  static constexpr std::size_t kMaxArguments = 8;
+  using Arguments = std::array<PickleValue, kMaxArguments>;
 
   bool is_call_of(PickleValue value, std::string_view name) const {
     if (value.tag() != Tag::kCall) return false;

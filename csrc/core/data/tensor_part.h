@@ -31,7 +31,7 @@ struct StoredTensor {
 };
 
 /// The most bytes of the pickle of a tensor. It takes some 200, and 10 to 20 a dim.
-inline constexpr std::uint64_t kMostTensorPickle = std::uint64_t{1} << 20;
+inline constexpr std::uint64_t kMaxTensorPickle = std::uint64_t{1} << 20;
 
 /// What a part that torch.save wrote of one tensor says of it; nothing that it names is called.
 /// Throws BadPart where it is damaged, and UnreadPart ("is not a plain tensor: ...") for what is

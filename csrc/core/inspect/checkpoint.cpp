@@ -112,7 +112,7 @@ Checkpoint::Part Checkpoint::part_of_chunk(std::size_t chunk) const {
 std::vector<std::pair<std::string, std::string>> Checkpoint::remarks() const {
   std::vector<std::pair<std::string, std::string>> said;
   const auto add = [&](PickleValue name, PickleValue value) {
-    if (said.size() == kMostRemarks || text(name.at()).size() > kLongestRemark) return;
+    if (said.size() == kMaxRemarks || text(name.at()).size() > kLongestRemark) return;
     if (value.tag() == Tag::kText && text(value.at()).size() <= kLongestRemark) {
       said.emplace_back(text(name.at()), text(value.at()));
     } else if (value.tag() == Tag::kInt) {

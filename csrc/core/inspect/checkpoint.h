@@ -60,11 +60,11 @@ class Checkpoint {
   /// Which entry a chunk (numbered through all entries) is of.
   Part part_of_chunk(std::size_t chunk) const;
 
-  static constexpr std::size_t kMostRemarks = 64;
+  static constexpr std::size_t kMaxRemarks = 64;
   static constexpr std::size_t kLongestRemark = 4096;
 
   /// What the Metadata says besides, where that is a text or a number: `version`, and what its
-  /// storage_meta says (`save_id`), by name. The first kMostRemarks that are not longer than
+  /// storage_meta says (`save_id`), by name. The first kMaxRemarks that are not longer than
   /// kLongestRemark bytes: attributes may share one text.
   std::vector<std::pair<std::string, std::string>> remarks() const;
 

@@ -62,7 +62,7 @@ class MetadataReader {
   /// What is read over again, for the file refers to it over again, counts each time.
   void charge(std::size_t values) {
     charged_ += values;
-    if (charged_ <= kMostAnyway || (charged_ - kMostAnyway) / kMostAByte <= bytes_) return;
+    if (charged_ <= kMaxAnyway || (charged_ - kMaxAnyway) / kMaxAByte <= bytes_) return;
     throw BadPickle("refers so often to the same parts that " + grouped(charged_) +
                     " values would be read of " + grouped(bytes_) + " bytes, more than 8 a byte");
   }
@@ -243,8 +243,8 @@ class MetadataReader {
     return found == 3;
   }
 
-  static constexpr std::size_t kMostAByte = 8;
-  static constexpr std::size_t kMostAnyway = std::size_t{1} << 20;
+  static constexpr std::size_t kMaxAByte = 8;
+  static constexpr std::size_t kMaxAnyway = std::size_t{1} << 20;
 
   const PickleValues& values_;
   std::uint64_t bytes_;

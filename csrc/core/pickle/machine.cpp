@@ -278,7 +278,7 @@ class Machine : private PickleStack {
     // TUPLE MEMOIZE TUPLE1 MEMOIZE REDUCE, or the same without the memo.
     constexpr std::string_view kMemoized = "\x94\x85\x94R";
     constexpr std::string_view kPlain = "\x85R";
-    if (count >= free() || count > kMostDimsOfSize ||
+    if (count >= free() || count > kMaxDimsOfSize ||
         role(stack_[stack_.size() - count - 1]) != PickleRole::kSize) {
       push_tuple(count);
       return;
@@ -315,9 +315,9 @@ class Machine : private PickleStack {
         (given->tag() != Tag::kTuple && given->tag() != Tag::kList)) {
       fail("makes a size of no tuple");
     }
-    if (values_.holds_more_than(*given, kMostDimsOfSize)) {
+    if (values_.holds_more_than(*given, kMaxDimsOfSize)) {
       throw UnreadPickle("has a size of " + grouped(values_.count(*given)) +
-                         " dims, of which at most " + std::to_string(kMostDimsOfSize) +
+                         " dims, of which at most " + std::to_string(kMaxDimsOfSize) +
                          " are read, " + in_.where());
     }
     check_room(values_.count(*given));
@@ -370,7 +370,7 @@ class Machine : private PickleStack {
       return false;
     }
     const std::size_t memoized = values_.objects[object.at()].memo;
-    if (memo_.size() - memoized > kMostMemoized) return false;
+    if (memo_.size() - memoized > kMaxMemoized) return false;
     const PickleRole is = roles_[values_.objects[object.at()].global];
     PickleValue record;
     PickleValue taken;
@@ -448,7 +448,7 @@ class Machine : private PickleStack {
   }
 
   // While a record is made: pickle's own come to less than 32.
-  static constexpr std::size_t kMostMemoized = 64;
+  static constexpr std::size_t kMaxMemoized = 64;
 
   const PickleDialect& dialect_;
   std::vector<PickleRole> roles_;  // a global

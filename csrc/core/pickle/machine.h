@@ -18,7 +18,7 @@ class BadPickle : public std::invalid_argument {
 };
 
 /// A pickle that this reader leaves to pickle, for those who trust the file: it names a global
-/// which its dialect does not know, has a size of more than kMostDimsOfSize dims, or is of more
+/// which its dialect does not know, has a size of more than kMaxDimsOfSize dims, or is of more
 /// than a tensor in the dialect of tensors.
 class UnreadPickle : public BadPickle {
  public:

@@ -89,11 +89,11 @@ class PickleStack {
 
   /// Throws where what is held, and so many values more, is too much for the bytes read so far.
   void check_room(std::size_t more) const {
-    constexpr std::size_t kMostAByte = 4;
-    constexpr std::size_t kMostAnyway = 4096;
+    constexpr std::size_t kMaxAByte = 4;
+    constexpr std::size_t kMaxAnyway = 4096;
     const std::size_t held =
         values_.items.size() + values_.spans.size() + values_.numbers.size() + more;
-    if (held <= kMostAnyway || (held - kMostAnyway) / kMostAByte <= in_.position()) return;
+    if (held <= kMaxAnyway || (held - kMaxAnyway) / kMaxAByte <= in_.position()) return;
     fail("makes " + grouped(held) + " values of " + grouped(in_.position()) +
          " bytes read, more than 4 a byte");
   }

@@ -53,7 +53,7 @@ enum class PickleTag : std::uint8_t {
 /// The most dims of a torch.Size: its kind of value has a byte for them, and in StorageRows 255
 /// says that there is no offset. torch itself sets no limit for a size, and one of 64 dims for most
 /// operations on a tensor.
-inline constexpr std::size_t kMostDimsOfSize = 254;
+inline constexpr std::size_t kMaxDimsOfSize = 254;
 
 /// A value: its tag, and its number or where it lies.
 class PickleValue {

@@ -67,7 +67,7 @@ SavedChunks read_chunks(std::string_view bytes, SaveTable table) {
     const std::int64_t* last = nullptr;
     for (std::size_t at = 0; at < count; ++at, chunk += 2 * ndim) {
       const std::uint64_t cut = in.varint();
-      if (ndim < kMostDims && cut >> ndim != 0) in.fail("has a box of too many dims");
+      if (ndim < kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
       for (std::size_t dim = 0; dim < ndim; ++dim) {
         const bool other = (cut >> dim & 1) != 0;
         chunk[dim] = other ? wrapping_add(in.number(), next_offset(last, ndim, dim)) : 0;

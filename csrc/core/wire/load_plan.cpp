@@ -66,7 +66,7 @@ std::string write_reads(const ReadColumns& rows) {
     if (step == kOther) out.varint(name);
     before = name;
     if (rows.kind[row] != ReadKind::kTensor) continue;
-    if (rows.ndim[row] > kMostDims) return {};
+    if (rows.ndim[row] > kMaxDims) return {};
     out.varint(rows.wanted[row]);
     out.varint(rows.saved[row]);
     write_region(rows.numbers.data() + rows.first[row], rows.ndim[row], out);
@@ -101,7 +101,7 @@ NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t
     }
     const std::uint64_t wanted = in.varint();
     const std::uint64_t saved = in.varint();
-    const std::size_t ndim = in.index(kMostDims + 1);
+    const std::size_t ndim = in.index(kMaxDims + 1);
     read_region(in, out.rows.push(ReadKind::kTensor, before, wanted, saved, ndim), ndim);
   }
   if (in.left() != 0) in.fail("goes on after its rows");

@@ -51,7 +51,7 @@ void read_spec(ByteReader& in, std::size_t property_rows, EntrySpecs& specs) {
     return;
   }
   const std::uint32_t properties = in.index(property_rows);
-  std::vector<std::int64_t> shape(in.index(kMostDims + 1));
+  std::vector<std::int64_t> shape(in.index(kMaxDims + 1));
   for (std::int64_t& size : shape) size = in.number();
   specs.push(static_cast<WriteKind>(kind), properties, shape);
 }
@@ -59,7 +59,7 @@ void read_spec(ByteReader& in, std::size_t property_rows, EntrySpecs& specs) {
 void read_box(ByteReader& in, std::span<const std::int64_t> shape, std::int64_t* numbers) {
   const std::size_t ndim = shape.size();
   const std::uint64_t cut = in.varint();
-  if (ndim < kMostDims && cut >> ndim != 0) in.fail("has a box of too many dims");
+  if (ndim < kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     const bool is_cut = (cut >> dim & 1) != 0;
     numbers[dim] = is_cut ? in.number() : 0;
@@ -80,7 +80,7 @@ std::string write_table(const NamedTable& named) {
   out.varint(named.properties.size());
   for (const std::string& row : named.properties) out.string(row);
   for (const std::uint32_t ndim : specs.ndim) {
-    if (ndim > kMostDims) return {};
+    if (ndim > kMaxDims) return {};
   }
   std::vector<std::uint32_t> number;
   const std::vector<std::uint32_t> kept = distinct(specs, number);
@@ -156,7 +156,7 @@ std::string write_rows(const SavePlanView& view) {
   return out.take();
 }
 
-ArrivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable& table) {
+ReceivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable& table) {
   ByteReader in(bytes);
   const std::uint8_t flags = in.byte();
   if (flags > (kInOrder | kHints)) in.fail("has a mark of no meaning");
@@ -164,7 +164,7 @@ ArrivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable
   const bool hinted = (flags & kHints) != 0;
   if (in_order ? count != table.size() : count > in.left())
     in.fail("counts other rows than it has");
-  ArrivedRows out;
+  ReceivedRows out;
   out.rows.entry.reserve(count);
   out.rows.first.reserve(count);
   if (hinted) out.hints.assign(count, kNoHint);

@@ -28,13 +28,13 @@ NamedTable read_table(std::string_view bytes);
 std::string write_rows(const SavePlanView& view);
 
 /// A plan's rows as they arrived.
-struct ArrivedRows {
+struct ReceivedRows {
   SaveRows rows;
   std::vector<std::int64_t> hints;  // empty: none has one
 };
 
 /// Reads `count` rows of a table. Throws BadWire; allocates at most 3,000 bytes for each byte read
 /// and 24 for each entry of the table.
-ArrivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable& table);
+ReceivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable& table);
 
 }  // namespace shardplan

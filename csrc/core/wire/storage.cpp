@@ -63,7 +63,7 @@ std::string write_storage_names(const StorageRows& rows) {
     names.names.emplace_back((*rows.names)[name]);
   }
   const auto too_many = [](std::uint8_t ndim) {
-    return ndim > kMostDims && ndim != StorageRows::kNoOffset;
+    return ndim > kMaxDims && ndim != StorageRows::kNoOffset;
   };
   ByteWriter out;
   if (std::ranges::any_of(rows.ndim, too_many) || !write_names(names, out)) return {};
@@ -133,7 +133,7 @@ StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
     }
     if (expected.hint < kNoHint) in.fail("has an index below zero");
     const bool has_offset = expected.ndim != StorageRows::kNoOffset;
-    if (has_offset && expected.ndim > kMostDims) in.fail("has an offset of too many dims");
+    if (has_offset && expected.ndim > kMaxDims) in.fail("has an offset of too many dims");
     std::int64_t* numbers =
         rows.push(expected.name, expected.ndim, expected.hint, expected.path, expected.begin, 0);
     if (has_offset && expected.ndim > 0) read_offset(in, numbers, expected.ndim);

@@ -86,8 +86,8 @@ std::string claimed_text(std::size_t scale) {
 }
 
 constexpr std::size_t kUnit = 100;
-constexpr std::size_t kMostAByte = 400;
-constexpr std::size_t kMostAnyway = std::size_t{2} << 20;
+constexpr std::size_t kMaxAByte = 400;
+constexpr std::size_t kMaxAnyway = std::size_t{2} << 20;
 
 struct Cost {
   std::size_t bytes = 0;
@@ -127,7 +127,7 @@ TEST_P(PartOfScale, CostsWhatItsBytesDo) {
   std::vector<Cost> costs;
   for (const std::size_t scale : {1, 10, 100}) {
     const Cost& cost = costs.emplace_back(cost_of(shape.of(scale * kUnit)));
-    EXPECT_LE(cost.allocated, kMostAnyway + kMostAByte * cost.bytes) << scale;
+    EXPECT_LE(cost.allocated, kMaxAnyway + kMaxAByte * cost.bytes) << scale;
     // The directory, the local records, the data, and the pickle once more.
     EXPECT_LE(cost.read, 2 * cost.bytes) << scale;
     const std::string_view expected = shape.problem;

@@ -170,7 +170,7 @@ TEST(TensorPart, ThatIsNoPlainTensorIsLeft) {
   PickledTensor conjugated;
   conjugated.after = "}" + pickled_text("conj") + "\x88s";
   expect_in("it is conjugated or negated", left_of(tensor_part(conjugated.pickle())));
-  const std::string large = pickled_text(std::string(kMostTensorPickle, 'x')) + "0";
+  const std::string large = pickled_text(std::string(kMaxTensorPickle, 'x')) + "0";
   expect_in("of a tensor has at most 1,048,576", of(large + tensor.rebuilt()));
   auto members = members_of(tensor.pickle(), std::string(48, 'x'));
   members.push_back({"archive/constants.pkl", ""});

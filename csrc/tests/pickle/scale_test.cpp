@@ -21,8 +21,8 @@ namespace {
 constexpr std::size_t kUnit = 500;
 // Bytes of memory for each byte read, those that are freed again included; and what a file of no
 // bytes may take.
-constexpr std::size_t kMostAByte = 400;
-constexpr std::size_t kMostAnyway = std::size_t{48} << 20;
+constexpr std::size_t kMaxAByte = 400;
+constexpr std::size_t kMaxAnyway = std::size_t{48} << 20;
 
 struct Cost {
   std::size_t bytes = 0;
@@ -60,7 +60,7 @@ TEST_P(PickleOfScale, CostsWhatItsBytesDo) {
   for (const std::size_t scale : {1, 10, 100}) {
     costs.push_back(cost_of(shape.of(scale * kUnit)));
     const Cost& cost = costs.back();
-    EXPECT_LE(cost.allocated, kMostAnyway + kMostAByte * cost.bytes)
+    EXPECT_LE(cost.allocated, kMaxAnyway + kMaxAByte * cost.bytes)
         << scale << ": " << cost.bytes << " bytes, " << cost.allocated << " allocated";
   }
   // Sanitizers slow it down.

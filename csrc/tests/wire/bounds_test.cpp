@@ -116,7 +116,7 @@ TEST(WireBounds, CountsBeforeWhatTheyCount) {
 
 TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
   for (const WriteKind kind : {WriteKind::kShard, WriteKind::kBytes}) {
-    const std::size_t ndim = writes_tensor(kind) ? kMostDims : 0;
+    const std::size_t ndim = writes_tensor(kind) ? kMaxDims : 0;
     const NamedTable table = table_of(kind, ndim, 3000);
     for (const bool hinted : {false, true}) {
       const std::string mark(1, hinted ? '\3' : '\1');
@@ -128,7 +128,7 @@ TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
       EXPECT_GT(asked, std::size_t{6000} * ndim * sizeof(std::int64_t));
     }
   }
-  const NamedTable table = table_of(WriteKind::kShard, kMostDims, 1);
+  const NamedTable table = table_of(WriteKind::kShard, kMaxDims, 1);
   const std::string bytes = zeros(3);
   EXPECT_LE(allocated([&] { read_rows(bytes, SIZE_MAX, table.table); }), kAlways);
 }
@@ -140,7 +140,7 @@ TEST(WireBounds, ReadsOfTheMostDims) {
     out.varint(count);
     for (std::size_t row = 0; row < count; ++row) {
       out.raw(std::string_view("\4\0\0\x40\0", 5));
-      if (row + 1 < count) out.raw(zeros(kMostDims));  // the last is cut
+      if (row + 1 < count) out.raw(zeros(kMaxDims));  // the last is cut
     }
     const std::string bytes = out.take();
     EXPECT_LE(allocated([&] { read_reads(names, bytes, count); }),
@@ -163,11 +163,11 @@ TEST(WireBounds, ChunksOfTheMostDims) {
       out.raw(zeros(3000 / entries));
     }
     const std::string bytes = out.take();
-    NamedTable named = table_of(WriteKind::kTensor, kMostDims, entries);
+    NamedTable named = table_of(WriteKind::kTensor, kMaxDims, entries);
     const std::size_t asked = allocated(
         [&] { EXPECT_EQ(read_chunks(bytes, std::move(named.table)).begin.back(), 3000u); });
     EXPECT_LE(asked, most_for_chunks(bytes.size(), entries));
-    EXPECT_GE(asked, std::size_t{3000} * 2 * kMostDims * sizeof(std::int64_t));
+    EXPECT_GE(asked, std::size_t{3000} * 2 * kMaxDims * sizeof(std::int64_t));
   }
 }
 
@@ -177,7 +177,7 @@ TEST(WireBounds, ChunksThatAreCountedAndDoNotCome) {
     ByteWriter out;
     out.varint(count);
     out.raw(std::string(100, '\x7f'));
-    NamedTable named = table_of(WriteKind::kShard, kMostDims, 1);
+    NamedTable named = table_of(WriteKind::kShard, kMaxDims, 1);
     const std::size_t asked =
         allocated([&] { EXPECT_THROW(read_chunks(out.bytes(), std::move(named.table)), BadWire); });
     EXPECT_LE(asked, count > 100 ? kAlways : most_for_chunks(out.size(), 1));
@@ -186,7 +186,7 @@ TEST(WireBounds, ChunksThatAreCountedAndDoNotCome) {
 
 TEST(WireBounds, RandomBytes) {
   Random random(95);
-  const NamedTable table = table_of(WriteKind::kTensor, kMostDims, 4);
+  const NamedTable table = table_of(WriteKind::kTensor, kMaxDims, 4);
   const std::string no_names = write_read_names({"a"});
   for (int round = 0; round < 30000; ++round) {
     std::string bytes = random_bytes(60, random);

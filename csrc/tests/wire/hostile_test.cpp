@@ -38,7 +38,7 @@ void expect_sound(const NamedTable& named) {
   ASSERT_EQ(specs.first.size(), specs.size());
   for (std::size_t spec = 0; spec < specs.size(); ++spec) {
     ASSERT_LE(specs.kind[spec], WriteKind::kForeign);
-    ASSERT_LE(specs.ndim[spec], writes_tensor(specs.kind[spec]) ? kMostDims : 0);
+    ASSERT_LE(specs.ndim[spec], writes_tensor(specs.kind[spec]) ? kMaxDims : 0);
     ASSERT_LE(specs.first[spec] + specs.ndim[spec], specs.shapes.size());
     if (!writes_tensor(specs.kind[spec])) continue;
     ASSERT_LT(specs.properties[spec], named.properties.size());
@@ -50,7 +50,7 @@ void expect_sound(const NamedTable& named) {
   }
 }
 
-void expect_sound(const ArrivedRows& arrived, std::size_t count, const SaveTable& table) {
+void expect_sound(const ReceivedRows& arrived, std::size_t count, const SaveTable& table) {
   const SaveRows& rows = arrived.rows;
   ASSERT_EQ(rows.size(), count);
   ASSERT_EQ(rows.first.size(), count);
@@ -75,7 +75,7 @@ void expect_sound(const NamedReads& reads, std::size_t count) {
   std::uint32_t foreign = 0;
   for (std::size_t row = 0; row < count; ++row) {
     ASSERT_LE(rows.kind[row], ReadKind::kForeign);
-    ASSERT_LE(rows.ndim[row], rows.kind[row] == ReadKind::kTensor ? kMostDims : 0);
+    ASSERT_LE(rows.ndim[row], rows.kind[row] == ReadKind::kTensor ? kMaxDims : 0);
     ASSERT_LE(rows.first[row] + std::size_t{5} * rows.ndim[row], rows.numbers.size());
     if (rows.kind[row] == ReadKind::kForeign) {
       EXPECT_EQ(rows.name[row], foreign++);
@@ -190,11 +190,11 @@ TEST(HostileBytes, SavedRows) {
   const NamedTable* table = nullptr;
   std::size_t count = 0;
   Attack attack([&table, &count](std::string_view bytes) {
-    const ArrivedRows arrived = read_rows(bytes, count, table->table);
+    const ReceivedRows arrived = read_rows(bytes, count, table->table);
     expect_sound(arrived, count, table->table);
     const auto* hints = arrived.hints.empty() ? nullptr : &arrived.hints;
     const std::string again = write_rows({&table->table, &arrived.rows, nullptr, hints});
-    const ArrivedRows same = read_rows(again, count, table->table);
+    const ReceivedRows same = read_rows(again, count, table->table);
     EXPECT_EQ(same.rows.entry, arrived.rows.entry);
     EXPECT_EQ(same.rows.numbers, arrived.rows.numbers);
     EXPECT_EQ(same.hints, arrived.hints);

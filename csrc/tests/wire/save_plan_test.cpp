@@ -32,7 +32,7 @@ void expect_same(const NamedTable& found, const NamedTable& expected) {
   }
 }
 
-void expect_same_rows(const ArrivedRows& arrived, const SaveTable& table,
+void expect_same_rows(const ReceivedRows& arrived, const SaveTable& table,
                       const SavePlanView& expected) {
   ASSERT_EQ(arrived.rows.size(), expected.size());
   if (expected.hints == nullptr) {
@@ -102,20 +102,20 @@ TEST(WireTable, WhatCannotTravelGivesNoBytes) {
   table.names.names[1] = std::string(kLongestName + 1, 'x');
   EXPECT_EQ(write_table(table), "");
   table = small_table();
-  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMostDims, 1));
+  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMaxDims, 1));
   EXPECT_NE(write_table(table), "");
-  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMostDims + 1, 1));
+  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMaxDims + 1, 1));
   EXPECT_EQ(write_table(table), "");
 }
 
 TEST(WireTable, MoreDimsThanTravelAreRefused) {
   NamedTable table;
   table.properties = {""};
-  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMostDims, 0));
+  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMaxDims, 0));
   std::string bytes = write_table(table);
-  const std::size_t ndim = bytes.find(static_cast<char>(kMostDims));
+  const std::size_t ndim = bytes.find(static_cast<char>(kMaxDims));
   ASSERT_NE(ndim, std::string::npos);
-  EXPECT_EQ(read_table(bytes).table.specs.ndim[0], kMostDims);
+  EXPECT_EQ(read_table(bytes).table.specs.ndim[0], kMaxDims);
   ++bytes[ndim];
   bytes.insert(ndim + 1, 1, '\0');  // the size that the new dim has
   EXPECT_THROW(read_table(bytes), BadWire);

@@ -5,5 +5,5 @@ from __future__ import annotations
 INSTALL = "pip install 'shardplan[cli]'"
 
 
-class Refused(Exception):
+class CommandError(Exception):
     """What a person is told in a line; the command ends with status 2."""

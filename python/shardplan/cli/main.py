@@ -17,11 +17,11 @@ from .. import _build
 from .display import streams
 from .display.terminal import COLORS, Terminal, print_json
 from .display.wording import counted, printable
-from .failures import Refused
+from .failures import CommandError
 
 _COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate")
 # Counts that a file invents can have more digits than Python turns into text by itself.
-_MOST_DIGITS = 10_000
+_MAX_DIGITS = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         streams.complain("shardplan: cannot write to stdout: it is closed")
         return 2
     if hasattr(sys, "set_int_max_str_digits"):
-        sys.set_int_max_str_digits(_MOST_DIGITS)
+        sys.set_int_max_str_digits(_MAX_DIGITS)
     try:
         return _answer(given)
     except KeyboardInterrupt:
@@ -71,7 +71,7 @@ def _answer(given: list[str]) -> int:
         else:
             data, status = modules[options.command].run(options)
         out = None if options.json else Terminal(options.color)
-    except Refused as error:
+    except CommandError as error:
         streams.complain(f"shardplan {options.command}: {printable(str(error))}")
         return 2
     except OSError as error:

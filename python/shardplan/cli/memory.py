@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from ..diagnosis.units import bytes_text
-from .failures import Refused
+from .failures import CommandError
 
 _GIB = 1 << 30
 
@@ -29,7 +29,7 @@ def check_memory(needed: int, limit: int | None) -> None:
     if needed <= allowed:
         return
     of_what = "half of what is available" if limit is None else "the limit"
-    raise Refused(
+    raise CommandError(
         f"this would take about {bytes_text(needed)} of memory, and {of_what} is "
         f"{bytes_text(allowed)}: a smaller mesh takes less, and --memory-limit "
         f"{-(-needed // _GIB)}GiB allows it"

@@ -100,15 +100,15 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
 def _pack_items(items: Items) -> Reduced:
     """Write results; or the items of a subclass of a plan, which itself travels as upstream's."""
     source: Any = items.columns
-    if isinstance(source, (native.SaveColumns, native.ArrivedSave)):
+    if isinstance(source, (native.SaveColumns, native.ReceivedSave)):
         packed_save = native.pack_save(items, None, None)
         if packed_save is not None:
             return received.save_items, packed_save[:2]
-    if isinstance(source, (native.LoadColumns, native.ArrivedLoad)):
+    if isinstance(source, (native.LoadColumns, native.ReceivedLoad)):
         packed_load = native.pack_load(items)
         if packed_load is not None:
             return received.load_items, packed_load
-    if source is None or isinstance(source, native.ArrivedStorage):
+    if source is None or isinstance(source, native.ReceivedStorage):
         packed_results = native.pack_results(items, source)
         if packed_results is not None:
             return received.results, (packed_results,)

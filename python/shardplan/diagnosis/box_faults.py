@@ -17,14 +17,14 @@ from typing import Any
 from .. import _core
 
 # Pairs and holes of one tensor that are looked for; more are "at least" so many.
-_MOST_FOUND = 10_000
+_MAX_FOUND = 10_000
 # Boxes of one tensor up to which a cause is looked for.
-_MOST_WEIGHED = 100_000
+_MAX_WEIGHED = 100_000
 # Boxes of a kind that a diagnosis names.
 _NAMED = 8
 # Of those, how many its text shows.
 _SHOWN = 4
-_MOST_NAME = 300
+_MAX_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ def find_faults(saved: Saved, must_fill: bool) -> Faults:
     if not saved.shape:
         return Faults(saved, [], [], [], True)
     shape = list(saved.shape)
-    overlaps = _core.overlaps(saved.boxes, shape, _MOST_FOUND)
+    overlaps = _core.overlaps(saved.boxes, shape, _MAX_FOUND)
     holes: list[tuple[list[int], list[int]]] = []
     complete = True
     if must_fill:
-        holes, complete = _core.holes(saved.boxes, [0] * len(shape), shape, _MOST_FOUND)
+        holes, complete = _core.holes(saved.boxes, [0] * len(shape), shape, _MAX_FOUND)
     return Faults(
         saved,
         _core.out_of_bounds(saved.boxes, shape),
         overlaps,
         holes,
-        complete and len(overlaps) < _MOST_FOUND,
+        complete and len(overlaps) < _MAX_FOUND,
     )
 
 
@@ -164,7 +164,7 @@ def owner_of(saved: Saved, at: int) -> int | None:
 
 def short(name: str) -> str:
     """A name that fits a line."""
-    return name if len(name) <= _MOST_NAME else f"{name[:_MOST_NAME]}... ({len(name)} characters)"
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}... ({len(name)} characters)"
 
 
 def slices(offsets: Sequence[int], sizes: Sequence[int]) -> str:
@@ -243,7 +243,7 @@ def some(texts: Iterable[str], count: int, more: str = "more") -> str:
 def likely_cause(faults: Faults, world_size: int | None) -> str | None:
     """What the pattern of the boxes says about how they came to be; None where it says nothing."""
     saved = faults.saved
-    if len(saved.boxes) > _MOST_WEIGHED:
+    if len(saved.boxes) > _MAX_WEIGHED:
         return None
     boxes = [_core.box(saved.boxes, at) for at in range(len(saved.boxes))]
     full = [at for at, (_, sizes) in enumerate(boxes) if all(size > 0 for size in sizes)]

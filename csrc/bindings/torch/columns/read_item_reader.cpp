@@ -53,7 +53,7 @@ class ReadItemReader {
     const std::size_t ndim = dest.size();
     const Numbers* numbers[] = {&*wanted.offset, &*saved.offset, &dest, &storage, &lengths};
     const auto as_long = [ndim](const Numbers* column) { return column->size() == ndim; };
-    if (ndim > kMostDims || !std::ranges::all_of(numbers, as_long)) return false;
+    if (ndim > kMaxDims || !std::ranges::all_of(numbers, as_long)) return false;
     std::int64_t* out = columns_.rows.push(ReadKind::kTensor, name_row(wanted.name),
                                            static_cast<std::size_t>(*wanted.hint),
                                            static_cast<std::size_t>(*saved.hint), ndim);

@@ -97,8 +97,8 @@ std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items) {
     if (source && py::isinstance<SavePlanColumns>(source)) {
       return source.cast<std::shared_ptr<SavePlanColumns>>();
     }
-    if (source && py::isinstance<ArrivedSavePlan>(source)) {
-      return source.cast<ArrivedSavePlan&>().columns();
+    if (source && py::isinstance<ReceivedSavePlan>(source)) {
+      return source.cast<ReceivedSavePlan&>().columns();
     }
     // Whatever another list says that it holds.
     return read_write_items(checked(PySequence_List(items.ptr())));

@@ -33,7 +33,7 @@ bool read_kind(PyObject* type, WriteKind& kind) {
 bool fits(const std::optional<Numbers>& offset, const Numbers& box,
           const std::vector<std::int64_t>& shape) {
   return offset && offset->size() == shape.size() && box.size() == 2 * shape.size() &&
-         shape.size() <= kMostDims &&
+         shape.size() <= kMaxDims &&
          std::ranges::equal(*offset, std::span(box).first(offset->size()));
 }
 

@@ -74,7 +74,7 @@ class EntryReader {
     Numbers shape;
     PropertyValues values;
     if (!PyList_Check(chunks) || !read_size(attribute(all, stock.size), shape) ||
-        shape.size() > kMostDims || !read_properties(properties, values)) {
+        shape.size() > kMaxDims || !read_properties(properties, values)) {
       return false;
     }
     const py::object source = unfilled(chunks);

@@ -49,7 +49,7 @@ class RowReader {
     // Two keys that share one object keep it shared, as stock pickles do.
     if (!met_.insert(place).second) return false;
     const auto name = utf8(key.name.ptr());
-    if (!name || (key.offset && key.offset->size() > kMostDims)) return false;
+    if (!name || (key.offset && key.offset->size() > kMaxDims)) return false;
     const auto ndim =
         key.offset ? static_cast<std::uint8_t>(key.offset->size()) : StorageRows::kNoOffset;
     std::int64_t* numbers = rows_.push(names_->number_of(*name), ndim, key.hint.value_or(kNoHint),

@@ -64,7 +64,7 @@ const DTensorReader::Mesh& DTensorReader::mesh_of(PyObject* spec) {
       checked(PyObject_CallMethodNoArgs(object.ptr(), stock.get_coordinate));
   mesh.keep_alive = std::move(object);
   if (coordinate.is_none()) {
-    mesh.standing = Standing::kOutside;
+    mesh.membership = MeshMembership::kOutside;
     return mesh;
   }
   if (!shape || !PyTuple_Check(shape.ptr())) return mesh;
@@ -73,7 +73,7 @@ const DTensorReader::Mesh& DTensorReader::mesh_of(PyObject* spec) {
   const py::object coordinates = checked(PySequence_Tuple(coordinate.ptr()));
   if (read_tuple(shape.ptr(), mesh.shape.size(), mesh.shape.data()) &&
       read_tuple(coordinates.ptr(), mesh.shape.size(), mesh.coordinate.data())) {
-    mesh.standing = Standing::kHolds;
+    mesh.membership = MeshMembership::kHolds;
   }
   return mesh;
 }
@@ -94,31 +94,31 @@ const DTensorReader::Layout& DTensorReader::layout_of(PyObject* spec) {
   return layout;
 }
 
-Standing DTensorReader::standing(PyObject* object) {
+MeshMembership DTensorReader::membership(PyObject* object) {
   const py::object spec = read_attribute(object, StockTypes::get().spec);
-  return enabled_ && spec ? mesh_of(spec.ptr()).standing : Standing::kForeign;
+  return enabled_ && spec ? mesh_of(spec.ptr()).membership : MeshMembership::kForeign;
 }
 
-Standing DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
-  if (!enabled_ || carries_protocol(object)) return Standing::kForeign;
+MeshMembership DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
+  if (!enabled_ || carries_protocol(object)) return MeshMembership::kForeign;
   const StockTypes& stock = StockTypes::get();
   const py::object spec = read_attribute(object, stock.spec);
-  if (!spec) return Standing::kForeign;
+  if (!spec) return MeshMembership::kForeign;
   const Mesh& mesh = mesh_of(spec.ptr());
-  if (mesh.standing != Standing::kHolds) return mesh.standing;
+  if (mesh.membership != MeshMembership::kHolds) return mesh.membership;
   const Layout& layout = layout_of(spec.ptr());
   local_tensor_ = read_attribute(object, stock.local_tensor);
   if (!layout.plain || !local_tensor_ || !is_plain_tensor(local_tensor_.ptr()) ||
       !is_dense(tensor)) {
-    return Standing::kForeign;
+    return MeshMembership::kForeign;
   }
   const at::IntArrayRef shape = tensor.sizes();
   offsets_.resize(shape.size());
   sizes_.resize(shape.size());
   return local_box({shape.data(), shape.size()}, mesh.shape, mesh.coordinate, layout.placements,
                    offsets_.data(), sizes_.data())
-             ? Standing::kHolds
-             : Standing::kForeign;
+             ? MeshMembership::kHolds
+             : MeshMembership::kForeign;
 }
 
 }  // namespace shardplan

@@ -22,7 +22,7 @@ bool is_plain_tensor(PyObject* object);
 bool is_dense(const at::Tensor& tensor);
 
 /// What a DTensor is to the rank that asks.
-enum class Standing {
+enum class MeshMembership {
   kHolds,    // this rank is in the mesh and holds `box`
   kOutside,  // this rank is not in the mesh
   kForeign,  // not one that can be read here: ask upstream
@@ -36,10 +36,10 @@ class DTensorReader {
 
   /// Reads `object`, of exactly class DTensor. On kHolds, `offsets()` and `sizes()` give its box,
   /// in as many dims as the tensor has, until the next call.
-  Standing read(PyObject* object, const at::Tensor& tensor);
+  MeshMembership read(PyObject* object, const at::Tensor& tensor);
 
   /// Whether this rank is in the DTensor's mesh, whatever its layout.
-  Standing standing(PyObject* object);
+  MeshMembership membership(PyObject* object);
 
   const std::int64_t* offsets() const { return offsets_.data(); }
   const std::int64_t* sizes() const { return sizes_.data(); }
@@ -49,7 +49,7 @@ class DTensorReader {
  private:
   struct Mesh {
     py::object keep_alive;
-    Standing standing = Standing::kForeign;
+    MeshMembership membership = MeshMembership::kForeign;
     std::vector<std::int64_t> shape;
     std::vector<std::int64_t> coordinate;
   };

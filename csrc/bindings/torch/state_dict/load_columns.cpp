@@ -43,8 +43,8 @@ class LoadReader {
     if (Py_TYPE(object) == stock.dtensor) {
       const at::Tensor& tensor = tensor_in(object);
       if (!size_matches(saved, tensor)) return false;
-      const Standing standing = dtensors_.read(object, tensor);
-      if (standing != Standing::kHolds) return standing == Standing::kOutside;
+      const MeshMembership membership = dtensors_.read(object, tensor);
+      if (membership != MeshMembership::kHolds) return membership == MeshMembership::kOutside;
       Boxes wanted(tensor.sizes().size());
       return wanted.push(dtensors_.offsets(), dtensors_.sizes()) && add_reads(name, saved, wanted);
     }
@@ -59,8 +59,8 @@ class LoadReader {
 
   bool add_bytes(std::uint32_t name, PyObject* object) {
     if (Py_TYPE(object) == StockTypes::get().dtensor) {
-      const Standing standing = dtensors_.standing(object);
-      if (standing != Standing::kHolds) return standing == Standing::kOutside;
+      const MeshMembership membership = dtensors_.membership(object);
+      if (membership != MeshMembership::kHolds) return membership == MeshMembership::kOutside;
     }
     columns_.rows.push(ReadKind::kBytes, name);
     return true;

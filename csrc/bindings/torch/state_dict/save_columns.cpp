@@ -60,9 +60,9 @@ class SaveReader {
 
   Outcome add_dtensor(std::uint32_t name, PyObject* object) {
     const at::Tensor& tensor = tensor_in(object);
-    const Standing standing = dtensors_.read(object, tensor);
-    if (standing == Standing::kOutside) return Outcome::kSkipped;
-    if (standing == Standing::kForeign) return Outcome::kForeign;
+    const MeshMembership membership = dtensors_.read(object, tensor);
+    if (membership == MeshMembership::kOutside) return Outcome::kSkipped;
+    if (membership == MeshMembership::kForeign) return Outcome::kForeign;
     const at::Tensor& local = tensor_in(dtensors_.local_tensor());
     if (!is_dense(local)) return Outcome::kForeign;
     const auto properties = properties_of_local(object, tensor, local);

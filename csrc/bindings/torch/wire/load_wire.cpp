@@ -47,7 +47,7 @@ LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
 
 }  // namespace
 
-ArrivedLoadPlan::ArrivedLoadPlan(py::bytes bytes, py::object foreign)
+ReceivedLoadPlan::ReceivedLoadPlan(py::bytes bytes, py::object foreign)
     : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
   try {
     items_ = open(WireKind::kLoadPlan, kRelease, std::string_view(bytes_)).items;
@@ -57,7 +57,7 @@ ArrivedLoadPlan::ArrivedLoadPlan(py::bytes bytes, py::object foreign)
   }
 }
 
-const LoadPlanColumns& ArrivedLoadPlan::columns() {
+const LoadPlanColumns& ReceivedLoadPlan::columns() {
   if (!columns_ && problem_.empty()) {
     try {
       columns_ = unpack(bytes_, foreign_);
@@ -76,8 +76,8 @@ std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
     if (source && py::isinstance<LoadPlanColumns>(source)) {
       return pack(source.cast<const LoadPlanColumns&>());
     }
-    if (source && py::isinstance<ArrivedLoadPlan>(source)) {
-      const auto& arrived = source.cast<const ArrivedLoadPlan&>();
+    if (source && py::isinstance<ReceivedLoadPlan>(source)) {
+      const auto& arrived = source.cast<const ReceivedLoadPlan&>();
       return PackedLoadPlan{arrived.bytes(), arrived.foreign()};
     }
     // Whatever another list says that it holds.
@@ -91,8 +91,8 @@ LoadPlanColumns load_columns_of(const py::object& items) {
   if (source && py::isinstance<LoadPlanColumns>(source)) {
     return source.cast<const LoadPlanColumns&>();
   }
-  if (source && py::isinstance<ArrivedLoadPlan>(source)) {
-    return source.cast<ArrivedLoadPlan&>().columns();
+  if (source && py::isinstance<ReceivedLoadPlan>(source)) {
+    return source.cast<ReceivedLoadPlan&>().columns();
   }
   return read_read_items(checked(PySequence_List(items.ptr())));
 }

@@ -16,10 +16,10 @@ struct PackedLoadPlan {
 
 /// A load plan as it was received from another rank: decoded once, when it is first needed, and
 /// sent on as the bytes that were received.
-class ArrivedLoadPlan {
+class ReceivedLoadPlan {
  public:
   /// Never throws for what the bytes hold: that is said at first use.
-  ArrivedLoadPlan(py::bytes bytes, py::object foreign);
+  ReceivedLoadPlan(py::bytes bytes, py::object foreign);
 
   /// Number of items; 1 where the bytes are broken, so that nobody takes the plan for an empty one.
   std::size_t size() const { return problem_.empty() ? items_ : 1; }

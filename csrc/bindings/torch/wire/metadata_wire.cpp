@@ -86,7 +86,7 @@ std::optional<py::bytes> pack_storage(const StorageRows& rows) {
       seal(WireKind::kStorage, kRelease, {rows.size(), names, write_storage_rows(rows)}));
 }
 
-py::dict ArrivedMetadata::entries(const py::object& fill) const {
+py::dict ReceivedMetadata::entries(const py::object& fill) const {
   try {
     const Envelope contents = open(WireKind::kSavedChunks, kRelease, std::string_view(bytes_));
     return SavedMetadata::entries(decode(contents, foreign_), fill);
@@ -96,7 +96,7 @@ py::dict ArrivedMetadata::entries(const py::object& fill) const {
   }
 }
 
-ArrivedStorage::ArrivedStorage(py::bytes bytes) : bytes_(std::move(bytes)) {
+ReceivedStorage::ReceivedStorage(py::bytes bytes) : bytes_(std::move(bytes)) {
   try {
     items_ = open(WireKind::kStorage, kRelease, std::string_view(bytes_)).items;
   } catch (const BadWire& problem) {
@@ -104,7 +104,7 @@ ArrivedStorage::ArrivedStorage(py::bytes bytes) : bytes_(std::move(bytes)) {
   }
 }
 
-std::shared_ptr<StorageColumns> ArrivedStorage::columns() {
+std::shared_ptr<StorageColumns> ReceivedStorage::columns() {
   if (!columns_ && problem_.empty()) {
     try {
       const Envelope contents = open(WireKind::kStorage, kRelease, std::string_view(bytes_));

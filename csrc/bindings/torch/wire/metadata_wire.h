@@ -22,10 +22,10 @@ std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries);
 std::optional<py::bytes> pack_storage(const StorageRows& rows);
 
 /// A state_dict_metadata as it arrived; decoded when it is first needed.
-class ArrivedMetadata {
+class ReceivedMetadata {
  public:
   /// Never throws for what the bytes hold: that is said at first use.
-  ArrivedMetadata(py::bytes bytes, py::object foreign)
+  ReceivedMetadata(py::bytes bytes, py::object foreign)
       : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {}
 
   /// The dict in stock classes. Throws ValueError where the bytes are broken.
@@ -37,10 +37,10 @@ class ArrivedMetadata {
 };
 
 /// A storage_data, or a rank's write results, as it arrived; decoded when it is first needed.
-class ArrivedStorage {
+class ReceivedStorage {
  public:
   /// Never throws for what the bytes hold: that is said at first use.
-  explicit ArrivedStorage(py::bytes bytes);
+  explicit ReceivedStorage(py::bytes bytes);
 
   /// Number of rows; 1 where the bytes are broken, so that nobody takes them for none.
   std::size_t size() const { return problem_.empty() ? items_ : 1; }

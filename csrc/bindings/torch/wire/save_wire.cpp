@@ -84,7 +84,7 @@ PackedSavePlan sealed(std::string_view table, const SavePlanView& view) {
 
 }  // namespace
 
-ArrivedSavePlan::ArrivedSavePlan(py::bytes bytes, py::object foreign)
+ReceivedSavePlan::ReceivedSavePlan(py::bytes bytes, py::object foreign)
     : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
   try {
     items_ = open(WireKind::kSavePlan, kRelease, std::string_view(bytes_)).items;
@@ -94,7 +94,7 @@ ArrivedSavePlan::ArrivedSavePlan(py::bytes bytes, py::object foreign)
   }
 }
 
-void ArrivedSavePlan::decode() {
+void ReceivedSavePlan::decode() {
   if (!columns_ && problem_.empty()) {
     try {
       decode(open(WireKind::kSavePlan, kRelease, std::string_view(bytes_)));
@@ -105,7 +105,7 @@ void ArrivedSavePlan::decode() {
   if (!problem_.empty()) refuse();
 }
 
-py::dict ArrivedSavePlan::mappings() {
+py::dict ReceivedSavePlan::mappings() {
   decode();
   try {
     return table_->mappings();
@@ -115,14 +115,14 @@ py::dict ArrivedSavePlan::mappings() {
   }
 }
 
-void ArrivedSavePlan::refuse() const {
+void ReceivedSavePlan::refuse() const {
   throw UnreadablePlan("a save plan from another rank cannot be read: it " + problem_);
 }
 
-void ArrivedSavePlan::decode(const Envelope& contents) {
+void ReceivedSavePlan::decode(const Envelope& contents) {
   auto columns = std::make_shared<SavePlanColumns>();
   columns->table = table_from_wire(contents.table);
-  ArrivedRows arrived = read_rows(contents.rows, contents.items, columns->table->columns);
+  ReceivedRows arrived = read_rows(contents.rows, contents.items, columns->table->columns);
   columns->rows = std::make_shared<PlanRows>();
   columns->rows->columns = std::move(arrived.rows);
   if (!arrived.hints.empty()) {
@@ -135,7 +135,7 @@ void ArrivedSavePlan::decode(const Envelope& contents) {
 }
 
 std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::object& mappings,
-                                             ArrivedSavePlan* mapped_by) {
+                                             ReceivedSavePlan* mapped_by) {
   auto columns = save_columns_of(items);
   if (!columns) return std::nullopt;
   columns = up_to_date(columns);

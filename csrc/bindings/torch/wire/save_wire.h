@@ -11,11 +11,11 @@
 namespace shardplan {
 
 /// A save plan as it arrived from another rank; decoded when it is first needed.
-class ArrivedSavePlan {
+class ReceivedSavePlan {
  public:
   /// bytes: what `pack_save_plan` gave; foreign: its list of items
   /// Never throws for what the bytes hold: that is said at first use.
-  ArrivedSavePlan(py::bytes bytes, py::object foreign);
+  ReceivedSavePlan(py::bytes bytes, py::object foreign);
 
   /// Number of items; 1 where the bytes are broken, so that nobody takes the plan for an empty one.
   std::size_t size() const { return problem_.empty() ? items_ : 1; }
@@ -56,6 +56,6 @@ struct PackedSavePlan {
 /// paths; where nobody has touched it since it arrived, `mapped_by` is what it arrived with.
 /// Nothing where the plan has to travel as a stock one.
 std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::object& mappings,
-                                             ArrivedSavePlan* mapped_by);
+                                             ReceivedSavePlan* mapped_by);
 
 }  // namespace shardplan

@@ -15,7 +15,7 @@ from .entries import Entry
 from .location import Opened, stays_inside
 
 _BLOCK = 1 << 20
-_MOST_HEADER = 100_000_000
+_MAX_HEADER = 100_000_000
 
 Found = tuple[tuple[int, int | None], str, str]
 
@@ -118,7 +118,7 @@ def _head(readinto: Callable[[int, memoryview], int], length: int) -> bytes:
 
 
 def _not_a_zip(head: bytes) -> str:
-    if 2 <= int.from_bytes(head, "little") <= _MOST_HEADER:
+    if 2 <= int.from_bytes(head, "little") <= _MAX_HEADER:
         return "is of a safetensors file, which DCP's own reader does not read"
     return "is not what torch.save writes"
 

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ... import _core
-from ..failures import Refused
+from ..failures import CommandError
 from .dtypes import element_size
 
 # Ranks of ten digits and more are nobody's: such a name says no rank.
@@ -70,7 +70,7 @@ def entries_of(checkpoint: _core.Checkpoint) -> list[Entry]:
 
 
 def matching(entries: Sequence[Entry], wanted: str, checkpoint: str) -> list[Entry]:
-    """The entries of a name or, where none has it, of a glob. ``Refused`` where there is none."""
+    """The entries of a name or, if none has it, of a glob. ``CommandError`` if there is none."""
     named = [entry for entry in entries if entry.name == wanted]
     found = named or [entry for entry in entries if fnmatch.fnmatchcase(entry.name, wanted)]
     if found:
@@ -79,7 +79,7 @@ def matching(entries: Sequence[Entry], wanted: str, checkpoint: str) -> list[Ent
 
     near = difflib.get_close_matches(wanted, [each.name for each in entries][:100_000], n=3)
     hint = f"; near: {', '.join(near)}" if near else ""
-    raise Refused(f"{checkpoint} has no entry {wanted!r}{hint}")
+    raise CommandError(f"{checkpoint} has no entry {wanted!r}{hint}")
 
 
 def sharding_text(kind: str, parts: Sequence[int], even: bool) -> str:

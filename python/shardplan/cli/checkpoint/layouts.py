@@ -12,7 +12,7 @@ from ..display.wording import counted, shortened
 
 Placement = tuple[str, int, int]
 
-_MOST_RANKS = 2**20
+_MAX_RANKS = 2**20
 _REPLICATE = re.compile(r"r|replicate(\(\))?", re.IGNORECASE)
 _SHARD = re.compile(r"s(?:hard)?\((?:dim=)?([0-9]+)\)", re.IGNORECASE)
 _STRIDED = re.compile(
@@ -35,9 +35,9 @@ def mesh(text: str) -> list[int]:
     ranks = 1
     for size in sizes:
         ranks *= size
-        if size < 1 or ranks > _MOST_RANKS:
+        if size < 1 or ranks > _MAX_RANKS:
             raise argparse.ArgumentTypeError(
-                f"a mesh has 1 to {_MOST_RANKS:,} ranks, not {shortened(text)!r}"
+                f"a mesh has 1 to {_MAX_RANKS:,} ranks, not {shortened(text)!r}"
             )
     return sizes
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from ... import _core
 from ...diagnosis.streams import readinto_of
 from ..display.terminal import Progress
-from ..failures import INSTALL, Refused
+from ..failures import INSTALL, CommandError
 from .recognised import head_of, what_it_is
 
 _METADATA = ".metadata"
@@ -56,12 +56,12 @@ class RemoteFolder(Folder):
         try:
             import fsspec
         except ImportError as error:
-            raise Refused(f"{url} needs fsspec:  {INSTALL}") from error
+            raise CommandError(f"{url} needs fsspec:  {INSTALL}") from error
         try:
             self._fs, path = fsspec.core.url_to_fs(url)
         # What a file system raises is its own affair: no credentials, no such option.
         except Exception as error:
-            raise Refused(f"{url} cannot be opened: {error}") from error
+            raise CommandError(f"{url} cannot be opened: {error}") from error
         super().__init__(path)
 
     def _at(self, name: str) -> str:
@@ -136,7 +136,7 @@ def stays_inside(name: str) -> bool:
 def open_checkpoint(name: str) -> Opened:
     """Reads the metadata of a checkpoint. Nothing that it names is called.
 
-    ``Refused`` says what is missing, or which file was not read and why.
+    ``CommandError`` says what is missing, or which file was not read and why.
     """
     folder, file, path = _find(name)
     head = b""
@@ -150,9 +150,9 @@ def open_checkpoint(name: str) -> Opened:
                 raise
     except ValueError as error:
         why = what_it_is(head, path) or str(error)
-        raise Refused(f"{path} was not read: it {why}") from error
+        raise CommandError(f"{path} was not read: it {why}") from error
     except OSError as error:
-        raise Refused(f"{name} cannot be read: {error}") from error
+        raise CommandError(f"{name} cannot be read: {error}") from error
     return Opened(name, folder, file, size, checkpoint, file == _METADATA)
 
 
@@ -181,7 +181,7 @@ def _find(name: str) -> tuple[Folder, str, str]:
     elif not os.path.isdir(name):
         is_there = os.path.lexists(name)
         why = "is neither a file nor a directory" if is_there else "no such directory"
-        raise Refused(f"{name}{' ' if is_there else ': '}{why}")
+        raise CommandError(f"{name}{' ' if is_there else ': '}{why}")
     else:
         folder = Folder(name)
     try:
@@ -189,8 +189,8 @@ def _find(name: str) -> tuple[Folder, str, str]:
             return folder, _METADATA, posixpath.join(name, _METADATA)
         names = folder.names()
     except OSError as error:
-        raise Refused(f"{name} cannot be read: {error}") from error
-    raise Refused(_why_none(name, names))
+        raise CommandError(f"{name} cannot be read: {error}") from error
+    raise CommandError(_why_none(name, names))
 
 
 def _why_none(name: str, names: list[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..display.wording import shortened
-from ..failures import Refused
+from ..failures import CommandError
 from .dtypes import NAMES, element_size
 
 
@@ -110,7 +110,7 @@ def from_json(file: str, dtype: str) -> list[Tensor]:
             raise ValueError("it is no object of names")
         return [_listed(name, what, dtype) for name, what in listed.items()]
     except (OSError, ValueError, RecursionError) as error:
-        raise Refused(f"{file} lists no shapes: {error}") from error
+        raise CommandError(f"{file} lists no shapes: {error}") from error
 
 
 def _listed(name: str, what: Any, dtype: str) -> Tensor:

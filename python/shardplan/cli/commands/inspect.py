@@ -12,7 +12,7 @@ from ..checkpoint.entries import Entry, entries_of, matching, owners_of, rank_of
 from ..checkpoint.location import Opened, open_checkpoint
 from ..display.terminal import Terminal
 from ..display.wording import bytes_text, counted, number_text
-from ..failures import Refused
+from ..failures import CommandError
 
 HELP = "what a checkpoint holds: entries, bytes, dtypes, files, the largest tensors, sharding"
 EXAMPLE = "shardplan inspect checkpoints/step-1000 --tensor model.layers.0.wq.weight"
@@ -32,13 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if options.picture and not options.tensor:
-        raise Refused("--picture draws the boxes of one tensor: name it with --tensor")
+        raise CommandError("--picture draws the boxes of one tensor: name it with --tensor")
     opened = open_checkpoint(options.checkpoint)
     entries = entries_of(opened.checkpoint)
     if options.tensor:
         found = matching(entries, options.tensor, opened.name)
         if options.picture and len(found) > 1:
-            raise Refused(f"--picture draws one tensor, and {options.tensor!r} fits {len(found):,}")
+            raise CommandError(
+                f"--picture draws one tensor, and {options.tensor!r} fits {len(found):,}"
+            )
         tensors = [_of_tensor(opened, entry) for entry in found]
         if options.picture:
             _draw(tensors[0], options.picture)
@@ -88,7 +90,7 @@ def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
 def _of_tensor(opened: Opened, entry: Entry) -> dict[str, Any]:
     boxes = opened.checkpoint.boxes(entry.at)
     if boxes is None:
-        raise Refused(
+        raise CommandError(
             f"a box of {entry.name} ends beyond int64; run: shardplan verify {opened.name}"
         )
     listed = []
@@ -116,7 +118,7 @@ def _draw(data: dict[str, Any], file: str) -> None:
     from ..display import pictures
 
     if not data["shape"]:
-        raise Refused(f"{data['name']} has no dim, so there is nothing to draw")
+        raise CommandError(f"{data['name']} has no dim, so there is nothing to draw")
     boxes = [(box["offsets"], box["sizes"]) for box in data["boxes"]]
     owners, what = owners_of([box["file"] for box in data["boxes"]])
     about = f"{data['shape']}, {data['sharding']}"

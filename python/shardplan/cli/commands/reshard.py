@@ -11,7 +11,7 @@ from ..checkpoint.entries import entries_of, spread
 from ..checkpoint.location import open_checkpoint
 from ..display.terminal import Terminal, busy
 from ..display.wording import bytes_text, counted
-from ..failures import Refused
+from ..failures import CommandError
 from ..memory import add_memory_limit, check_memory
 
 HELP = "what loading it on another mesh would read: bytes, requests, files, the slowest rank"
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 [element_size(entry.dtype) or 0 for entry in entries],
             )
     except ValueError as error:
-        raise Refused(f"{options.checkpoint} cannot be loaded so: {error}") from error
+        raise CommandError(f"{options.checkpoint} cannot be loaded so: {error}") from error
     columns = dict(zip(_COLUMNS, zip(*costs, strict=True), strict=True))
     slowest = max(range(len(costs)), key=lambda rank: columns["read_bytes"][rank])
     wanted, read = sum(columns["wanted_bytes"]), sum(columns["read_bytes"])

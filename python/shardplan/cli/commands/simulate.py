@@ -14,7 +14,7 @@ from ..checkpoint.location import open_checkpoint
 from ..checkpoint.models import MODELS, Tensor, from_json, model
 from ..display.terminal import Terminal, busy
 from ..display.wording import bytes_text, counted
-from ..failures import Refused
+from ..failures import CommandError
 from ..memory import add_memory_limit, check_memory
 from .reshard import add_mesh_arguments, coordinate
 
@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if element_size(options.dtype) is None:
-        raise Refused(f"{options.dtype!r} is no dtype that is known: {NAMES}")
+        raise CommandError(f"{options.dtype!r} is no dtype that is known: {NAMES}")
     tensors = _tensors(options)
     if not tensors:
-        raise Refused(f"{options.checkpoint} holds no tensor")
+        raise CommandError(f"{options.checkpoint} holds no tensor")
     rules = options.placements or layouts.default_rules(options.mesh)
     largest = max(
         range(len(tensors)), key=lambda at: (len(tensors[at].shape), _elements(tensors[at]))
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         with busy("planning"):
             done = _core.simulate(imagined, options.mesh, ways, largest)
     except (ValueError, RuntimeError) as error:
-        raise Refused(f"this save cannot be planned: {error}") from error
+        raise CommandError(f"this save cannot be planned: {error}") from error
     data = _data(options, tensors, rules, done)
     if options.picture:
         _draw(options.picture, tensors[largest], done, data)

@@ -16,12 +16,12 @@ from ..checkpoint.entries import Entry, entries_of, owners_of, rank_of_file, ran
 from ..checkpoint.location import Opened, open_checkpoint, stays_inside
 from ..display.terminal import Terminal, busy
 from ..display.wording import counted, number_text, printable
-from ..failures import Refused
+from ..failures import CommandError
 
 HELP = "whether every tensor is whole and every part of it lies in a file"
 EXAMPLE = "shardplan verify s3://bucket/step-1000 --deep --picture damage.png"
 
-_MOST_HOLES = 1_000
+_MAX_HOLES = 1_000
 # A part of a checkpoint: an entry, and which of its chunks; None for an object.
 Part = tuple[int, int | None]
 
@@ -76,13 +76,13 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if len(options.checkpoints) == 1:
         return _verify(options.checkpoints[0], options)
     if options.picture:
-        raise Refused("--picture draws one checkpoint, and several are given")
+        raise CommandError("--picture draws one checkpoint, and several are given")
     found: list[dict[str, Any]] = []
     worst = 0
     for name in options.checkpoints:
         try:
             data, status = _verify(name, options)
-        except (Refused, OSError) as error:
+        except (CommandError, OSError) as error:
             data, status = {"checkpoint": name, "sound": None, "error": str(error)}, 2
         found.append(data)
         worst = max(worst, status)
@@ -279,7 +279,7 @@ class _Damage:
                 offsets.extend(start)
                 sizes.extend(length)
         kept = _core.Boxes(len(shape), offsets, sizes)
-        return _core.holes(kept, [0] * len(shape), shape, _MOST_HOLES)
+        return _core.holes(kept, [0] * len(shape), shape, _MAX_HOLES)
 
 
 def _files(opened: Opened, at: int) -> list[str | None]:

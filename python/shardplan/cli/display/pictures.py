@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from ..failures import INSTALL, Refused
+from ..failures import INSTALL, CommandError
 from .wording import bytes_text, counted, printable, shortened
 
 # Up to this many owners each has a colour that can be told from the others', and a label.
 _FEW = 12
-_MOST_LABELS = 64
-_MOST_DRAWN = 50_000
-_MOST_HATCHED = 1_000
+_MAX_LABELS = 64
+_MAX_DRAWN = 50_000
+_MAX_HATCHED = 1_000
 _FORMATS = (".png", ".svg")
 
 
@@ -57,13 +57,13 @@ class Bars:
 
 
 def draw(file: str, panels: Sequence[Boxes | Bars]) -> None:
-    """Writes one picture. ``Refused`` where matplotlib is missing, or the file is not writable."""
+    """Writes one picture. ``CommandError`` if matplotlib is missing, or the file not writable."""
     if not file.endswith(_FORMATS):
-        raise Refused(f"a picture is a .png or an .svg, not {file}")
+        raise CommandError(f"a picture is a .png or an .svg, not {file}")
     try:
         import matplotlib
     except ImportError as error:
-        raise Refused(f"pictures need matplotlib:  {INSTALL}") from error
+        raise CommandError(f"pictures need matplotlib:  {INSTALL}") from error
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
@@ -81,7 +81,7 @@ def draw(file: str, panels: Sequence[Boxes | Bars]) -> None:
             warnings.simplefilter("ignore")
             figure.savefig(file)
     except OSError as error:
-        raise Refused(f"{file} cannot be written: {error}") from error
+        raise CommandError(f"{file} cannot be written: {error}") from error
 
 
 def _title(axis: Any, text: str, **style: Any) -> None:
@@ -133,7 +133,7 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
 
     known, colour, scale = _colours(panel.owners)
     full = [at for at, (_, sizes) in enumerate(panel.boxes) if prod(sizes) > 0]
-    drawn = full[:_MOST_DRAWN]
+    drawn = full[:_MAX_DRAWN]
     edge = 0.6 if len(drawn) <= 256 else 0.15 if len(drawn) <= 4_096 else 0.0
     axis.add_collection(
         polygons(
@@ -150,17 +150,17 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
         axis.add_collection(polygons(torn, facecolors="none", edgecolors="red", hatch="xxx"))
     if panel.holes:
         marks.append(Patch(facecolor="black", edgecolor="red", hatch="///", label="hole"))
-        few = len(panel.holes) <= _MOST_HATCHED
+        few = len(panel.holes) <= _MAX_HATCHED
         axis.add_collection(
             polygons(
-                panel.holes[:_MOST_DRAWN],
+                panel.holes[:_MAX_DRAWN],
                 facecolors="black",
                 # Of many, edges would hide what they surround, and hatching takes most of the time.
                 edgecolors="red" if few else "none",
                 hatch="///" if few else None,
             )
         )
-    if len(drawn) <= _MOST_LABELS and len(panel.shape) <= 2:
+    if len(drawn) <= _MAX_LABELS and len(panel.shape) <= 2:
         for at in drawn:
             (left, top), _, (right, bottom), _ = corners(panel.boxes[at])
             axis.text(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..failures import INSTALL, Refused
+from ..failures import INSTALL, CommandError
 from .wording import number_text, printable
 
 COLORS = ("auto", "always", "never")
@@ -45,7 +45,7 @@ class Terminal:
             self._console = rich.console.Console(highlight=False, emoji=False, **_colors(color))
             self._console.on_broken_pipe = _raise_again
         elif color == "always":
-            raise Refused(f"--color always needs rich:  {INSTALL}")
+            raise CommandError(f"--color always needs rich:  {INSTALL}")
         else:
             print(f"for colour and tables:  {INSTALL}", file=sys.stderr)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...diagnosis import units
 
 # Counts from here on are of a broken or invented checkpoint; of those the magnitude is shown.
-_MOST_SHOWN = 10**18
+_MAX_SHOWN = 10**18
 
 
 def printable(text: str) -> str:
@@ -29,7 +29,7 @@ def shortened(text: str, most: int = 60) -> str:
 
 def number_text(number: int) -> str:
     """``1,234``; ``about 10^4,800`` where that would fill lines."""
-    if abs(number) < _MOST_SHOWN:
+    if abs(number) < _MAX_SHOWN:
         return f"{number:,}"
     sign = "-" if number < 0 else ""
     return f"about {sign}10^{len(str(abs(number))) - 1:,}"
@@ -42,6 +42,6 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 def bytes_text(count: float) -> str:
     """``1.5 GB``; ``about 10^400 bytes`` where there is no such unit."""
-    if isinstance(count, int) and abs(count) >= _MOST_SHOWN:
+    if isinstance(count, int) and abs(count) >= _MAX_SHOWN:
         return f"{number_text(count)} bytes"
     return "1 byte" if count == 1 else units.bytes_text(count)

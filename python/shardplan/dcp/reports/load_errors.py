@@ -28,10 +28,10 @@ from ..twins import planner_helpers
 
 logger = logging.getLogger(__name__)
 
-_MOST_NAMED = 20
-_MOST_REPORT = 40_000
-_MOST_TEXT = 8_000
-_MOST_HOLES = 1_000
+_MAX_NAMED = 20
+_MAX_REPORT = 40_000
+_MAX_TEXT = 8_000
+_MAX_HOLES = 1_000
 
 
 def keys(state_dict: dict[str, Any], metadata: Metadata) -> tuple[list[str], list[str]]:
@@ -71,7 +71,7 @@ def differences(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, Any
     missing, unexpected = keys(state_dict, metadata)
     near = _Near(unexpected)
     named = [
-        {"name": short(key), "near": near.names(key) if at < _MOST_NAMED else []}
+        {"name": short(key), "near": near.names(key) if at < _MAX_NAMED else []}
         for at, key in enumerate(missing)
     ]
     return _fitting(
@@ -124,7 +124,7 @@ def _object(wanted: Any) -> str:
 def _fitting(report: dict[str, Any]) -> dict[str, Any]:
     """A report with as much of each list as there is room for, and how much there was."""
     lists = [name for name, value in report.items() if isinstance(value, list)]
-    room = _MOST_REPORT // len(lists)
+    room = _MAX_REPORT // len(lists)
     for name in lists:
         found, length = report[name], 0
         report[f"{name}_count"] = len(found)
@@ -175,14 +175,14 @@ def text(report: dict[str, Any]) -> str:
         _line(report, "dtypes", "{} saved with another dtype", _differ),
         _line(report, "kinds", "{} saved as something else", _differ),
     ]
-    return "\n".join(line for line in lines if line)[:_MOST_TEXT]
+    return "\n".join(line for line in lines if line)[:_MAX_TEXT]
 
 
 def _line(report: dict[str, Any], kind: str, head: str, say: Any) -> str:
     count = report[f"{kind}_count"]
     if not count:
         return ""
-    named = some(map(say, report[kind][:_MOST_NAMED]), count)
+    named = some(map(say, report[kind][:_MAX_NAMED]), count)
     sizes = {name: f"{report[name]:,}" for name in ("keys", "saved_keys")}
     said = head.format(f"{count:,}", "is" if count == 1 else "are", **sizes)
     return f"{said}: {named}"
@@ -197,8 +197,8 @@ def check_dtypes(state_dict: dict[str, Any], metadata: Metadata) -> None:
     found = _differing(state_dict, metadata)
     wrong = found["dtypes"] + [one for one in found["kinds"] if one["saved"] == "an object"]
     if wrong:
-        said = some(map(_differ, wrong[:_MOST_NAMED]), len(wrong))
-        error = ValueError(f"Dtype mismatch between saved and current: {said}"[:_MOST_TEXT])
+        said = some(map(_differ, wrong[:_MAX_NAMED]), len(wrong))
+        error = ValueError(f"Dtype mismatch between saved and current: {said}"[:_MAX_TEXT])
         error.report = differences(state_dict, metadata)  # type: ignore[attr-defined]
         raise error
 
@@ -214,7 +214,7 @@ def check_coverage(state_dict: dict[str, Any], metadata: Metadata) -> None:
             continue
         boxes = _boxes(saved)
         for chunk in planner_helpers._create_chunk_list(wanted):
-            found, complete = _core.holes(boxes, chunk.offsets, chunk.sizes, _MOST_HOLES)
+            found, complete = _core.holes(boxes, chunk.offsets, chunk.sizes, _MAX_HOLES)
             holes += (
                 {"name": short(key), "offsets": list(offsets), "sizes": list(sizes)}
                 for offsets, sizes in found
@@ -223,11 +223,10 @@ def check_coverage(state_dict: dict[str, Any], metadata: Metadata) -> None:
                 raise ValueError(f"{short(key)} has too many saved boxes to say what they cover")
     if holes:
         named = (
-            f"{hole['name']}{slices(hole['offsets'], hole['sizes'])}"
-            for hole in holes[:_MOST_NAMED]
+            f"{hole['name']}{slices(hole['offsets'], hole['sizes'])}" for hole in holes[:_MAX_NAMED]
         )
         said = some(named, len(holes), "regions more")
-        error = ValueError(f"No saved box covers {said}"[:_MOST_TEXT])
+        error = ValueError(f"No saved box covers {said}"[:_MAX_TEXT])
         error.report = _fitting({"holes": holes})  # type: ignore[attr-defined]
         raise error
 

@@ -19,8 +19,8 @@ from ..upstream import originals
 logger = logging.getLogger(__name__)
 
 # What an error says: its first line is upstream's, all of it stays well under what every rank gets.
-_MOST_TENSORS = 5
-_MOST_TEXT = 8_000
+_MAX_TENSORS = 5
+_MAX_TEXT = 8_000
 
 
 def raise_if_invalid(
@@ -55,8 +55,8 @@ def raise_if_invalid(
         whole = _report(all_plans, global_plan, metadata, suspects)
         if whole["tensors"]:
             logger.error("the save plan is not valid: %s", box_faults.text(whole))
-            said = box_faults.text(whole, _MOST_TENSORS)
-            error = ValueError(f"{words}\n{said[:_MOST_TEXT]}")
+            said = box_faults.text(whole, _MAX_TENSORS)
+            error = ValueError(f"{words}\n{said[:_MAX_TEXT]}")
             error.report = box_faults.shortened(whole)  # type: ignore[attr-defined]
     except Exception:
         # What is wrong with a plan must reach the ranks, whatever becomes of its diagnosis.

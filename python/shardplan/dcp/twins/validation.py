@@ -24,7 +24,7 @@ from ..upstream import originals, replaced_names
 # Every pair that overlaps is a message of upstream's; a few fill its summary.
 _ALL = 2**62
 _FEW = 16
-_MOST_WORDS = 500
+_MAX_WORDS = 500
 
 _OUTSIDE, _SIZE, _OVERLAP, _FILL, _VOLUME = (
     " has out of bounds chunk: tensor-size:",
@@ -141,8 +141,8 @@ def summary(found: Iterable[str]) -> str | None:
     for message in found:
         summary += f"; {message}" if said else message
         said = True
-        if len(summary) > _MOST_WORDS:
-            summary = summary[:_MOST_WORDS] + "... (truncated)"
+        if len(summary) > _MAX_WORDS:
+            summary = summary[:_MAX_WORDS] + "... (truncated)"
             break
     return f"Failed to validate global plan: {summary}" if said else None
 
