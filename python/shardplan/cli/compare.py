@@ -239,7 +239,7 @@ def _units(side: _Pieces, most: int) -> Iterator[_Piece]:
         left = [whole]
         while left:
             piece = left.pop()
-            if part is None or part.reach(piece.sizes) <= most:
+            if part is None or prod(piece.sizes) == 1 or part.reach(piece.sizes) <= most:
                 yield piece
                 continue
             for offsets, sizes in _halves(piece.offsets, piece.sizes, part.strides):

@@ -130,7 +130,7 @@ class Part:
 
     def takes_much(self, offsets: Numbers, sizes: Numbers) -> bool:
         """Whether reading a region in one stretch takes much memory, or far more than it has."""
-        if self.holds(offsets, sizes):
+        if prod(sizes) == 1 or self.holds(offsets, sizes):
             return False
         reach = self.reach(sizes)
         most = _MOST_WASTE * max(_SMALL, self._size * prod(sizes))
