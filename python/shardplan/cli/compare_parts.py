@@ -67,7 +67,13 @@ class Side:
             )
 
         def readinto(offset: int, buffer: memoryview) -> int:
-            return part_reader(self._stream(file), begin, length)(offset, buffer)
+            try:
+                return part_reader(self._stream(file), begin, length)(offset, buffer)
+            except OSError:
+                raise
+            # Whatever a file system of others raises.
+            except Exception as error:
+                raise OSError(f"{type(error).__name__}: {error}") from error
 
         return readinto, length
 
