@@ -73,6 +73,36 @@ def test_memory_and_time_have_a_limit(large: Path, how: str) -> None:
         assert done.status == 0
 
 
+@of_proc
+def test_parts_that_were_compared_do_not_stay(tmp_path: Path) -> None:
+    """40 parts of 8 MiB: any of them may be in memory, and not all of them."""
+    folder = save(
+        tmp_path / "a", **{str(at): torch.full((1 << 21,), float(at)) for at in range(40)}
+    )
+
+    def edit(metadata: Metadata) -> None:
+        first: Any = metadata.state_dict_metadata["0"]
+        rows = first.size[0]
+        first.size = torch.Size([40 * rows])
+        first.chunks = [
+            ChunkStorageMetadata(torch.Size([at * rows]), torch.Size([rows])) for at in range(40)
+        ]
+        metadata.state_dict_metadata = {"w": first}
+        metadata.storage_data = {
+            type(key)("w", torch.Size([int(key.fqn) * rows])): place
+            for key, place in metadata.storage_data.items()
+        }
+
+    edited(folder, edit)
+    peaks = []
+    for deep in ([], ["--deep", "--memory-limit", "0.0625"]):
+        done = run("diff", folder, folder, *deep, before=f"import numpy\n{_PEAK}")
+        assert done.status == 0
+        peaks.append(1024 * int(re.findall(r"\d+", done.err)[-1]))
+    assert peaks[1] - peaks[0] < 64 << 20
+    shutil.rmtree(folder)
+
+
 def test_a_limit_that_is_too_low(large: Path) -> None:
     done = run("diff", large / "rows", large / "rows", "--deep", "--memory-limit", "0.01")
     assert done.status == 2
