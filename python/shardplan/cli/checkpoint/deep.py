@@ -74,12 +74,12 @@ def _wrong(
     transformed: bool,
 ) -> tuple[str, str] | None:
     """sizes: of the part's box; None for an object"""
-    readinto = _slice(stream, begin, length)
+    readinto = part_reader(stream, begin, length)
     try:
-        head = b"" if transformed else _head(readinto, length)
+        head = b"" if transformed else head_of_part(readinto, length)
         if not head.startswith(b"PK\x03\x04"):
             if sizes is not None and not transformed:
-                return "unreadable", _not_a_zip(head)
+                return "unreadable", why_no_zip(head)
             return _read_all(readinto, length)
         part = _core.StoredPart(readinto, length)
         damaged = part.damaged_member()
@@ -94,13 +94,13 @@ def _wrong(
     if tensor is None or sizes is None:
         return None
     if tensor["shape"] != sizes:
-        return "shape", f"{_shortly(tensor['shape'])}, not {sizes}"
+        return "shape", f"{shape_text(tensor['shape'])}, not {sizes}"
     if entry.dtype and tensor["dtype"] != entry.dtype:
         return "dtype", f"{tensor['dtype']}, not {entry.dtype}"
     return None
 
 
-def _slice(stream: BinaryIO, begin: int, length: int) -> Callable[[int, memoryview], int]:
+def part_reader(stream: BinaryIO, begin: int, length: int) -> Callable[[int, memoryview], int]:
     """Reads a stretch of a file, by bytes that count from its begin."""
 
     def readinto(offset: int, buffer: memoryview) -> int:
@@ -112,12 +112,14 @@ def _slice(stream: BinaryIO, begin: int, length: int) -> Callable[[int, memoryvi
     return readinto
 
 
-def _head(readinto: Callable[[int, memoryview], int], length: int) -> bytes:
+def head_of_part(readinto: Callable[[int, memoryview], int], length: int) -> bytes:
+    """The first 8 bytes of a part, which say what it is."""
     head = bytearray(min(8, length))
     return bytes(head[: readinto(0, memoryview(head))])
 
 
-def _not_a_zip(head: bytes) -> str:
+def why_no_zip(head: bytes) -> str:
+    """What a part is that begins otherwise than a zip."""
     if 2 <= int.from_bytes(head, "little") <= _MAX_HEADER:
         return "is of a safetensors file, which DCP's own reader does not read"
     return "is not what torch.save writes"
@@ -134,6 +136,6 @@ def _read_all(readinto: Callable[[int, memoryview], int], length: int) -> tuple[
     return None
 
 
-def _shortly(shape: list[int]) -> str:
+def shape_text(shape: list[int]) -> str:
     """A shape in words: a file may have one of many dims."""
     return str(shape) if len(shape) <= 16 else f"{len(shape):,} dims"

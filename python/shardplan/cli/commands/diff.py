@@ -10,15 +10,24 @@ from ... import _core
 from ..checkpoint.entries import Entry, entries_of
 from ..checkpoint.location import Opened, open_checkpoint
 from ..display.terminal import Terminal
-from ..display.wording import counted
+from ..display.wording import counted, number_text
+from ..failures import INSTALL, CommandError
+from ..memory import add_memory_limit
 
-HELP = "what differs between two checkpoints: keys, shapes, dtypes, sharding; no tensor is read"
-EXAMPLE = "shardplan diff checkpoints/step-1000 checkpoints/step-2000"
+HELP = "what differs between two checkpoints: keys, shapes, dtypes, sharding; --deep: values"
+EXAMPLE = "shardplan diff checkpoints/step-1000 checkpoints/step-2000 --deep"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", help="a checkpoint: a directory, or an fsspec URL")
     parser.add_argument("b", help="another")
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="read and compare the values of tensors and objects that both have, however they are "
+        "sharded; status 2 where no difference was found and some were not compared",
+    )
+    add_memory_limit(parser)
     parser.add_argument("--rows", type=int, default=20, help="how many of each kind to print")
 
 
@@ -40,10 +49,50 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
             if a[name].shape == b[name].shape and _laid_out_otherwise(sides, a[name], b[name])
         ],
     }
+    data["deep"] = options.deep
     different = {one["name"] for kind in _KINDS for one in data[kind]}
-    data["same"] = len(shared) - len(different)
-    found = bool(different or data["only_in_a"] or data["only_in_b"])
-    return data, 1 if found else 0
+    incomplete: set[str] = set()
+    if options.deep:
+        pairs = [(a[name], b[name]) for name in shared if _comparable(a[name], b[name])]
+        _compare_values(sides, pairs, options.memory_limit, data)
+        values = data["values"] + data["objects"]
+        different |= {one["name"] for one in values if _differs(one) or one["damaged"]}
+        incomplete = {one["name"] for one in values if one["not_compared"]}
+    data["same"] = len(shared) - len(different | incomplete)
+    if different or data["only_in_a"] or data["only_in_b"]:
+        return data, 1
+    return data, 2 if incomplete else 0
+
+
+def _comparable(a: Entry, b: Entry) -> bool:
+    return (a.kind, a.shape, a.dtype) == (b.kind, b.shape, b.dtype)
+
+
+def _compare_values(
+    sides: list[Opened], pairs: list[tuple[Entry, Entry]], limit: int | None, data: dict[str, Any]
+) -> None:
+    try:
+        from ..comparison import checkpoints as compare
+    except ImportError as error:
+        raise CommandError(f"--deep needs numpy:  {INSTALL}") from error
+    known = [pair for pair in pairs if pair[0].kind in ("tensor", "object")]
+    found = compare.compare(sides[0], sides[1], known, limit)
+    data["values"] = [one.as_data() for one in found if one.entry.kind == "tensor"]
+    data["objects"] = [one.as_data() for one in found if one.entry.kind == "object"]
+    data["objects"] += [
+        {
+            "name": one.name,
+            "differs": False,
+            "not_compared": "is nothing that DCP saves",
+            "damaged": False,
+        }
+        for one, _ in pairs
+        if one.kind not in ("tensor", "object")
+    ]
+
+
+def _differs(one: dict[str, Any]) -> bool:
+    return bool(one.get("differing") or one.get("differs"))
 
 
 # What is said of entries that differ so.
@@ -99,11 +148,62 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         ways = Counter((one["a"], one["b"]) for one in data["sharding"]).most_common()
         out.table(("tensors", "a", "b"), [(f"{count:,}", a, b) for (a, b), count in ways[:rows]])
         out.more(len(ways) - rows)
-    if any(data[kind] for kind in ("only_in_a", "only_in_b", *_KINDS)):
+    values = data.get("values", []) + data.get("objects", [])
+    incomplete = [one for one in values if one["not_compared"]]
+    _show_values(data, incomplete, out, rows)
+    found = any(data[kind] for kind in ("only_in_a", "only_in_b", *_KINDS))
+    if found or any(_differs(one) or one["damaged"] for one in values):
         out.line()
         out.bad(f"they differ; {_entries(data['same'])} {_be(data['same'])} the same")
+    elif incomplete:
+        out.line()
+        same = f"{_entries(data['same'])} {_be(data['same'])} the same"
+        out.bad(f"no difference in what was compared; {same}")
     else:
-        out.good(f"no difference: {_entries(data['same'])}")
+        values_too = ", values and all" if data["deep"] else ""
+        out.good(f"no difference: {_entries(data['same'])}{values_too}")
+
+
+def _show_values(
+    data: dict[str, Any], incomplete: list[dict[str, Any]], out: Terminal, rows: int
+) -> None:
+    tensors = [one for one in data.get("values", []) if one["differing"]]
+    if tensors:
+        have = "has" if len(tensors) == 1 else "have"
+        out.heading(f"{counted(len(tensors), 'tensor')} {have} other values:")
+        for one in tensors[:rows]:
+            out.line(f"  {one['name']}: {_how_much(one)}")
+        out.more(len(tensors) - rows)
+    objects = [one for one in data.get("objects", []) if one["differs"]]
+    if objects:
+        have = "has" if len(objects) == 1 else "have"
+        out.heading(f"{counted(len(objects), 'object')} {have} other bytes:")
+        for one in objects[:rows]:
+            out.line(f"  {one['name']}")
+        out.more(len(objects) - rows)
+    if incomplete:
+        number = len(incomplete)
+        out.heading(f"{_entries(number)} {'was' if number == 1 else 'were'} not compared in full:")
+        for one in incomplete[:rows]:
+            out.line(f"  {one['name']}: {one['not_compared']}")
+        out.more(number - rows)
+
+
+def _how_much(one: dict[str, Any]) -> str:
+    """``12 of 4,096 elements differ, by at most 0.031; 1 is NaN in one of them``."""
+    differ, largest = one["differing"], one["largest_difference"]
+    verb = "differs" if differ == 1 else "differ"
+    said = f"{number_text(differ)} of {counted(one['compared'], 'element')} {verb}"
+    plain = differ - one["nan"] - one["infinite"]
+    if largest == 0:
+        said += ", in its bytes alone" if plain == 1 else ", in their bytes alone"
+    elif largest is not None:
+        size = number_text(largest) if isinstance(largest, int) else f"{largest:.6g}"
+        said += f", by {'' if plain == 1 else 'at most '}{size}"
+    for count, what in ((one["nan"], "NaN"), (one["infinite"], "infinite")):
+        if count:
+            said += f"; {number_text(count)} {_be(count)} {what} in A or in B"
+    return said
 
 
 def _be(count: int) -> str:

@@ -1,0 +1,1 @@
+"""Compares the values of two checkpoints, for ``diff --deep``."""

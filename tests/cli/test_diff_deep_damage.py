@@ -1,0 +1,98 @@
+"""``shardplan diff --deep`` of what is damaged, or cannot be read: it says so and goes on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributed.state_dicts import numbers
+from shardplan.cli.checkpoint.location import Folder
+from shardplan.cli.comparison import checkpoints as compare
+
+from .commands import copied, told
+from .test_diff_deep import compared, save
+from .test_verify import DAMAGES
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "lost"), DAMAGES, ids=[one.__name__ for one, *_ in DAMAGES]
+)
+def test_every_damage_is_said(
+    checkpoint: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    kind: str,
+    lost: dict[str, int],
+) -> None:
+    """What ``verify`` calls lost is not compared, and nothing that is compared differs."""
+    folder = copied(checkpoint, tmp_path / "damaged")
+    damage(folder)
+    for a, b in ((folder, checkpoint), (checkpoint, folder)):
+        data = told("diff", a, b, "--deep", status=1)
+        assert not any(one["differing"] for one in data["values"])
+        short = {one["name"]: one["elements"] - one["compared"] for one in data["values"]}
+        objects = {one["name"] for one in data["objects"] if one["not_compared"]}
+        if kind == "boxes" and not lost:
+            continue
+        assert {name: count for name, count in short.items() if count} | dict.fromkeys(
+            objects, 1
+        ) == (lost or {"model.rows": short["model.rows"]})
+
+
+def test_no_byte_of_a_part_makes_it_fail(tmp_path: Path) -> None:
+    """A flip anywhere is damage, or no difference."""
+    a, b = save(tmp_path / "a", w=numbers(5)), save(tmp_path / "b", w=numbers(5))
+    file = b / "__0_0.distcp"
+    whole = file.read_bytes()
+    clean = 0
+    for at in range(len(whole)):
+        data = bytearray(whole)
+        data[at] ^= 1 << (at % 8)
+        file.write_bytes(data)
+        w = compared(a, b, 1 << 30)["w"]
+        assert w["differing"] == 0, at
+        assert (w["compared"] == 5) == (w["not_compared"] is None), at
+        clean += w["compared"] == 5
+    assert 0 < clean < len(whole)
+
+
+class Failing(io.BytesIO):
+    """A file of a file system that fails, in its own words, once so many reads were made."""
+
+    left = 0
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        Failing.left -= 1
+        if Failing.left < 0:
+            raise ValueError("the connection is lost")
+        return super().read(count)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_read_that_fails_anywhere_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    a = save(tmp_path / "a", w=numbers(3), step=7)
+    b = save(tmp_path / "b", w=numbers(3), step=8)
+    monkeypatch.setattr(compare, "_LEAST_MEMORY", 0)
+
+    def opened(self: Folder, name: str) -> Any:
+        data = (Path(self.path) / name).read_bytes()
+        return Failing(data) if name.endswith(".distcp") else io.BytesIO(data)
+
+    monkeypatch.setattr(Folder, "open", opened)
+    for reads in range(1000):
+        Failing.left = reads
+        found = compared(a, b, limit)
+        failed = Failing.left < 0
+        assert any(one["damaged"] for one in found.values()) == failed
+        assert not found["w"]["differing"]
+        assert ("the connection is lost" in str(found)) == failed
+        if not failed:
+            break
+    assert 6 < reads < 999
+    assert found["step"]["differs"]
