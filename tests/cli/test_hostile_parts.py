@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.metadata import MetadataIndex
 
-from .commands import copied, run
+from .commands import copied, run, told
 
 # A gigabyte of addresses, and a quarter of a minute of work.
 _LIMITS = """
@@ -86,3 +89,34 @@ def test_costs_what_its_bytes_do(checkpoint: Path, tmp_path: Path, made: Any, sa
     done = run("verify", folder, "--deep", before=_LIMITS)
     assert done.status == 1
     assert said in done.out
+
+
+def test_one_part_that_every_entry_names_is_read_once(checkpoint: Path, tmp_path: Path) -> None:
+    """Of a file of 64 MiB, 300 boxes would be 19 GB to read."""
+    folder = copied(checkpoint, tmp_path / "hostile")
+    data = zipped(b"x" * (1 << 26))
+    (folder / "hostile").write_bytes(data)
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    saved = metadata.state_dict_metadata
+    place = next(place for key, place in metadata.storage_data.items() if key.fqn == "model.half")
+    for at in range(300):
+        saved[f"again.{at}"] = saved["model.half"]
+        metadata.storage_data[MetadataIndex(f"again.{at}", torch.Size([0]))] = type(place)(
+            "hostile", 0, len(data)
+        )
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    done = run("verify", folder, "--deep", before=_LIMITS)
+    assert done.status == 1
+    assert "299 boxes share bytes with parts before them, and were not read" in done.out
+
+
+def test_parts_without_checksums_are_said(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        dcp.save({"a": torch.ones(3), "b": torch.ones(2)}, checkpoint_id=tmp_path, no_dist=True)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    done = run("verify", tmp_path, "--deep")
+    assert done.status == 0
+    assert "2 parts have no checksum, so that damage may be unseen" in done.out
+    assert told("verify", tmp_path, "--deep")["without_checksums"] == 2

@@ -23,7 +23,12 @@ Found = tuple[tuple[int, int | None], str, str]
 def read_deeply(
     opened: Opened, entries: list[Entry], parts: Iterable[tuple[int, int | None]]
 ) -> Iterator[Found]:
-    """What is wrong with these parts: (part, kind, detail). Files are read one after another."""
+    """What is wrong with these parts: (part, kind, detail). Files are read one after another.
+
+    No byte is read twice, so that the work is bounded by the files, whatever the metadata claims: a
+    part that shares bytes with one before it is "overlapping". A part that torch saved without
+    checksums, and with which nothing else is wrong, is "unchecked".
+    """
     by_file: dict[str, list[Any]] = {}
     total = 0
     of_entry: tuple[int, Any] = (-1, None)
@@ -55,8 +60,13 @@ def read_deeply(
                 for *_, part in found:
                     yield part, "unreadable", f"{file}: {error}"
                 continue
+            read_to = 0
             with stream:
                 for begin, length, transformed, part in found:
+                    if begin < read_to:
+                        yield part, "overlapping", f"{file}, byte {begin:,}"
+                        continue
+                    read_to = begin + length
                     wrong = _wrong(
                         entries[part[0]], sizes_of(part), stream, begin, length, transformed
                     )
@@ -91,13 +101,14 @@ def _wrong(
     # Whatever a stream of another file system makes of a broken file.
     except Exception as error:
         return "unreadable", f"{type(error).__name__}: {error}"
+    unchecked = None if part.has_checksums else ("unchecked", "")
     if tensor is None or sizes is None:
-        return None
+        return unchecked
     if tensor["shape"] != sizes:
         return "shape", f"{shape_text(tensor['shape'])}, not {sizes}"
     if entry.dtype and tensor["dtype"] != entry.dtype:
         return "dtype", f"{tensor['dtype']}, not {entry.dtype}"
-    return None
+    return unchecked
 
 
 def part_reader(stream: BinaryIO, begin: int, length: int) -> Callable[[int, memoryview], int]:

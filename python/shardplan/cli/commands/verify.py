@@ -45,6 +45,10 @@ _SAID = {
         "has bytes that differ from those written: its checksum does not fit",
         "have bytes that differ from those written: their checksums do not fit",
     ),
+    "overlapping": (
+        "shares bytes with a part before it, and was not read",
+        "share bytes with parts before them, and were not read",
+    ),
     "shape": (
         "has another shape in its file than in the metadata",
         "have other shapes in their files than in the metadata",
@@ -97,7 +101,10 @@ def _verify(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], int
         damage.look_at_storage()
     if options.deep:
         for part, kind, detail in read_deeply(opened, entries, damage.sound_parts()):
-            damage.add(part, kind, detail)
+            if kind == "unchecked":
+                damage.unchecked += 1
+            else:
+                damage.add(part, kind, detail)
     with busy("looking at boxes"):
         data = damage.report(deep=options.deep)
     if options.picture:
@@ -115,6 +122,7 @@ class _Damage:
         self._boxes: dict[int, _core.Boxes | None] = {}
         self._places: dict[int, list[Any]] = {}
         self.shared: list[dict[str, Any]] = []
+        self.unchecked = 0  # parts without checksums
         self.repeated: list[dict[str, Any]] = []
         self.unclaimed: list[dict[str, Any]] = []
 
@@ -208,6 +216,7 @@ class _Damage:
             "whole_checkpoint": self.opened.whole,
             "problems": {kind: found for kind, found in sorted(kinds.items())},
             "shared_bytes": self.shared,
+            "without_checksums": self.unchecked,
             "repeated_keys": self.repeated,
             "boxes": boxes,
             "unknown_entries": unknown,
@@ -446,6 +455,11 @@ def _show_lost(data: dict[str, Any], out: Terminal, rows: int) -> None:
     entries = counted(data["entries"], "entry", "entries")
     if data["sound"]:
         read = "every part was read" if data["deep"] else "no tensor was read: --deep does"
+        if unchecked := data["without_checksums"]:
+            have = "has" if unchecked == 1 else "have"
+            read += (
+                f"; {counted(unchecked, 'part')} {have} no checksum, so that damage may be unseen"
+            )
         out.good(f"sound: {entries} can be loaded ({read})")
         return
     if data["lost"]:
