@@ -33,8 +33,8 @@ PickleRole role_in_tensor(std::string_view module, std::string_view name);
 
 /// What a pickle may hold.
 struct PickleDialect {
-  PickleRole (*role_of)(std::string_view module, std::string_view name);
-  const char* no_role;     // what a global is that has no role, as the error goes on
+  PickleRole (*role_of)(std::string_view module, std::string_view name) = nullptr;
+  const char* no_role = nullptr;  // what a global is that has no role, as the error goes on
   bool is_tensor = false;  // persistent ids are read; what is no plain tensor's is an UnreadPickle
 };
 
