@@ -25,9 +25,9 @@ def read_deeply(
 ) -> Iterator[Found]:
     """What is wrong with these parts: (part, kind, detail). Files are read one after another.
 
-    No byte is read twice, so that the work is bounded by the files, whatever the metadata claims: a
-    part that shares bytes with one before it is "overlapping". A part that torch saved without
-    checksums, and with which nothing else is wrong, is "unchecked".
+    No stretch of a file is read for two parts, so that the work is bounded by the files, whatever
+    the metadata claims: a part that shares bytes with one before it is "overlapping". A part that
+    torch saved without checksums, and with which nothing else is wrong, is "unchecked".
     """
     by_file: dict[str, list[Any]] = {}
     total = 0
