@@ -71,10 +71,7 @@ def _answer(given: list[str]) -> int:
         else:
             data, status = modules[options.command].run(options)
         out = None if options.json else Terminal(options.color)
-    except CommandError as error:
-        streams.complain(f"shardplan {options.command}: {printable(str(error))}")
-        return 2
-    except OSError as error:
+    except (CommandError, OSError) as error:
         streams.complain(f"shardplan {options.command}: {printable(str(error))}")
         return 2
     try:

@@ -57,6 +57,20 @@ def upstream(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         _inside.depth -= 1
 
 
+def or_upstream(
+    native: R | None, reason: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """The native answer; where it is None, upstream's, which counts as one entry.
+
+    An error of upstream's function counts nothing.
+    """
+    if native is not None:
+        return native
+    answer = upstream(function, *args, **kwargs)
+    entry(reason)
+    return answer
+
+
 def clear() -> None:
     """Forgets all counts; every reason is logged again."""
     with _lock:

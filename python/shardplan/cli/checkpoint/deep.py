@@ -58,13 +58,14 @@ def read_deeply(
                 stream = opened.folder.open(file)
             except OSError as error:
                 for *_, part in found:
-                    yield part, "unreadable", f"{file}: {error}"
+                    yield part, "unreadable", str(error)
                 continue
             read_to = 0
             with stream:
                 for begin, length, transformed, part in found:
                     if begin < read_to:
-                        yield part, "overlapping", f"{file}, byte {begin:,}"
+                        yield part, "overlapping", f"byte {begin:,}"
+                        progress.advance(length)
                         continue
                     read_to = begin + length
                     wrong = _wrong(
@@ -72,7 +73,7 @@ def read_deeply(
                     )
                     progress.advance(length)
                     if wrong is not None:
-                        yield part, wrong[0], f"{file}, byte {begin:,}: {wrong[1]}"
+                        yield part, wrong[0], f"byte {begin:,}: {wrong[1]}"
 
 
 def _wrong(

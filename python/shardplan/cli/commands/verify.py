@@ -199,10 +199,8 @@ class _Damage:
         boxes = box_faults.report(faults, len(tensors), None)
         kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for part, (kind, detail) in self.parts.items():
-            file = self.file_of(part)
-            if file is not None:  # those who read parts begin what they say with it
-                detail = detail.removeprefix(f"{file}, ").removeprefix(f"{file}: ")
-            kinds[kind].append({**self._named(part), "file": file, "detail": detail})
+            found = {**self._named(part), "file": self.file_of(part), "detail": detail}
+            kinds[kind].append(found)
         damaged = {one["name"] for one in lost}
         unknown = sum(entry.kind == "unknown" for entry in self.entries)
         sound = not (self.parts or self.shared or self.repeated or boxes["bad"] or unknown)

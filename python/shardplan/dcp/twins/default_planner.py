@@ -27,18 +27,35 @@ __all__ = [
 ]
 
 
+def _saves_natively(state_dict: object) -> bool:
+    """Whether native code makes the local save plan; if not, that is counted as a fallback."""
+    if isinstance(state_dict, dict):
+        return replaced_names.SAVE.untouched("local save plan")
+    fallbacks.whole(f"local save plan: the state dict is a {type(state_dict).__name__}")
+    return False
+
+
+def _loads_natively(state_dict: object, saved: object) -> bool:
+    """Whether native code makes the local load plan; if not, that is counted as a fallback.
+
+    saved: the ``state_dict_metadata`` to load from
+    """
+    if isinstance(state_dict, dict) and type(saved) is dict:
+        return replaced_names.LOAD.untouched("local load plan")
+    fallbacks.whole(
+        f"local load plan: the state dict is a {type(state_dict).__name__}, "
+        f"the metadata's a {type(saved).__name__}"
+    )
+    return False
+
+
 @answers(originals.create_default_local_save_plan)
 def create_default_local_save_plan(state_dict: dict[str, Any], is_coordinator: bool) -> SavePlan:
     """The save plan of one rank, as columns until its items are touched.
 
     Answers to ``default_planner.create_default_local_save_plan``.
     """
-    if not isinstance(state_dict, dict):
-        fallbacks.whole(f"local save plan: the state dict is a {type(state_dict).__name__}")
-        return fallbacks.upstream(
-            originals.create_default_local_save_plan, state_dict, is_coordinator
-        )
-    if not replaced_names.SAVE.untouched("local save plan"):
+    if not _saves_natively(state_dict):
         return fallbacks.upstream(
             originals.create_default_local_save_plan, state_dict, is_coordinator
         )
@@ -63,16 +80,8 @@ def create_default_local_load_plan(
     Answers to ``default_planner.create_default_local_load_plan``: RuntimeError for a key that the
     checkpoint lacks (unless not ``strict``), ValueError for a size that differs.
     """
-    saved = getattr(metadata, "state_dict_metadata", None)
-    if not isinstance(state_dict, dict) or type(saved) is not dict:
-        fallbacks.whole(
-            f"local load plan: the state dict is a {type(state_dict).__name__}, "
-            f"the metadata's a {type(saved).__name__}"
-        )
-        return fallbacks.upstream(
-            originals.create_default_local_load_plan, state_dict, metadata, strict
-        )
-    if not replaced_names.LOAD.untouched("local load plan"):
+    saved: Any = getattr(metadata, "state_dict_metadata", None)
+    if not _loads_natively(state_dict, saved):
         return fallbacks.upstream(
             originals.create_default_local_load_plan, state_dict, metadata, strict
         )
@@ -151,23 +160,25 @@ def create_default_global_save_plan(
 @answers(originals.check_box_overlap)
 def _check_box_overlap(box0: ChunkStorageMetadata, box1: ChunkStorageMetadata) -> bool:
     """Whether two chunks overlap; answers to ``default_planner._check_box_overlap``."""
-    overlap = native.chunks_overlap(box0, box1)
-    if overlap is not None:
-        return overlap
-    answer: bool = originals.check_box_overlap(box0, box1)
-    fallbacks.entry("overlap of two boxes: a chunk cannot be read")
-    return answer
+    return fallbacks.or_upstream(
+        native.chunks_overlap(box0, box1),
+        "overlap of two boxes: a chunk cannot be read",
+        originals.check_box_overlap,
+        box0,
+        box1,
+    )
 
 
 @answers(originals.check_box_bounds)
 def _check_box_bounds(outer_box_size: torch.Size, inner_box: ChunkStorageMetadata) -> bool:
     """Whether a chunk lies in a tensor of this size; answers to ``_check_box_bounds``."""
-    inside = native.chunk_in_bounds(outer_box_size, inner_box)
-    if inside is not None:
-        return inside
-    answer: bool = originals.check_box_bounds(outer_box_size, inner_box)
-    fallbacks.entry("bounds of a box: a chunk or size cannot be read")
-    return answer
+    return fallbacks.or_upstream(
+        native.chunk_in_bounds(outer_box_size, inner_box),
+        "bounds of a box: a chunk or size cannot be read",
+        originals.check_box_bounds,
+        outer_box_size,
+        inner_box,
+    )
 
 
 @answers(originals.validate_global_plan)

@@ -11,18 +11,21 @@ from .table import answers
 
 __all__: list[str] = []
 
+_UNREADABLE = "overlap of two boxes: a chunk cannot be read"
+
 
 @answers(originals.check_shard_metadata_pair_overlap)
 def _check_shard_metadata_pair_overlap(
     shard1: ChunkStorageMetadata, shard2: ChunkStorageMetadata
 ) -> bool:
     """Whether two shards overlap; answers to ``resharding._check_shard_metadata_pair_overlap``."""
-    overlap = native.chunks_overlap(shard1, shard2)
-    if overlap is not None:
-        return overlap
-    answer: bool = originals.check_shard_metadata_pair_overlap(shard1, shard2)
-    fallbacks.entry("overlap of two boxes: a chunk cannot be read")
-    return answer
+    return fallbacks.or_upstream(
+        native.chunks_overlap(shard1, shard2),
+        _UNREADABLE,
+        originals.check_shard_metadata_pair_overlap,
+        shard1,
+        shard2,
+    )
 
 
 @answers(originals.shards_get_overlap_region_wrt_saved_tensor)
@@ -33,10 +36,10 @@ def _shards_get_overlap_region_wrt_saved_tensor(
 
     Answers to ``resharding._shards_get_overlap_region_wrt_saved_tensor``.
     """
-    region = native.chunks_meet(saved_shard, current_shard)
-    if region is not None:
-        return region
-    answer: list[tuple[int, int, int, int]]
-    answer = originals.shards_get_overlap_region_wrt_saved_tensor(saved_shard, current_shard)
-    fallbacks.entry("overlap of two boxes: a chunk cannot be read")
-    return answer
+    return fallbacks.or_upstream(
+        native.chunks_meet(saved_shard, current_shard),
+        _UNREADABLE,
+        originals.shards_get_overlap_region_wrt_saved_tensor,
+        saved_shard,
+        current_shard,
+    )

@@ -11,7 +11,7 @@ not have is skipped.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
 
@@ -158,31 +158,25 @@ class Watched:
         ]
         # Views of the namespaces, which see what callers put there later.
         self._lookups = [(vars(holder).get, name) for holder, name in slots.values()]
-        self._seen = [get(name) for get, name in self._lookups]  # as they were last found untouched
-        for value, (absent, _) in zip(self._seen, self._slots, strict=True):
-            if not absent and _is_upstreams(value):
+        self._seen: list[Any] = []  # the values when they were last found untouched
+        for value in self._values():
+            if value is not None and _is_upstreams(value):
                 _known[id(value)] = value
-        if not all(self._is_known(value, absent) for value, (absent, _) in self._pairs(self._seen)):
-            self._seen = []
 
     def untouched(self, step: str, count: Callable[[str], None] = fallbacks.whole) -> bool:
         """Whether every name holds what is upstream's or ours; if not, ``step`` is counted."""
-        values = [get(name) for get, name in self._lookups]
+        values = self._values()
         if self._seen and all(map(is_, values, self._seen)):
             return True
-        for value, (absent, where) in self._pairs(values):
-            if not self._is_known(value, absent):
+        for value, (absent, where) in zip(values, self._slots, strict=True):
+            if not (absent if value is None else id(value) in _known):
                 count(f"{step}: {where} was replaced")
                 return False
         self._seen = values
         return True
 
-    def _pairs(self, values: list[Any]) -> Iterator[tuple[Any, tuple[bool, str]]]:
-        return zip(values, self._slots, strict=True)
-
-    @staticmethod
-    def _is_known(value: object, absent: bool) -> bool:
-        return absent if value is None else id(value) in _known
+    def _values(self) -> list[Any]:
+        return [get(name) for get, name in self._lookups]
 
 
 SAVE = Watched(_SAVE)
