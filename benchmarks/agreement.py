@@ -13,7 +13,7 @@ class Disagreement(Exception):
 def exact(value: Any) -> Any:
     """A value to compare: class and content of it and all in it, index hints included.
 
-    Stock items compare equal whatever their hints, and a tuple equals a torch.Size. A list that
+    Upstream items compare equal whatever their hints, and a tuple equals a torch.Size. A list that
     fills itself counts as a list.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -67,12 +67,12 @@ def caching(full: bool) -> Iterator[Row]:
 def _rank(entries: dict[str, Any]) -> Iterator[Row]:
     what = f"unchanged plan, Llama-3-405B + Adam ({len(entries):,} entries), 1 of 1,024 ranks"
     ours, upstream = (unchanged_on_rank(planner, entries) for planner in PLANNERS)
-    with_caching, stock = race(ours, upstream)
+    with_caching, of_upstream = race(ours, upstream)
     yield Speedup(
         what,
         "create_local_plan and finish_plan, plan caching on; no item made",
         with_caching,
-        stock,
+        of_upstream,
         target=8,
     )
 
@@ -93,7 +93,7 @@ def unchanged_on_rank(planner: type[originals.DefaultSavePlanner], entries: dict
     made = first.create_local_plan()
     expect(made.usable, "a first plan was taken for an unchanged one")
     # As the plan that comes back: with items of its own, those of the one sent not touched.
-    send = coordination.our_bytes if planner is PLANNERS[0] else coordination.stock_bytes
+    send = coordination.our_bytes if planner is PLANNERS[0] else coordination.upstream_bytes
     first.finish_plan(pickle.loads(send(made)))
 
     def plan_again() -> tuple[SavePlan, SavePlan]:

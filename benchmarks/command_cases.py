@@ -1,4 +1,4 @@
-"""The command line as whole processes, on checkpoints whose metadata stock wrote."""
+"""The command line as whole processes, on checkpoints whose metadata upstream wrote."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def commands(full: bool) -> Iterator[Row]:
             "import sys, torch.distributed.checkpoint as dcp\n"
             "dcp.FileSystemReader(sys.argv[1]).read_metadata()"
         )
-        stock = _least([sys.executable, "-c", program, folder])
-        yield Bound("inspect, 100 entries; torch: read_metadata", COUNTED, ours, stock, "s", 0.3)
+        upstream = _least([sys.executable, "-c", program, folder])
+        yield Bound("inspect, 100 entries; torch: read_metadata", COUNTED, ours, upstream, "s", 0.3)
 
     ranks = RANKS if full else RANKS // 8
     part = ranks / RANKS
     with tempfile.TemporaryDirectory() as folder:
-        chunks, stock = _save(Path(folder), ranks)
+        chunks, upstream = _save(Path(folder), ranks)
         what = f"Llama-3-405B + Adam, {chunks:,} chunks"
         ours = _command("inspect", folder)
         work = f"inspect, {what}; torch: read_metadata alone"
-        yield Bound(work, COUNTED, ours, stock, "s", 3 * part if full else None)
+        yield Bound(work, COUNTED, ours, upstream, "s", 3 * part if full else None)
         ours = _command("verify", folder)
         yield Bound(f"verify, {what}", COUNTED, ours, None, "s", 6 * part if full else None)
     ours = _command("simulate", "--model", "llama3-405b", "--mesh", str(RANKS))
@@ -58,7 +58,7 @@ def commands(full: bool) -> Iterator[Row]:
 
 
 def _save(folder: Path, ranks: int) -> tuple[int, float]:
-    """A checkpoint without its tensors' bytes; its chunks, and stock's time to read of them."""
+    """A checkpoint without its tensors' bytes; its chunks, and upstream's time to read of them."""
     plans, results = [], []
     for rank, plan in enumerate(every_rank(with_adam(llama(LLAMA3_405B)), fsdp(ranks))):
         plans.append(coordination.our_bytes(plan))
@@ -82,7 +82,7 @@ def _save(folder: Path, ranks: int) -> tuple[int, float]:
     del metadata
     gc.collect()
     seconds, read = timed(lambda: dcp.FileSystemReader(folder).read_metadata())
-    expect(len(read.storage_data) == chunks, "stock reads another checkpoint")
+    expect(len(read.storage_data) == chunks, "upstream reads another checkpoint")
     looked_at = shardplan.FileSystemReader(folder).read_metadata()
     expect(len(looked_at.storage_data) == chunks, "ours reads another checkpoint")
     return chunks, seconds

@@ -21,7 +21,7 @@ from .agreement import expect, same
 Coordinated = tuple[list[bytes], Metadata]
 
 
-def stock_bytes(plan: SavePlan) -> bytes:
+def upstream_bytes(plan: SavePlan) -> bytes:
     """A plan as torch sends it."""
     return pickle.dumps(plan)
 
@@ -38,7 +38,7 @@ def coordinate(
 ) -> Coordinated:
     """``reduce_scatter`` of DCP's "plan" step, bytes in to bytes out.
 
-    make_chunks: ``finish_plan`` too, after which every chunk of Metadata is a stock object
+    make_chunks: ``finish_plan`` too, after which every chunk of Metadata is an upstream object
     """
     plans = [pickle.loads(one) for one in arrived]
     plans, metadata = planner.create_global_plan(plans)
@@ -54,8 +54,8 @@ def ours(arrived: list[bytes], make_chunks: bool) -> Coordinated:
 
 
 def upstream(arrived: list[bytes]) -> Coordinated:
-    """Stock planner, stock pickles; no part of it touches shardplan."""
-    return coordinate(arrived, originals.DefaultSavePlanner(), stock_bytes, False)
+    """Upstream planner, upstream pickles; no part of it touches shardplan."""
+    return coordinate(arrived, originals.DefaultSavePlanner(), upstream_bytes, False)
 
 
 def agree(mine: Coordinated, theirs: Coordinated) -> None:

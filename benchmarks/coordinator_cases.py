@@ -25,7 +25,7 @@ from .workloads import (
 
 RANKS = 1_024
 UNFILLED = "bytes in to bytes out, no chunk made"
-FILLED = "the same, every stock chunk made, and the collection that follows"
+FILLED = "the same, every upstream chunk made, and the collection that follows"
 ROUNDS = 5
 
 
@@ -44,22 +44,22 @@ def _fsdp(full: bool) -> Iterator[Row]:
     parameters = with_adam(llama(LLAMA3_405B))
     ranks = RANKS // 8 if full else RANKS // 32
     what = "Llama-3-405B + Adam"
-    ours_bytes, stock_bytes, items = _send(every_rank(parameters, fsdp(ranks)))
+    ours_bytes, upstream_bytes, items = _send(every_rank(parameters, fsdp(ranks)))
     yield Bound(
         f"a plan on the wire, {what}, one of {ranks:,}",
         "with mappings and envelope",
         len(ours_bytes[0]) / len(parameters),
-        len(stock_bytes[0]) / len(parameters),
+        len(upstream_bytes[0]) / len(parameters),
         "bytes an item",
         25,
     )
-    unfilled, filled, upstream = _timed_pair(ours_bytes, stock_bytes)
+    unfilled, filled, upstream = _timed_pair(ours_bytes, upstream_bytes)
     work = f"coordinator, {what}, {ranks:,} ranks, {items:,} items"
     yield Speedup(work, UNFILLED, unfilled, upstream, 300)
     yield Speedup(work, FILLED, filled, upstream, 150)
     if not full:
         return
-    del ours_bytes, stock_bytes
+    del ours_bytes, upstream_bytes
     everyone = [coordination.our_bytes(plan) for plan in every_rank(parameters, fsdp(RANKS))]
     whole, whole_filled = _timed_ours(everyone)
     work = f"coordinator, {what}, {RANKS:,} ranks, {RANKS * len(parameters):,} items"
@@ -68,7 +68,7 @@ def _fsdp(full: bool) -> Iterator[Row]:
     yield Growth(f"{work}, against {ranks:,} ranks", UNFILLED, unfilled, whole, 1.5 * RANKS / ranks)
     yield Bound(
         f"peak memory of the same, {RANKS:,} ranks",
-        "above the interpreter's with torch; every stock chunk made",
+        "above the interpreter's with torch; every upstream chunk made",
         peak_memory(_coordinate, everyone) / 1e9,
         None,
         "GB",
@@ -77,26 +77,26 @@ def _fsdp(full: bool) -> Iterator[Row]:
 
 
 def _race(plans: Iterable[SavePlan], what: str, target: float) -> Iterator[Row]:
-    ours_bytes, stock_bytes, items = _send(plans)
-    unfilled, filled, upstream = _timed_pair(ours_bytes, stock_bytes)
+    ours_bytes, upstream_bytes, items = _send(plans)
+    unfilled, filled, upstream = _timed_pair(ours_bytes, upstream_bytes)
     work = f"coordinator, {what}, {len(ours_bytes):,} ranks, {items:,} items"
     yield Speedup(work, UNFILLED, unfilled, upstream, target)
     yield Speedup(work, FILLED, filled, upstream, None)
 
 
 def _send(plans: Iterable[SavePlan]) -> tuple[list[bytes], list[bytes], int]:
-    """Every plan as ours and as stock pickles send it, and the number of items."""
-    ours, stock, items = [], [], 0
+    """Every plan as ours and as upstream pickles send it, and the number of items."""
+    ours, of_upstream, items = [], [], 0
     for plan in plans:
         ours.append(coordination.our_bytes(plan))
-        stock.append(coordination.stock_bytes(plan))
+        of_upstream.append(coordination.upstream_bytes(plan))
         items += len(plan.items)
-    return ours, stock, items
+    return ours, of_upstream, items
 
 
-def _timed_pair(ours: list[bytes], stock: list[bytes]) -> tuple[Timing, Timing, Timing]:
+def _timed_pair(ours: list[bytes], of_upstream: list[bytes]) -> tuple[Timing, Timing, Timing]:
     """Ours without and with chunks, and upstream, timed by the call that ours is checked by."""
-    seconds, theirs = timed(lambda: coordination.upstream(stock))
+    seconds, theirs = timed(lambda: coordination.upstream(of_upstream))
     coordination.agree(coordination.ours(ours, make_chunks=True), theirs)
     del theirs
     unfilled, filled = _timed_ours(ours)

@@ -17,7 +17,7 @@ from shardplan.dcp.lazy.items import Items
 from .agreement import expect, same
 
 
-def stock_bytes(sent: Any) -> bytes:
+def upstream_bytes(sent: Any) -> bytes:
     """What torch sends."""
     return pickle.dumps(sent)
 
@@ -40,11 +40,11 @@ def upstream(arrived: list[bytes], metadata: Metadata, folder: Path) -> bytes:
     """The same, no part of it touching shardplan."""
     writer = dcp.FileSystemWriter(folder, sync_files=False)
     writer.finish(metadata, [pickle.loads(one) for one in arrived])
-    return stock_bytes(metadata)
+    return upstream_bytes(metadata)
 
 
 def agree(mine: bytes, theirs: bytes, folders: tuple[Path, Path]) -> None:
-    """What the ranks get, and the two files, which stock reads, but for where and when."""
+    """What the ranks get, and the two files, which upstream reads, but for where and when."""
     files = [pickle.loads((folder / ".metadata").read_bytes()) for folder in folders]
     for found, expected in ((pickle.loads(mine), pickle.loads(theirs)), files):
         for one in (found, expected):

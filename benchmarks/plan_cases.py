@@ -58,9 +58,9 @@ def _save_rows(entries: dict[str, Any], work: str, target: float | None = None) 
     def upstream() -> SavePlan:
         return originals.create_default_local_save_plan(entries, False)
 
-    untouched, filled, stock = race_all((ours, lambda: touched(ours())), upstream)
-    yield Speedup(work, UNTOUCHED, untouched, stock, target)
-    yield Speedup(work, TOUCHED, filled, stock, None)
+    untouched, filled, of_upstream = race_all((ours, lambda: touched(ours())), upstream)
+    yield Speedup(work, UNTOUCHED, untouched, of_upstream, target)
+    yield Speedup(work, TOUCHED, filled, of_upstream, None)
     if target is not None:
         made = filled.seconds - untouched.seconds
         yield Bound(
@@ -74,7 +74,7 @@ def _save_rows(entries: dict[str, Any], work: str, target: float | None = None) 
 
 
 def local_load_plans(full: bool) -> Iterator[Row]:
-    """The same rank loads from stock metadata; 3,492,864 chunks at full size."""
+    """The same rank loads from upstream metadata; 3,492,864 chunks at full size."""
     ranks = RANKS if full else RANKS // 4
     parameters = with_adam(llama(LLAMA3_405B))
     metadata = saved_metadata(parameters, fsdp(ranks))
@@ -91,8 +91,8 @@ def local_load_plans(full: bool) -> Iterator[Row]:
         def upstream() -> LoadPlan:
             return originals.create_default_local_load_plan(entries, metadata)
 
-        untouched, filled, stock = race_all(
+        untouched, filled, of_upstream = race_all(
             (ours, lambda: touched(ours())), upstream, upstream_seconds=12 if full else 4
         )
-        yield Speedup(what, UNTOUCHED, untouched, stock, target=10)
-        yield Speedup(what, TOUCHED, filled, stock, target=None)
+        yield Speedup(what, UNTOUCHED, untouched, of_upstream, target=10)
+        yield Speedup(what, TOUCHED, filled, of_upstream, target=None)

@@ -32,14 +32,14 @@ def read_items(full: bool) -> Iterator[Row]:
     )
     items = planner_helpers.create_read_items_for_chunk_list(FQN, saved, wanted)
     work = f"read items, 8,192 saved x 4,096 wanted ({len(items):,} reads), small dim"
-    yield Speedup(work, "stock chunks read, items made", ours, upstream, target=250)
+    yield Speedup(work, "upstream chunks read, items made", ours, upstream, target=250)
 
     def as_columns() -> object:
         return native.read_columns(FQN, saved.chunks, wanted)
 
     # `race` has just shown that the items made from these columns are upstream's.
     (ours,) = alternate((as_columns,), loops=(10,))
-    yield Speedup(work, "stock chunks read, no item made", ours, upstream, target=1_000)
+    yield Speedup(work, "upstream chunks read, no item made", ours, upstream, target=1_000)
 
     saved_columns, wanted_columns = _core_boxes(saved_boxes), _core_boxes(wanted_boxes)
     expect(
@@ -78,4 +78,4 @@ def _strided_chunk(parallelism: Parallelism, rounds: int) -> Row:
     )
     mesh = " x ".join(map(str, parallelism.mesh_shape))
     work = f"chunk of one _StridedShard DTensor, dim {tensor.shape[0]:,}, mesh {mesh}"
-    return Speedup(work, "stock chunk made", ours, upstream, target=500)
+    return Speedup(work, "upstream chunk made", ours, upstream, target=500)

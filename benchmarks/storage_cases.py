@@ -73,7 +73,7 @@ def storage(full: bool) -> Iterator[Row]:
         yield Speedup(work, counted, *_both(name, ours, upstream), target)
     if not full:
         return
-    mine, _ = _send(RANKS, stock=False)
+    mine, _ = _send(RANKS, of_upstream=False)
     with tempfile.TemporaryDirectory() as folder:
         whole, _ = _ours(mine, RANKS, Path(folder))
     for name, counted, target in _LINES:
@@ -126,17 +126,17 @@ def _part(name: str, times: Times) -> Timing:
     return (times.finish, times.unpickle, times.read, times.load_plan)[at]
 
 
-def _send(ranks: int, stock: bool = True) -> tuple[Arrived, Arrived]:
-    """What every rank sends, as ours and as stock pickles."""
+def _send(ranks: int, of_upstream: bool = True) -> tuple[Arrived, Arrived]:
+    """What every rank sends, as ours and as upstream pickles."""
     mine, theirs = Arrived([], []), Arrived([], [])
     plans = every_rank(with_adam(llama(LLAMA3_405B)), fsdp(ranks))
     for rank, plan in enumerate(plans):
         results = write_results(plan, rank)
         mine.plans.append(coordination.our_bytes(plan))
         mine.results.append(finishing.our_bytes(results))
-        if stock:
-            theirs.plans.append(coordination.stock_bytes(plan))
-            theirs.results.append(finishing.stock_bytes(results))
+        if of_upstream:
+            theirs.plans.append(coordination.upstream_bytes(plan))
+            theirs.results.append(finishing.upstream_bytes(results))
     return mine, theirs
 
 
@@ -178,14 +178,14 @@ def _ours(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes]:
             ROUNDS,
         )
         if len(arrived.plans) < RANKS:
-            stock = dcp.FileSystemReader(folder).read_metadata()
-            stock.storage_meta = read.storage_meta
+            of_upstream = dcp.FileSystemReader(folder).read_metadata()
+            of_upstream.storage_meta = read.storage_meta
             expect(
                 same(
                     default_planner.create_default_local_load_plan(entries, read).items,
-                    originals.create_default_local_load_plan(entries, stock).items,
+                    originals.create_default_local_load_plan(entries, of_upstream).items,
                 ),
                 "the load plan from what ours reads is not upstream's",
             )
-            expect(same(read, stock), "ours reads other metadata than upstream")
+            expect(same(read, of_upstream), "ours reads other metadata than upstream")
     return Times(*timings), sent

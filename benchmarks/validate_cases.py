@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
-from torch.distributed.checkpoint import default_planner as stock_module
+from torch.distributed.checkpoint import default_planner as upstream_module
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan
 
@@ -25,7 +25,7 @@ PLANS = [SavePlan([]), SavePlan([])]
 FEW, MANY = 100_000, 1_000_000
 UPSTREAM_CAN = 512
 
-COUNTED = "stock chunks read; bounds, overlap, fill"
+COUNTED = "upstream chunks read; bounds, overlap, fill"
 
 Layout = Callable[[int], Boxes]
 
@@ -61,7 +61,7 @@ LAYOUTS: dict[str, Layout] = {
 @contextmanager
 def no_warnings() -> Iterator[None]:
     """Keeps quiet what upstream logs about each planted fault."""
-    logger = logging.getLogger(stock_module.__name__)
+    logger = logging.getLogger(upstream_module.__name__)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:

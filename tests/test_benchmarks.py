@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed import distributed_c10d
-from torch.distributed.checkpoint import default_planner as stock
+from torch.distributed.checkpoint import default_planner as originals
 from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.device_mesh import init_device_mesh
@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from benchmarks import caching_cases, gloo_cases, harness, workloads
 from benchmarks.agreement import Disagreement, same
 from benchmarks.measures import Bound, Scaled
-from benchmarks.workloads.plans import Part, stock_plan
+from benchmarks.workloads.plans import Part, upstream_plan
 from shardplan.dcp.planners import plan_cache
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,9 +68,9 @@ def test_layouts_tile_their_tensor_until_a_fault_is_planted(boxes: workloads.Box
     assert not brute_force_tiles(boxes.planted(boxes.overlap()))
     assert not brute_force_tiles(boxes.planted(boxes.hole()))
     plans = [SavePlan([]), SavePlan([])]
-    assert not stock._validate_global_plan(plans, boxes.metadata())
+    assert not originals._validate_global_plan(plans, boxes.metadata())
     overrun = boxes.planted(boxes.overrun()).metadata()
-    assert "out of bounds" in str(stock._validate_global_plan(plans, overrun))
+    assert "out of bounds" in str(originals._validate_global_plan(plans, overrun))
 
 
 def test_shuffling_moves_boxes_and_loses_none() -> None:
@@ -136,12 +136,12 @@ def test_saved_metadata_is_what_saving_on_every_rank_gives(
     for rank in range(parallelism.ranks):
         with workloads.world(rank, parallelism.ranks):
             entries = workloads.state_dict(parameters, parallelism)
-            plans.append(stock.create_default_local_save_plan(entries, rank == 0))
+            plans.append(originals.create_default_local_save_plan(entries, rank == 0))
             for item, tensor in zip(plans[-1].items, entries.values(), strict=True):
                 assert item.tensor_data is not None
                 assert item.tensor_data.chunk.sizes == tensor.to_local().shape
-    plans, metadata = stock.create_default_global_save_plan(stock.dedup_save_plans(plans))
-    assert not stock._validate_global_plan(plans, metadata)
+    plans, metadata = originals.create_default_global_save_plan(originals.dedup_save_plans(plans))
+    assert not originals._validate_global_plan(plans, metadata)
     made = workloads.saved_metadata(parameters, parallelism)
     assert _sorted_chunks(made) == _sorted_chunks(metadata)
 
@@ -161,7 +161,7 @@ def test_reshard_from_two_dims_to_one_reads_every_element() -> None:
         entries, metadata = workloads.reshard(
             parameters, workloads.fsdp_tp(5, 2), workloads.fsdp(3)
         )
-        plan = stock.create_default_local_load_plan(entries, metadata)
+        plan = originals.create_default_local_load_plan(entries, metadata)
     read = dict.fromkeys(entries, 0)
     for item in plan.items:
         read[item.dest_index.fqn] += item.lengths.numel()
@@ -172,29 +172,29 @@ UNEVEN_LLAMA = workloads.LlamaConfig(dim=10, layers=1, hidden=7, kv_dim=3, vocab
 LLAMAS = {"even": EVEN_LLAMA, "uneven": UNEVEN_LLAMA}
 
 
-def planned_by_stock(entries: dict[str, Any]) -> SavePlan:
-    planner = stock.DefaultSavePlanner()
+def planned_by_upstream(entries: dict[str, Any]) -> SavePlan:
+    planner = originals.DefaultSavePlanner()
     planner.set_up_planner(entries, is_coordinator=False)
     return planner.create_local_plan()
 
 
 @pytest.mark.parametrize("config", LLAMAS.values(), ids=LLAMAS.keys())
 @pytest.mark.parametrize("parallelism", PARALLELISMS.values(), ids=PARALLELISMS.keys())
-def test_plans_made_without_a_world_are_those_of_stock_planners(
+def test_plans_made_without_a_world_are_those_of_upstream_planners(
     parallelism: workloads.Parallelism, config: workloads.LlamaConfig
 ) -> None:
     parameters = workloads.with_adam(workloads.llama(config))
     for rank, plan in enumerate(workloads.every_rank(parameters, parallelism)):
         with workloads.world(rank, parallelism.ranks):
-            planned = planned_by_stock(workloads.state_dict(parameters, parallelism))
+            planned = planned_by_upstream(workloads.state_dict(parameters, parallelism))
         assert same(plan, planned)
-        assert same(plan, stock_plan([Part(parameters, parallelism, rank)]))
+        assert same(plan, upstream_plan([Part(parameters, parallelism, rank)]))
 
 
-def test_plans_of_experts_are_those_of_stock_planners() -> None:
+def test_plans_of_experts_are_those_of_upstream_planners() -> None:
     for rank, plan in enumerate(workloads.every_rank_of_moe(SMALL_MOE, 2, 2)):
         with workloads.world(rank, 4):
-            planned = planned_by_stock(workloads.moe_state_dict(SMALL_MOE, 2, 2))
+            planned = planned_by_upstream(workloads.moe_state_dict(SMALL_MOE, 2, 2))
         assert same(plan, planned)
 
 
@@ -204,7 +204,9 @@ def test_expert_parallel_ranks_hold_their_own_experts_only() -> None:
     for rank in range(4):
         with workloads.world(rank, 4):
             entries = workloads.moe_state_dict(SMALL_MOE, shards=2, expert_parallel=2)
-            assert len(stock.create_default_local_save_plan(entries, False).items) == len(entries)
+            assert len(originals.create_default_local_save_plan(entries, False).items) == len(
+                entries
+            )
             held.append({name for name in entries if ".experts." in name})
     assert held[0] == held[2] and held[1] == held[3] and not held[0] & held[1]
     assert held[0] | held[1] == {name for name in whole if ".experts." in name}
@@ -213,7 +215,7 @@ def test_expert_parallel_ranks_hold_their_own_experts_only() -> None:
 def test_tables_are_sharded_by_rows_and_the_last_ranks_may_have_none() -> None:
     with workloads.world(3, 4):
         tables = workloads.dlrm_state_dict([10, 5, 3], embedding_dim=8)
-        plan = stock.create_default_local_save_plan(tables, False)
+        plan = originals.create_default_local_save_plan(tables, False)
     indices = [item.index for item in plan.items]
     names = list(tables)
     assert indices == [
@@ -274,7 +276,7 @@ def test_unchanged_plans_agree_and_changed_ones_are_noticed() -> None:
         )
         assert same(ours(), upstream())
         cached = SavePlanner._cached_save_plan
-        cached.update(dict.fromkeys(cached, planned_by_stock({})))
+        cached.update(dict.fromkeys(cached, planned_by_upstream({})))
         for call in (ours, upstream):
             with pytest.raises(Disagreement, match="changed"):
                 call()
@@ -289,9 +291,9 @@ def test_unchanged_plans_agree_and_changed_ones_are_noticed() -> None:
 def test_nested_state_dict_has_as_many_entries_as_its_row_says() -> None:
     with workloads.world(3, 4):
         mesh = init_device_mesh("cpu", (4,))
-        flat = planned_by_stock(gloo_cases.nested_state_dict(mesh, gloo_cases.PARAMETERS))
+        flat = planned_by_upstream(gloo_cases.nested_state_dict(mesh, gloo_cases.PARAMETERS))
         state = gloo_cases.nested_state_dict(mesh, 3)
-        few = planned_by_stock(state)
+        few = planned_by_upstream(state)
     # The optimizer's options, as many as this torch has.
     options = len(few.items) - 4 * 3
     assert len(flat.items) == 4 * 1_600 + options
@@ -309,7 +311,7 @@ def test_nested_state_dict_has_as_many_entries_as_its_row_says() -> None:
 def test_stopwatch_times_every_part_until_planning_is_over() -> None:
     before = distributed_c10d._pickler, distributed_c10d._unpickler
     watch = gloo_cases.Stopwatch()
-    planner = stock.DefaultSavePlanner()
+    planner = originals.DefaultSavePlanner()
     watch.watch(planner)
     with watch.watching_collectives(pickle.Pickler):
         planner.set_up_planner({"a": torch.ones(2)}, is_coordinator=True)

@@ -104,7 +104,7 @@ class Boxes:
         return made
 
     def chunks(self) -> list[ChunkStorageMetadata]:
-        """The boxes as stock chunks that share nothing."""
+        """The boxes as upstream chunks that share nothing."""
         with collector_paused():
             return [
                 ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes))

@@ -1,4 +1,4 @@
-"""The plans of every rank of a world, as stock objects, with no world open."""
+"""The plans of every rank of a world, as upstream objects, with no world open."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Part:
     rank: int
 
 
-def stock_plan(parts: list[Part]) -> SavePlan:
+def upstream_plan(parts: list[Part]) -> SavePlan:
     """What ``DefaultSavePlanner.create_local_plan`` gives a rank whose DTensors are these."""
     items = []
     for part in parts:
@@ -54,7 +54,7 @@ def every_rank(parameters: Mapping[str, Parameter], parallelism: Parallelism) ->
     """The local plan of each rank, one after another."""
     for rank in range(parallelism.ranks):
         with collector_paused():
-            yield stock_plan([Part(parameters, parallelism, rank)])
+            yield upstream_plan([Part(parameters, parallelism, rank)])
 
 
 def every_rank_of_moe(config: MoeConfig, shards: int, expert_parallel: int) -> Iterator[SavePlan]:
@@ -69,7 +69,7 @@ def every_rank_of_moe(config: MoeConfig, shards: int, expert_parallel: int) -> I
         experts = {name: entry for name, entry in held.items() if ".experts." in name}
         rest = {name: entry for name, entry in held.items() if name not in experts}
         with collector_paused():
-            yield stock_plan(
+            yield upstream_plan(
                 [
                     Part(rest, fsdp(shards * expert_parallel), rank),
                     Part(experts, fsdp(shards), rank // expert_parallel),

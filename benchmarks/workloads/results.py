@@ -1,4 +1,4 @@
-"""What every rank has written, as stock objects, with no storage open."""
+"""What every rank has written, as upstream objects, with no storage open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stock metadata, as it is once every rank of a world has saved."""
+"""Upstream metadata, as it is once every rank of a world has saved."""
 
 from __future__ import annotations
 

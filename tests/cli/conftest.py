@@ -1,4 +1,4 @@
-"""Checkpoints that stock DCP saved from real processes."""
+"""Checkpoints that upstream DCP saved from real processes."""
 
 from __future__ import annotations
 

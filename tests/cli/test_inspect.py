@@ -1,4 +1,4 @@
-"""``shardplan inspect`` says what stock reads of the same checkpoint."""
+"""``shardplan inspect`` says what upstream reads of the same checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMe
 from .commands import copied, on_a_terminal, run, told
 
 
-def test_totals_are_those_of_the_stock_metadata(checkpoint: Path) -> None:
+def test_totals_are_those_of_the_upstream_metadata(checkpoint: Path) -> None:
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()
     saved = metadata.state_dict_metadata
     tensors = {name: one for name, one in saved.items() if isinstance(one, TensorStorageMetadata)}

@@ -10,7 +10,7 @@ from .commands import copied, run, told
 from .test_verify import edited
 
 
-def test_every_entry_of_the_stock_metadata(checkpoint: Path) -> None:
+def test_every_entry_of_the_upstream_metadata(checkpoint: Path) -> None:
     saved = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     entries = told("ls", checkpoint)["entries"]
     assert [entry["name"] for entry in entries] == list(saved)

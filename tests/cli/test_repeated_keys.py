@@ -1,4 +1,4 @@
-"""A key that storage_data has twice: stock reads the last value, and ``verify`` says so."""
+"""A key that storage_data has twice: upstream reads the last value, and ``verify`` says so."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def append(folder: Path, name: str, other: int | None, **changes: Any) -> _Stora
     Pickler(into, protocol=4).dump(metadata)
     file.write_bytes(into.getvalue())
     read = dcp.FileSystemReader(folder).read_metadata().storage_data
-    assert read[key] == place, "stock reads the last value"
+    assert read[key] == place, "upstream reads the last value"
     assert len(read) == len(twice.pairs) - 1
     return was  # type: ignore[no-any-return]
 
@@ -131,5 +131,5 @@ def test_a_key_that_comes_three_times(checkpoint: Path, tmp_path: Path) -> None:
     assert "2 values are replaced: their keys come again" in run("verify", folder).out
 
 
-def test_no_key_comes_twice_in_what_stock_writes(checkpoint: Path) -> None:
+def test_no_key_comes_twice_in_what_upstream_writes(checkpoint: Path) -> None:
     assert told("verify", checkpoint)["repeated_keys"] == []

@@ -159,7 +159,7 @@ def test_damage(
 
 
 def loads(checkpoint: Path, name: str) -> bool:
-    """Whether stock loads an entry."""
+    """Whether upstream loads an entry."""
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()
     saved: Any = metadata.state_dict_metadata[name]
     wanted = torch.zeros(saved.size, dtype=saved.properties.dtype)
@@ -245,7 +245,7 @@ def test_deep_compares_with_the_metadata(
     assert set(data["problems"]) == {kind}
 
 
-def test_safetensors_is_not_what_the_stock_reader_reads(worlds: Worlds, tmp_path: Path) -> None:
+def test_safetensors_is_not_what_the_upstream_reader_reads(worlds: Worlds, tmp_path: Path) -> None:
     folder = tmp_path / "safe"
     worlds[4].run(save_as_safetensors, folder)
     assert not loads(folder, "model.grid")

@@ -1,4 +1,4 @@
-"""``reshard`` and ``simulate`` say what stock planning gives on worlds of that size."""
+"""``reshard`` and ``simulate`` say what upstream planning gives on worlds of that size."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rule(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("text", "shape", "placements"), LAYOUTS, ids=IDS)
-def test_reshard_counts_the_reads_of_stock_load_plans(
+def test_reshard_counts_the_reads_of_upstream_load_plans(
     checkpoint: Path, text: str, shape: tuple[int, ...], placements: tuple[Placement, ...]
 ) -> None:
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()

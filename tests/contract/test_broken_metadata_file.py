@@ -41,7 +41,7 @@ def refused(pickled: bytes) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("kind", ["ours", "stock"])
+@pytest.mark.parametrize("kind", ["ours", "upstream"])
 def test_truncated(kind: str) -> None:
     whole = written(metadata()) if kind == "ours" else pickle.dumps(metadata(), 2)
     for length in range(len(whole)):
@@ -50,7 +50,7 @@ def test_truncated(kind: str) -> None:
         assert problem.startswith("here/.metadata cannot be read: it ends too early, at byte")
 
 
-@pytest.mark.parametrize("kind", ["ours", "stock"])
+@pytest.mark.parametrize("kind", ["ours", "upstream"])
 def test_changed_bits(kind: str) -> None:
     """Each is refused with the file's name, or read: a changed number is as good as another."""
     whole = written(metadata()) if kind == "ours" else pickle.dumps(metadata())
@@ -74,11 +74,11 @@ def test_frames_are_refused_as_by_pickle() -> None:
             changed = whole[:at] + claimed.to_bytes(8, "little") + whole[at + 8 :] + after
             try:
                 pickle.loads(changed)
-                stock = None
+                upstream = None
             except (pickle.UnpicklingError, OverflowError) as error:
-                stock = error
+                upstream = error
             problem = refused(changed)
-            assert (problem is None) == (stock is None), (claimed, stock, problem)
+            assert (problem is None) == (upstream is None), (claimed, upstream, problem)
             if problem is not None:
                 assert f"it ends too early, at byte {len(changed)}" in problem
 
@@ -92,10 +92,10 @@ def test_frames_within_frames_are_refused_as_by_pickle() -> None:
             changed = b"\x80\x04" + frames + body
             try:
                 pickle.loads(changed)
-                stock = None
+                upstream = None
             except pickle.UnpicklingError as error:
-                stock = error
-            assert (refused(changed) is None) == (stock is None), (first, second)
+                upstream = error
+            assert (refused(changed) is None) == (upstream is None), (first, second)
 
 
 def test_nothing_that_a_file_names_is_called(tmp_path: Path) -> None:

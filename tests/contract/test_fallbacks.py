@@ -255,16 +255,16 @@ PLANNED = """
     folder = tempfile.mkdtemp(dir=sys.argv[1])
     plain = {"a": torch.arange(6.0), "n": 3}
     for name, arguments in (
-        ("stock", {}),
+        ("upstream", {}),
         ("ours", {"planner": shardplan.DefaultSavePlanner()}),
     ):
-        writer = dcp.FileSystemWriter if name == "stock" else shardplan.FileSystemWriter
+        writer = dcp.FileSystemWriter if name == "upstream" else shardplan.FileSystemWriter
         dcp.save(plain, storage_writer=writer(f"{folder}/{name}"), no_dist=True, **arguments)
     files = {}
-    for name in ("stock", "ours"):
+    for name in ("upstream", "ours"):
         files[name] = dcp.FileSystemReader(f"{folder}/{name}").read_metadata()
         files[name].storage_meta = None
-    assert_same(files["ours"], files["stock"])
+    assert_same(files["ours"], files["upstream"])
     assert not shardplan.fallbacks(), shardplan.fallbacks()
     print("planned natively")
 """

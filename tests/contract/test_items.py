@@ -52,7 +52,7 @@ def is_unfilled(items: Items) -> bool:
     return items.columns is not None
 
 
-def test_it_is_a_list_of_stock_items() -> None:
+def test_it_is_a_list_of_upstream_items() -> None:
     assert isinstance(save_items(), list)
     assert {type(item) for item in save_items()} == {WriteItem}
     assert {type(item) for item in load_items()} == {ReadItem}
@@ -147,16 +147,16 @@ def test_two_that_nobody_touched(use: Callable[[Any, Any], Any]) -> None:
     assert use(save_items(), save_items()) == use(upstream_items(), upstream_items())
 
 
-def test_extending_a_stock_list_takes_every_item() -> None:
-    stock: list[Any] = ["first"]
-    alias = stock
-    stock += save_items()
-    assert alias is stock
-    assert names(stock[1:]) == NAMES
-    stock.extend(save_items())
-    assert names(stock[4:]) == NAMES
-    stock[:0] = save_items()
-    assert names(stock[:3]) == NAMES
+def test_extending_an_upstream_list_takes_every_item() -> None:
+    upstream: list[Any] = ["first"]
+    alias = upstream
+    upstream += save_items()
+    assert alias is upstream
+    assert names(upstream[1:]) == NAMES
+    upstream.extend(save_items())
+    assert names(upstream[4:]) == NAMES
+    upstream[:0] = save_items()
+    assert names(upstream[:3]) == NAMES
 
 
 def test_in_place_plus_keeps_its_alias() -> None:

@@ -40,7 +40,7 @@ def failure(state_dict: Any, checkpoint: Path, **options: Any) -> Any:
     return error
 
 
-def stock_failure(state_dict: Any, checkpoint: Path) -> Any:
+def upstream_failure(state_dict: Any, checkpoint: Path) -> Any:
     with pytest.raises(CheckpointException) as caught:
         load(state_dict, checkpoint, UPSTREAM.DefaultLoadPlanner())
     ((error, _),) = caught.value.failures.values()
@@ -54,11 +54,11 @@ def test_everything_that_does_not_fit_is_named_at_once(checkpoint: Path) -> None
         "step": torch.zeros(2),
         "absent": 1,
     }
-    stock = stock_failure(state_dict, checkpoint)
+    upstream = upstream_failure(state_dict, checkpoint)
     error = failure(state_dict, checkpoint)
-    assert type(error) is type(stock)
+    assert type(error) is type(upstream)
     first, _, more = str(error).partition("\n")
-    assert first == str(stock)
+    assert first == str(upstream)
     report = error.report
     near = {one["name"]: one["near"] for one in report["missing"]}
     assert near == {"module.model.layer.weight": ["model.layer.weight"], "absent": []}
@@ -81,7 +81,7 @@ def test_everything_that_does_not_fit_is_named_at_once(checkpoint: Path) -> None
 def test_object_for_a_tensor_is_said_the_right_way_round(checkpoint: Path) -> None:
     state_dict = {"model": {"layer.weight": "text"}}
     error = failure(state_dict, checkpoint)
-    assert str(error).split("\n")[0] == str(stock_failure(state_dict, checkpoint))
+    assert str(error).split("\n")[0] == str(upstream_failure(state_dict, checkpoint))
     assert (
         "model.layer.weight (saved: a tensor of size [6], asked for: an object of type str)"
         in str(error)
@@ -99,7 +99,7 @@ def test_report_is_small_and_travels(checkpoint: Path) -> None:
     assert "and 2,980 more" in str(error)
 
 
-def test_registered_stock_planner_says_it_too(checkpoint: Path) -> None:
+def test_registered_upstream_planner_says_it_too(checkpoint: Path) -> None:
     with shardplan.registered(), pytest.raises(CheckpointException) as caught:
         load({"absent": 1}, checkpoint, UPSTREAM.DefaultLoadPlanner())
     ((error, _),) = caught.value.failures.values()
@@ -117,7 +117,7 @@ def test_an_explanation_that_fails_costs_nothing(
     monkeypatch.setattr(load_errors, "differences", differences)
     with caplog.at_level(logging.ERROR, "shardplan"):
         error = failure({"absent": 1}, checkpoint)
-    assert str(error) == str(stock_failure({"absent": 1}, checkpoint))
+    assert str(error) == str(upstream_failure({"absent": 1}, checkpoint))
     assert "no explanation" in caplog.text
 
 
@@ -174,9 +174,9 @@ def test_coverage_is_checked_where_asked_for(checkpoint: Path) -> None:
     assert caught.value.report["holes"] == [  # type: ignore[attr-defined]
         {"name": "model.layer.weight", "offsets": [2], "sizes": [2]}
     ]
-    stock = UPSTREAM.DefaultLoadPlanner()
-    stock.set_up_planner(planner.original_state_dict, planner.metadata, True)
-    assert len(stock.create_local_plan().items) == 2
+    upstream = UPSTREAM.DefaultLoadPlanner()
+    upstream.set_up_planner(planner.original_state_dict, planner.metadata, True)
+    assert len(upstream.create_local_plan().items) == 2
 
 
 @pytest.mark.parametrize(("rank", "covered"), [(0, True), (1, False), (2, True)])

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from parity.comparison import assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
-from parity.travel import sent, sent_stock
+from parity.travel import sent, sent_upstream
 from shardplan.dcp.lazy.path_mappings import Mappings, merge
 
 PATHS: dict[Any, Any] = {
@@ -111,8 +111,8 @@ def test_it_is_each_plans_own() -> None:
     assert sent(second).planner_data == {}
 
 
-def test_a_stock_pickle_holds_an_exact_dict() -> None:
-    assert_same(pickle.loads(pickle.dumps(sent(plan_with(PATHS)))), sent_stock(plan_with(PATHS)))
+def test_an_upstream_pickle_holds_an_exact_dict() -> None:
+    assert_same(pickle.loads(pickle.dumps(sent(plan_with(PATHS)))), sent_upstream(plan_with(PATHS)))
     touched = sent(plan_with(PATHS))
     touched.planner_data["x"] = ("x",)
     assert type(pickle.loads(pickle.dumps(touched)).planner_data) is dict
@@ -149,7 +149,7 @@ def test_planner_data_of_any_kind_arrives(planner_data: Any) -> None:
     for plan in (plan_with(planner_data), SavePlan([], planner_data=planner_data)):
         for found in (sent(plan), sent(sent(plan))):
             assert isinstance(found.planner_data, type(planner_data))
-            assert_same(sent_stock(found).planner_data, planner_data)
+            assert_same(sent_upstream(found).planner_data, planner_data)
 
 
 def test_threads_fill_it_once() -> None:

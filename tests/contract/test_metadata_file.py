@@ -1,4 +1,4 @@
-"""The metadata file: what ours writes stock reads, and the other way round."""
+"""The metadata file: what ours writes upstream reads, and the other way round."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def read(pickled: bytes, trust: bool = False) -> Any:
 
 
 def check_both_ways(saved: Any) -> None:
-    """Ours reads what stock writes; stock reads what ours writes, as does ours."""
+    """Ours reads what upstream writes; upstream reads what ours writes, as does ours."""
     expected = pickle.loads(pickle.dumps(saved))
     assert_same(read(pickle.dumps(saved)), expected)
     ours = written(saved)

@@ -49,7 +49,7 @@ def empty_plan_cache() -> Iterator[None]:
 
 @pytest.fixture(params=[UPSTREAM, OURS], ids=str)
 def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """Not with ours registered: the stock planner's caching stays upstream's."""
+    """Not with ours registered: the upstream planner's caching stays upstream's."""
     return request.param
 
 
@@ -113,7 +113,7 @@ def steps(planner: Any, state: StateDict) -> tuple[SavePlan, SavePlan, Metadata]
     return local, planner.finish_plan(plans[0]), metadata
 
 
-def stock_plan(state: StateDict) -> SavePlan:
+def upstream_plan(state: StateDict) -> SavePlan:
     planner = originals.DefaultSavePlanner()
     planner.set_up_planner(state, None, True)
     return planner.create_local_plan()
@@ -157,7 +157,7 @@ def test_every_change_is_noticed(implementation: Implementation, change: str) ->
 
 def test_order_of_mappings_is_noticed() -> None:
     """Metadata has them in this order."""
-    plan = stock_plan({"a": torch.zeros(2), "b": torch.zeros(2)})
+    plan = upstream_plan({"a": torch.zeros(2), "b": torch.zeros(2)})
     turned = dataclasses.replace(plan, planner_data=dict(reversed(list(plan.planner_data.items()))))
     assert plan == turned
     assert plan_cache.same_plan(plan, plan)
@@ -176,7 +176,7 @@ PROPERTIES = [field.name for field in dataclasses.fields(TensorProperties)]
 
 
 def changed(plan: SavePlan, change: Callable[[WriteItem], None]) -> SavePlan:
-    """A stock copy of a plan whose first item has changed."""
+    """An upstream copy of a plan whose first item has changed."""
     plan = dataclasses.replace(plan, items=copy.deepcopy(list(plan.items)))
     change(plan.items[0])
     return plan
@@ -196,7 +196,7 @@ def put(path: str, value: Any) -> Callable[[WriteItem], None]:
 
 @pytest.mark.parametrize("field", PROPERTIES)
 def test_every_property_is_noticed(field: str) -> None:
-    plan = stock_plan({"w": torch.zeros(4), "v": torch.zeros(4)})
+    plan = upstream_plan({"w": torch.zeros(4), "v": torch.zeros(4)})
     other = changed(plan, put(f"tensor_data.properties.{field}", OTHER_PROPERTIES.get(field, (7,))))
     assert originals.compare_save_plans(plan, other)
     for one, two in ((plan, other), (sent(plan), other), (plan, sent(other))):
@@ -220,13 +220,13 @@ SEEN_BY_UPSTREAM = {
 
 
 def pairs() -> dict[str, tuple[SavePlan, SavePlan]]:
-    plan = stock_plan({"w": torch.zeros(4), "v": torch.zeros(2)})
+    plan = upstream_plan({"w": torch.zeros(4), "v": torch.zeros(2)})
     found = {name: (plan, changed(plan, change)) for name, change in SEEN_BY_UPSTREAM.items()}
     for field in PROPERTIES:
         other = put(f"tensor_data.properties.{field}", OTHER_PROPERTIES.get(field, (7,)))
         found[field] = (plan, changed(plan, other))
     for name, (before, after) in CHANGES.items():
-        found[f"state dict: {name}"] = (stock_plan(before), stock_plan(after))
+        found[f"state dict: {name}"] = (upstream_plan(before), upstream_plan(after))
     found["equal"] = (plan, changed(plan, lambda item: None))
     found["usable"] = (plan, dataclasses.replace(plan, usable=False))
     found["an item fewer"] = (plan, dataclasses.replace(plan, items=plan.items[:1]))
@@ -301,8 +301,8 @@ def test_saves_that_alternate_with_a_key_each() -> None:
 
 def test_nothing_is_cached_of_a_global_plan_that_is_invalid(implementation: Implementation) -> None:
     planner = caching(implementation)
-    key, both = planner._cached_plans_key, [stock_plan({"w": torch.zeros(4)})]
-    both.append(stock_plan({"v": torch.zeros(4)}))
+    key, both = planner._cached_plans_key, [upstream_plan({"w": torch.zeros(4)})]
+    both.append(upstream_plan({"v": torch.zeros(4)}))
     planner.create_global_plan(both)
     before = {name: getattr(SavePlanner, name)[key] for name in OF_ALL_RANKS}
     beyond = changed(both[0], put("tensor_data.chunk.sizes", torch.Size([9])))
@@ -313,7 +313,7 @@ def test_nothing_is_cached_of_a_global_plan_that_is_invalid(implementation: Impl
     assert (SavePlanner._cached_all_plans[key] is before["_cached_all_plans"]) is right
 
     # Rank 0 has what it had, and rank 1 something new: upstream still plans the broken one.
-    delta = [SavePlan([], usable=False), stock_plan({"v": torch.zeros(6)})]
+    delta = [SavePlan([], usable=False), upstream_plan({"v": torch.zeros(6)})]
     if right:
         plans, metadata = caching(implementation).create_global_plan(delta)
         assert [plan.usable for plan in plans] == [False, True]
@@ -362,7 +362,7 @@ def test_first_save_that_failed(implementation: Implementation, tmp_path: Path) 
 
 def test_rank_that_sends_its_plan_gets_one(implementation: Implementation) -> None:
     """Of two ranks one had not finished: it gets its plan though the coordinator knows it."""
-    both = [stock_plan({"w": torch.zeros(4)}), stock_plan({"v": torch.zeros(4)})]
+    both = [upstream_plan({"w": torch.zeros(4)}), upstream_plan({"v": torch.zeros(4)})]
     caching(implementation).create_global_plan(both)
     again = [SavePlan([], usable=False), both[1]]
     plans, _ = caching(implementation).create_global_plan(again)
@@ -390,7 +390,7 @@ def test_no_plan_for_an_empty_cache(implementation: Implementation, tmp_path: Pa
 
 @pytest.mark.parametrize(("cached", "absent"), [(0, [1, 2]), (2, [0]), (4, [0, 1, 2])], ids=str)
 def test_error_names_the_ranks(cached: int, absent: list[int]) -> None:
-    plans = [stock_plan({f"w{rank}": torch.zeros(4)}) for rank in range(4)]
+    plans = [upstream_plan({f"w{rank}": torch.zeros(4)}) for rank in range(4)]
     if cached:
         caching(OURS).create_global_plan(plans[:cached])
     now = [SavePlan([], usable=False) if i in absent else plans[i] for i in range(3)]
@@ -419,20 +419,20 @@ def test_files_are_named_by_this_save(
 def test_no_storage_data_after_some(implementation: Implementation) -> None:
     """A storage that gives none must not meet another's."""
     planner = caching(implementation)
-    planner.finish_plan(named(stock_plan(OLD), "other"))
+    planner.finish_plan(named(upstream_plan(OLD), "other"))
     final = caching(implementation).finish_plan(SavePlan([], usable=False))
-    assert final.items == stock_plan(OLD).items
+    assert final.items == upstream_plan(OLD).items
     assert (final.storage_data is None) is (implementation is OURS)
 
 
 def test_storage_data_of_unchanged_plans_reaches_the_ranks() -> None:
-    both = [stock_plan({"w": torch.zeros(4)}), stock_plan({"v": torch.zeros(4)})]
+    both = [upstream_plan({"w": torch.zeros(4)}), upstream_plan({"v": torch.zeros(4)})]
     caching(OURS).create_global_plan(both)
     unchanged = [SavePlan([], storage_data=f"of {rank}", usable=False) for rank in range(2)]
     plans, _ = caching(OURS).create_global_plan(unchanged)
     assert plans == unchanged
     # In a save where another rank's plan has changed, too.
-    new = dataclasses.replace(stock_plan({"v": torch.zeros(5)}), storage_data="new")
+    new = dataclasses.replace(upstream_plan({"v": torch.zeros(5)}), storage_data="new")
     plans, _ = caching(OURS).create_global_plan([unchanged[0], new])
     assert plans[0] == unchanged[0]
     assert (plans[1].usable, plans[1].storage_data) == (True, "new")
@@ -461,11 +461,11 @@ def test_unchanged_save_makes_no_items_on_a_rank() -> None:
 def test_unchanged_plans_make_no_items_on_the_coordinator() -> None:
     key = caching(OURS)._cached_plans_key
     states = [{"w": torch.zeros(4)}, {"v": torch.zeros(4)}, {"u": torch.zeros(4), "o": 3}]
-    caching(OURS).create_global_plan([sent(stock_plan(state)) for state in states])
+    caching(OURS).create_global_plan([sent(upstream_plan(state)) for state in states])
     states[1] = {"v": torch.zeros(7)}
     for now in (
         [SavePlan([], usable=False)] * 3,
-        [SavePlan([], usable=False), sent(stock_plan(states[1])), SavePlan([], usable=False)],
+        [SavePlan([], usable=False), sent(upstream_plan(states[1])), SavePlan([], usable=False)],
     ):
         plans, metadata = caching(OURS).create_global_plan(now)
         assert [plan.usable for plan in plans] == [plan.usable for plan in now]

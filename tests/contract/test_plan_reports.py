@@ -164,7 +164,7 @@ def test_whole_report_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert all(f"t{at} of size" in record.getMessage() for at in range(9))
 
 
-def test_registered_stock_planner_reports_too() -> None:
+def test_registered_upstream_planner_reports_too() -> None:
     with shardplan.registered():
         planner = UPSTREAM.DefaultSavePlanner()
         planner.set_up_planner({}, is_coordinator=True)

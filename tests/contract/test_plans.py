@@ -1,4 +1,4 @@
-"""Rows 2 to 5: plans, properties and metadata are stock objects, and nothing is remembered."""
+"""Rows 2 to 5: plans, properties and metadata are upstream objects, and nothing is remembered."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_plan() -> LoadPlan:
     return plan
 
 
-def stock_plan() -> SavePlan:
+def upstream_plan() -> SavePlan:
     return originals.create_default_local_save_plan(state_dict(), True)
 
 
@@ -64,8 +64,8 @@ def test_replace_fills_nothing(make: Any) -> None:
     assert is_unfilled(plan)
 
 
-def test_plan_is_a_stock_plan() -> None:
-    plan, upstream = save_plan(), stock_plan()
+def test_plan_is_an_upstream_plan() -> None:
+    plan, upstream = save_plan(), upstream_plan()
     assert [field.name for field in dataclasses.fields(plan)] == [
         field.name for field in dataclasses.fields(upstream)
     ]
@@ -104,7 +104,7 @@ def test_frozen_subclass() -> None:
     tagged = TaggedPlan(**{**vars(save_plan()), "tag": "mine"})
     replaced = dataclasses.replace(tagged, storage_data=3)
     assert (type(replaced), replaced.tag, len(replaced.items)) == (TaggedPlan, "mine", 3)
-    assert replaced.items == stock_plan().items
+    assert replaced.items == upstream_plan().items
 
 
 def test_load_plan_can_be_assigned() -> None:
@@ -150,8 +150,8 @@ def test_metadata_shares_the_first_items_properties() -> None:
         )
 
 
-def test_metadata_holds_stock_classes_only() -> None:
-    """Its pickle imports what a stock one does: it loads without shardplan, and restricted."""
+def test_metadata_holds_upstream_classes_only() -> None:
+    """Its pickle imports what an upstream one does: it loads without shardplan, and restricted."""
     ours = save_plans(OURS.DefaultSavePlanner, fully_sharded, 4, send=False).metadata
     upstream = save_plans(UPSTREAM.DefaultSavePlanner, fully_sharded, 4, send=False).metadata
     for protocol in (2, 4, pickle.HIGHEST_PROTOCOL):

@@ -1,4 +1,4 @@
-"""Metadata that a caller keeps plans on, as Megatron does: its file is a stock one."""
+"""Metadata that a caller keeps plans on, as Megatron does: its file is an upstream one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from parity.comparison import assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
-from parity.travel import sent, sent_stock
+from parity.travel import sent, sent_upstream
 from pickled import globals_of
 from shardplan.dcp.upstream import originals
 
@@ -32,7 +32,7 @@ def keeping_planner(implementation: Implementation, travelled: bool) -> Any:
     class Keeping(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
         def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
             if travelled:
-                all_plans = (sent if implementation is OURS else sent_stock)(all_plans)
+                all_plans = (sent if implementation is OURS else sent_upstream)(all_plans)
             global_plan, metadata = super().create_global_plan(all_plans)
             metadata.all_local_plans = all_plans
             metadata.all_global_plans = global_plan
@@ -48,7 +48,7 @@ def saved_by(implementation: Implementation, path: Path, travelled: bool) -> byt
 
 
 @pytest.mark.parametrize("travelled", [False, True])
-def test_the_file_names_what_a_stock_one_names(tmp_path: Path, travelled: bool) -> None:
+def test_the_file_names_what_an_upstream_one_names(tmp_path: Path, travelled: bool) -> None:
     ours = saved_by(OURS, tmp_path / "ours", travelled)
     upstream = saved_by(UPSTREAM, tmp_path / "upstream", travelled)
     assert globals_of(ours) == globals_of(upstream)
@@ -95,6 +95,6 @@ def test_a_plan_saved_in_a_file_of_ones_own(tmp_path: Path) -> None:
     torch.save([plan, made, metadata], tmp_path / "plans")
     assert b"shardplan" not in (tmp_path / "plans").read_bytes()
     found = torch.load(tmp_path / "plans", weights_only=False)
-    stock = originals.create_default_local_save_plan(state_dict()["model"], True)
-    expected = [stock, *originals.create_default_global_save_plan([stock])]
-    assert_same(found, sent_stock(expected))
+    of_upstream = originals.create_default_local_save_plan(state_dict()["model"], True)
+    expected = [of_upstream, *originals.create_default_global_save_plan([of_upstream])]
+    assert_same(found, sent_upstream(expected))

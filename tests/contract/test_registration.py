@@ -33,7 +33,7 @@ def put_back() -> Iterator[None]:
     shardplan.unregister()
 
 
-def stock_modules() -> list[types.ModuleType]:
+def upstream_modules() -> list[types.ModuleType]:
     return [
         module
         for name, module in sorted(sys.modules.items())
@@ -44,7 +44,7 @@ def stock_modules() -> list[types.ModuleType]:
 def contents() -> dict[str, int]:
     """Every name in DCP's modules, and in their classes, with the identity of what it holds."""
     held = {}
-    for module in stock_modules():
+    for module in upstream_modules():
         for name, value in vars(module).items():
             held[f"{module.__name__}.{name}"] = id(value)
             if inspect.isclass(value) and value.__module__ == module.__name__:
@@ -84,8 +84,8 @@ def test_the_list_of_names_is_logged_once_a_process(caplog: pytest.LogCaptureFix
 
 def test_every_twin_of_our_own_is_in_place() -> None:
     shardplan.register()
-    for stock, ours in table.twins().items():
-        found = operator.attrgetter(stock.__qualname__)(sys.modules[stock.__module__])
+    for upstream, ours in table.twins().items():
+        found = operator.attrgetter(upstream.__qualname__)(sys.modules[upstream.__module__])
         assert found is ours
     assert default_planner._create_read_items is planner_helpers._create_read_items
     assert default_planner.create_default_local_save_plan.__module__.startswith("shardplan")
@@ -155,7 +155,7 @@ def test_callers_function_is_left_alone_on_the_way_out(monkeypatch: pytest.Monke
     def mine(*args: Any) -> list[str]:
         return []
 
-    # monkeypatch puts back what it finds first: the stock function.
+    # monkeypatch puts back what it finds first: the upstream function.
     monkeypatch.setattr(
         default_planner, "_validate_global_plan", default_planner._validate_global_plan
     )
@@ -214,14 +214,16 @@ def test_second_call_reaches_what_was_loaded_in_between() -> None:
 
 def test_replacements_can_be_inspected() -> None:
     """DCP inspects signatures of what it calls; ours are plain functions."""
-    for stock, ours in table.twins().items():
+    for upstream, ours in table.twins().items():
         assert inspect.isfunction(ours)
-        assert list(inspect.signature(ours).parameters) == list(inspect.signature(stock).parameters)
-        assert ours.__name__ == stock.__name__
+        assert list(inspect.signature(ours).parameters) == list(
+            inspect.signature(upstream).parameters
+        )
+        assert ours.__name__ == upstream.__name__
 
 
-def test_stock_planners_run_on_ours(tmp_path: Path) -> None:
-    """No planner, a stock one and a subclass of one: all plan natively, with stock results."""
+def test_upstream_planners_run_on_ours(tmp_path: Path) -> None:
+    """No planner, an upstream one and a subclass of one: all plan natively, as upstream."""
 
     class Theirs(dcp.DefaultSavePlanner):
         pass
@@ -230,7 +232,7 @@ def test_stock_planners_run_on_ours(tmp_path: Path) -> None:
     metadata = []
     for index, planner in enumerate((None, dcp.DefaultSavePlanner(), Theirs())):
         dcp.save(
-            dict(saved), checkpoint_id=tmp_path / f"stock{index}", planner=planner, no_dist=True
+            dict(saved), checkpoint_id=tmp_path / f"upstream{index}", planner=planner, no_dist=True
         )
         with shardplan.registered():
             planner = None if planner is None else type(planner)()
@@ -247,12 +249,12 @@ def test_stock_planners_run_on_ours(tmp_path: Path) -> None:
         metadata.append(
             [
                 pickle.loads((tmp_path / f"{kind}{index}/.metadata").read_bytes())
-                for kind in ("ours", "stock")
+                for kind in ("ours", "upstream")
             ]
         )
-    for ours, stock in metadata:
-        assert_same(ours.state_dict_metadata, stock.state_dict_metadata)
-        assert_same(ours.planner_data, stock.planner_data)
+    for ours, upstream in metadata:
+        assert_same(ours.state_dict_metadata, upstream.state_dict_metadata)
+        assert_same(ours.planner_data, upstream.planner_data)
 
 
 def test_format_conversion_runs_while_registered(tmp_path: Path) -> None:

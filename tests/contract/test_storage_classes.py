@@ -1,4 +1,4 @@
-"""Our readers and writers in the place of the stock ones."""
+"""Our readers and writers in the place of the upstream ones."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def comparable(metadata: Metadata) -> Metadata:
     return metadata
 
 
-def assert_same_files(ours: Path, stock: Path) -> None:
-    names = sorted(path.name for path in stock.iterdir())
+def assert_same_files(ours: Path, upstream: Path) -> None:
+    names = sorted(path.name for path in upstream.iterdir())
     assert sorted(path.name for path in ours.iterdir()) == names
     for name in names:
-        mine, theirs = ((folder / name).read_bytes() for folder in (ours, stock))
+        mine, theirs = ((folder / name).read_bytes() for folder in (ours, upstream))
         if name.endswith(".metadata"):
             assert_same(comparable(pickle.loads(mine)), comparable(pickle.loads(theirs)))
             assert globals_of(mine) == globals_of(theirs)
@@ -79,13 +79,13 @@ def assert_same_files(ours: Path, stock: Path) -> None:
             assert mine == theirs
 
 
-@pytest.mark.parametrize(("ours", "stock"), TWINS)
-def test_signatures(ours: Any, stock: Any) -> None:
-    assert issubclass(ours, stock)
+@pytest.mark.parametrize(("ours", "upstream"), TWINS)
+def test_signatures(ours: Any, upstream: Any) -> None:
+    assert issubclass(ours, upstream)
     mine = dict(inspect.signature(ours).parameters)
     trust = mine.pop("trust", None)
     assert (trust is not None) == ours.__name__.endswith("Reader")
-    assert list(mine) == list(inspect.signature(stock).parameters)
+    assert list(mine) == list(inspect.signature(upstream).parameters)
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -100,17 +100,20 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("planner", [dcp.DefaultSavePlanner, shardplan.DefaultSavePlanner])
 def test_same_files(options: dict[str, Any], planner: Any, tmp_path: Path) -> None:
-    for folder, writer in (("stock", dcp.FileSystemWriter), ("ours", shardplan.FileSystemWriter)):
-        used = dcp.DefaultSavePlanner if folder == "stock" else planner
+    for folder, writer in (
+        ("upstream", dcp.FileSystemWriter),
+        ("ours", shardplan.FileSystemWriter),
+    ):
+        used = dcp.DefaultSavePlanner if folder == "upstream" else planner
         dcp.save(
             state_dict(),
             storage_writer=writer(tmp_path / folder, **options),
             planner=used(),
             no_dist=True,
         )
-    assert_same_files(tmp_path / "ours", tmp_path / "stock")
+    assert_same_files(tmp_path / "ours", tmp_path / "upstream")
     for reader in (dcp.FileSystemReader, shardplan.FileSystemReader):
-        for folder in ("stock", "ours"):
+        for folder in ("upstream", "ours"):
             found = blank()
             dcp.load(found, storage_reader=reader(tmp_path / folder), no_dist=True)
             assert_loaded(found)
@@ -137,13 +140,13 @@ def test_returned_metadata(tmp_path: Path) -> None:
     exact = save(dcp.FileSystemWriter(tmp_path / "2"), shardplan.DefaultSavePlanner())
     assert type(exact.storage_data) is dict
     assert chunk_lists(exact) == {list}
-    stock = save(dcp.FileSystemWriter(tmp_path / "3"), dcp.DefaultSavePlanner())
+    upstream = save(dcp.FileSystemWriter(tmp_path / "3"), dcp.DefaultSavePlanner())
     mixed = save(shardplan.FileSystemWriter(tmp_path / "4"), dcp.DefaultSavePlanner())
     assert chunk_lists(mixed) == {list}
     for found in (ours, exact, mixed):
         assert type(found.storage_meta) is StorageMeta
         assert list(vars(found.storage_meta)) == list(vars(StorageMeta()))
-        assert comparable(found) == comparable(stock)
+        assert comparable(found) == comparable(upstream)
 
 
 def test_overwriting(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from shardplan.dcp.native import native
 
 
 class OtherIndex(MetadataIndex):
-    """A key that is equal to no stock one by its class."""
+    """A key that is equal to no upstream one by its class."""
 
 
 def index(fqn: str, offset: list[int] | None = None, hint: int | None = None) -> MetadataIndex:

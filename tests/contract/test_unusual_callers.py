@@ -70,8 +70,10 @@ def test_metadata_whose_mapping_is_no_dict() -> None:
 def test_mappings_that_arrived_are_a_plain_dict_in_a_file() -> None:
     arrived = sent(SavePlan(plan().items, planner_data={"w": ("w",), "n": ("n",)}))
     ours = pickle.dumps(Metadata({}, planner_data=arrived.planner_data))
-    stock = pickle.dumps(Metadata({}, planner_data={"w": ("w",), "n": ("n",)}))
-    names = [[a for op, a, _ in pickletools.genops(b) if isinstance(a, str)] for b in (ours, stock)]
+    upstream = pickle.dumps(Metadata({}, planner_data={"w": ("w",), "n": ("n",)}))
+    names = [
+        [a for op, a, _ in pickletools.genops(b) if isinstance(a, str)] for b in (ours, upstream)
+    ]
     assert names[0] == names[1]
 
 

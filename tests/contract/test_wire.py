@@ -1,4 +1,4 @@
-"""Plans travel as columns and arrive as by stock; every other pickle is stock's."""
+"""Plans travel as columns and arrive as by upstream; every other pickle is upstream's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parity.comparison import assert_same
 from parity.implementations import OURS
 from parity.samples import EVERYTHING, RAISING, WORLD_SIZE
 from parity.save_items import ODD_ITEMS, READABLE, bytes_item, shard_item, tensor_item
-from parity.travel import packed, sent, sent_stock, with_our_list
+from parity.travel import packed, sent, sent_upstream, with_our_list
 from parity.worlds import rank_of
 from pickled import globals_of
 from shardplan import _wire
@@ -36,7 +36,7 @@ RANK = 2
 
 
 @pytest.fixture(autouse=True)
-def stock_pickler(monkeypatch: pytest.MonkeyPatch) -> None:
+def upstream_pickler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planners of other tests put ours there."""
     monkeypatch.setattr(collectives, "_pickler", pickle.Pickler)
 
@@ -59,7 +59,7 @@ def save_plan(**fields: Any) -> SavePlan:
     return dataclasses.replace(plan, **{"planner_data": dict(MAPPINGS), **fields})
 
 
-def stock_save_plan(**fields: Any) -> SavePlan:
+def upstream_save_plan(**fields: Any) -> SavePlan:
     plan = originals.create_default_local_save_plan(state_dict(), True)
     return dataclasses.replace(plan, **{"planner_data": dict(MAPPINGS), **fields})
 
@@ -71,9 +71,9 @@ def load_plan() -> LoadPlan:
     return plan
 
 
-def stocked(plan: Any) -> Any:
-    """The plan as stock's pickler would send it on."""
-    return sent_stock(plan)
+def as_upstream(plan: Any) -> Any:
+    """The plan as upstream's pickler would send it on."""
+    return sent_upstream(plan)
 
 
 @pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
@@ -88,11 +88,11 @@ def test_plans_of_every_sample(make: Callable[[], Any], rank: None) -> None:
         arrived = sent(plan)
         assert len(arrived.items) == len(expected.items)
         assert len(expected.items) == 0 or arrived.items.columns is not None
-        assert_same(stocked(arrived), sent_stock(expected))
+        assert_same(as_upstream(arrived), sent_upstream(expected))
     _, metadata = originals.create_default_global_save_plan([expected])
     wanted = originals.create_default_local_load_plan(entries, metadata, False)
     for read in (ours.create_default_local_load_plan(entries, metadata, False), wanted):
-        assert_same(sent(read), sent_stock(wanted))
+        assert_same(sent(read), sent_upstream(wanted))
 
 
 def test_plans_of_all_samples(rank: None) -> None:
@@ -103,19 +103,19 @@ def test_plans_of_all_samples(rank: None) -> None:
     arrived = sent(dataclasses.replace(plan, planner_data=mappings))
     assert arrived.items.columns is not None
     assert arrived.planner_data == mappings
-    assert_same(stocked(arrived).items, sent_stock(expected).items)
+    assert_same(as_upstream(arrived).items, sent_upstream(expected).items)
 
 
 @pytest.mark.parametrize("first", ["bytes", "tensor"])
 @pytest.mark.parametrize("name", ODD_ITEMS)
-def test_odd_items_arrive_as_by_stock(name: str, first: str) -> None:
+def test_odd_items_arrive_as_by_upstream(name: str, first: str) -> None:
     odd = ODD_ITEMS[name]()
     items = [shard_item("w", 0), odd, tensor_item("t", (4,), torch.int64), shard_item("w", 1)]
     items.insert(0 if first == "bytes" else 2, bytes_item("b"))
     for plan in (SavePlan(list(items)), with_our_list(SavePlan(list(items)))):
         arrived = sent(sent(plan))
         assert len(arrived.items) == 5
-        assert_same(sent_stock(arrived), sent_stock(sent_stock(SavePlan(items))))
+        assert_same(sent_upstream(arrived), sent_upstream(sent_upstream(SavePlan(items))))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,9 @@ def test_plans_that_bytes_cannot_hold(name: str) -> None:
     """The rest of the plan travels as well."""
     items = [ODD_ITEMS[name](), *(tensor_item(f"t{i}", (i,)) for i in range(5))]
     arrived = sent(SavePlan(items, planner_data={"t0": ("t0",)}))
-    assert_same(sent_stock(arrived), sent_stock(SavePlan(items, planner_data={"t0": ("t0",)})))
+    assert_same(
+        sent_upstream(arrived), sent_upstream(SavePlan(items, planner_data={"t0": ("t0",)}))
+    )
 
 
 def test_a_change_of_a_touched_item_arrives() -> None:
@@ -151,40 +153,40 @@ def test_a_change_of_a_touched_item_arrives() -> None:
             if at == step:
                 change(plan)
             plan = send(plan)
-            found.append(sent_stock(plan))
+            found.append(sent_upstream(plan))
             if at == 1:
                 (plan,) = functions.dedup_save_plans([plan])
             elif at == 2:
                 (plan,), metadata = functions.create_default_global_save_plan([plan])
-                found.append(sent_stock(metadata))
+                found.append(sent_upstream(metadata))
         return found
 
     for step in range(4):
         assert_same(
             pipeline(ours, save_plan(), sent, step),
-            pipeline(originals, stock_save_plan(), sent_stock, step),
+            pipeline(originals, upstream_save_plan(), sent_upstream, step),
         )
 
 
 def test_a_touched_item_removed_replaced_or_added_arrives() -> None:
-    plan, expected = sent(save_plan()), sent_stock(stock_save_plan())
+    plan, expected = sent(save_plan()), sent_upstream(upstream_save_plan())
     for each in (plan, expected):
         each.items.reverse()
         del each.items[1]
         each.items[0] = shard_item("other", 1)
         each.items.append("no item")
-    assert_same(sent_stock(sent(plan)), sent_stock(expected))
+    assert_same(sent_upstream(sent(plan)), sent_upstream(expected))
 
 
 def test_every_field_travels() -> None:
     fields = {"storage_data": ["a", {"b": 1}], "usable": False}
-    plan, expected = save_plan(**fields), stock_save_plan(**fields)
+    plan, expected = save_plan(**fields), upstream_save_plan(**fields)
     for each in (plan, expected):
         object.__setattr__(each, "extra", {"list": [1, 2]})
     arrived = sent(sent(plan))
     assert arrived.items.columns is not None
-    assert_same(sent_stock(arrived), sent_stock(expected))
-    read, wanted = load_plan(), sent_stock(load_plan())
+    assert_same(sent_upstream(arrived), sent_upstream(expected))
+    read, wanted = load_plan(), sent_upstream(load_plan())
     for each in (read, wanted):
         each.storage_data, each.planner_data, each.extra = "s", {"w": ("w",)}, 3
     assert_same(sent(sent(read)), wanted)
@@ -203,11 +205,11 @@ class TaggedLoadPlan(LoadPlan):
 
 def test_subclasses_travel_as_upstream_but_for_untouched_items() -> None:
     for plan in (
-        TaggedSavePlan(**vars(stock_save_plan())),
+        TaggedSavePlan(**vars(upstream_save_plan())),
         TaggedLoadPlan(list(load_plan().items)),
     ):
         assert packed(plan) == pickle.dumps(plan, pickle.DEFAULT_PROTOCOL)
-        assert_same(sent(plan), sent_stock(plan))
+        assert_same(sent(plan), sent_upstream(plan))
     for plan in (TaggedSavePlan(**vars(save_plan())), TaggedLoadPlan(load_plan().items)):
         arrived = sent(plan)
         assert type(arrived) is type(plan)
@@ -229,20 +231,20 @@ def test_what_travels_names_one_function_of_ours() -> None:
     """Under a name that stays: another version's plans must find it."""
     assert globals_of(packed(save_plan())) == {"shardplan._wire save_plan"}
     assert globals_of(packed(load_plan())) == {"shardplan._wire load_plan"}
-    assert len(packed(save_plan())) < len(pickle.dumps(stock_save_plan())) / 2
+    assert len(packed(save_plan())) < len(pickle.dumps(upstream_save_plan())) / 2
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_every_other_pickle_is_stocks(protocol: int) -> None:
-    assert pickle.dumps(save_plan(), protocol) == pickle.dumps(stock_save_plan(), protocol)
-    stock = originals.create_default_local_load_plan(
+def test_every_other_pickle_is_upstreams(protocol: int) -> None:
+    assert pickle.dumps(save_plan(), protocol) == pickle.dumps(upstream_save_plan(), protocol)
+    of_upstream = originals.create_default_local_load_plan(
         {"w": torch.zeros(6)}, Metadata({"w": tensor_metadata((6,), row_chunks(6, 3))})
     )
-    assert pickle.dumps(load_plan(), protocol) == pickle.dumps(stock, protocol)
+    assert pickle.dumps(load_plan(), protocol) == pickle.dumps(of_upstream, protocol)
     for plan, upstream in (
-        (sent(save_plan()), stock_save_plan()),
-        (sent(load_plan()), stock),
-        (sent(sent(save_plan())), stock_save_plan()),
+        (sent(save_plan()), upstream_save_plan()),
+        (sent(load_plan()), of_upstream),
+        (sent(sent(save_plan())), upstream_save_plan()),
     ):
         pickled = pickle.dumps(plan, protocol)
         assert globals_of(pickled) == globals_of(pickle.dumps(upstream, protocol))
@@ -251,19 +253,19 @@ def test_every_other_pickle_is_stocks(protocol: int) -> None:
 
 def test_deepcopy() -> None:
     for plan in (save_plan(), sent(save_plan())):
-        assert_same(sent_stock(copy.deepcopy(plan)), sent_stock(stock_save_plan()))
+        assert_same(sent_upstream(copy.deepcopy(plan)), sent_upstream(upstream_save_plan()))
     for read in (load_plan(), sent(load_plan())):
         assert copy.deepcopy(read) == load_plan()
     plan = sent(save_plan())
     copied = copy.deepcopy(plan)
     copied.items[0].tensor_data.properties.dtype = torch.float16
     copied.planner_data.clear()
-    assert sent_stock(plan) == stock_save_plan()
+    assert sent_upstream(plan) == upstream_save_plan()
 
 
 def test_copy_of_equal_content() -> None:
-    for plan in (save_plan(), sent(save_plan()), stock_save_plan()):
-        assert_same(sent_stock(copy.copy(plan)), sent_stock(stock_save_plan()))
+    for plan in (save_plan(), sent(save_plan()), upstream_save_plan()):
+        assert_same(sent_upstream(copy.copy(plan)), sent_upstream(upstream_save_plan()))
 
 
 @pytest.mark.parametrize("make", [save_plan, load_plan])
@@ -415,7 +417,7 @@ def test_a_callers_pickler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     assert collectives._pickler is Own
 
 
-def test_a_torch_without_a_pickler_sends_stock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_without_a_pickler_sends_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(collectives, "_pickler")
     with shardplan.registered():
         set_up()

@@ -117,22 +117,22 @@ def sharing(value: Any, seen: dict[int, int]) -> Iterator[int]:
             yield from sharing(part, seen)
 
 
-def assert_same_checkpoint(folder: Path, stock: Path) -> None:
+def assert_same_checkpoint(folder: Path, upstream: Path) -> None:
     """Same files; the same bytes in those that hold data; the same metadata, key order included."""
-    names = sorted(path.name for path in stock.iterdir())
+    names = sorted(path.name for path in upstream.iterdir())
     assert sorted(path.name for path in folder.iterdir()) == names
     assert any(name.endswith(".metadata") for name in names)
     for name in names:
         if not name.endswith(".metadata"):
-            assert (folder / name).read_bytes() == (stock / name).read_bytes(), name
+            assert (folder / name).read_bytes() == (upstream / name).read_bytes(), name
             continue
-        ours, theirs = read_metadata(folder / name), read_metadata(stock / name)
+        ours, theirs = read_metadata(folder / name), read_metadata(upstream / name)
         assert ours == theirs
         assert list(ours.state_dict_metadata) == list(theirs.state_dict_metadata)
         assert list(ours.storage_data) == list(theirs.storage_data)
         assert [i.index for i in ours.storage_data] == [i.index for i in theirs.storage_data]
         assert list(ours.planner_data or ()) == list(theirs.planner_data or ())
-        named, expected = (globals_of((of / name).read_bytes()) for of in (folder, stock))
+        named, expected = (globals_of((of / name).read_bytes()) for of in (folder, upstream))
         assert named == expected
         # Objects shared in one are shared in the other: whoever changes one must see the same.
         assert list(sharing(ours, {})) == list(sharing(theirs, {}))

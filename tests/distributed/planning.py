@@ -13,7 +13,7 @@ from torch.distributed.checkpoint import DefaultLoadPlanner, DefaultSavePlanner
 import shardplan
 
 OURS = ("ours", "registered", "ours on even ranks", "ours on odd ranks")
-ALL = ("stock", *OURS)
+ALL = ("upstream", *OURS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Planners:
 
 @contextlib.contextmanager
 def planning(who: str) -> Iterator[Planners]:
-    stock = Planners()
+    upstream = Planners()
     ours = Planners(shardplan.DefaultSavePlanner, shardplan.DefaultLoadPlanner)
     if who == "registered":
         with shardplan.registered():
-            yield stock
+            yield upstream
     elif who.startswith("ours on"):
         rank = dist.get_rank()
-        yield ours if rank % 2 == ("odd" in who) else stock
+        yield ours if rank % 2 == ("odd" in who) else upstream
     else:
-        yield {"stock": stock, "ours": ours}[who]
+        yield {"upstream": upstream, "ours": ours}[who]
 
 
 def described(error: BaseException) -> Any:

@@ -21,7 +21,7 @@ from .state_dicts import StateDict, mesh, numbers, spread
 from .world import Worlds
 
 # Planned by whom, and with a planner or without.
-WAYS = ("stock", "ours", "registered", "registered, no planner")
+WAYS = ("upstream", "ours", "registered", "registered, no planner")
 
 
 def state(extra: int) -> StateDict:
@@ -74,7 +74,7 @@ Saved = tuple[AsyncCheckpointerType, Path, list[int]]
 @pytest.mark.parametrize("way", WAYS[1:])
 def test_same_files(saved: Saved, way: str) -> None:
     _, base, _ = saved
-    assert_same_checkpoint(base / way, base / "stock")
+    assert_same_checkpoint(base / way, base / "upstream")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -83,4 +83,4 @@ def test_planned_where_and_by_whom_it_should(saved: Saved, way: str) -> None:
     for rank in range(2):
         process, items = (base / f"{way} noted by {rank}").read_text().split()
         assert (int(process) == processes[rank]) == (kind is AsyncCheckpointerType.THREAD)
-        assert items == ("builtins" if way == "stock" else "shardplan.dcp.lazy.items")
+        assert items == ("builtins" if way == "upstream" else "shardplan.dcp.lazy.items")

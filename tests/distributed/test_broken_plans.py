@@ -130,7 +130,7 @@ def save_raising(hook: str, at: int, base: Path) -> Any:
     raised, _ = raised_by(
         lambda: dcp.save(state(), storage_writer=writer(base / "raising"), planner=planner)
     )
-    dcp.save(state(), storage_writer=writer(base / "stock"))
+    dcp.save(state(), storage_writer=writer(base / "upstream"))
     return raised
 
 
@@ -181,7 +181,7 @@ def test_gathered_save_plan(
     assert_all_raised(results, 0, (f"rank {at}: a save plan", *BREAKS[break_it]))
     worlds[4].run(save_raising, "create_global_plan", 0, tmp_path)
     assert files(tmp_path / "broken") == files(tmp_path / "raising")
-    assert_same_checkpoint(tmp_path / "after", tmp_path / "stock")
+    assert_same_checkpoint(tmp_path / "after", tmp_path / "upstream")
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -197,7 +197,7 @@ def test_scattered_save_plan(
     worlds[4].run(save_raising, "finish_plan", to, tmp_path)
     assert files(tmp_path / "broken") == files(tmp_path / "raising")
     assert ".metadata" not in files(tmp_path / "broken")
-    assert_same_checkpoint(tmp_path / "after", tmp_path / "stock")
+    assert_same_checkpoint(tmp_path / "after", tmp_path / "upstream")
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +267,12 @@ def test_other_arguments(
         assert failures[0][1].startswith("rank 2: ")
 
 
-@pytest.mark.parametrize("who", ["stock", "ours"])
-def test_broken_plan_that_a_stock_planner_reads(worlds: Worlds, tmp_path: Path, who: str) -> None:
+@pytest.mark.parametrize("who", ["upstream", "ours"])
+def test_broken_plan_that_an_upstream_planner_reads(
+    worlds: Worlds, tmp_path: Path, who: str
+) -> None:
     """Only the rank that sends it plans with ours, or only the coordinator does not."""
-    results = worlds[4].run(save_broken_to_stock, who, tmp_path, timeout=30)
+    results = worlds[4].run(save_broken_to_upstream, who, tmp_path, timeout=30)
     for raised, seconds in results:
         assert raised == results[0][0]
         assert seconds < SOON
@@ -279,11 +281,11 @@ def test_broken_plan_that_a_stock_planner_reads(worlds: Worlds, tmp_path: Path, 
     assert "a save plan from another rank cannot be read: it is not as" in failures[0][1]
 
 
-def save_broken_to_stock(others: str, base: Path) -> tuple[Any, float]:
+def save_broken_to_upstream(others: str, base: Path) -> tuple[Any, float]:
     wire.uninstall()
     rank = dist.get_rank()
     try:
-        with planning({0: "stock", 2: "ours"}.get(rank, others)) as planners:
+        with planning({0: "upstream", 2: "ours"}.get(rank, others)) as planners:
             to = writer(base / "broken")
             with broken(SavePlan, cut, 2, 0):
                 return raised_by(

@@ -59,7 +59,7 @@ def save_with_broken_results(base: Path, break_it: Break, at: int) -> Any:
         wire._PACKED[Items] = pack
     took = time.monotonic() - started
     save(base / "next")
-    dcp.save(state(), checkpoint_id=base / "stock")
+    dcp.save(state(), checkpoint_id=base / "upstream")
     return described(caught.value), took
 
 
@@ -75,7 +75,7 @@ def test_results(worlds: Worlds, tmp_path: Path, break_it: Break, at: int) -> No
         assert text.startswith(f"rank {at}: what another rank has saved cannot be read: it ")
         assert took < SOON
     assert not (tmp_path / "broken" / ".metadata").exists()
-    assert_same_checkpoint(tmp_path / "next", tmp_path / "stock")
+    assert_same_checkpoint(tmp_path / "next", tmp_path / "upstream")
 
 
 def save_with_broken_metadata(base: Path, break_it: Break) -> Any:

@@ -100,10 +100,10 @@ def save(step: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def keys(folder: Path) -> list[str]:
-    """What the metadata there names, by stock's reader and ours."""
-    stock = list(dcp.FileSystemReader(folder).read_metadata().state_dict_metadata)
-    assert list(shardplan.FileSystemReader(folder).read_metadata().state_dict_metadata) == stock
-    return stock
+    """What the metadata there names, by upstream's reader and ours."""
+    upstream = list(dcp.FileSystemReader(folder).read_metadata().state_dict_metadata)
+    assert list(shardplan.FileSystemReader(folder).read_metadata().state_dict_metadata) == upstream
+    return upstream
 
 
 @pytest.fixture

@@ -150,12 +150,12 @@ def load_failing(step: str, ranks: tuple[int, ...], folder: Path) -> dict[str, A
 
 
 def assert_all_raised(results: list[dict[str, Any]], ranks: tuple[int, ...]) -> None:
-    stock = results[0]["stock"]
-    assert stock[0] == "CheckpointException"
-    assert tuple(stock[2]) == ranks
+    upstream = results[0]["upstream"]
+    assert upstream[0] == "CheckpointException"
+    assert tuple(upstream[2]) == ranks
     for result in results:
         for raised in result.values():
-            assert raised == stock
+            assert raised == upstream
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Ranks that send plans as columns and ranks that send stock ones, in one save and in one load."""
+"""Ranks that send plans as columns, and ranks that send upstream's, in one save and one load."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ NO_WIRE = "registered, no wire"
 
 # Who plans on each of four ranks, the coordinator first.
 MIXES = (
-    ("ours", "stock", "stock", "stock"),
-    ("stock", "ours", "ours", "ours"),
-    ("registered", "stock", "stock", "stock"),
-    ("stock", "registered", "registered", "registered"),
+    ("ours", "upstream", "upstream", "upstream"),
+    ("upstream", "ours", "ours", "ours"),
+    ("registered", "upstream", "upstream", "upstream"),
+    ("upstream", "registered", "registered", "registered"),
     (NO_WIRE, "ours", "registered", "ours"),
     ("ours", NO_WIRE, "registered", NO_WIRE),
     (NO_WIRE, NO_WIRE, NO_WIRE, NO_WIRE),
-    ("ours", "stock", NO_WIRE, "registered"),
-    ("stock", "ours", NO_WIRE, "registered"),
+    ("ours", "upstream", NO_WIRE, "registered"),
+    ("upstream", "ours", NO_WIRE, "registered"),
 )
 LAYOUTS = ("fsdp", "replicated", "sharded_tensors", "sub_meshes", "nested")
 
@@ -78,13 +78,13 @@ def state_held(layout: str) -> Held:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_same_files_and_the_same_state(worlds: Worlds, tmp_path: Path, layout: str) -> None:
-    world, stock = worlds[4], tmp_path / "stock"
-    assert not any(world.run(save, layout, ("stock",) * 4, stock))
+    world, upstream = worlds[4], tmp_path / "upstream"
+    assert not any(world.run(save, layout, ("upstream",) * 4, upstream))
     saved = world.run(state_held, layout)
     for i, mix in enumerate(MIXES):
         columns = [who in ("ours", "registered") for who in mix]
         assert world.run(save, layout, mix, tmp_path / str(i)) == columns
-        assert_same_checkpoint(tmp_path / str(i), stock)
+        assert_same_checkpoint(tmp_path / str(i), upstream)
         loaded = world.run(load, layout, mix, tmp_path / str(i))
         assert [sent for sent, _ in loaded] == columns
         assert identical(whole([state for _, state in loaded]), whole(saved)), mix

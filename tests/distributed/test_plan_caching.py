@@ -41,6 +41,6 @@ def test_same_files_and_the_same_caches(worlds: Worlds, tmp_path: Path) -> None:
     kept = worlds[2].run(save_three_times, {who: tmp_path / who for who in ALL})
     for who in OURS:
         for i in range(3):
-            assert_same_checkpoint(tmp_path / who / str(i), tmp_path / "stock" / str(i))
+            assert_same_checkpoint(tmp_path / who / str(i), tmp_path / "upstream" / str(i))
         for rank in kept:
-            assert rank[who] == rank["stock"]
+            assert rank[who] == rank["upstream"]

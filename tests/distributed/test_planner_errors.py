@@ -208,15 +208,19 @@ def save_good(folder: Path) -> None:
 def assert_alike(results: list[dict[str, Any]]) -> None:
     for result in results:
         for who in ALL:
-            assert identical(result[who], result["stock"]), (who, result[who], result["stock"])
+            assert identical(result[who], result["upstream"]), (
+                who,
+                result[who],
+                result["upstream"],
+            )
 
 
 def assert_all_raise(results: list[dict[str, Any]], words: str) -> None:
     """Every rank the same exception, with these words, whoever plans."""
     for result in results:
-        assert result["stock"][0] == "CheckpointException"
-        assert words in str(result["stock"])
-        assert result["stock"] == results[0]["stock"]
+        assert result["upstream"][0] == "CheckpointException"
+        assert words in str(result["upstream"])
+        assert result["upstream"] == results[0]["upstream"]
     assert_alike(results)
 
 
@@ -308,7 +312,7 @@ def test_a_hook_that_raises(worlds: Worlds, tmp_path: Path, kind: str, hook: str
 
 
 def reports_of(make: Callable[[int], StateDict], base: Path) -> list[Any]:
-    """What every rank gets of our planner's report, and of the stock one's under ``register()``."""
+    """What every rank gets of the report of our planner, and of upstream's under ``register()``."""
     reports = []
     for who in ("ours", "registered", "ours on even ranks"):
         with planning(who) as planners, pytest.raises(dcp.api.CheckpointException) as caught:

@@ -20,11 +20,11 @@ from .state_dicts import StateDict, blank, held, mesh, numbers, spread
 from .world import Worlds
 
 NATIVE = "shardplan.dcp.lazy.items"
-STOCK = "builtins"
+UPSTREAM = "builtins"
 
 
 class SavesUnderOtherNames(DefaultSavePlanner):
-    """A subclass of the stock planner, as a user writes one before shardplan is imported."""
+    """A subclass of the upstream planner, as a user writes one before shardplan is imported."""
 
     def set_up_planner(self, state_dict: StateDict, *args: Any, **kwargs: Any) -> None:
         super().set_up_planner({f"x.{k}": v for k, v in state_dict.items()}, *args, **kwargs)
@@ -38,7 +38,7 @@ class LoadsOtherNames(DefaultLoadPlanner):
 
 PLANNERS: dict[str, tuple[Any, Any]] = {
     "none": (lambda: None, lambda: None),
-    "stock": (DefaultSavePlanner, DefaultLoadPlanner),
+    "upstream": (DefaultSavePlanner, DefaultLoadPlanner),
     "subclass": (SavesUnderOtherNames, LoadsOtherNames),
 }
 
@@ -91,9 +91,9 @@ def before_during_after(planners: str, base: Path) -> list[tuple[str, str, bool]
 def test_saves_and_loads_run_on_ours_while_registered(
     worlds: Worlds, tmp_path: Path, planners: str
 ) -> None:
-    stock, ours = (STOCK, STOCK, True), (NATIVE, NATIVE, True)
+    upstream, ours = (UPSTREAM, UPSTREAM, True), (NATIVE, NATIVE, True)
     for rank in worlds[2].run(before_during_after, planners, tmp_path):
-        assert rank == [stock, ours, stock, ours]
+        assert rank == [upstream, ours, upstream, ours]
     for when in ("during", "after", "again"):
         assert_same_checkpoint(tmp_path / when, tmp_path / "before")
 
@@ -109,9 +109,9 @@ def registered_on_one(rank: int, folder: Path) -> tuple[str, str, bool]:
 def test_registered_on_one_rank_alone(worlds: Worlds, tmp_path: Path, rank: int) -> None:
     seen = worlds[2].run(registered_on_one, rank, tmp_path / "one")
     assert seen[rank] == (NATIVE, NATIVE, True)
-    assert seen[1 - rank] == (STOCK, STOCK, True)
-    worlds[2].run(save_and_load, "none", tmp_path / "stock")
-    assert_same_checkpoint(tmp_path / "one", tmp_path / "stock")
+    assert seen[1 - rank] == (UPSTREAM, UPSTREAM, True)
+    worlds[2].run(save_and_load, "none", tmp_path / "upstream")
+    assert_same_checkpoint(tmp_path / "one", tmp_path / "upstream")
 
 
 def names_in_torch() -> dict[str, int]:

@@ -39,7 +39,7 @@ def saved(
     def save(layout: str) -> tuple[list[Path], Held]:
         if layout not in done:
             base = tmp_path_factory.mktemp(layout)
-            folders = {who: base / who for who in ("stock", "ours")}
+            folders = {who: base / who for who in ("upstream", "ours")}
             ranks = worlds[4].run(save_as, layout, folders)
             done[layout] = list(folders.values()), whole([rank[0] for rank in ranks])
         return done[layout]

@@ -37,7 +37,7 @@ def saved(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 @pytest.mark.parametrize("layout", BUILDERS)
 def test_same_files(saved: Callable[[str], Saved], layout: str, who: str) -> None:
     folders, _, _ = saved(layout)
-    assert_same_checkpoint(folders[who], folders["stock"])
+    assert_same_checkpoint(folders[who], folders["upstream"])
 
 
 @pytest.mark.parametrize("layout", BUILDERS)
@@ -45,18 +45,18 @@ def test_save_returns_the_same_metadata_on_every_rank(
     saved: Callable[[str], Saved], layout: str
 ) -> None:
     _, _, returned = saved(layout)
-    for stock, *ours in returned:
+    for upstream, *ours in returned:
         for metadata in ours:
-            assert without_ids(metadata) == without_ids(stock)
+            assert without_ids(metadata) == without_ids(upstream)
 
 
 @pytest.mark.parametrize("who", ALL)
 @pytest.mark.parametrize("layout", BUILDERS)
-def test_loads_every_bit_of_ours_and_of_stocks(
+def test_loads_every_bit_of_ours_and_of_upstreams(
     worlds: Worlds, saved: Callable[[str], Saved], layout: str, who: str
 ) -> None:
     folders, before, _ = saved(layout)
-    after = worlds[4].run(load_as, layout, [folders["stock"], folders["ours"]], who)
+    after = worlds[4].run(load_as, layout, [folders["upstream"], folders["ours"]], who)
     for rank in range(4):
         for loaded in after[rank]:
             assert identical(loaded, before[rank])
@@ -76,7 +76,7 @@ def test_same_files_with_options(
     folders = {who: tmp_path / who for who in ALL}
     worlds[4].run(save_with, layout, folders, options)
     for who in OURS:
-        assert_same_checkpoint(folders[who], folders["stock"])
+        assert_same_checkpoint(folders[who], folders["upstream"])
 
 
 def save_with(layout: str, folders: dict[str, Path], options: dict[str, Any]) -> None:

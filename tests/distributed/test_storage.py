@@ -27,8 +27,8 @@ LAYOUTS = ("fsdp", "replicated", "sharded_tensors", "nested")
 # Who plans, and whose writer and reader it is.
 WAYS = {
     "ours": ("ours", "ours"),
-    "stock planner": ("stock", "ours"),
-    "stock writer": ("ours", "stock"),
+    "upstream planner": ("upstream", "ours"),
+    "upstream writer": ("ours", "upstream"),
     "registered": ("registered", "none"),
     "writers mixed": ("ours", "ours on odd ranks"),
     "all mixed": ("ours on even ranks", "ours on even ranks"),
@@ -36,10 +36,10 @@ WAYS = {
 }
 
 
-def storage(whose: str, folder: Path, stock: Any, ours: Any, **options: Any) -> Any:
+def storage(whose: str, folder: Path, upstream: Any, ours: Any, **options: Any) -> Any:
     if whose.startswith("ours on"):
-        whose = "ours" if dist.get_rank() % 2 == ("odd" in whose) else "stock"
-    return (ours if whose == "ours" else stock)(folder, **options)
+        whose = "ours" if dist.get_rank() % 2 == ("odd" in whose) else "upstream"
+    return (ours if whose == "ours" else upstream)(folder, **options)
 
 
 def writing_to(whose: str, folder: Path) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def is_made(metadata: Metadata) -> bool:
 def save_and_load(layout: str, base: Path) -> Any:
     """What each way returned, whether that was made, and what this rank held and loaded."""
     state = BUILDERS[layout]()
-    returned = {"stock": dcp.save(state, checkpoint_id=base / "stock")}
-    dcp.save(state, storage_writer=FsspecWriter(f"file://{base}/stock url", sync_files=False))
+    returned = {"upstream": dcp.save(state, checkpoint_id=base / "upstream")}
+    dcp.save(state, storage_writer=FsspecWriter(f"file://{base}/upstream url", sync_files=False))
     loaded: dict[str, list[Held]] = {}
     made: dict[str, bool] = {}
     for way, (who, whose) in WAYS.items():
@@ -78,12 +78,12 @@ def save_and_load(layout: str, base: Path) -> Any:
             metadata = dcp.save(state, planner=planners.save(), **writing_to(whose, base / way))
             made[way] = is_made(metadata)
             entries = metadata.state_dict_metadata
-            if dist.get_rank() != 0 and whose != "stock" and "mixed" not in way:
+            if dist.get_rank() != 0 and whose != "upstream" and "mixed" not in way:
                 assert type(entries) is Mappings
                 assert entries.source is not None
             returned[way] = metadata
             loaded[way] = []
-            for folder in (base / way, base / "stock"):
+            for folder in (base / way, base / "upstream"):
                 found = blank(BUILDERS[layout])
                 dcp.load(found, planner=planners.load(), **reading_from(whose, folder))
                 loaded[way].append(held(found))
@@ -94,10 +94,10 @@ def save_and_load(layout: str, base: Path) -> Any:
 def test_saves_and_loads(worlds: Worlds, tmp_path: Path, layout: str) -> None:
     ranks = worlds[4].run(save_and_load, layout, tmp_path)
     for way in WAYS:
-        stock = "stock url" if way == "url" else "stock"
-        assert_same_checkpoint(tmp_path / way, tmp_path / stock)
+        upstream = "upstream url" if way == "url" else "upstream"
+        assert_same_checkpoint(tmp_path / way, tmp_path / upstream)
     for returned, made, before, loaded in ranks:
-        expected = without_ids(returned.pop("stock"))
+        expected = without_ids(returned.pop("upstream"))
         for way, metadata in returned.items():
             assert without_ids(metadata) == expected, way
             assert type(metadata.storage_data) is dict  # as it was pickled to get here
@@ -113,7 +113,7 @@ def save_in_the_background(kind: AsyncCheckpointerType, base: Path) -> list[Meta
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for way in ("stock", "ours", "registered"):
+        for way in ("upstream", "ours", "registered"):
             with planning(way) as planners:
                 done = dcp.async_save(
                     state,
@@ -133,19 +133,19 @@ def test_saves_in_the_background(
     worlds: Worlds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: AsyncCheckpointerType
 ) -> None:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    for stock, *ours in worlds[4].run(save_in_the_background, kind, tmp_path, timeout=180):
+    for upstream, *ours in worlds[4].run(save_in_the_background, kind, tmp_path, timeout=180):
         for metadata in ours:
-            assert without_ids(metadata) == without_ids(stock)
+            assert without_ids(metadata) == without_ids(upstream)
             assert type(metadata.storage_data) is dict
     for way in ("ours", "registered"):
-        assert_same_checkpoint(tmp_path / way, tmp_path / "stock")
+        assert_same_checkpoint(tmp_path / way, tmp_path / "upstream")
 
 
 def save_and_load_alone(base: Path) -> tuple[Held, list[Held]]:
     """Without collectives: one metadata file a rank."""
     state = BUILDERS["fsdp"]()
     loaded = []
-    for way in ("stock", "ours"):
+    for way in ("upstream", "ours"):
         with planning(way) as planners:
             dcp.save(
                 state,
@@ -163,5 +163,5 @@ def test_without_collectives(worlds: Worlds, tmp_path: Path) -> None:
     for before, loaded in worlds[4].run(save_and_load_alone, tmp_path):
         for found in loaded:
             assert identical(found, before)
-    assert_same_checkpoint(tmp_path / "ours", tmp_path / "stock")
+    assert_same_checkpoint(tmp_path / "ours", tmp_path / "upstream")
     assert (tmp_path / "ours" / "__3.metadata").exists()

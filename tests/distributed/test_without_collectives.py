@@ -45,18 +45,18 @@ def load_alone(folders: list[Path], who: str) -> tuple[Held, list[Held]]:
 def test_a_metadata_file_for_each_rank(worlds: Worlds, tmp_path: Path) -> None:
     folders = {who: tmp_path / who for who in ALL}
     worlds[3].run(save_alone, folders)
-    names = {path.name for path in (tmp_path / "stock").iterdir()}
+    names = {path.name for path in (tmp_path / "upstream").iterdir()}
     assert {"__0.metadata", "__1.metadata", "__2.metadata"} <= names
     assert ".metadata" not in names
     for who in OURS:
-        assert_same_checkpoint(folders[who], folders["stock"])
+        assert_same_checkpoint(folders[who], folders["upstream"])
     for who in ALL:
         for before, loads in worlds[3].run(load_alone, list(folders.values()), who):
             for after in loads:
                 assert identical(after, before)
 
 
-LOCAL = ("stock", "ours", "registered")
+LOCAL = ("upstream", "ours", "registered")
 
 
 def local_state() -> StateDict:
@@ -70,7 +70,7 @@ def test_no_process_group(tmp_path: Path) -> None:
         with planning(who) as planners:
             storage = writer(tmp_path / who)
             dcp.save(local_state(), storage_writer=storage, planner=planners.save())
-        assert_same_checkpoint(tmp_path / who, tmp_path / "stock")
+        assert_same_checkpoint(tmp_path / who, tmp_path / "upstream")
     for who in LOCAL:
         for saved_by in LOCAL:
             loaded = blank(local_state)
@@ -91,4 +91,4 @@ def test_no_dist_inside_a_process_group(worlds: Worlds, tmp_path: Path) -> None:
     worlds[2].run(save_on_each_rank, tmp_path)
     for who in LOCAL:
         for rank in range(2):
-            assert_same_checkpoint(tmp_path / f"{who} {rank}", tmp_path / "stock 0")
+            assert_same_checkpoint(tmp_path / f"{who} {rank}", tmp_path / "upstream 0")

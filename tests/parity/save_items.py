@@ -1,4 +1,4 @@
-"""Stock write items made by hand: plain ones, and ones that have no place in columns."""
+"""Upstream write items made by hand: plain ones, and ones that have no place in columns."""
 
 from __future__ import annotations
 

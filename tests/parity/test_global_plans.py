@@ -28,7 +28,7 @@ from parity.travel import (
     has_travelled,
     in_forms,
     sent,
-    sent_stock,
+    sent_upstream,
     with_our_list,
 )
 from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
@@ -118,7 +118,7 @@ def planned(implementation: Any, plans: list[SavePlan], lowest: bool) -> list[An
 
 def check(plans: list[SavePlan], upstream: list[SavePlan], form: str) -> list[Any]:
     if has_travelled(form):
-        upstream = [sent_stock(plan) for plan in upstream]
+        upstream = [sent_upstream(plan) for plan in upstream]
     plans = in_forms(plans, form)
     for lowest in (True, False):
         expected = planned(originals, upstream, lowest)
@@ -150,12 +150,12 @@ def test_not_an_item_is_made(world: tuple[int, MakeStateDict], lowest: bool) -> 
         for saved in metadata.state_dict_metadata.values()
         if hasattr(saved, "chunks")
     )
-    stock_plans, _ = originals.create_default_global_save_plan(
+    upstream_plans, _ = originals.create_default_global_save_plan(
         originals.dedup_save_plans(
             local_plans(originals.create_default_local_save_plan, world), lowest
         )
     )
-    assert_same_as_upstream(arrived, stock_plans, "arrived")
+    assert_same_as_upstream(arrived, upstream_plans, "arrived")
 
 
 @pytest.mark.parametrize("world", ["3 replicas on 33 ranks", "2 replicas on 100 ranks"])
@@ -204,9 +204,9 @@ def test_one_name_twice(first: list[WriteItem], second: list[WriteItem]) -> None
         [[*first, *second, *first], other, second],
         [other, second, first],
     ):
-        stock = [SavePlan(list(each)) for each in items]
+        of_upstream = [SavePlan(list(each)) for each in items]
         for form in (*FORMS, "mixed"):
-            check([with_our_list(plan) for plan in stock], stock, form)
+            check([with_our_list(plan) for plan in of_upstream], of_upstream, form)
 
 
 @pytest.mark.parametrize("name", ODD_ITEMS)
@@ -243,9 +243,9 @@ def test_huge_tensors() -> None:
     """Bytes that only together, or only times the element, are beyond int64."""
     for shapes in ([(2**61,)] * 3, [(2**60,)] * 12, [(2**62, 2)] * 2, [(2**63 - 1,)], [(2**62, 0)]):
         items = [tensor_item(f"t{i}", shape) for i, shape in enumerate(shapes)]
-        stock = [SavePlan(items), SavePlan(items[::-1]), SavePlan(items[:1])]
+        of_upstream = [SavePlan(items), SavePlan(items[::-1]), SavePlan(items[:1])]
         for form in (*FORMS, "mixed"):
-            check([with_our_list(plan) for plan in stock], stock, form)
+            check([with_our_list(plan) for plan in of_upstream], of_upstream, form)
 
 
 def test_fields_of_plans_are_kept() -> None:
@@ -257,9 +257,9 @@ def test_fields_of_plans_are_kept() -> None:
             made.append(SavePlan(**{**fields, "storage_data": rank, "usable": rank != 1}))
         return made
 
-    stock = plans(originals.create_default_local_save_plan)
+    of_upstream = plans(originals.create_default_local_save_plan)
     for form in (*FORMS, "mixed"):
-        check(plans(ours.create_default_local_save_plan), stock, form)
+        check(plans(ours.create_default_local_save_plan), of_upstream, form)
 
 
 def test_global_plans_planned_again() -> None:

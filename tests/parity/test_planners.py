@@ -184,7 +184,7 @@ def test_one_process_without_a_group(name: str) -> None:
 @pytest.mark.parametrize("name", NOT_UPSTREAM)
 @pytest.mark.parametrize("strangers", [(0,), (1, 3), (0, 1, 2)])
 def test_coordinator_takes_plans_of_both_kinds(strangers: tuple[int, ...], name: str) -> None:
-    """Some ranks run stock planners, the others ours; either may coordinate."""
+    """Some ranks run upstream planners, the others ours; either may coordinate."""
 
     def local_plans(implementation: Implementation) -> list[SavePlan]:
         plans = []

@@ -1,4 +1,4 @@
-"""Every function of the stock modules has its twin, with the stock signature."""
+"""Every function of the upstream modules has its twin, with the upstream signature."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FUNCTIONS = [
 
 
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS)
-def test_function_has_the_stock_parameters(module: str, name: str) -> None:
+def test_function_has_the_upstream_parameters(module: str, name: str) -> None:
     ours = inspect.signature(getattr(getattr(OURS, module), name))
     upstream = inspect.signature(getattr(getattr(UPSTREAM, module), name))
     assert list(ours.parameters) == list(upstream.parameters)
@@ -64,7 +64,7 @@ def test_function_has_the_stock_parameters(module: str, name: str) -> None:
         assert (mine.kind, mine.default) == (theirs.kind, theirs.default)
 
 
-def test_dedup_tensors_has_the_stock_parameters() -> None:
+def test_dedup_tensors_has_the_upstream_parameters() -> None:
     ours, upstream = OURS.dedup_tensors, UPSTREAM.dedup_tensors
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(upstream).parameters)
 
@@ -73,7 +73,7 @@ OUR_OPTIONS = {"cache_key", "strict", "check_dtype", "check_coverage"}
 
 
 @pytest.mark.parametrize("name", PLANNERS)
-def test_planner_is_a_subclass_with_the_stock_methods(name: str) -> None:
+def test_planner_is_a_subclass_with_the_upstream_methods(name: str) -> None:
     ours = getattr(OURS.default_planner, name)
     upstream = getattr(UPSTREAM.default_planner, name)
     assert issubclass(ours, upstream)
@@ -86,21 +86,21 @@ def test_planner_is_a_subclass_with_the_stock_methods(name: str) -> None:
         assert parameters == list(inspect.signature(theirs).parameters), method
 
 
-def test_module_exports_what_the_stock_module_exports() -> None:
+def test_module_exports_what_the_upstream_module_exports() -> None:
     for module in ("planner_helpers", "default_planner", "resharding"):
         ours = getattr(OURS, module).__all__
         upstream = getattr(UPSTREAM, module).__all__
         assert set(ours) == set(upstream), module
 
 
-def test_every_stock_function_defined_here_has_a_twin() -> None:
+def test_every_upstream_function_defined_here_has_a_twin() -> None:
     """A later torch that adds a function makes this fail, so that nobody overlooks it."""
     for module in ("planner_helpers", "default_planner", "resharding"):
-        stock = getattr(UPSTREAM, module)
+        of_upstream = getattr(UPSTREAM, module)
         defined = {
             name
-            for name, value in vars(stock).items()
-            if inspect.isfunction(value) and value.__module__ == stock.__name__
+            for name, value in vars(of_upstream).items()
+            if inspect.isfunction(value) and value.__module__ == of_upstream.__name__
         }
         missing = {name for name in defined if not hasattr(getattr(OURS, module), name)}
         assert not missing, module

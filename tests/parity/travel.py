@@ -1,4 +1,4 @@
-"""Save plans in every form that a coordinator meets: ours, touched, stock, come from afar."""
+"""Save plans in every form that a coordinator meets: ours, touched, upstream, come from afar."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sent(value: Any) -> Any:
     return pickle.loads(packed(value))
 
 
-def sent_stock(value: Any) -> Any:
+def sent_upstream(value: Any) -> Any:
     """What arrives of it where torch's own pickler sends it."""
     return pickle.loads(pickle.dumps(value))
 
@@ -53,7 +53,7 @@ def touched(plan: SavePlan) -> SavePlan:
     return plan
 
 
-def with_stock_list(plan: SavePlan) -> SavePlan:
+def with_upstream_list(plan: SavePlan) -> SavePlan:
     return dataclasses.replace(plan, items=list(plan.items))
 
 
@@ -64,12 +64,12 @@ def with_our_list(plan: SavePlan) -> SavePlan:
 FORMS: dict[str, Callable[[SavePlan], SavePlan]] = {
     "as it is": lambda plan: plan,
     "touched": touched,
-    "stock": with_stock_list,
+    "upstream": with_upstream_list,
     "arrived": sent,
     "arrived, touched": lambda plan: touched(sent(plan)),
     "arrived twice": lambda plan: sent(sent(plan)),
-    "stock, arrived": lambda plan: sent(with_stock_list(plan)),
-    "arrived as stock": sent_stock,
+    "upstream, arrived": lambda plan: sent(with_upstream_list(plan)),
+    "arrived as upstream": sent_upstream,
 }
 
 
@@ -87,12 +87,12 @@ def has_travelled(form: str) -> bool:
 
 
 def assert_same_as_upstream(ours: Any, upstream: Any, form: str) -> None:
-    """Compares what was made of plans in this form with what stock makes of plans as they are.
+    """Compares what was made of plans in this form with what upstream makes of plans as they are.
 
-    What stock's pickler sends loses attributes of properties and their order: plans that travelled
+    What upstream's pickler sends loses attributes of properties and their order: travelled plans
     are compared as they would arrive by it.
     """
     if has_travelled(form):
-        assert_same(sent_stock(ours), sent_stock(upstream))
+        assert_same(sent_upstream(ours), sent_upstream(upstream))
     else:
         assert_same(ours, upstream)

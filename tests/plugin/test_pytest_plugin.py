@@ -243,8 +243,8 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         assert pytest.main(arguments) == 0
 
         from torch.distributed.checkpoint import default_planner
-        stock = default_planner.create_default_local_save_plan
-        assert stock.__module__ == default_planner.__name__, stock
+        upstream = default_planner.create_default_local_save_plan
+        assert upstream.__module__ == default_planner.__name__, upstream
         assert "PYTHONPATH" not in os.environ
         assert "AfterImport" not in [type(finder).__name__ for finder in sys.meta_path]
         left = [name for name in os.listdir(os.environ["TMPDIR"]) if name.startswith("shardplan")]

@@ -16,9 +16,9 @@ from parity.travel import (
     FORMS,
     assert_same_as_upstream,
     sent,
-    sent_stock,
+    sent_upstream,
     with_our_list,
-    with_stock_list,
+    with_upstream_list,
 )
 from property.strategies import DTYPE, NUMBER, SMALL
 from shardplan.dcp.lazy.path_mappings import merge
@@ -83,9 +83,9 @@ def all_plans(draw: st.DrawFn) -> list[SavePlan]:
 def test_dedup_and_global_plan(made: list[SavePlan], lowest: bool, data: st.DataObject) -> None:
     form = data.draw(st.sampled_from([*FORMS, "mixed"]), label="form")
     names = list(FORMS) if form == "mixed" else [form]
-    upstream = [with_stock_list(plan) for plan in made]
+    upstream = [with_upstream_list(plan) for plan in made]
     if any("arrived" in name for name in names):
-        upstream = [sent_stock(plan) for plan in made]
+        upstream = [sent_upstream(plan) for plan in made]
     mine = [FORMS[data.draw(st.sampled_from(names))](with_our_list(plan)) for plan in made]
 
     def planned(functions: Any, given_plans: list[SavePlan]) -> list[Any]:
@@ -107,17 +107,17 @@ def test_plans_travel_at_every_step(made: list[SavePlan], lowest: bool) -> None:
         found, metadata = functions.create_default_global_save_plan([send(p) for p in deduped])
         return [send(plan) for plan in found], metadata
 
-    expected = answer(steps, originals, sent_stock)
+    expected = answer(steps, originals, sent_upstream)
     found = answer(steps, ours, sent)
-    assert_same(sent_stock(found), sent_stock(expected))
+    assert_same(sent_upstream(found), sent_upstream(expected))
 
 
 @given(plan=plans())
 def test_plans_travel(plan: SavePlan) -> None:
-    expected = sent_stock(sent_stock(plan))
+    expected = sent_upstream(sent_upstream(plan))
     for each in (plan, with_our_list(plan)):
-        assert_same(sent_stock(sent(each)), expected)
-        assert_same(sent_stock(sent(sent(each))), sent_stock(expected))
+        assert_same(sent_upstream(sent(each)), expected)
+        assert_same(sent_upstream(sent(sent(each))), sent_upstream(expected))
 
 
 @given(mappings=st.lists(MAPPINGS, max_size=6), data=st.data())

@@ -18,7 +18,7 @@
 namespace shardplan {
 namespace {
 
-/// Two stock chunks of the same number of dims, each as starts followed by ends.
+/// Two upstream chunks of the same number of dims, each as starts followed by ends.
 std::optional<Boxes> read_pair(const py::object& a, const py::object& b) {
   std::size_t ndim = 0;
   if (!read_ndim(a.ptr(), ndim)) return std::nullopt;
@@ -72,11 +72,11 @@ std::optional<bool> chunk_in_bounds(const py::object& size, const py::object& ch
 }
 
 bool is_valid(PyObject* saved, bool must_fill) {
-  const StockTypes& stock = StockTypes::get();
-  if (Py_TYPE(saved) == stock.bytes_metadata) return true;
-  if (Py_TYPE(saved) != stock.tensor_metadata) return false;
-  const py::object size = read_attribute(saved, stock.size);
-  const py::object chunks = read_attribute(saved, stock.chunks);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (Py_TYPE(saved) == types.bytes_metadata) return true;
+  if (Py_TYPE(saved) != types.tensor_metadata) return false;
+  const py::object size = read_attribute(saved, types.size);
+  const py::object chunks = read_attribute(saved, types.chunks);
   if (!size || !chunks || !PyTuple_Check(size.ptr())) return false;
   std::vector<std::int64_t> shape(static_cast<std::size_t>(PyTuple_GET_SIZE(size.ptr())));
   if (shape.empty()) return true;
@@ -97,7 +97,7 @@ py::list suspects(const py::dict& state_dict_metadata, bool must_fill) {
 }
 
 std::optional<py::object> chunk_of_dtensor(const py::object& dtensor) {
-  if (Py_TYPE(dtensor.ptr()) != StockTypes::get().dtensor) return std::nullopt;
+  if (Py_TYPE(dtensor.ptr()) != UpstreamTypes::get().dtensor) return std::nullopt;
   const at::Tensor& tensor = tensor_in(dtensor.ptr());
   DTensorReader reader;
   if (reader.read(dtensor.ptr(), tensor) != MeshMembership::kHolds) return std::nullopt;
@@ -121,21 +121,23 @@ std::optional<py::object> chunk_of(const py::object& tensor) {
 
 void register_boxes(py::module_& m) {
   m.def("chunks_overlap", &chunks_overlap, py::arg("a"), py::arg("b"),
-        "Whether two stock chunks overlap, or None where upstream has to answer.");
-  m.def("chunks_meet", &chunks_meet, py::arg("saved"), py::arg("current"),
-        "Where two stock chunks meet: (dim, offset in saved, offset in current, length) a dim, or "
-        "None where upstream has to answer.");
-  m.def("chunk_in_bounds", &chunk_in_bounds, py::arg("size"), py::arg("chunk"),
-        "Whether a stock chunk lies inside a tensor of this size, or None where upstream has to "
-        "answer.");
+        "Whether two upstream chunks overlap, or None where upstream has to answer.");
+  m.def(
+      "chunks_meet", &chunks_meet, py::arg("saved"), py::arg("current"),
+      "Where two upstream chunks meet: (dim, offset in saved, offset in current, length) a dim, or "
+      "None where upstream has to answer.");
+  m.def(
+      "chunk_in_bounds", &chunk_in_bounds, py::arg("size"), py::arg("chunk"),
+      "Whether an upstream chunk lies inside a tensor of this size, or None where upstream has to "
+      "answer.");
   m.def("suspects", &suspects, py::arg("state_dict_metadata"), py::arg("must_fill"),
         "The keys whose chunks are not plainly valid, in order: upstream words what is wrong.");
   m.def("chunk_of_dtensor", &chunk_of_dtensor, py::arg("dtensor"),
-        "A DTensor's local box as a stock chunk, or None where upstream has to answer.");
+        "A DTensor's local box as an upstream chunk, or None where upstream has to answer.");
   m.def("chunk_of", &chunk_of, py::arg("tensor"),
         "The one box that this rank holds of a tensor, or None where upstream has to answer.");
   m.def("chunk_of_tensor", &chunk_of_tensor, py::arg("tensor"),
-        "A plain tensor's box as a stock chunk, or None where upstream has to answer.");
+        "A plain tensor's box as an upstream chunk, or None where upstream has to answer.");
 }
 
 }  // namespace shardplan

@@ -17,7 +17,7 @@ py::list pairs_of(const std::vector<PlanLoad>& loads) {
 
 void register_looks(py::module_& m) {
   m.def("boxes_of", &boxes_of, py::arg("chunks"), py::arg("ndim"),
-        "The boxes of a list of stock chunks, or None where they cannot be read.");
+        "The boxes of a list of upstream chunks, or None where they cannot be read.");
   m.def("writers_of", &writers_of, py::arg("plans"), py::arg("names"),
         "A name -> the plan that writes each of its chunks, in the order of the metadata; None "
         "where the plans are not an untouched global plan. plans: the items of each.");

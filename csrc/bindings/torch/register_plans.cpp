@@ -11,21 +11,21 @@
 namespace shardplan {
 
 void register_plans(py::module_& m) {
-  StockTypes::get();
+  UpstreamTypes::get();
 
   py::class_<SavePlanColumns, std::shared_ptr<SavePlanColumns>>(m, "SaveColumns",
                                                                 "A rank's save plan as columns.")
       .def("__len__", &SavePlanColumns::size)
-      .def("items", &SavePlanColumns::items, "The rows as stock WriteItems.");
+      .def("items", &SavePlanColumns::items, "The rows as upstream WriteItems.");
 
   py::class_<LoadPlanColumns>(m, "LoadColumns", "A rank's load plan as columns.")
       .def("__len__", [](const LoadPlanColumns& columns) { return columns.rows.size(); })
-      .def("items", &LoadPlanColumns::items, "The rows as stock ReadItems, made anew.");
+      .def("items", &LoadPlanColumns::items, "The rows as upstream ReadItems, made anew.");
 
   py::class_<ChunkColumns, std::shared_ptr<ChunkColumns>>(m, "ChunkColumns",
                                                           "The chunks of one tensor as columns.")
       .def("__len__", &ChunkColumns::size)
-      .def("items", &ChunkColumns::items, "The rows as stock ChunkStorageMetadata.");
+      .def("items", &ChunkColumns::items, "The rows as upstream ChunkStorageMetadata.");
 
   m.def(
       "save_columns",
@@ -37,7 +37,7 @@ void register_plans(py::module_& m) {
       "read here.");
 
   m.def("write_items", &write_items, py::arg("fqn"), py::arg("object"),
-        "The stock write items of one entry, or None where upstream has to answer.");
+        "The upstream write items of one entry, or None where upstream has to answer.");
 
   m.def(
       "load_columns",
@@ -65,7 +65,7 @@ void register_plans(py::module_& m) {
         "For a forked child: lets the collector run again where another thread held it back.");
 
   m.def("fill_chunks", &fill_chunks, py::arg("state_dict_metadata"),
-        "Puts exact lists of stock chunks in the place of unfilled ones.");
+        "Puts exact lists of upstream chunks in the place of unfilled ones.");
 
   m.def("same_items", &same_items, py::arg("items"), py::arg("other"), py::arg("every_property"),
         "Whether two save plans' items are the same, or None where upstream has to answer.");

@@ -12,7 +12,7 @@
 namespace shardplan {
 namespace {
 
-/// A list's rows: of results that arrived, or of the stock WriteResults in it.
+/// A list's rows: of results that arrived, or of the upstream WriteResults in it.
 std::shared_ptr<const StorageColumns> result_columns(const py::object& results,
                                                      const py::object& source) {
   if (py::isinstance<ReceivedStorage>(source)) return source.cast<ReceivedStorage&>().columns();
@@ -72,13 +72,14 @@ void register_storage(py::module_& m) {
       .def("columns", &ReceivedStorage::columns, "ValueError where the bytes are broken.")
       .def(
           "items", [](ReceivedStorage& arrived) { return arrived.columns()->results(); },
-          "The rows as stock WriteResults. ValueError where the bytes are broken.");
+          "The rows as upstream WriteResults. ValueError where the bytes are broken.");
 
   py::class_<ReceivedMetadata>(m, "ReceivedMetadata", "A state_dict_metadata as it arrived.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
-      .def("entries", &ReceivedMetadata::entries, py::arg("fill"),
-           "The dict in stock classes, whose chunk lists are fill(columns). ValueError where the "
-           "bytes are broken.");
+      .def(
+          "entries", &ReceivedMetadata::entries, py::arg("fill"),
+          "The dict in upstream classes, whose chunk lists are fill(columns). ValueError where the "
+          "bytes are broken.");
 
   py::class_<SavedMetadata, std::shared_ptr<SavedMetadata>>(m, "SavedMetadata",
                                                             "A state_dict_metadata as columns.")
@@ -123,7 +124,7 @@ void register_storage(py::module_& m) {
       [](const py::bytes& pickle) { return py::bytes(without_frames(std::string_view(pickle))); },
       py::arg("pickle"), "What pushes the value of a pickle of protocol 4.");
   m.def("load_metadata", &load_metadata, py::arg("readinto"), py::arg("fill"), py::arg("places"),
-        "What a metadata file holds, in stock classes. UnpicklingError where it is broken, "
+        "What a metadata file holds, in upstream classes. UnpicklingError where it is broken, "
         "UnknownGlobal where it names what is none of a checkpoint's.");
   m.def(
       "pack_saved_metadata",
@@ -133,10 +134,10 @@ void register_storage(py::module_& m) {
         return py::make_tuple(packed->bytes, packed->foreign);
       },
       py::arg("state_dict_metadata"),
-      "Its bytes and the values that travel as objects; None where it travels as a stock one.");
+      "Its bytes and the values that travel as objects; None where it travels as an upstream one.");
   m.def(
       "pack_storage", [](const StorageColumns& storage) { return pack_storage(storage.rows()); },
-      py::arg("storage"), "Its bytes; None where it travels as a stock one.");
+      py::arg("storage"), "Its bytes; None where it travels as an upstream one.");
   m.def(
       "pack_results",
       [](const py::object& results, const py::object& source) -> std::optional<py::bytes> {
@@ -145,7 +146,7 @@ void register_storage(py::module_& m) {
         return rows ? pack_storage(*rows) : std::nullopt;
       },
       py::arg("results"), py::arg("source"),
-      "The bytes of a rank's write results; None where they travel as stock ones.");
+      "The bytes of a rank's write results; None where they travel as upstream ones.");
 }
 
 }  // namespace shardplan

@@ -37,7 +37,7 @@ void register_wire(py::module_& m) {
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
       .def("__len__", &ReceivedSavePlan::size)
       .def("items", &ReceivedSavePlan::items,
-           "The rows as stock WriteItems. UnreadablePlan where the bytes are broken.")
+           "The rows as upstream WriteItems. UnreadablePlan where the bytes are broken.")
       .def("mappings", &ReceivedSavePlan::mappings,
            "The paths of the names, one dict for all plans of one table: not to be changed.");
 
@@ -45,7 +45,7 @@ void register_wire(py::module_& m) {
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
       .def("__len__", &ReceivedLoadPlan::size)
       .def("items", &ReceivedLoadPlan::items,
-           "The rows as stock ReadItems. UnreadablePlan where the bytes are broken.");
+           "The rows as upstream ReadItems. UnreadablePlan where the bytes are broken.");
 
   m.def(
       "pack_save",
@@ -57,7 +57,7 @@ void register_wire(py::module_& m) {
       },
       py::arg("items"), py::arg("mappings"), py::arg("mapped_by"),
       "A save plan's bytes, the items that travel as objects, and whether the mappings are in the "
-      "bytes; None where it travels as a stock one.");
+      "bytes; None where it travels as an upstream one.");
 
   m.def(
       "pack_load",
@@ -67,7 +67,8 @@ void register_wire(py::module_& m) {
         return py::make_tuple(packed->bytes, packed->foreign);
       },
       py::arg("items"),
-      "A load plan's bytes and the items that travel as objects; None where it travels as a stock "
+      "A load plan's bytes and the items that travel as objects; None where it travels as an "
+      "upstream "
       "one.");
 }
 

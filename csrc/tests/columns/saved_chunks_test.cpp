@@ -13,7 +13,7 @@
 #include "core/pickle/frames.h"
 #include "core/pickle/machine.h"
 #include "core/wire/chunks.h"
-#include "stock_metadata.h"
+#include "upstream_metadata.h"
 
 namespace shardplan::testing {
 namespace {
@@ -213,11 +213,11 @@ TEST(PickleFrames, AreTakenAway) {
   EXPECT_EQ(without_frames("\x80\x04N."s), "N");
   // A stop within a text is none.
   EXPECT_EQ(without_frames("\x80\x04\x8c\x02..\x94."s), "\x8c\x02..\x94");
-  const std::string_view stock = stock_pickle(4);
-  const std::string plain = without_frames(stock);
-  EXPECT_EQ(plain, stock.substr(11, stock.size() - 12));
-  for (std::size_t length = 0; length < stock.size(); ++length) {
-    EXPECT_THROW(without_frames(stock.substr(0, length)), BadPickle);
+  const std::string_view upstream = upstream_pickle(4);
+  const std::string plain = without_frames(upstream);
+  EXPECT_EQ(plain, upstream.substr(11, upstream.size() - 12));
+  for (std::size_t length = 0; length < upstream.size(); ++length) {
+    EXPECT_THROW(without_frames(upstream.substr(0, length)), BadPickle);
   }
   EXPECT_THROW(without_frames("\x80\x04N.."s), BadPickle);
 }

@@ -10,7 +10,7 @@
 
 #include "core/inspect/reshard_cost.h"
 #include "core/inspect/storage_faults.h"
-#include "stock_metadata.h"
+#include "upstream_metadata.h"
 
 namespace shardplan::testing {
 namespace {
@@ -24,7 +24,7 @@ Checkpoint read(std::string_view bytes) {
   });
 }
 
-/// A size for each file that the stock pickle names; the other texts are none.
+/// A size for each file that the upstream pickle names; the other texts are none.
 std::vector<std::int64_t> sizes(const Checkpoint& checkpoint, std::int64_t of_0,
                                 std::int64_t of_1) {
   std::vector<std::int64_t> all;
@@ -37,9 +37,9 @@ std::vector<std::int64_t> sizes(const Checkpoint& checkpoint, std::int64_t of_0,
 
 constexpr std::int64_t kEnd = 5'000'000'000 + 70'000;
 
-TEST(Checkpoint, OfAStockPickle) {
+TEST(Checkpoint, OfAnUpstreamPickle) {
   for (const int protocol : {2, 4}) {
-    const Checkpoint checkpoint = read(stock_pickle(protocol));
+    const Checkpoint checkpoint = read(upstream_pickle(protocol));
     ASSERT_EQ(checkpoint.chunks().size(), 2);
     EXPECT_EQ(checkpoint.name(0), "a.b");
     EXPECT_EQ(checkpoint.dtype(0), "float32");
@@ -62,14 +62,14 @@ TEST(Checkpoint, OfAStockPickle) {
 }
 
 TEST(Checkpoint, EveryTruncationIsRefused) {
-  const std::string_view whole = stock_pickle(4);
+  const std::string_view whole = upstream_pickle(4);
   for (std::size_t length = 0; length < whole.size(); ++length) {
     EXPECT_THROW(read(whole.substr(0, length)), BadPickle);
   }
 }
 
 TEST(Checkpoint, EveryBitFlipIsReadOrRefused) {
-  const std::string whole(stock_pickle(4));
+  const std::string whole(upstream_pickle(4));
   for (std::size_t bit = 0; bit < 8 * whole.size(); ++bit) {
     std::string flipped = whole;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
@@ -88,7 +88,7 @@ TEST(Checkpoint, EveryBitFlipIsReadOrRefused) {
 }
 
 TEST(StorageFaults, NoneOfAWholeCheckpoint) {
-  const Checkpoint checkpoint = read(stock_pickle(4));
+  const Checkpoint checkpoint = read(upstream_pickle(4));
   const StorageFaults faults = check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd));
   EXPECT_TRUE(faults.unplaced_chunks.empty() && faults.unplaced_objects.empty());
   EXPECT_TRUE(faults.no_file.empty() && faults.beyond_end.empty() && faults.shared.empty());
@@ -96,7 +96,7 @@ TEST(StorageFaults, NoneOfAWholeCheckpoint) {
 }
 
 TEST(StorageFaults, FilesThatAreGoneOrShort) {
-  const Checkpoint checkpoint = read(stock_pickle(4));
+  const Checkpoint checkpoint = read(upstream_pickle(4));
   EXPECT_EQ(check_storage(checkpoint, sizes(checkpoint, -1, kEnd)).no_file,
             (std::vector<std::size_t>{0, 2}));
   EXPECT_EQ(check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd - 1)).beyond_end,
@@ -108,7 +108,7 @@ TEST(StorageFaults, FilesThatAreGoneOrShort) {
 
 TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
   for (const int protocol : {2, 4}) {
-    std::string twice(stock_pickle(protocol));
+    std::string twice(upstream_pickle(protocol));
     // The offset of the second key, [2, 0], becomes that of the first; their hints still differ.
     twice[twice.rfind("K\2K") + 1] = 0;
     const Checkpoint checkpoint = read(twice);
@@ -123,8 +123,8 @@ TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
   }
 }
 
-TEST(ReshardCost, OfAStockPickle) {
-  const Checkpoint checkpoint = read(stock_pickle(4));
+TEST(ReshardCost, OfAnUpstreamPickle) {
+  const Checkpoint checkpoint = read(upstream_pickle(4));
   const std::vector<std::vector<Placement>> layouts = {{{Placement::Kind::kShard, 0, 1}},
                                                        {{Placement::Kind::kShard, 1, 1}}};
   const std::vector<std::int64_t> mesh = {2};
@@ -144,7 +144,7 @@ TEST(ReshardCost, OfAStockPickle) {
 }
 
 TEST(ReshardCost, BadArgumentsAreRefused) {
-  const Checkpoint checkpoint = read(stock_pickle(4));
+  const Checkpoint checkpoint = read(upstream_pickle(4));
   const std::vector<std::vector<Placement>> layouts = {{{Placement::Kind::kShard, 0, 1}}};
   const std::vector<std::int64_t> mesh = {2};
   const std::vector<std::int64_t> element_sizes = {4, 0};

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/metadata/metadata_reader.h"
-#include "stock_metadata.h"
+#include "upstream_metadata.h"
 
 namespace shardplan::testing {
 namespace {
@@ -59,11 +59,11 @@ const std::string kMetadata = "torch.distributed.checkpoint.metadata";
 const std::string kSize = global("torch", "Size");
 const std::string kChunk = global(kMetadata, "ChunkStorageMetadata");
 
-class StockPickle : public ::testing::TestWithParam<std::pair<int, std::size_t>> {};
+class UpstreamPickle : public ::testing::TestWithParam<std::pair<int, std::size_t>> {};
 
-TEST_P(StockPickle, BecomesColumns) {
+TEST_P(UpstreamPickle, BecomesColumns) {
   const auto [protocol, at_once] = GetParam();
-  Pickle pickle = read(stock_pickle(protocol), at_once);
+  Pickle pickle = read(upstream_pickle(protocol), at_once);
   const PickledMetadata found = metadata_in(pickle);
   ASSERT_TRUE(found.has_chunks);
   ASSERT_EQ(found.chunks.size(), 2U);
@@ -83,14 +83,14 @@ TEST_P(StockPickle, BecomesColumns) {
 }
 
 // Whatever the window shows at once, records and sizes are found.
-INSTANTIATE_TEST_SUITE_P(ProtocolsAndSources, StockPickle,
+INSTANTIATE_TEST_SUITE_P(ProtocolsAndSources, UpstreamPickle,
                          ::testing::Values(std::pair(2, 1U << 20), std::pair(4, 1U << 20),
                                            std::pair(2, 1U), std::pair(4, 1U), std::pair(4, 7U),
                                            std::pair(2, 13U)));
 
 TEST(PickleMachine, EveryTruncationIsRefused) {
   for (const int protocol : {2, 4}) {
-    const std::string_view whole = stock_pickle(protocol);
+    const std::string_view whole = upstream_pickle(protocol);
     for (std::size_t length = 0; length < whole.size(); ++length) {
       const std::string problem = why(whole.substr(0, length));
       ASSERT_NE(problem.find("ends too early, at byte " + std::to_string(length)),
@@ -102,8 +102,8 @@ TEST(PickleMachine, EveryTruncationIsRefused) {
 
 TEST(PickleMachine, EveryChangedBitIsReadOrRefused) {
   for (const int protocol : {2, 4}) {
-    for (std::size_t bit = 0; bit < 8 * stock_pickle(protocol).size(); ++bit) {
-      std::string bytes(stock_pickle(protocol));
+    for (std::size_t bit = 0; bit < 8 * upstream_pickle(protocol).size(); ++bit) {
+      std::string bytes(upstream_pickle(protocol));
       bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
       try {
         Pickle pickle = read(bytes);

@@ -15,7 +15,7 @@ class ChunkColumns {
 
   virtual std::size_t size() const = 0;
 
-  /// The stock chunks.
+  /// The upstream chunks.
   virtual py::list items() = 0;
 
   /// Appends every chunk; false where one does not have as many dims, or does not fit int64.

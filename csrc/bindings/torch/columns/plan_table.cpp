@@ -114,13 +114,13 @@ py::dict PlanTable::mappings() const {
 
 const std::vector<std::int64_t>& PlanTable::element_sizes() const {
   if (element_sizes_.size() != properties.size()) {
-    const StockTypes& stock = StockTypes::get();
-    const auto dtype = std::ranges::find(stock.property_fields, PropertyField::kDtype);
-    const auto field = static_cast<std::size_t>(dtype - stock.property_fields.begin());
+    const UpstreamTypes& types = UpstreamTypes::get();
+    const auto dtype = std::ranges::find(types.property_fields, PropertyField::kDtype);
+    const auto field = static_cast<std::size_t>(dtype - types.property_fields.begin());
     std::vector<std::int64_t> sizes;
     for (const PropertyValues& values : properties) {
       const auto size = py::reinterpret_steal<py::object>(
-          PyObject_CallOneArg(stock.element_size, values.at(field).ptr()));
+          PyObject_CallOneArg(types.element_size, values.at(field).ptr()));
       std::int64_t element_size = kUnknownElementSize;
       if (!size || !read_int(size.ptr(), element_size)) PyErr_Clear();
       sizes.push_back(element_size);

@@ -21,23 +21,23 @@ class ReadItemReader {
 
  private:
   bool read(PyObject* item) {
-    const StockTypes& stock = StockTypes::get();
-    const py::object all = attributes_of(item, stock.read_item, 6);
+    const UpstreamTypes& types = UpstreamTypes::get();
+    const py::object all = attributes_of(item, types.read_item, 6);
     if (!all) return false;
-    StockIndex wanted;
-    StockIndex saved;
+    UpstreamIndex wanted;
+    UpstreamIndex saved;
     Numbers dest;
     Numbers storage;
     Numbers lengths;
-    if (!read_stock_index(attribute(all, stock.dest_index), wanted) ||
-        !read_stock_index(attribute(all, stock.storage_index), saved) ||
-        !wanted.name.equal(saved.name) || !read_size(attribute(all, stock.dest_offsets), dest) ||
-        !read_size(attribute(all, stock.storage_offsets), storage) ||
-        !read_size(attribute(all, stock.lengths), lengths)) {
+    if (!read_upstream_index(attribute(all, types.dest_index), wanted) ||
+        !read_upstream_index(attribute(all, types.storage_index), saved) ||
+        !wanted.name.equal(saved.name) || !read_size(attribute(all, types.dest_offsets), dest) ||
+        !read_size(attribute(all, types.storage_offsets), storage) ||
+        !read_size(attribute(all, types.lengths), lengths)) {
       return false;
     }
-    PyObject* type = attribute(all, stock.type);
-    if (type == stock.read_bytes) {
+    PyObject* type = attribute(all, types.type);
+    if (type == types.read_bytes) {
       const Numbers zero{0};
       if (wanted.offset || saved.offset || wanted.hint || saved.hint || dest != zero ||
           storage != zero || lengths != zero) {
@@ -46,7 +46,7 @@ class ReadItemReader {
       columns_.rows.push(ReadKind::kBytes, name_row(wanted.name));
       return true;
     }
-    if (type != stock.read_tensor || !wanted.offset || !saved.offset || !wanted.hint ||
+    if (type != types.read_tensor || !wanted.offset || !saved.offset || !wanted.hint ||
         !saved.hint) {
       return false;
     }

@@ -4,7 +4,7 @@
 
 namespace shardplan {
 
-/// The columns of a list of ReadItems. An item of exactly the stock classes, with no attribute
+/// The columns of a list of ReadItems. An item of exactly the upstream classes, with no attribute
 /// more, becomes a row that says all of it; any other stays an object.
 LoadPlanColumns read_read_items(const py::object& list);
 

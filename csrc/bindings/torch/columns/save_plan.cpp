@@ -19,7 +19,7 @@ void PlanRows::keep_tensor_data(std::size_t row, const py::object& data) {
 
 py::object PlanRows::tensor_data(std::size_t row) const {
   if (const py::object seen = item(row)) {
-    return checked(PyObject_GetAttr(seen.ptr(), StockTypes::get().tensor_data));
+    return checked(PyObject_GetAttr(seen.ptr(), UpstreamTypes::get().tensor_data));
   }
   return tensor_datas.empty() ? py::object() : tensor_datas[row];
 }
@@ -93,7 +93,7 @@ py::object SavePlanColumns::item_of_global_plan(std::size_t position) {
 std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items) {
   if (!PyList_Check(items.ptr())) return nullptr;
   if (!PyList_CheckExact(items.ptr())) {
-    const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+    const py::object source = read_attribute(items.ptr(), UpstreamTypes::get().columns);
     if (source && py::isinstance<SavePlanColumns>(source)) {
       return source.cast<std::shared_ptr<SavePlanColumns>>();
     }

@@ -60,7 +60,7 @@ class SavePlanColumns {
     return table->properties[table->columns.specs.properties[view().spec(position)]];
   }
 
-  /// The rows as stock WriteItems: those that exist, and new ones.
+  /// The rows as upstream WriteItems: those that exist, and new ones.
   py::list items();
 
   /// The WriteItem of one row.

@@ -22,10 +22,10 @@ struct WriteItemReader::Reading {
 namespace {
 
 bool read_kind(PyObject* type, WriteKind& kind) {
-  const StockTypes& stock = StockTypes::get();
-  if (type == stock.write_bytes) kind = WriteKind::kBytes;
-  if (type == stock.write_tensor) kind = WriteKind::kTensor;
-  if (type == stock.write_shard) kind = WriteKind::kShard;
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (type == types.write_bytes) kind = WriteKind::kBytes;
+  if (type == types.write_tensor) kind = WriteKind::kTensor;
+  if (type == types.write_shard) kind = WriteKind::kShard;
   return kind != WriteKind::kForeign;
 }
 
@@ -39,46 +39,47 @@ bool fits(const std::optional<Numbers>& offset, const Numbers& box,
 
 }  // namespace
 
-bool WriteItemReader::read_stock(PyObject* item, Reading& out) {
-  const StockTypes& stock = StockTypes::get();
-  const py::object all = attributes_of(item, stock.write_item, 4);
+bool WriteItemReader::read_upstream(PyObject* item, Reading& out) {
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object all = attributes_of(item, types.write_item, 4);
   if (!all) return false;
-  PyObject* type = attribute(all, stock.type);
-  PyObject* data = attribute(all, stock.tensor_data);
-  if (type == nullptr || data == nullptr || attribute(all, stock.bytes_io_data) != Py_None) {
+  PyObject* type = attribute(all, types.type);
+  PyObject* data = attribute(all, types.tensor_data);
+  if (type == nullptr || data == nullptr || attribute(all, types.bytes_io_data) != Py_None) {
     return false;
   }
-  StockIndex index;
-  if (!read_kind(type, out.kind) || !read_stock_index(attribute(all, stock.index), index)) {
+  UpstreamIndex index;
+  if (!read_kind(type, out.kind) || !read_upstream_index(attribute(all, types.index), index)) {
     return false;
   }
   out.name = index.name;
   out.hint = index.hint.value_or(kNoHint);
   if (out.kind == WriteKind::kBytes) return data == Py_None && !index.offset && !index.hint;
-  const py::object tensor = attributes_of(data, stock.tensor_write_data, 3);
-  const bool is_read = tensor && read_chunk_object(attribute(tensor, stock.chunk_name), out.box) &&
-                       read_size(attribute(tensor, stock.size), out.shape) &&
+  const py::object tensor = attributes_of(data, types.tensor_write_data, 3);
+  const bool is_read = tensor && read_chunk_object(attribute(tensor, types.chunk_name), out.box) &&
+                       read_size(attribute(tensor, types.size), out.shape) &&
                        fits(index.offset, out.box, out.shape) &&
-                       read_properties(attribute(tensor, stock.properties), out.properties);
+                       read_properties(attribute(tensor, types.properties), out.properties);
   if (is_read) {
-    meet(attribute(tensor, stock.chunk_name));
-    meet(attribute(tensor, stock.properties));
+    meet(attribute(tensor, types.chunk_name));
+    meet(attribute(tensor, types.properties));
   }
   return is_read;
 }
 
 bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
-  const StockTypes& stock = StockTypes::get();
-  const py::object type = read_attribute(item, stock.type);
-  const py::object index_object = read_attribute(item, stock.index);
-  StockIndex index;
-  if (!type || !read_kind(type.ptr(), out.kind) || !read_stock_index(index_object.ptr(), index)) {
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object type = read_attribute(item, types.type);
+  const py::object index_object = read_attribute(item, types.index);
+  UpstreamIndex index;
+  if (!type || !read_kind(type.ptr(), out.kind) ||
+      !read_upstream_index(index_object.ptr(), index)) {
     return false;
   }
   out.name = index.name;
   out.hint = index.hint.value_or(kNoHint);
   const auto bytes =
-      py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(item, stock.tensor_storage_size));
+      py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(item, types.tensor_storage_size));
   if (!bytes) {
     if (!PyErr_ExceptionMatches(PyExc_Exception)) throw py::error_already_set();
     PyErr_Clear();
@@ -87,11 +88,11 @@ bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
   out.counted = 1;
   if (!bytes.is_none() && (!read_int(bytes.ptr(), out.counted) || out.counted < 0)) return false;
   if (out.kind == WriteKind::kBytes) return !index.offset;
-  const py::object data = read_attribute(item, stock.tensor_data);
+  const py::object data = read_attribute(item, types.tensor_data);
   if (!data || data.is_none()) return false;
-  const py::object chunk = read_attribute(data.ptr(), stock.chunk_name);
-  const py::object size = read_attribute(data.ptr(), stock.size);
-  const py::object properties = read_attribute(data.ptr(), stock.properties);
+  const py::object chunk = read_attribute(data.ptr(), types.chunk_name);
+  const py::object size = read_attribute(data.ptr(), types.size);
+  const py::object properties = read_attribute(data.ptr(), types.properties);
   meet(chunk.ptr());
   meet(properties.ptr());
   return chunk && size && properties && read_chunk_object(chunk.ptr(), out.box) &&
@@ -106,7 +107,7 @@ void WriteItemReader::add(const py::object& item) {
   const std::size_t row = rows_.columns.size();
   Reading reading;
   bool foreign = false;
-  if (!read_stock(item.ptr(), reading)) {
+  if (!read_upstream(item.ptr(), reading)) {
     reading = Reading();
     foreign = true;
     if (!read_foreign(item.ptr(), reading)) {

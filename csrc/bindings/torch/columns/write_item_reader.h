@@ -9,9 +9,9 @@ namespace shardplan {
 
 /// Reads WriteItems, one by one, into the rows of a table.
 ///
-/// An item of exactly the stock classes, with no attribute more, becomes a row that says all of it.
-/// Any other whose name, kind and box can be read becomes a row that is marked foreign; of the rest
-/// the columns know nothing.
+/// An item of exactly the upstream classes, with no attribute more, becomes a row that says all of
+/// it. Any other whose name, kind and box can be read becomes a row that is marked foreign; of the
+/// rest the columns know nothing.
 class WriteItemReader {
  public:
   void add(const py::object& item);
@@ -24,7 +24,7 @@ class WriteItemReader {
  private:
   struct Reading;
 
-  bool read_stock(PyObject* item, Reading& out);
+  bool read_upstream(PyObject* item, Reading& out);
   bool read_foreign(PyObject* item, Reading& out);
   void push(const Reading& reading);
   void add_hint(std::int64_t hint);

@@ -10,7 +10,7 @@
 
 namespace shardplan {
 
-/// Reads what a metadata file holds, in stock classes: of a Metadata, chunk lists are
+/// Reads what a metadata file holds, in upstream classes: of a Metadata, chunk lists are
 /// `fill(ChunkColumns)` and the storage_data is `places(StorageColumns)`.
 ///
 /// readinto(memoryview) -> int: as of a binary file

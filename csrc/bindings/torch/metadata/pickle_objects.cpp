@@ -155,10 +155,10 @@ py::object PickleObjects::make_container(PickleValue value) {
 }
 
 py::object PickleObjects::constant(std::string_view name) const {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   const py::str key(name.data(), name.size());
-  PyObject* found = PyDict_GetItemWithError(stock.torch_names, key.ptr());
-  if (found == nullptr || (Py_TYPE(found) != stock.dtype && Py_TYPE(found) != stock.layout)) {
+  PyObject* found = PyDict_GetItemWithError(types.torch_names, key.ptr());
+  if (found == nullptr || (Py_TYPE(found) != types.dtype && Py_TYPE(found) != types.layout)) {
     throw BadPickle("names torch." + std::string(name) +
                     ", which is no dtype or layout of this torch");
   }

@@ -49,8 +49,8 @@ class EntryReader {
     if (!utf8(name)) return false;
     const auto number = static_cast<std::uint32_t>(saved_.names.size());
     saved_.names.push_back(py::reinterpret_borrow<py::object>(name));
-    const StockTypes& stock = StockTypes::get();
-    if (attributes_of(value, {stock.bytes_metadata, true}, 0)) {
+    const UpstreamTypes& types = UpstreamTypes::get();
+    if (attributes_of(value, {types.bytes_metadata, true}, 0)) {
       saved_.chunks.push(number, WriteKind::kBytes, 0, {}, 0);
     } else if (!add_tensor(number, value)) {
       saved_.foreign.push_back(py::reinterpret_borrow<py::object>(value));
@@ -63,17 +63,17 @@ class EntryReader {
 
  private:
   bool add_tensor(std::uint32_t name, PyObject* value) {
-    const StockTypes& stock = StockTypes::get();
-    const py::object all = attributes_of(value, stock.tensor_storage, 3);
+    const UpstreamTypes& types = UpstreamTypes::get();
+    const py::object all = attributes_of(value, types.tensor_storage, 3);
     if (!all) return false;
-    PyObject* properties = attribute(all, stock.properties);
-    PyObject* chunks = attribute(all, stock.chunks);
+    PyObject* properties = attribute(all, types.properties);
+    PyObject* chunks = attribute(all, types.chunks);
     if (properties == nullptr || chunks == nullptr) return false;
     meet(properties);
     meet(chunks);
     Numbers shape;
     PropertyValues values;
-    if (!PyList_Check(chunks) || !read_size(attribute(all, stock.size), shape) ||
+    if (!PyList_Check(chunks) || !read_size(attribute(all, types.size), shape) ||
         shape.size() > kMaxDims || !read_properties(properties, values)) {
       return false;
     }
@@ -95,7 +95,7 @@ class EntryReader {
   /// What a list of chunks is to be filled from, if nobody has touched it.
   static py::object unfilled(PyObject* list) {
     if (PyList_CheckExact(list)) return {};
-    py::object columns = read_attribute(list, StockTypes::get().columns);
+    py::object columns = read_attribute(list, UpstreamTypes::get().columns);
     return columns && py::isinstance<ChunkColumns>(columns) ? columns : py::object();
   }
 
@@ -136,7 +136,7 @@ py::dict SavedMetadata::entries(const std::shared_ptr<const SavedMetadata>& save
                                 const py::object& fill) {
   const CollectorPause pause;
   const auto bytes = py::reinterpret_borrow<py::object>(
-      reinterpret_cast<PyObject*>(StockTypes::get().bytes_metadata));
+      reinterpret_cast<PyObject*>(UpstreamTypes::get().bytes_metadata));
   const SaveTable& table = saved->chunks.table;
   py::dict made;
   std::size_t foreign = 0;

@@ -23,30 +23,30 @@ bool read_exact_int(PyObject* object, std::int64_t& out) {
 }
 
 bool read_place(PyObject* object, Place& out) {
-  const StockTypes& stock = StockTypes::get();
-  if (object == nullptr || Py_TYPE(object) != stock.storage_info.type ||
-      !stock.storage_info.known) {
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (object == nullptr || Py_TYPE(object) != types.storage_info.type ||
+      !types.storage_info.known) {
     return false;
   }
   const py::object all = checked(PyObject_GenericGetDict(object, nullptr));
-  PyObject* transforms = attribute(all, stock.transform_descriptors);
+  PyObject* transforms = attribute(all, types.transform_descriptors);
   if (transforms != nullptr && transforms != Py_None) return false;
   if (PyDict_GET_SIZE(all.ptr()) != (transforms == nullptr ? 3 : 4)) return false;
-  PyObject* path = attribute(all, stock.relative_path);
+  PyObject* path = attribute(all, types.relative_path);
   const auto text = path == nullptr ? std::nullopt : utf8(path);
   if (!text) return false;
   out.path = *text;
-  return read_exact_int(attribute(all, stock.offset), out.begin) &&
-         read_exact_int(attribute(all, stock.length), out.length);
+  return read_exact_int(attribute(all, types.offset), out.begin) &&
+         read_exact_int(attribute(all, types.length), out.length);
 }
 
 class RowReader {
  public:
   bool add(PyObject* index, PyObject* place) {
-    StockIndex key;
+    UpstreamIndex key;
     Place at;
-    if (!read_stock_index(index, key) || !read_place(place, at)) return false;
-    // Two keys that share one object keep it shared, as stock pickles do.
+    if (!read_upstream_index(index, key) || !read_place(place, at)) return false;
+    // Two keys that share one object keep it shared, as upstream pickles do.
     if (!met_.insert(place).second) return false;
     const auto name = utf8(key.name.ptr());
     if (!name || (key.offset && key.offset->size() > kMaxDims)) return false;
@@ -74,8 +74,8 @@ class RowReader {
 }  // namespace
 
 std::optional<std::int64_t> StorageColumns::find(const py::object& key) const {
-  StockIndex read;
-  if (!read_stock_index(key.ptr(), read)) return std::nullopt;
+  UpstreamIndex read;
+  if (!read_upstream_index(key.ptr(), read)) return std::nullopt;
   const auto name = utf8(read.name.ptr());
   if (!name) return std::nullopt;
   if (!index_) index_ = std::make_unique<StorageIndex>(rows_);
@@ -136,17 +136,17 @@ bool StorageColumns::says(std::size_t row, const py::object& place) const {
 }
 
 std::optional<StorageRows> read_results(const py::object& list) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   RowReader reader;
   for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list.ptr()); ++at) {
     const py::object result = list_item(list.ptr(), at);
-    const py::object all = attributes_of(result.ptr(), stock.write_result, 3);
+    const py::object all = attributes_of(result.ptr(), types.write_result, 3);
     if (!all) return std::nullopt;
-    PyObject* info = attribute(all, stock.storage_data);
+    PyObject* info = attribute(all, types.storage_data);
     std::int64_t bytes = 0;
     Place place;
-    if (!read_exact_int(attribute(all, stock.size_in_bytes), bytes) || !read_place(info, place) ||
-        bytes != place.length || !reader.add(attribute(all, stock.index), info)) {
+    if (!read_exact_int(attribute(all, types.size_in_bytes), bytes) || !read_place(info, place) ||
+        bytes != place.length || !reader.add(attribute(all, types.index), info)) {
       return std::nullopt;
     }
   }

@@ -31,7 +31,7 @@ class StorageColumns {
   /// The keys of all rows, and the places; `made`: row -> place that exists.
   py::list pairs(const py::dict& made) const;
 
-  /// The rows as stock WriteResults.
+  /// The rows as upstream WriteResults.
   py::list results() const;
 
   /// Whether a place says what its row says.
@@ -47,10 +47,11 @@ class StorageColumns {
   mutable std::vector<py::object> paths_;
 };
 
-/// Reads a list of stock WriteResults; nothing where one says more than a row can.
+/// Reads a list of upstream WriteResults; nothing where one says more than a row can.
 std::optional<StorageRows> read_results(const py::object& list);
 
-/// Reads a dict of stock MetadataIndex -> _StorageInfo; nothing where one says more than a row can.
+/// Reads a dict of upstream MetadataIndex -> _StorageInfo; nothing where one says more than a row
+/// can.
 std::optional<StorageRows> read_storage_data(const py::dict& storage_data);
 
 }  // namespace shardplan

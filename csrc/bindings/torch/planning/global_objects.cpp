@@ -21,7 +21,7 @@ std::optional<std::uint32_t> GlobalObjects::position_of(std::uint32_t rank, std:
 py::object GlobalObjects::chunk(RowOfPlan row) const {
   const SavePlanView view = plans[row.plan].view();
   if (const py::object data = plans[row.plan].rows->tensor_data(view.row(row.position))) {
-    return checked(PyObject_GetAttr(data.ptr(), StockTypes::get().chunk_name));
+    return checked(PyObject_GetAttr(data.ptr(), UpstreamTypes::get().chunk_name));
   }
   const std::uint32_t entry = entry_index(row);
   if (chunks[entry]) return chunks[entry][py::int_(plan.hints[row.plan][row.position])];

@@ -116,7 +116,7 @@ std::shared_ptr<const std::vector<std::int64_t>> hints_of(const SavePlanColumns&
 void replace_foreign(GlobalObjects& objects, std::uint32_t rank) {
   const SavePlanColumns& columns = objects.plans[rank];
   if (columns.rows->foreign.empty()) return;
-  const py::object replace = py::reinterpret_borrow<py::object>(StockTypes::get().replace);
+  const py::object replace = py::reinterpret_borrow<py::object>(UpstreamTypes::get().replace);
   const SavePlanView view = columns.view();
   for (std::uint32_t position = 0; position < view.size(); ++position) {
     const std::int64_t hint = objects.plan.hints[rank][position];
@@ -130,7 +130,7 @@ void replace_foreign(GlobalObjects& objects, std::uint32_t rank) {
 py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
                        const std::vector<py::object>& names, const py::object& fill) {
   const auto bytes = py::reinterpret_borrow<py::object>(
-      reinterpret_cast<PyObject*>(StockTypes::get().bytes_metadata));
+      reinterpret_cast<PyObject*>(UpstreamTypes::get().bytes_metadata));
   py::dict metadata;
   for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
     const SavedEntry& entry = objects->plan.entries[at];
@@ -228,13 +228,13 @@ std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& 
 }
 
 void fill_chunks(const py::dict& state_dict_metadata) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   const CollectorPause pause;
   for (const py::handle saved : py::list(state_dict_metadata.attr("values")())) {
-    if (Py_TYPE(saved.ptr()) != stock.tensor_metadata) continue;
-    const py::object chunks = read_attribute(saved.ptr(), stock.chunks);
+    if (Py_TYPE(saved.ptr()) != types.tensor_metadata) continue;
+    const py::object chunks = read_attribute(saved.ptr(), types.chunks);
     if (!chunks || !PyList_Check(chunks.ptr()) || PyList_CheckExact(chunks.ptr())) continue;
-    const py::object columns = read_attribute(chunks.ptr(), stock.columns);
+    const py::object columns = read_attribute(chunks.ptr(), types.columns);
     if (!columns) continue;
     py::object exact;
     if (py::isinstance<ChunkColumns>(columns)) {

@@ -18,8 +18,8 @@ std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_r
 /// Nothing where upstream has to answer.
 std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& fill);
 
-/// Puts exact lists of stock chunks in the place of the lists that `plan_globally` had made, in a
-/// `state_dict_metadata`.
+/// Puts exact lists of upstream chunks in the place of the lists that `plan_globally` had made, in
+/// a `state_dict_metadata`.
 void fill_chunks(const py::dict& state_dict_metadata);
 
 /// Whether two plans' items are the same in what `planner_helpers._compare_save_plans` looks at

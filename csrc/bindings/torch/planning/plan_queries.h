@@ -10,7 +10,7 @@
 
 namespace shardplan {
 
-/// The boxes of a list of stock chunks, or of one that is not filled. Nothing where one does not
+/// The boxes of a list of upstream chunks, or of one that is not filled. Nothing where one does not
 /// have `ndim` dims, or does not fit int64.
 std::optional<Boxes> boxes_of(const py::object& chunks, std::size_t ndim);
 

@@ -9,19 +9,19 @@ namespace shardplan {
 namespace {
 
 bool is_chunk(PyObject* object) {
-  return Py_TYPE(object) == StockTypes::get().chunk.type;
+  return Py_TYPE(object) == UpstreamTypes::get().chunk.type;
 }
 
 /// What a list fills itself from, Python's None once it is filled; none where it is another list.
 py::object columns_of(PyObject* list) {
-  return PyList_Check(list) ? read_attribute(list, StockTypes::get().columns) : py::object();
+  return PyList_Check(list) ? read_attribute(list, UpstreamTypes::get().columns) : py::object();
 }
 
 }  // namespace
 
 bool read_ndim(PyObject* chunk, std::size_t& ndim) {
   if (!is_chunk(chunk)) return false;
-  const py::object offsets = read_attribute(chunk, StockTypes::get().offsets);
+  const py::object offsets = read_attribute(chunk, UpstreamTypes::get().offsets);
   if (!offsets || !PyTuple_Check(offsets.ptr())) return false;
   ndim = static_cast<std::size_t>(PyTuple_GET_SIZE(offsets.ptr()));
   return true;
@@ -29,9 +29,9 @@ bool read_ndim(PyObject* chunk, std::size_t& ndim) {
 
 bool read_chunk(PyObject* chunk, std::size_t ndim, std::int64_t* offsets, std::int64_t* sizes) {
   if (!is_chunk(chunk)) return false;
-  const StockTypes& stock = StockTypes::get();
-  const py::object offsets_object = read_attribute(chunk, stock.offsets);
-  const py::object sizes_object = read_attribute(chunk, stock.sizes);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object offsets_object = read_attribute(chunk, types.offsets);
+  const py::object sizes_object = read_attribute(chunk, types.sizes);
   return offsets_object && sizes_object && read_tuple(offsets_object.ptr(), ndim, offsets) &&
          read_tuple(sizes_object.ptr(), ndim, sizes);
 }

@@ -8,7 +8,7 @@
 
 namespace shardplan {
 
-/// Reading of stock ChunkStorageMetadata. Only objects of exactly that class, whose offsets and
+/// Reading of upstream ChunkStorageMetadata. Only objects of exactly that class, whose offsets and
 /// sizes are tuples of ints that fit int64, are read; false means: ask upstream, no Python error is
 /// set.
 

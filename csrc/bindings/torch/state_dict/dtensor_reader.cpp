@@ -11,8 +11,8 @@ namespace {
 bool carries_protocol(PyObject* object) {
   PyObject** dict = _PyObject_GetDictPtr(object);
   if (dict == nullptr || *dict == nullptr || PyDict_GET_SIZE(*dict) == 0) return false;
-  const StockTypes& stock = StockTypes::get();
-  for (PyObject* name : {stock.create_write_items, stock.create_chunk_list, stock.global_shape}) {
+  const UpstreamTypes& types = UpstreamTypes::get();
+  for (PyObject* name : {types.create_write_items, types.create_chunk_list, types.global_shape}) {
     const int found = PyDict_Contains(*dict, name);
     if (found < 0) throw py::error_already_set();
     if (found > 0) return true;
@@ -21,26 +21,26 @@ bool carries_protocol(PyObject* object) {
 }
 
 bool read_placement(PyObject* object, Placement& out) {
-  const StockTypes& stock = StockTypes::get();
-  if (Py_TYPE(object) == stock.replicate) {
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (Py_TYPE(object) == types.replicate) {
     out = {Placement::Kind::kReplicate, 0, 1};
     return true;
   }
-  const bool strided = Py_TYPE(object) == stock.strided_shard;
-  if (!strided && Py_TYPE(object) != stock.shard) return false;
+  const bool strided = Py_TYPE(object) == types.strided_shard;
+  if (!strided && Py_TYPE(object) != types.shard) return false;
   out = {strided ? Placement::Kind::kStridedShard : Placement::Kind::kShard, 0, 1};
-  const py::object dim = read_attribute(object, stock.dim);
+  const py::object dim = read_attribute(object, types.dim);
   if (!dim || !read_int(dim.ptr(), out.dim)) return false;
   if (!strided) return true;
-  const py::object split_factor = read_attribute(object, stock.split_factor);
+  const py::object split_factor = read_attribute(object, types.split_factor);
   return split_factor && read_int(split_factor.ptr(), out.split_factor);
 }
 
 }  // namespace
 
 bool is_plain_tensor(PyObject* object) {
-  const StockTypes& stock = StockTypes::get();
-  if (Py_TYPE(object) != stock.tensor && Py_TYPE(object) != stock.parameter) return false;
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (Py_TYPE(object) != types.tensor && Py_TYPE(object) != types.parameter) return false;
   return !carries_protocol(object);
 }
 
@@ -52,16 +52,16 @@ bool is_dense(const at::Tensor& tensor) {
 // Under a dispatch mode (fake tensors, local tensors) a rank's coordinate may be no number.
 DTensorReader::DTensorReader()
     : enabled_(!c10::impl::TorchDispatchModeTLS::any_modes_set() &&
-               StockTypes::get().dtensor_untouched()) {}
+               UpstreamTypes::get().dtensor_untouched()) {}
 
 const DTensorReader::Mesh& DTensorReader::mesh_of(PyObject* spec) {
-  const StockTypes& stock = StockTypes::get();
-  py::object object = read_attribute(spec, stock.mesh);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  py::object object = read_attribute(spec, types.mesh);
   Mesh& mesh = meshes_[object.ptr()];
   if (mesh.keep_alive || !object) return mesh;
-  const py::object shape = read_attribute(object.ptr(), stock.shape);
+  const py::object shape = read_attribute(object.ptr(), types.shape);
   const py::object coordinate =
-      checked(PyObject_CallMethodNoArgs(object.ptr(), stock.get_coordinate));
+      checked(PyObject_CallMethodNoArgs(object.ptr(), types.get_coordinate));
   mesh.keep_alive = std::move(object);
   if (coordinate.is_none()) {
     mesh.membership = MeshMembership::kOutside;
@@ -79,7 +79,7 @@ const DTensorReader::Mesh& DTensorReader::mesh_of(PyObject* spec) {
 }
 
 const DTensorReader::Layout& DTensorReader::layout_of(PyObject* spec) {
-  py::object object = read_attribute(spec, StockTypes::get().placements);
+  py::object object = read_attribute(spec, UpstreamTypes::get().placements);
   Layout& layout = layouts_[object.ptr()];
   if (layout.keep_alive || !object) return layout;
   if (PyTuple_Check(object.ptr())) {
@@ -95,19 +95,19 @@ const DTensorReader::Layout& DTensorReader::layout_of(PyObject* spec) {
 }
 
 MeshMembership DTensorReader::membership(PyObject* object) {
-  const py::object spec = read_attribute(object, StockTypes::get().spec);
+  const py::object spec = read_attribute(object, UpstreamTypes::get().spec);
   return enabled_ && spec ? mesh_of(spec.ptr()).membership : MeshMembership::kForeign;
 }
 
 MeshMembership DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
   if (!enabled_ || carries_protocol(object)) return MeshMembership::kForeign;
-  const StockTypes& stock = StockTypes::get();
-  const py::object spec = read_attribute(object, stock.spec);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object spec = read_attribute(object, types.spec);
   if (!spec) return MeshMembership::kForeign;
   const Mesh& mesh = mesh_of(spec.ptr());
   if (mesh.membership != MeshMembership::kHolds) return mesh.membership;
   const Layout& layout = layout_of(spec.ptr());
-  local_tensor_ = read_attribute(object, stock.local_tensor);
+  local_tensor_ = read_attribute(object, types.local_tensor);
   if (!layout.plain || !local_tensor_ || !is_plain_tensor(local_tensor_.ptr()) ||
       !is_dense(tensor)) {
     return MeshMembership::kForeign;

@@ -37,10 +37,10 @@ class LoadReader {
 
  private:
   bool add_known(std::uint32_t name, PyObject* saved, PyObject* object) {
-    const StockTypes& stock = StockTypes::get();
-    if (Py_TYPE(saved) == stock.bytes_metadata) return add_bytes(name, object);
-    if (Py_TYPE(saved) != stock.tensor_metadata) return false;
-    if (Py_TYPE(object) == stock.dtensor) {
+    const UpstreamTypes& types = UpstreamTypes::get();
+    if (Py_TYPE(saved) == types.bytes_metadata) return add_bytes(name, object);
+    if (Py_TYPE(saved) != types.tensor_metadata) return false;
+    if (Py_TYPE(object) == types.dtensor) {
       const at::Tensor& tensor = tensor_in(object);
       if (!size_matches(saved, tensor)) return false;
       const MeshMembership membership = dtensors_.read(object, tensor);
@@ -48,7 +48,7 @@ class LoadReader {
       Boxes wanted(tensor.sizes().size());
       return wanted.push(dtensors_.offsets(), dtensors_.sizes()) && add_reads(name, saved, wanted);
     }
-    if (Py_TYPE(object) == stock.sharded_tensor) return add_sharded_tensor(name, saved, object);
+    if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, saved, object);
     if (!is_plain_tensor(object)) return false;
     const at::Tensor& tensor = tensor_in(object);
     if (!size_matches(saved, tensor)) return false;
@@ -58,7 +58,7 @@ class LoadReader {
   }
 
   bool add_bytes(std::uint32_t name, PyObject* object) {
-    if (Py_TYPE(object) == StockTypes::get().dtensor) {
+    if (Py_TYPE(object) == UpstreamTypes::get().dtensor) {
       const MeshMembership membership = dtensors_.membership(object);
       if (membership != MeshMembership::kHolds) return membership == MeshMembership::kOutside;
     }
@@ -70,7 +70,7 @@ class LoadReader {
     const auto reading = read_sharded_tensor(object);
     if (!reading) return false;
     // Called, as upstream does, for the warning that it gives.
-    checked(PyObject_CallMethodNoArgs(object, StockTypes::get().size));
+    checked(PyObject_CallMethodNoArgs(object, UpstreamTypes::get().size));
     if (!size_matches(saved, reading->shape)) return false;
     Boxes wanted(reading->shape.size());
     for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
@@ -84,15 +84,15 @@ class LoadReader {
   }
 
   static bool size_matches(PyObject* saved, at::IntArrayRef shape) {
-    const StockTypes& stock = StockTypes::get();
-    const py::object size = read_attribute(saved, stock.size);
-    if (!size || Py_TYPE(size.ptr()) != stock.torch_size) return false;
+    const UpstreamTypes& types = UpstreamTypes::get();
+    const py::object size = read_attribute(saved, types.size);
+    if (!size || Py_TYPE(size.ptr()) != types.torch_size) return false;
     std::vector<std::int64_t> numbers(shape.size());
     return read_tuple(size.ptr(), shape.size(), numbers.data()) && shape.equals(numbers);
   }
 
   bool add_reads(std::uint32_t name, PyObject* saved, const Boxes& wanted) {
-    const py::object chunks = read_attribute(saved, StockTypes::get().chunks);
+    const py::object chunks = read_attribute(saved, UpstreamTypes::get().chunks);
     Boxes boxes(wanted.ndim());
     return chunks && read_chunks(chunks.ptr(), boxes) &&
            append_reads(name, boxes, wanted, columns_.rows);

@@ -25,7 +25,7 @@ py::object value_of(PropertyField field, const TensorTraits& traits) {
     case PropertyField::kDtype: return borrowed(torch::getTHPDtype(traits.dtype));
     case PropertyField::kLayout: return borrowed(torch::getTHPLayout(traits.layout));
     case PropertyField::kRequiresGrad: return py::bool_(traits.requires_grad);
-    case PropertyField::kMemoryFormat: return borrowed(StockTypes::get().contiguous_format);
+    case PropertyField::kMemoryFormat: return borrowed(UpstreamTypes::get().contiguous_format);
     case PropertyField::kPinMemory: return py::bool_(traits.pinned);
     case PropertyField::kStrides: return stride_tuple(traits.strides);
     case PropertyField::kUnknown: break;
@@ -35,11 +35,11 @@ py::object value_of(PropertyField field, const TensorTraits& traits) {
 
 /// Whether a value is equal to another of its class only where the two cannot be told apart.
 bool is_plain(PyObject* value) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   return value == Py_None || PyBool_Check(value) || PyLong_CheckExact(value) ||
          PyUnicode_CheckExact(value) || PyBytes_CheckExact(value) ||
-         Py_TYPE(value) == stock.dtype || Py_TYPE(value) == stock.layout ||
-         Py_TYPE(value) == stock.memory_format;
+         Py_TYPE(value) == types.dtype || Py_TYPE(value) == types.layout ||
+         Py_TYPE(value) == types.memory_format;
 }
 
 bool is_tuple_of_ints(PyObject* value) {
@@ -79,11 +79,11 @@ std::size_t PropertyTable::Hash::operator()(const TensorTraits& traits) const {
 }
 
 std::optional<std::uint32_t> PropertyTable::row_of(const at::Tensor& tensor, bool requires_grad) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   TensorTraits traits{tensor.scalar_type(), tensor.layout(), requires_grad, false, {}};
   try {
     traits.pinned = tensor.is_pinned();
-    if (stock.has_property(PropertyField::kStrides)) traits.strides = tensor.strides().vec();
+    if (types.has_property(PropertyField::kStrides)) traits.strides = tensor.strides().vec();
   } catch (const std::exception&) {
     return std::nullopt;
   }
@@ -91,7 +91,7 @@ std::optional<std::uint32_t> PropertyTable::row_of(const at::Tensor& tensor, boo
   auto [entry, is_new] = by_traits_.try_emplace(traits, static_cast<std::uint32_t>(rows_.size()));
   if (is_new) {
     PropertyValues values;
-    for (const PropertyField field : stock.property_fields)
+    for (const PropertyField field : types.property_fields)
       values.push_back(value_of(field, traits));
     rows_.push_back(std::move(values));
   }
@@ -101,10 +101,10 @@ std::optional<std::uint32_t> PropertyTable::row_of(const at::Tensor& tensor, boo
 }
 
 std::optional<std::uint32_t> PropertyTable::row_from_upstream(const py::object& tensor) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   const py::object made =
-      checked(PyObject_CallMethodOneArg(reinterpret_cast<PyObject*>(stock.tensor_properties.type),
-                                        stock.create_from_tensor, tensor.ptr()));
+      checked(PyObject_CallMethodOneArg(reinterpret_cast<PyObject*>(types.tensor_properties.type),
+                                        types.create_from_tensor, tensor.ptr()));
   PropertyValues values;
   if (!read_properties(made.ptr(), values)) return std::nullopt;
   const py::tuple key = property_key(values);

@@ -49,9 +49,9 @@ class SaveReader {
   }
 
   Outcome add_rows(std::uint32_t name, PyObject* object) {
-    const StockTypes& stock = StockTypes::get();
-    if (Py_TYPE(object) == stock.dtensor) return add_dtensor(name, object);
-    if (Py_TYPE(object) == stock.sharded_tensor) return add_sharded_tensor(name, object);
+    const UpstreamTypes& types = UpstreamTypes::get();
+    if (Py_TYPE(object) == types.dtensor) return add_dtensor(name, object);
+    if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, object);
     if (is_plain_tensor(object)) return add_tensor(name, object);
     if (!is_plain_value(object)) return Outcome::kForeign;
     push_row(WriteKind::kBytes, name, 0, {});
@@ -76,7 +76,7 @@ class SaveReader {
                                                    const at::Tensor& local) {
     if (!all_known_) {
       return properties_.row_from_upstream(
-          checked(PyObject_CallMethodNoArgs(object, StockTypes::get().to_local)));
+          checked(PyObject_CallMethodNoArgs(object, UpstreamTypes::get().to_local)));
     }
     // What `to_local()` returns requires grad as the DTensor does, unless grad mode is off.
     return properties_.row_of(
@@ -149,7 +149,7 @@ class SaveReader {
   SaveRows rows_;
   py::list foreign_items_;
   PropertyTable properties_;
-  const bool all_known_ = !StockTypes::get().has_property(PropertyField::kUnknown);
+  const bool all_known_ = !UpstreamTypes::get().has_property(PropertyField::kUnknown);
   DTensorReader dtensors_;
   std::vector<std::int64_t> zeros_;
 };

@@ -14,7 +14,7 @@ namespace shardplan {
 std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
                                                  const py::object& foreign);
 
-/// The stock write items of one entry (`planner_helpers._create_write_items`), or nothing where
+/// The upstream write items of one entry (`planner_helpers._create_write_items`), or nothing where
 /// upstream has to answer; a DTensor of whose mesh this rank is no part is such a case.
 std::optional<py::list> write_items(const py::object& fqn, const py::object& object);
 

@@ -18,11 +18,11 @@ bool append_list(PyObject* list, std::size_t ndim, std::vector<std::int64_t>& ou
 }
 
 bool append_shard(PyObject* shard, ShardedTensorReading& out) {
-  const StockTypes& stock = StockTypes::get();
-  const py::object metadata = read_attribute(shard, stock.metadata);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object metadata = read_attribute(shard, types.metadata);
   if (!metadata) return false;
-  const py::object offsets = read_attribute(metadata.ptr(), stock.shard_offsets);
-  const py::object sizes = read_attribute(metadata.ptr(), stock.shard_sizes);
+  const py::object offsets = read_attribute(metadata.ptr(), types.shard_offsets);
+  const py::object sizes = read_attribute(metadata.ptr(), types.shard_sizes);
   if (!offsets || !sizes || !append_list(offsets.ptr(), out.shape.size(), out.offsets) ||
       !append_list(sizes.ptr(), out.shape.size(), out.sizes)) {
     return false;
@@ -33,18 +33,18 @@ bool append_shard(PyObject* shard, ShardedTensorReading& out) {
 
 /// As upstream's `_sharded_tensor_metadata` makes the properties of a shard.
 bool read_shard_properties(PyObject* metadata, PropertyValues& out) {
-  const StockTypes& stock = StockTypes::get();
-  const py::object properties = read_attribute(metadata, stock.tensor_properties_name);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object properties = read_attribute(metadata, types.tensor_properties_name);
   if (!properties) return false;
   py::object defaults;  // Upstream does not pass the fields that are unknown here.
-  if (stock.has_property(PropertyField::kUnknown)) {
+  if (types.has_property(PropertyField::kUnknown)) {
     defaults =
-        checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(stock.tensor_properties.type)));
+        checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(types.tensor_properties.type)));
   }
-  for (std::size_t field = 0; field < stock.property_names.size(); ++field) {
-    const bool known = stock.property_fields[field] != PropertyField::kUnknown;
+  for (std::size_t field = 0; field < types.property_names.size(); ++field) {
+    const bool known = types.property_fields[field] != PropertyField::kUnknown;
     py::object value =
-        read_attribute((known ? properties : defaults).ptr(), stock.property_names[field]);
+        read_attribute((known ? properties : defaults).ptr(), types.property_names[field]);
     if (!value) return false;
     out.push_back(std::move(value));
   }
@@ -54,13 +54,13 @@ bool read_shard_properties(PyObject* metadata, PropertyValues& out) {
 }  // namespace
 
 std::optional<ShardedTensorReading> read_sharded_tensor(PyObject* object) {
-  const StockTypes& stock = StockTypes::get();
-  if (Py_TYPE(object) != stock.sharded_tensor) return std::nullopt;
-  const py::object metadata = checked(PyObject_CallMethodNoArgs(object, stock.metadata));
-  const py::object shards = checked(PyObject_CallMethodNoArgs(object, stock.local_shards));
-  const py::object size = read_attribute(metadata.ptr(), stock.size);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (Py_TYPE(object) != types.sharded_tensor) return std::nullopt;
+  const py::object metadata = checked(PyObject_CallMethodNoArgs(object, types.metadata));
+  const py::object shards = checked(PyObject_CallMethodNoArgs(object, types.local_shards));
+  const py::object size = read_attribute(metadata.ptr(), types.size);
   ShardedTensorReading reading;
-  if (!size || Py_TYPE(size.ptr()) != stock.torch_size || !PyList_CheckExact(shards.ptr())) {
+  if (!size || Py_TYPE(size.ptr()) != types.torch_size || !PyList_CheckExact(shards.ptr())) {
     return std::nullopt;
   }
   reading.shape.resize(static_cast<std::size_t>(PyTuple_GET_SIZE(size.ptr())));

@@ -20,8 +20,8 @@ py::object make_bare(PyTypeObject* type) {
   return checked(PyBaseObject_Type.tp_new(type, no_arguments, nullptr));
 }
 
-// Set directly, as `object.__setattr__` does: the stock classes are frozen.
-py::object make(const StockClass& cls, std::initializer_list<Attribute> attributes) {
+// Set directly, as `object.__setattr__` does: the upstream classes are frozen.
+py::object make(const UpstreamClass& cls, std::initializer_list<Attribute> attributes) {
   if (!cls.known) {
     py::dict arguments;
     for (const Attribute& attribute : attributes) {
@@ -39,10 +39,10 @@ py::object make(const StockClass& cls, std::initializer_list<Attribute> attribut
 }
 
 py::object make_index_of(PyObject* fqn, PyObject* offset, PyObject* hint) {
-  const StockTypes& stock = StockTypes::get();
-  if (offset == nullptr) return make(stock.metadata_index, {{stock.fqn, fqn}, {stock.index, hint}});
-  return make(stock.metadata_index,
-              {{stock.fqn, fqn}, {stock.index, hint}, {stock.offset, offset}});
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (offset == nullptr) return make(types.metadata_index, {{types.fqn, fqn}, {types.index, hint}});
+  return make(types.metadata_index,
+              {{types.fqn, fqn}, {types.index, hint}, {types.offset, offset}});
 }
 
 py::object make_hint(std::int64_t hint) {
@@ -62,21 +62,21 @@ py::object value_for_item(PropertyField field, const py::object& value) {
 py::object make_read_item(PyObject* type, const py::object& dest_index,
                           const py::object& dest_offsets, const py::object& storage_index,
                           const py::object& storage_offsets, const py::object& lengths) {
-  const StockTypes& stock = StockTypes::get();
-  return make(stock.read_item, {{stock.type, type},
-                                {stock.dest_index, dest_index.ptr()},
-                                {stock.dest_offsets, dest_offsets.ptr()},
-                                {stock.storage_index, storage_index.ptr()},
-                                {stock.storage_offsets, storage_offsets.ptr()},
-                                {stock.lengths, lengths.ptr()}});
+  const UpstreamTypes& types = UpstreamTypes::get();
+  return make(types.read_item, {{types.type, type},
+                                {types.dest_index, dest_index.ptr()},
+                                {types.dest_offsets, dest_offsets.ptr()},
+                                {types.storage_index, storage_index.ptr()},
+                                {types.storage_offsets, storage_offsets.ptr()},
+                                {types.lengths, lengths.ptr()}});
 }
 
 py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std::size_t row) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   PyObject* fqn = tables.names[rows.name[row]].ptr();
   if (rows.kind[row] == ReadKind::kBytes) {
     const std::int64_t zero = 0;
-    return make_read_item(stock.read_bytes, make_index_of(fqn, nullptr, Py_None),
+    return make_read_item(types.read_bytes, make_index_of(fqn, nullptr, Py_None),
                           make_size(&zero, 1), make_index_of(fqn, nullptr, Py_None),
                           make_size(&zero, 1), make_size(&zero, 1));
   }
@@ -86,7 +86,7 @@ py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std
   const py::object saved = checked(PyLong_FromSize_t(rows.saved[row]));
   const py::object wanted_start = make_size(numbers, ndim);
   const py::object saved_start = make_size(numbers + ndim, ndim);
-  return make_read_item(stock.read_tensor, make_index_of(fqn, wanted_start.ptr(), wanted.ptr()),
+  return make_read_item(types.read_tensor, make_index_of(fqn, wanted_start.ptr(), wanted.ptr()),
                         make_size(numbers + 2 * ndim, ndim),
                         make_index_of(fqn, saved_start.ptr(), saved.ptr()),
                         make_size(numbers + 3 * ndim, ndim), make_size(numbers + 4 * ndim, ndim));
@@ -125,16 +125,16 @@ py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, st
 }
 
 py::object make_chunk(const py::object& offsets, const py::object& sizes) {
-  const StockTypes& stock = StockTypes::get();
-  return make(stock.chunk, {{stock.offsets, offsets.ptr()}, {stock.sizes, sizes.ptr()}});
+  const UpstreamTypes& types = UpstreamTypes::get();
+  return make(types.chunk, {{types.offsets, offsets.ptr()}, {types.sizes, sizes.ptr()}});
 }
 
 py::object make_properties(const PropertyValues& values) {
-  const StockTypes& stock = StockTypes::get();
-  py::object made = make_bare(stock.tensor_properties.type);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  py::object made = make_bare(types.tensor_properties.type);
   for (std::size_t field = 0; field < values.size(); ++field) {
-    const py::object value = value_for_item(stock.property_fields[field], values[field]);
-    if (PyObject_GenericSetAttr(made.ptr(), stock.property_names[field], value.ptr()) != 0) {
+    const py::object value = value_for_item(types.property_fields[field], values[field]);
+    if (PyObject_GenericSetAttr(made.ptr(), types.property_names[field], value.ptr()) != 0) {
       throw py::error_already_set();
     }
   }
@@ -143,18 +143,18 @@ py::object make_properties(const PropertyValues& values) {
 
 py::object make_tensor_data(const py::object& chunk, const py::object& properties,
                             const py::object& size) {
-  const StockTypes& stock = StockTypes::get();
-  return make(stock.tensor_write_data, {{stock.chunk_name, chunk.ptr()},
-                                        {stock.properties, properties.ptr()},
-                                        {stock.size, size.ptr()}});
+  const UpstreamTypes& types = UpstreamTypes::get();
+  return make(types.tensor_write_data, {{types.chunk_name, chunk.ptr()},
+                                        {types.properties, properties.ptr()},
+                                        {types.size, size.ptr()}});
 }
 
 py::object make_tensor_metadata(const py::object& properties, const py::object& size,
                                 const py::object& chunks) {
-  const StockTypes& stock = StockTypes::get();
-  return make(stock.tensor_storage, {{stock.properties, properties.ptr()},
-                                     {stock.size, size.ptr()},
-                                     {stock.chunks, chunks.ptr()}});
+  const UpstreamTypes& types = UpstreamTypes::get();
+  return make(types.tensor_storage, {{types.properties, properties.ptr()},
+                                     {types.size, size.ptr()},
+                                     {types.chunks, chunks.ptr()}});
 }
 
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
@@ -167,32 +167,32 @@ py::object make_index(PyObject* fqn, std::int64_t hint) {
 }
 
 py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   const py::object offset_object = checked(PyLong_FromLongLong(offset));
   const py::object length_object = checked(PyLong_FromLongLong(length));
-  return make(stock.storage_info, {{stock.relative_path, path.ptr()},
-                                   {stock.offset, offset_object.ptr()},
-                                   {stock.length, length_object.ptr()}});
+  return make(types.storage_info, {{types.relative_path, path.ptr()},
+                                   {types.offset, offset_object.ptr()},
+                                   {types.length, length_object.ptr()}});
 }
 
 py::object make_write_result(const py::object& index, std::int64_t size_in_bytes,
                              const py::object& storage_data) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   const py::object size_object = checked(PyLong_FromLongLong(size_in_bytes));
-  return make(stock.write_result, {{stock.index, index.ptr()},
-                                   {stock.size_in_bytes, size_object.ptr()},
-                                   {stock.storage_data, storage_data.ptr()}});
+  return make(types.write_result, {{types.index, index.ptr()},
+                                   {types.size_in_bytes, size_object.ptr()},
+                                   {types.storage_data, storage_data.ptr()}});
 }
 
 py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data) {
-  const StockTypes& stock = StockTypes::get();
-  PyObject* type = kind == WriteKind::kBytes    ? stock.write_bytes
-                   : kind == WriteKind::kTensor ? stock.write_tensor
-                                                : stock.write_shard;
-  return make(stock.write_item, {{stock.index, index.ptr()},
-                                 {stock.type, type},
-                                 {stock.bytes_io_data, Py_None},
-                                 {stock.tensor_data, tensor_data.ptr()}});
+  const UpstreamTypes& types = UpstreamTypes::get();
+  PyObject* type = kind == WriteKind::kBytes    ? types.write_bytes
+                   : kind == WriteKind::kTensor ? types.write_tensor
+                                                : types.write_shard;
+  return make(types.write_item, {{types.index, index.ptr()},
+                                 {types.type, type},
+                                 {types.bytes_io_data, Py_None},
+                                 {types.tensor_data, tensor_data.ptr()}});
 }
 
 py::list make_read_items(const ReadColumns& rows, const ReadTables& tables) {

@@ -49,7 +49,7 @@ struct ReadTables {
   std::vector<py::object> foreign;
 };
 
-/// A list of every row's stock ReadItem.
+/// A list of every row's upstream ReadItem.
 py::list make_read_items(const ReadColumns& rows, const ReadTables& tables);
 
 }  // namespace shardplan

@@ -2,7 +2,7 @@
 
 namespace shardplan {
 
-py::object attributes_of(PyObject* object, const StockClass& cls, Py_ssize_t count) {
+py::object attributes_of(PyObject* object, const UpstreamClass& cls, Py_ssize_t count) {
   if (object == nullptr || Py_TYPE(object) != cls.type || !cls.known) return {};
   py::object found = checked(PyObject_GenericGetDict(object, nullptr));
   if (PyDict_GET_SIZE(found.ptr()) != count) return {};
@@ -14,7 +14,7 @@ PyObject* attribute(const py::object& attributes, PyObject* name) {
 }
 
 bool read_size(PyObject* size, Numbers& out) {
-  if (size == nullptr || Py_TYPE(size) != StockTypes::get().torch_size) return false;
+  if (size == nullptr || Py_TYPE(size) != UpstreamTypes::get().torch_size) return false;
   for (Py_ssize_t dim = 0; dim < PyTuple_GET_SIZE(size); ++dim) {
     PyObject* number = PyTuple_GET_ITEM(size, dim);
     if (!PyLong_CheckExact(number) || !read_int(number, out.emplace_back())) return false;
@@ -22,13 +22,13 @@ bool read_size(PyObject* size, Numbers& out) {
   return true;
 }
 
-bool read_stock_index(PyObject* index, StockIndex& out) {
-  const StockTypes& stock = StockTypes::get();
-  if (index == nullptr || Py_TYPE(index) != stock.metadata_index.type) return false;
+bool read_upstream_index(PyObject* index, UpstreamIndex& out) {
+  const UpstreamTypes& types = UpstreamTypes::get();
+  if (index == nullptr || Py_TYPE(index) != types.metadata_index.type) return false;
   const py::object all = checked(PyObject_GenericGetDict(index, nullptr));
-  out.name = py::reinterpret_borrow<py::object>(attribute(all, stock.fqn));
-  PyObject* number = attribute(all, stock.index);
-  PyObject* offset = attribute(all, stock.offset);
+  out.name = py::reinterpret_borrow<py::object>(attribute(all, types.fqn));
+  PyObject* number = attribute(all, types.index);
+  PyObject* offset = attribute(all, types.offset);
   if (!out.name || !PyUnicode_CheckExact(out.name.ptr()) || number == nullptr) return false;
   if (PyDict_GET_SIZE(all.ptr()) != (offset == nullptr ? 2 : 3)) return false;
   if (number != Py_None) {
@@ -40,19 +40,19 @@ bool read_stock_index(PyObject* index, StockIndex& out) {
 }
 
 bool read_chunk_object(PyObject* chunk, Numbers& box) {
-  const StockTypes& stock = StockTypes::get();
-  const py::object all = attributes_of(chunk, stock.chunk, 2);
-  if (!all || !read_size(attribute(all, stock.offsets), box)) return false;
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object all = attributes_of(chunk, types.chunk, 2);
+  if (!all || !read_size(attribute(all, types.offsets), box)) return false;
   const std::size_t ndim = box.size();
-  return read_size(attribute(all, stock.sizes), box) && box.size() == 2 * ndim;
+  return read_size(attribute(all, types.sizes), box) && box.size() == 2 * ndim;
 }
 
 bool read_properties(PyObject* object, PropertyValues& out) {
-  const StockTypes& stock = StockTypes::get();
-  const auto count = static_cast<Py_ssize_t>(stock.property_names.size());
-  const py::object all = attributes_of(object, stock.tensor_properties, count);
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const auto count = static_cast<Py_ssize_t>(types.property_names.size());
+  const py::object all = attributes_of(object, types.tensor_properties, count);
   if (!all) return false;
-  for (PyObject* name : stock.property_names) {
+  for (PyObject* name : types.property_names) {
     PyObject* value = attribute(all, name);
     if (value == nullptr) return false;
     out.push_back(py::reinterpret_borrow<py::object>(value));

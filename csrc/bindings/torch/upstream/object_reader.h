@@ -8,14 +8,14 @@
 
 namespace shardplan {
 
-/// Reading of stock dataclass objects by their attribute dicts. Only objects of exactly the stock
-/// class that hold exactly its attributes are read; false means: it is something else, and no
-/// Python error is set.
+/// Reading of upstream dataclass objects by their attribute dicts. Only objects of exactly the
+/// upstream class that hold exactly its attributes are read; false means: it is something else, and
+/// no Python error is set.
 
 using Numbers = std::vector<std::int64_t>;
 
 /// The attributes of an object of exactly this class; none where it has other than `count`.
-py::object attributes_of(PyObject* object, const StockClass& cls, Py_ssize_t count);
+py::object attributes_of(PyObject* object, const UpstreamClass& cls, Py_ssize_t count);
 
 /// Borrowed; nullptr where there is none.
 PyObject* attribute(const py::object& attributes, PyObject* name);
@@ -24,12 +24,12 @@ PyObject* attribute(const py::object& attributes, PyObject* name);
 bool read_size(PyObject* size, Numbers& out);
 
 /// A MetadataIndex. `hint` is left alone where its index is None, else it is 0 or more.
-struct StockIndex {
+struct UpstreamIndex {
   py::object name;
   std::optional<Numbers> offset;
   std::optional<std::int64_t> hint;
 };
-bool read_stock_index(PyObject* index, StockIndex& out);
+bool read_upstream_index(PyObject* index, UpstreamIndex& out);
 
 /// Reads a chunk's offsets, then its sizes, of as many dims, into an empty box.
 bool read_chunk_object(PyObject* chunk, Numbers& box);

@@ -31,13 +31,13 @@ std::vector<std::string> field_names(const py::object& cls) {
   return names;
 }
 
-StockClass stock_class(const py::object& cls, const std::vector<std::string>& expected) {
+UpstreamClass upstream_class(const py::object& cls, const std::vector<std::string>& expected) {
   return {keep_type(cls), field_names(cls) == expected};
 }
 
 }  // namespace
 
-StockTypes::StockTypes() {
+UpstreamTypes::UpstreamTypes() {
   const py::object metadata_module = py::module_::import("torch.distributed.checkpoint.metadata");
   const py::object planner = py::module_::import("torch.distributed.checkpoint.planner");
   const py::object placement_types =
@@ -45,22 +45,24 @@ StockTypes::StockTypes() {
   const py::object torch = py::module_::import("torch");
 
   write_item =
-      stock_class(planner.attr("WriteItem"), {"index", "type", "bytes_io_data", "tensor_data"});
-  read_item = stock_class(
+      upstream_class(planner.attr("WriteItem"), {"index", "type", "bytes_io_data", "tensor_data"});
+  read_item = upstream_class(
       planner.attr("ReadItem"),
       {"type", "dest_index", "dest_offsets", "storage_index", "storage_offsets", "lengths"});
-  tensor_write_data = stock_class(planner.attr("TensorWriteData"), {"chunk", "properties", "size"});
-  metadata_index = stock_class(metadata_module.attr("MetadataIndex"), {"fqn", "offset", "index"});
-  chunk = stock_class(metadata_module.attr("ChunkStorageMetadata"), {"offsets", "sizes"});
+  tensor_write_data =
+      upstream_class(planner.attr("TensorWriteData"), {"chunk", "properties", "size"});
+  metadata_index =
+      upstream_class(metadata_module.attr("MetadataIndex"), {"fqn", "offset", "index"});
+  chunk = upstream_class(metadata_module.attr("ChunkStorageMetadata"), {"offsets", "sizes"});
   tensor_properties = {keep_type(metadata_module.attr("TensorProperties")), true};
-  tensor_storage =
-      stock_class(metadata_module.attr("TensorStorageMetadata"), {"properties", "size", "chunks"});
-  storage_info = stock_class(
+  tensor_storage = upstream_class(metadata_module.attr("TensorStorageMetadata"),
+                                  {"properties", "size", "chunks"});
+  storage_info = upstream_class(
       py::module_::import("torch.distributed.checkpoint.filesystem").attr("_StorageInfo"),
       {"relative_path", "offset", "length", "transform_descriptors"});
-  write_result =
-      stock_class(py::module_::import("torch.distributed.checkpoint.storage").attr("WriteResult"),
-                  {"index", "size_in_bytes", "storage_data"});
+  write_result = upstream_class(
+      py::module_::import("torch.distributed.checkpoint.storage").attr("WriteResult"),
+      {"index", "size_in_bytes", "storage_data"});
   tensor_metadata = tensor_storage.type;
   bytes_metadata = keep_type(metadata_module.attr("BytesStorageMetadata"));
   dtensor = keep_type(py::module_::import("torch.distributed.tensor").attr("DTensor"));
@@ -154,17 +156,17 @@ StockTypes::StockTypes() {
   transform_descriptors = intern("transform_descriptors");
 }
 
-const StockTypes& StockTypes::get() {
+const UpstreamTypes& UpstreamTypes::get() {
   // Made under the GIL at the module's import; lives as long as the process.
-  static const StockTypes* const types = new StockTypes();
+  static const UpstreamTypes* const types = new UpstreamTypes();
   return *types;
 }
 
-bool StockTypes::has_property(PropertyField field) const {
+bool UpstreamTypes::has_property(PropertyField field) const {
   return std::ranges::find(property_fields, field) != property_fields.end();
 }
 
-bool StockTypes::dtensor_untouched() const {
+bool UpstreamTypes::dtensor_untouched() const {
   PyObject* cls = reinterpret_cast<PyObject*>(dtensor);
   return read_attribute(cls, create_write_items).ptr() == dtensor_create_write_items &&
          read_attribute(cls, create_chunk_list).ptr() == dtensor_create_chunk_list;

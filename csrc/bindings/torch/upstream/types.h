@@ -8,9 +8,9 @@
 
 namespace shardplan {
 
-/// A stock dataclass. Where its fields are those known here its objects are made attribute by
+/// An upstream dataclass. Where its fields are those known here its objects are made attribute by
 /// attribute, in the order its own __init__ sets them; else by calling it.
-struct StockClass {
+struct UpstreamClass {
   PyTypeObject* type = nullptr;
   bool known = false;
 };
@@ -28,11 +28,11 @@ enum class PropertyField {
 };
 
 /// The classes and names of the installed torch that planning reads and makes. Never freed.
-struct StockTypes {
-  StockTypes();
-  static const StockTypes& get();
+struct UpstreamTypes {
+  UpstreamTypes();
+  static const UpstreamTypes& get();
 
-  StockClass write_item, read_item, metadata_index, tensor_write_data, chunk, tensor_properties,
+  UpstreamClass write_item, read_item, metadata_index, tensor_write_data, chunk, tensor_properties,
       tensor_storage, storage_info, write_result;
   PyTypeObject* tensor_metadata;
   PyTypeObject* bytes_metadata;

@@ -72,7 +72,7 @@ const LoadPlanColumns& ReceivedLoadPlan::columns() {
 std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
   if (!PyList_Check(items.ptr())) return std::nullopt;
   if (!PyList_CheckExact(items.ptr())) {
-    const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+    const py::object source = read_attribute(items.ptr(), UpstreamTypes::get().columns);
     if (source && py::isinstance<LoadPlanColumns>(source)) {
       return pack(source.cast<const LoadPlanColumns&>());
     }
@@ -87,7 +87,7 @@ std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
 }
 
 LoadPlanColumns load_columns_of(const py::object& items) {
-  const py::object source = read_attribute(items.ptr(), StockTypes::get().columns);
+  const py::object source = read_attribute(items.ptr(), UpstreamTypes::get().columns);
   if (source && py::isinstance<LoadPlanColumns>(source)) {
     return source.cast<const LoadPlanColumns&>();
   }

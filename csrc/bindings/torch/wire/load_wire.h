@@ -26,7 +26,7 @@ class ReceivedLoadPlan {
 
   /// The columns. Throws UnreadablePlan where the bytes are broken.
   const LoadPlanColumns& columns();
-  /// The stock items. Throws as `columns`.
+  /// The upstream items. Throws as `columns`.
   py::list items() { return columns().items(); }
 
   py::object bytes() const { return bytes_; }
@@ -43,7 +43,7 @@ class ReceivedLoadPlan {
 /// The columns of a load plan's items, which stay as they are.
 LoadPlanColumns load_columns_of(const py::object& items);
 
-/// Packs a plan's items. Nothing where the plan has to travel as a stock one.
+/// Packs a plan's items. Nothing where the plan has to travel as an upstream one.
 std::optional<PackedLoadPlan> pack_load_plan(const py::object& items);
 
 }  // namespace shardplan

@@ -15,10 +15,10 @@ struct PackedMetadata {
   py::list foreign;  // values that travel as objects
 };
 
-/// Nothing where it has to travel as a stock one.
+/// Nothing where it has to travel as an upstream one.
 std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries);
 
-/// Storage rows as they travel; nothing where they have to travel as stock objects.
+/// Storage rows as they travel; nothing where they have to travel as upstream objects.
 std::optional<py::bytes> pack_storage(const StorageRows& rows);
 
 /// A state_dict_metadata as it arrived; decoded when it is first needed.
@@ -28,7 +28,7 @@ class ReceivedMetadata {
   ReceivedMetadata(py::bytes bytes, py::object foreign)
       : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {}
 
-  /// The dict in stock classes. Throws ValueError where the bytes are broken.
+  /// The dict in upstream classes. Throws ValueError where the bytes are broken.
   py::dict entries(const py::object& fill) const;
 
  private:

@@ -12,9 +12,9 @@ enum Tag : std::uint8_t { kNone, kFalse, kTrue, kInt, kInts, kTorchName, kPickle
 constexpr std::string_view kTorch = "torch.";
 
 bool is_torch_constant(PyObject* value) {
-  const StockTypes& stock = StockTypes::get();
-  return Py_TYPE(value) == stock.dtype || Py_TYPE(value) == stock.layout ||
-         Py_TYPE(value) == stock.memory_format;
+  const UpstreamTypes& types = UpstreamTypes::get();
+  return Py_TYPE(value) == types.dtype || Py_TYPE(value) == types.layout ||
+         Py_TYPE(value) == types.memory_format;
 }
 
 bool write_value(PyObject* value, ByteWriter& out) {
@@ -51,15 +51,15 @@ bool write_value(PyObject* value, ByteWriter& out) {
 py::object read_torch_constant(ByteReader& in) {
   const std::string_view name = in.string();
   const py::object key = text_from_utf8(name);
-  PyObject* found = PyDict_GetItemWithError(StockTypes::get().torch_names, key.ptr());
+  PyObject* found = PyDict_GetItemWithError(UpstreamTypes::get().torch_names, key.ptr());
   if (found == nullptr || !is_torch_constant(found)) in.fail("names what torch does not have");
   return py::reinterpret_borrow<py::object>(found);
 }
 
 /// The value of a field that is unknown here, which torch's own pickle of it says.
 bool write_pickled(PyObject* value, ByteWriter& out) {
-  const py::object bytes =
-      py::reinterpret_steal<py::object>(PyObject_CallOneArg(StockTypes::get().pickle_dumps, value));
+  const py::object bytes = py::reinterpret_steal<py::object>(
+      PyObject_CallOneArg(UpstreamTypes::get().pickle_dumps, value));
   if (!bytes || !PyBytes_CheckExact(bytes.ptr())) {
     PyErr_Clear();
     return false;
@@ -71,7 +71,7 @@ bool write_pickled(PyObject* value, ByteWriter& out) {
 
 py::object read_pickled(ByteReader& in) {
   const py::bytes bytes{std::string(in.string())};
-  PyObject* value = PyObject_CallOneArg(StockTypes::get().pickle_loads, bytes.ptr());
+  PyObject* value = PyObject_CallOneArg(UpstreamTypes::get().pickle_loads, bytes.ptr());
   if (value == nullptr) {
     const py::error_already_set error;
     throw BadWire(std::string("has a tensor property that cannot be unpickled: ") + error.what());
@@ -99,28 +99,28 @@ py::object read_value(ByteReader& in) {
 }  // namespace
 
 std::optional<std::string> properties_to_wire(const PropertyValues& values) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   ByteWriter out;
   out.varint(values.size());
   for (std::size_t field = 0; field < values.size(); ++field) {
-    const auto name = utf8(stock.property_names[field]);
+    const auto name = utf8(types.property_names[field]);
     if (!name) return std::nullopt;
     out.string(*name);
     if (write_value(values[field].ptr(), out)) continue;
-    const bool unknown = stock.property_fields[field] == PropertyField::kUnknown;
+    const bool unknown = types.property_fields[field] == PropertyField::kUnknown;
     if (!unknown || !write_pickled(values[field].ptr(), out)) return std::nullopt;
   }
   return out.take();
 }
 
 PropertyValues properties_from_wire(std::string_view bytes) {
-  const StockTypes& stock = StockTypes::get();
+  const UpstreamTypes& types = UpstreamTypes::get();
   ByteReader in(bytes);
   const std::size_t count = in.count();
-  bool fits = count == stock.property_names.size();
+  bool fits = count == types.property_names.size();
   PropertyValues values;
   for (std::size_t field = 0; field < count && fits; ++field) {
-    fits = in.string() == utf8(stock.property_names[field]);
+    fits = in.string() == utf8(types.property_names[field]);
     values.push_back(read_value(in));
   }
   if (!fits) {

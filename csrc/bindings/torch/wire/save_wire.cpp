@@ -139,7 +139,7 @@ std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::
   auto columns = save_columns_of(items);
   if (!columns) return std::nullopt;
   columns = up_to_date(columns);
-  // Stock pickles keep what is shared shared.
+  // Upstream pickles keep what is shared shared.
   if (columns->rows->shared) return std::nullopt;
   const std::shared_ptr<const PlanTable> table = columns->table;
   const bool same_mappings =

@@ -54,7 +54,7 @@ struct PackedSavePlan {
 
 /// Packs a plan's items. `mappings` is its planner_data, which travels along where it is a dict of
 /// paths; where nobody has touched it since it arrived, `mapped_by` is what it arrived with.
-/// Nothing where the plan has to travel as a stock one.
+/// Nothing where the plan has to travel as an upstream one.
 std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::object& mappings,
                                              ReceivedSavePlan* mapped_by);
 
