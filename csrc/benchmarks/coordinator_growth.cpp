@@ -23,7 +23,7 @@
 #include "core/wire/envelope.h"
 #include "core/wire/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::benchmarks {
 namespace {
 
 using Shape = std::vector<std::int64_t>;
@@ -70,23 +70,23 @@ class Model {
     return model;
   }
 
-  const NamedTable& table() const { return table_; }
+  const wire::NamedTable& table() const { return table_; }
 
   /// What a rank sends: its shards of dim 0, the last ones shorter or empty, as torch chunks.
   std::string plan_of(std::int64_t rank, std::int64_t ranks, std::string_view table_bytes) const {
-    const Placement placement{Placement::Kind::kShard, 0};
-    const EntrySpecs& specs = table_.table.specs;
-    SaveRows rows;
+    const boxes::Placement placement{boxes::Placement::Kind::kShard, 0};
+    const columns::EntrySpecs& specs = table_.table.specs;
+    columns::SaveRows rows;
     for (std::uint32_t entry = 0; entry < table_.table.size(); ++entry) {
       const auto shape = specs.shape(table_.table.spec[entry]);
       std::int64_t* numbers = rows.push(entry, shape.size());
-      if (!local_box(shape, {&ranks, 1}, {&rank, 1}, {&placement, 1}, numbers,
-                     numbers + shape.size())) {
+      if (!boxes::local_box(shape, {&ranks, 1}, {&rank, 1}, {&placement, 1}, numbers,
+                            numbers + shape.size())) {
         throw std::logic_error("a shard has no box");
       }
     }
-    const std::string bytes = write_rows({&table_.table, &rows});
-    return seal(WireKind::kSavePlan, kRelease, {rows.size(), table_bytes, bytes});
+    const std::string bytes = wire::write_rows({&table_.table, &rows});
+    return wire::seal(wire::WireKind::kSavePlan, kRelease, {rows.size(), table_bytes, bytes});
   }
 
  private:
@@ -94,17 +94,17 @@ class Model {
 
   /// Adds a tensor, whose path in the state dict is one key: its whole name.
   void add(const std::string& name, const Shape& shape) {
-    const PathShape path = {{static_cast<std::uint32_t>(count_parts(name)), false}};
+    const wire::PathShape path = {{static_cast<std::uint32_t>(wire::count_parts(name)), false}};
     const auto known = std::ranges::find(table_.names.shapes, path);
     table_.names.shape_of_name.push_back(
         static_cast<std::uint32_t>(known - table_.names.shapes.begin()));
     if (known == table_.names.shapes.end()) table_.names.shapes.push_back(path);
     table_.table.name.push_back(static_cast<std::uint32_t>(table_.names.names.size()));
     table_.names.names.push_back(name);
-    table_.table.spec.push_back(table_.table.specs.push(WriteKind::kShard, 0, shape));
+    table_.table.spec.push_back(table_.table.specs.push(columns::WriteKind::kShard, 0, shape));
   }
 
-  NamedTable table_;
+  wire::NamedTable table_;
 };
 
 void expect(bool holds, const char* what) {
@@ -124,19 +124,20 @@ double peak_memory() {
 
 /// That every shard with elements is written, of those without one a tensor; that the last rank's
 /// are the last chunks; and that what is sent says so.
-void verify(const Coordinator& coordinator) {
-  const SaveTable& table = coordinator.table().table;
+void verify(const planning::Coordinator& coordinator) {
+  const columns::SaveTable& table = coordinator.table().table;
   const auto ranks = static_cast<std::int64_t>(coordinator.plans().size());
   expect(coordinator.global().entries.size() == table.size(), "not every tensor is in the plan");
-  for (const SavedEntry& entry : coordinator.global().entries) {
+  for (const planning::SavedEntry& entry : coordinator.global().entries) {
     const std::int64_t length = table.specs.shape(table.spec[entry.name])[0];
     const std::int64_t a_shard = (length + ranks - 1) / ranks;
     const std::int64_t full = (length + a_shard - 1) / a_shard;
     expect(static_cast<std::int64_t>(entry.end - entry.begin) == full + (full < ranks ? 1 : 0),
            "a tensor has other chunks than its shards");
   }
-  const Envelope last = open(WireKind::kSavePlan, kRelease, coordinator.sent().back());
-  const ReceivedRows arrived = read_rows(last.rows, last.items, table);
+  const wire::Envelope last =
+      wire::open(wire::WireKind::kSavePlan, kRelease, coordinator.sent().back());
+  const wire::ReceivedRows arrived = wire::read_rows(last.rows, last.items, table);
   expect(arrived.hints == coordinator.global().hints.back(), "what was sent is not the plan");
   for (std::size_t row = 0; row < arrived.rows.size(); ++row) {
     const auto shape = table.specs.shape(table.spec[arrived.rows.entry[row]]);
@@ -148,7 +149,7 @@ void verify(const Coordinator& coordinator) {
 /// Prints the row of the table for this many ranks.
 void measure(std::int64_t ranks) {
   const Model model = Model::llama_405b_with_adam();
-  const std::string table = write_table(model.table());
+  const std::string table = wire::write_table(model.table());
   std::vector<std::string> arrived;
   std::size_t wire = 0;
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
@@ -157,9 +158,10 @@ void measure(std::int64_t ranks) {
   }
   const double items = static_cast<double>(model.table().table.size()) * static_cast<double>(ranks);
 
-  const Pulse pulse;
-  Coordinator coordinator(std::move(arrived), std::string(kRelease), {kElementSize}, pulse);
-  Clock clock;
+  const util::Pulse pulse;
+  planning::Coordinator coordinator(std::move(arrived), std::string(kRelease), {kElementSize},
+                                    pulse);
+  util::Clock clock;
   coordinator.read();
   const double read = clock.lap();
   coordinator.drop_replicas();
@@ -200,7 +202,7 @@ bool measure_apart(std::int64_t ranks) {
 }
 
 }  // namespace
-}  // namespace shardplan
+}  // namespace shardplan::benchmarks
 
 int main(int count, char** arguments) {
   std::vector<std::int64_t> sizes;
@@ -216,7 +218,7 @@ int main(int count, char** arguments) {
       std::fputs("usage: coordinator_growth [RANKS ...]\n", stderr);
       return EXIT_FAILURE;
     }
-    if (!shardplan::measure_apart(ranks)) return EXIT_FAILURE;
+    if (!shardplan::benchmarks::measure_apart(ranks)) return EXIT_FAILURE;
   }
   return EXIT_SUCCESS;
 }

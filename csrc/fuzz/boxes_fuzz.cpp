@@ -19,8 +19,9 @@ using testing::Numbers;
 
 constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
-BoxList boxes_of(Input& input, std::size_t ndim, std::size_t most) {
-  BoxList boxes(static_cast<std::size_t>(input.between(0, static_cast<std::int64_t>(most))));
+testing::BoxList boxes_of(Input& input, std::size_t ndim, std::size_t most) {
+  testing::BoxList boxes(
+      static_cast<std::size_t>(input.between(0, static_cast<std::int64_t>(most))));
   for (testing::Box& box : boxes) {
     for (std::size_t dim = 0; dim < ndim; ++dim) {
       const std::uint8_t both = input.byte();
@@ -31,7 +32,7 @@ BoxList boxes_of(Input& input, std::size_t ndim, std::size_t most) {
   return boxes;
 }
 
-bool inside(const Numbers& shape, const testing::Box& box) {
+bool inside(const testing::Numbers& shape, const testing::Box& box) {
   for (std::size_t dim = 0; dim < shape.size(); ++dim) {
     if (box.offsets[dim] < 0 || box.sizes[dim] < 0 ||
         box.offsets[dim] + box.sizes[dim] > shape[dim]) {
@@ -41,18 +42,18 @@ bool inside(const Numbers& shape, const testing::Box& box) {
   return true;
 }
 
-void check_holes(const Numbers& shape, const BoxList& boxes) {
+void check_holes(const testing::Numbers& shape, const testing::BoxList& boxes) {
   if (!std::all_of(boxes.begin(), boxes.end(),
                    [&](const auto& box) { return inside(shape, box); })) {
     return;
   }
-  Numbers bounds(shape.size());
+  testing::Numbers bounds(shape.size());
   bounds.insert(bounds.end(), shape.begin(), shape.end());
-  const Boxes columns = testing::columns(shape.size(), boxes);
-  const Holes holes = find_holes(columns, bounds.data(), kAll);
+  const boxes::Boxes columns = testing::columns(shape.size(), boxes);
+  const boxes::Holes holes = boxes::find_holes(columns, bounds.data(), kAll);
   expect(holes.complete, "the search for holes was given up");
   std::vector<int> covered = testing::painted(shape, boxes);
-  BoxList found;
+  testing::BoxList found;
   for (std::size_t at = 0; at < holes.boxes.size(); ++at) {
     testing::Box hole{{holes.boxes.starts(at), holes.boxes.ends(at)}, {}};
     for (std::size_t dim = 0; dim < shape.size(); ++dim) {
@@ -67,15 +68,16 @@ void check_holes(const Numbers& shape, const BoxList& boxes) {
 }
 
 void run(Input input) {
-  Numbers shape(static_cast<std::size_t>(input.between(1, 3)));
+  testing::Numbers shape(static_cast<std::size_t>(input.between(1, 3)));
   for (std::int64_t& size : shape) size = input.between(0, 11);
-  const BoxList boxes = boxes_of(input, shape.size(), 24);
-  const Boxes columns = testing::columns(shape.size(), boxes);
+  const testing::BoxList boxes = boxes_of(input, shape.size(), 24);
+  const boxes::Boxes columns = testing::columns(shape.size(), boxes);
   for (const bool must_fill : {false, true}) {
-    expect(check_boxes(columns, shape, must_fill) == testing::first_fault(shape, boxes, must_fill),
+    expect(boxes::check_boxes(columns, shape, must_fill) ==
+               testing::first_fault(shape, boxes, must_fill),
            "another fault is found than by brute force");
   }
-  const std::vector<BoxPair> pairs = overlapping_pairs(columns, shape, kAll);
+  const std::vector<boxes::BoxPair> pairs = boxes::overlapping_pairs(columns, shape, kAll);
   std::size_t expected = 0;
   for (std::size_t a = 0; a < boxes.size(); ++a) {
     for (std::size_t b = a + 1; b < boxes.size(); ++b) {
@@ -85,9 +87,10 @@ void run(Input input) {
   expect(pairs.size() == expected, "another number of pairs overlaps than by brute force");
   check_holes(shape, boxes);
 
-  const BoxList wanted = boxes_of(input, shape.size(), 6);
-  ReadColumns rows;
-  expect(append_reads(0, columns, testing::columns(shape.size(), wanted), rows), "reads overflow");
+  const testing::BoxList wanted = boxes_of(input, shape.size(), 6);
+  columns::ReadColumns rows;
+  expect(planning::append_reads(0, columns, testing::columns(shape.size(), wanted), rows),
+         "reads overflow");
   const auto reads = testing::reads_in_order(shape.size(), boxes, wanted);
   expect(rows.size() == reads.size(), "another number of reads than by brute force");
   for (std::size_t row = 0; row < rows.size(); ++row) {

@@ -14,7 +14,7 @@
 namespace shardplan::fuzz {
 namespace {
 
-PickleSource source_of(std::string_view bytes, std::size_t at_once) {
+pickle::Source source_of(std::string_view bytes, std::size_t at_once) {
   return [bytes, at_once](char* into, std::size_t at_most) mutable {
     const std::size_t count = std::min({at_once, at_most, bytes.size()});
     std::memcpy(into, bytes.data(), count);
@@ -23,7 +23,7 @@ PickleSource source_of(std::string_view bytes, std::size_t at_once) {
   };
 }
 
-void look_at(const Checkpoint& checkpoint) {
+void look_at(const inspect::Checkpoint& checkpoint) {
   checkpoint.remarks();
   checkpoint.parts_of_places();
   const std::size_t entries = checkpoint.chunks().size();
@@ -32,13 +32,13 @@ void look_at(const Checkpoint& checkpoint) {
     checkpoint.dtype(entry);
   }
   const std::vector<std::int64_t> sizes(checkpoint.places().paths->size(), 1'000);
-  check_storage(checkpoint, sizes);
+  inspect::check_storage(checkpoint, sizes);
   const std::vector<std::int64_t> mesh = {2, 2};
-  const std::vector<std::vector<Placement>> layouts = {
-      {{Placement::Kind::kShard, 0, 1}, {Placement::Kind::kShard, 1, 1}}};
+  const std::vector<std::vector<boxes::Placement>> layouts = {
+      {{boxes::Placement::Kind::kShard, 0, 1}, {boxes::Placement::Kind::kShard, 1, 1}}};
   try {
-    reshard_cost(checkpoint, mesh, layouts, std::vector<std::uint32_t>(entries),
-                 std::vector<std::int64_t>(entries, 4));
+    inspect::reshard_cost(checkpoint, mesh, layouts, std::vector<std::uint32_t>(entries),
+                          std::vector<std::int64_t>(entries, 4));
   } catch (const std::invalid_argument&) {
     // Numbers that do not fit int64.
   }
@@ -48,11 +48,11 @@ void run(Input input) {
   const std::size_t at_once = input.byte() + std::size_t{1};
   const std::string_view bytes = input.rest();
   try {
-    const Pickle pickle = read_pickle(source_of(bytes, at_once));
-    const auto texts = std::make_shared<const TextTable>(pickle.values.texts);
-    read_pickled_metadata(pickle, texts);
-    look_at(Checkpoint(source_of(bytes, bytes.size())));
-  } catch (const BadPickle&) {
+    const pickle::Pickle pickle = pickle::read_pickle(source_of(bytes, at_once));
+    const auto texts = std::make_shared<const util::TextTable>(pickle.values.texts);
+    metadata::read_pickled_metadata(pickle, texts);
+    look_at(inspect::Checkpoint(source_of(bytes, bytes.size())));
+  } catch (const pickle::BadPickle&) {
   }
 }
 

@@ -12,18 +12,18 @@ namespace shardplan::fuzz {
 namespace {
 
 void read(const std::string& bytes, std::size_t at_once) {
-  const PartBytes source = testing::part_of(bytes, at_once);
+  const data::PartBytes source = testing::part_of(bytes, at_once);
   try {
-    const ZipPart part(source, bytes.size());
+    const data::ZipPart part(source, bytes.size());
     std::uint64_t end = 0;
-    for (const ZipMember& member : part.members()) {
+    for (const data::ZipMember& member : part.members()) {
       expect(member.header >= end && member.begin >= member.header &&
                  member.begin <= bytes.size() && member.size <= bytes.size() - member.begin,
              "a member lies outside the part, or in another one");
       end = member.begin + member.size;
-      checksum_of(source, member);
+      data::checksum_of(source, member);
     }
-    const StoredTensor tensor = read_tensor_part(source, part);
+    const data::StoredTensor tensor = data::read_tensor_part(source, part);
     expect(tensor.shape.size() == tensor.strides.size(), "a dim has no stride");
     expect(tensor.storage_begin <= bytes.size() &&
                tensor.storage_size <= bytes.size() - tensor.storage_begin,
@@ -32,7 +32,7 @@ void read(const std::string& bytes, std::size_t at_once) {
                tensor.begin - tensor.storage_begin <= tensor.storage_size &&
                tensor.reach <= tensor.storage_size - (tensor.begin - tensor.storage_begin),
            "a tensor lies outside its storage");
-  } catch (const BadPart&) {
+  } catch (const data::BadPart&) {
   }
 }
 

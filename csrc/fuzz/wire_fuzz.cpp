@@ -20,15 +20,16 @@ namespace {
 constexpr std::string_view kRelease = "0";
 
 /// Entries of each kind, of no dims to three.
-const NamedTable& some_table() {
-  static const NamedTable table = [] {
-    NamedTable made;
+const wire::NamedTable& some_table() {
+  static const wire::NamedTable table = [] {
+    wire::NamedTable made;
     made.properties = {"float32", "bfloat16"};
     const std::vector<std::vector<std::int64_t>> shapes = {{}, {7}, {5, 6}, {2, 3, 4}};
     std::uint32_t name = 0;
-    for (const WriteKind kind : {WriteKind::kTensor, WriteKind::kShard, WriteKind::kBytes}) {
+    for (const columns::WriteKind kind :
+         {columns::WriteKind::kTensor, columns::WriteKind::kShard, columns::WriteKind::kBytes}) {
       for (const auto& shape : shapes) {
-        if (kind == WriteKind::kBytes && !shape.empty()) continue;
+        if (kind == columns::WriteKind::kBytes && !shape.empty()) continue;
         made.table.spec.push_back(made.table.specs.push(kind, name % 2, shape));
         made.table.name.push_back(name++);
         made.names.names.push_back("entry." + std::to_string(name));
@@ -40,23 +41,23 @@ const NamedTable& some_table() {
 }
 
 void read_a_table(Input input) {
-  const NamedTable table = read_table(input.rest());
-  const std::string bytes = write_table(table);
+  const wire::NamedTable table = wire::read_table(input.rest());
+  const std::string bytes = wire::write_table(table);
   if (bytes.empty()) return;
   // Specs that are alike become one.
-  const NamedTable again = read_table(bytes);
+  const wire::NamedTable again = wire::read_table(bytes);
   expect(again.names.names == table.names.names && again.table.name == table.table.name &&
-             again.properties == table.properties && write_table(again) == bytes,
+             again.properties == table.properties && wire::write_table(again) == bytes,
          "a table is another one when it is read again");
 }
 
 void read_a_save_plan(Input input) {
   const std::size_t count = input.byte();
-  const NamedTable& table = some_table();
-  const ReceivedRows rows = read_rows(input.rest(), count, table.table);
-  SavePlanView view{&table.table, &rows.rows};
+  const wire::NamedTable& table = some_table();
+  const wire::ReceivedRows rows = wire::read_rows(input.rest(), count, table.table);
+  columns::SavePlanView view{&table.table, &rows.rows};
   if (!rows.hints.empty()) view.hints = &rows.hints;
-  const ReceivedRows again = read_rows(write_rows(view), count, table.table);
+  const wire::ReceivedRows again = wire::read_rows(wire::write_rows(view), count, table.table);
   expect(again.rows.entry == rows.rows.entry && again.rows.numbers == rows.rows.numbers &&
              again.hints == rows.hints,
          "a save plan is another one when it is read again");
@@ -65,20 +66,20 @@ void read_a_save_plan(Input input) {
 void read_a_load_plan(Input input) {
   const std::size_t count = input.byte();
   const std::string_view names = input.take(input.byte());
-  const NamedReads reads = read_reads(names, input.rest(), count);
-  const std::string table = write_read_names(reads.names);
-  const std::string rows = write_reads(reads.rows);
+  const wire::NamedReads reads = wire::read_reads(names, input.rest(), count);
+  const std::string table = wire::write_read_names(reads.names);
+  const std::string rows = wire::write_reads(reads.rows);
   if (table.empty() || rows.empty()) return;
-  const NamedReads again = read_reads(table, rows, count);
+  const wire::NamedReads again = wire::read_reads(table, rows, count);
   expect(again.names == reads.names && again.rows.numbers == reads.rows.numbers &&
              again.rows.name == reads.rows.name,
          "a load plan is another one when it is read again");
 }
 
 void read_chunks_of(Input input) {
-  const SaveTable& table = some_table().table;
-  const SavedChunks chunks = read_chunks(input.rest(), table);
-  const SavedChunks again = read_chunks(write_chunks(chunks), table);
+  const columns::SaveTable& table = some_table().table;
+  const columns::SavedChunks chunks = wire::read_chunks(input.rest(), table);
+  const columns::SavedChunks again = wire::read_chunks(wire::write_chunks(chunks), table);
   expect(again.begin == chunks.begin && again.numbers == chunks.numbers,
          "chunks are others when they are read again");
 }
@@ -86,20 +87,22 @@ void read_chunks_of(Input input) {
 void read_a_storage(Input input) {
   const std::size_t count = input.byte();
   const std::string_view bytes = input.take(input.byte());
-  const auto names = std::make_shared<const TextTable>(read_storage_names(bytes));
-  const StorageRows rows = read_storage_rows(input.rest(), count, names);
-  const StorageRows again = read_storage_rows(write_storage_rows(rows), count, names);
+  const auto names = std::make_shared<const util::TextTable>(wire::read_storage_names(bytes));
+  const columns::StorageRows rows = wire::read_storage_rows(input.rest(), count, names);
+  const columns::StorageRows again =
+      wire::read_storage_rows(wire::write_storage_rows(rows), count, names);
   expect(again.name == rows.name && again.begin == rows.begin && again.length == rows.length &&
              again.numbers == rows.numbers && again.hint == rows.hint,
          "storage rows are others when they are read again");
-  expect(StorageIndex(rows).find(rows.size() == 0 ? StorageKey{} : rows.key(0), 0).has_value() ==
-             (rows.size() != 0),
+  expect(columns::StorageIndex(rows)
+                 .find(rows.size() == 0 ? columns::StorageKey{} : rows.key(0), 0)
+                 .has_value() == (rows.size() != 0),
          "a row is not found by its key");
 }
 
 void open_an_envelope(Input input) {
-  const auto kind = static_cast<WireKind>(input.byte() % 4 + 1);
-  const Envelope contents = open(kind, kRelease, input.rest());
+  const auto kind = static_cast<wire::WireKind>(input.byte() % 4 + 1);
+  const wire::Envelope contents = wire::open(kind, kRelease, input.rest());
   expect(contents.items <= contents.table.size() + contents.rows.size() + 64, "too many items");
 }
 
@@ -113,7 +116,7 @@ void run(Input input) {
       case 4: return read_a_storage(input);
       default: return open_an_envelope(input);
     }
-  } catch (const BadWire&) {
+  } catch (const wire::BadWire&) {
   }
 }
 

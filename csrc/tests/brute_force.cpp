@@ -31,9 +31,9 @@ std::vector<Indices> chunks(const Indices& indices, std::int64_t count) {
   return pieces;
 }
 
-Indices kept(const Indices& indices, const Placement& placement, std::int64_t ranks,
+Indices kept(const Indices& indices, const boxes::Placement& placement, std::int64_t ranks,
              std::int64_t rank) {
-  if (placement.kind == Placement::Kind::kShard) {
+  if (placement.kind == boxes::Placement::Kind::kShard) {
     return chunks(indices, ranks)[static_cast<std::size_t>(rank)];
   }
   Indices joined;
@@ -46,8 +46,8 @@ Indices kept(const Indices& indices, const Placement& placement, std::int64_t ra
 
 }  // namespace
 
-Boxes columns(std::size_t ndim, const BoxList& boxes) {
-  Boxes out(ndim);
+boxes::Boxes columns(std::size_t ndim, const BoxList& boxes) {
+  boxes::Boxes out(ndim);
   for (const Box& box : boxes) {
     if (!out.push(box.offsets.data(), box.sizes.data())) throw std::overflow_error("an end");
   }
@@ -84,19 +84,19 @@ std::vector<int> painted(const Numbers& shape, const BoxList& boxes) {
   return counts;
 }
 
-Fault first_fault(const Numbers& shape, const BoxList& boxes, bool must_fill) {
-  if (shape.empty()) return Fault::kNone;
+boxes::Fault first_fault(const Numbers& shape, const BoxList& boxes, bool must_fill) {
+  if (shape.empty()) return boxes::Fault::kNone;
   std::int64_t filled = 0;
   for (const Box& box : boxes) {
     for (std::size_t dim = 0; dim < shape.size(); ++dim) {
       if (box.offsets[dim] < 0 || box.sizes[dim] < 0 || end(box, dim) > shape[dim]) {
-        return Fault::kOutOfBounds;
+        return boxes::Fault::kOutOfBounds;
       }
     }
     filled += product(box.sizes);
   }
-  if (must_fill && filled != product(shape)) return Fault::kFill;
-  return any_pair_overlaps(boxes) ? Fault::kOverlap : Fault::kNone;
+  if (must_fill && filled != product(shape)) return boxes::Fault::kFill;
+  return any_pair_overlaps(boxes) ? boxes::Fault::kOverlap : boxes::Fault::kNone;
 }
 
 std::vector<std::pair<std::size_t, std::size_t>> reads_in_order(std::size_t ndim,
@@ -132,11 +132,11 @@ std::vector<std::pair<std::size_t, std::size_t>> reads_in_order(std::size_t ndim
 }
 
 Box chunked(const Numbers& shape, const Numbers& mesh_shape, const Numbers& coordinate,
-            std::span<const Placement> placements) {
+            std::span<const boxes::Placement> placements) {
   Box box{Numbers(shape.size(), 0), shape};
   std::map<std::size_t, Indices> kept_of_dim;
   for (std::size_t i = 0; i < placements.size(); ++i) {
-    if (placements[i].kind == Placement::Kind::kReplicate) continue;
+    if (placements[i].kind == boxes::Placement::Kind::kReplicate) continue;
     const auto dim = static_cast<std::size_t>(placements[i].dim);
     auto [entry, first] = kept_of_dim.try_emplace(dim);
     Indices& indices = entry->second;

@@ -24,7 +24,7 @@ using BoxList = std::vector<Box>;
 using Numbers = std::vector<std::int64_t>;
 
 /// The boxes as columns; every one must fit.
-Boxes columns(std::size_t ndim, const BoxList& boxes);
+boxes::Boxes columns(std::size_t ndim, const BoxList& boxes);
 
 bool overlap(const Box& a, const Box& b);
 
@@ -34,7 +34,7 @@ bool any_pair_overlaps(const BoxList& boxes);
 std::vector<int> painted(const Numbers& shape, const BoxList& boxes);
 
 /// What is first found wrong, as `check_boxes` says it, for tensors whose volumes fit int64.
-Fault first_fault(const Numbers& shape, const BoxList& boxes, bool must_fill);
+boxes::Fault first_fault(const Numbers& shape, const BoxList& boxes, bool must_fill);
 
 /// Pairs (wanted, saved) that overlap, in the order in which upstream plans their reads.
 std::vector<std::pair<std::size_t, std::size_t>> reads_in_order(std::size_t ndim,
@@ -43,6 +43,6 @@ std::vector<std::pair<std::size_t, std::size_t>> reads_in_order(std::size_t ndim
 
 /// The local box of a rank by lists of the indices that it keeps, as torch works it out.
 Box chunked(const Numbers& shape, const Numbers& mesh_shape, const Numbers& coordinate,
-            std::span<const Placement> placements);
+            std::span<const boxes::Placement> placements);
 
 }  // namespace shardplan::testing

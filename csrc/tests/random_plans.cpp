@@ -8,22 +8,23 @@ namespace {
 
 /// What a name usually is in a job.
 struct Usual {
-  WriteKind kind;
+  columns::WriteKind kind;
   Numbers shape;
 };
 
 Usual random_usual(Random& random) {
-  static constexpr WriteKind kKinds[] = {WriteKind::kShard, WriteKind::kShard, WriteKind::kTensor,
-                                         WriteKind::kBytes};
+  static constexpr columns::WriteKind kKinds[] = {
+      columns::WriteKind::kShard, columns::WriteKind::kShard, columns::WriteKind::kTensor,
+      columns::WriteKind::kBytes};
   Usual usual{kKinds[random.index(4)], {}};
-  if (!writes_tensor(usual.kind)) return usual;
+  if (!columns::writes_tensor(usual.kind)) return usual;
   usual.shape.resize(random.index(3));
   for (std::int64_t& size : usual.shape) size = random.one_in(10) ? 0 : random.between(1, 3);
   return usual;
 }
 
 void add_table(const std::vector<Usual>& usual, Random& random, Job& job) {
-  SaveTable table;
+  columns::SaveTable table;
   std::vector<std::uint32_t> name_of_entry;
   std::vector<std::int64_t> element_size(1 + random.index(3));
   for (std::int64_t& size : element_size) size = INT64_C(1) << random.index(4);
@@ -34,7 +35,7 @@ void add_table(const std::vector<Usual>& usual, Random& random, Job& job) {
     const std::size_t name = random.index(usual.size());
     const Usual spec = random.one_in(8) ? random_usual(random) : usual[name];
     const auto properties = static_cast<std::uint32_t>(
-        writes_tensor(spec.kind) ? random.index(element_size.size()) : 0);
+        columns::writes_tensor(spec.kind) ? random.index(element_size.size()) : 0);
     name_of_entry.push_back(static_cast<std::uint32_t>(name));
     table.name.push_back(static_cast<std::uint32_t>((name + shift) % usual.size()));
     table.spec.push_back(table.specs.push(spec.kind, properties, spec.shape));
@@ -53,7 +54,7 @@ std::vector<std::uint32_t> random_choice(std::size_t rows, std::size_t one_left_
   return chosen;
 }
 
-OwnedPlan small_plan(const SaveTable& table, Random& random) {
+OwnedPlan small_plan(const columns::SaveTable& table, Random& random) {
   OwnedPlan plan;
   const std::size_t rows = random.index(10);
   for (std::size_t row = 0; row < rows; ++row) {
@@ -62,7 +63,7 @@ OwnedPlan small_plan(const SaveTable& table, Random& random) {
     const auto shape = table.specs.shape(spec);
     std::int64_t* numbers = plan.rows.push(entry, shape.size());
     std::ranges::copy(shape, numbers + shape.size());
-    if (table.specs.kind[spec] != WriteKind::kShard) continue;
+    if (table.specs.kind[spec] != columns::WriteKind::kShard) continue;
     for (std::size_t dim = 0; dim < shape.size(); ++dim) numbers[dim] = random.between(-1, 2);
   }
   if (random.one_in(3)) plan.chosen = random_choice(rows, 3, random);
@@ -79,8 +80,8 @@ std::string random_part(Random& random) {
 }
 
 /// A path that gives a name of so many dotted parts.
-PathShape random_path(std::size_t parts, Random& random) {
-  PathShape shape;
+wire::PathShape random_path(std::size_t parts, Random& random) {
+  wire::PathShape shape;
   while (parts > 0) {
     const std::size_t taken = 1 + random.index(std::min<std::size_t>(parts, 3));
     shape.push_back({static_cast<std::uint32_t>(taken), random.one_in(3)});
@@ -90,7 +91,7 @@ PathShape random_path(std::size_t parts, Random& random) {
 }
 
 std::size_t random_ndim(Random& random) {
-  return random.one_in(15) ? kMaxDims - random.index(2) : random.index(4);
+  return random.one_in(15) ? columns::kMaxDims - random.index(2) : random.index(4);
 }
 
 void fill_box(std::span<const std::int64_t> shape, std::int64_t* numbers, Random& random) {
@@ -103,12 +104,12 @@ void fill_box(std::span<const std::int64_t> shape, std::int64_t* numbers, Random
 
 }  // namespace
 
-SavePlanView OwnedPlan::view(const SaveTable& table) const {
+columns::SavePlanView OwnedPlan::view(const columns::SaveTable& table) const {
   return {&table, &rows, chosen ? &*chosen : nullptr, hints ? &*hints : nullptr};
 }
 
-std::vector<RankPlan> Job::ranks() const {
-  std::vector<RankPlan> out;
+std::vector<columns::RankPlan> Job::ranks() const {
+  std::vector<columns::RankPlan> out;
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     const std::size_t table = table_of[rank];
     out.push_back({plans[rank].view(tables[table]), name_of_entry[table], element_size[table],
@@ -138,7 +139,7 @@ Job random_job(Random& random) {
     if (!random.one_in(4)) continue;
     std::vector<std::int64_t>& counted = job.counted.back().emplace();
     for (std::size_t row = 0; row < job.plans.back().rows.size(); ++row) {
-      counted.push_back(random.one_in(2) ? kBytesOfTensor : random.between(0, 9));
+      counted.push_back(random.one_in(2) ? columns::kBytesOfTensor : random.between(0, 9));
     }
   }
   return job;
@@ -165,8 +166,8 @@ std::string random_bytes(std::size_t longest, Random& random) {
   return bytes;
 }
 
-PlanNames random_names(std::size_t most, Random& random) {
-  PlanNames out;
+wire::PlanNames random_names(std::size_t most, Random& random) {
+  wire::PlanNames out;
   const std::size_t count = random.index(most + 1);
   for (std::size_t at = 0; at < count; ++at) {
     std::string name;
@@ -178,13 +179,13 @@ PlanNames random_names(std::size_t most, Random& random) {
     }
     std::size_t added = random.one_in(10) ? 13 + random.index(6) : random.index(4);
     for (; added > 0; --added) name += (random.one_in(10) ? "" : ".") + random_part(random);
-    if (random.one_in(40)) name.resize(kLongestName, 'x');
-    if (name.size() > kLongestName) name.resize(kLongestName);
+    if (random.one_in(40)) name.resize(wire::kLongestName, 'x');
+    if (name.size() > wire::kLongestName) name.resize(wire::kLongestName);
     out.names.push_back(std::move(name));
   }
   const std::size_t mapped = random.index(count + 1);
   for (std::size_t at = 0; at < mapped; ++at) {
-    const PathShape shape = random_path(count_parts(out.names[at]), random);
+    const wire::PathShape shape = random_path(wire::count_parts(out.names[at]), random);
     const auto found = std::ranges::find(out.shapes, shape);
     out.shape_of_name.push_back(static_cast<std::uint32_t>(found - out.shapes.begin()));
     if (found == out.shapes.end()) out.shapes.push_back(shape);
@@ -193,16 +194,16 @@ PlanNames random_names(std::size_t most, Random& random) {
   return out;
 }
 
-NamedTable random_table(Random& random) {
-  NamedTable out;
+wire::NamedTable random_table(Random& random) {
+  wire::NamedTable out;
   out.names = random_names(8, random);
   out.properties.resize(random.index(4));
   for (std::string& row : out.properties) row = random_bytes(12, random);
   const std::size_t specs = random.index(6);
   for (std::size_t spec = 0; spec < specs; ++spec) {
-    auto kind = static_cast<WriteKind>(random.index(4));
-    if (out.properties.empty() && writes_tensor(kind)) kind = WriteKind::kBytes;
-    const bool tensor = writes_tensor(kind);
+    auto kind = static_cast<columns::WriteKind>(random.index(4));
+    if (out.properties.empty() && columns::writes_tensor(kind)) kind = columns::WriteKind::kBytes;
+    const bool tensor = columns::writes_tensor(kind);
     Numbers shape(tensor ? random_ndim(random) : 0);
     for (std::int64_t& size : shape) size = random_number(random);
     const std::size_t properties = tensor ? random.index(out.properties.size()) : 0;
@@ -220,7 +221,7 @@ NamedTable random_table(Random& random) {
   return out;
 }
 
-OwnedPlan random_plan(const SaveTable& table, Random& random) {
+OwnedPlan random_plan(const columns::SaveTable& table, Random& random) {
   OwnedPlan plan;
   const bool in_order = random.one_in(2);
   const std::size_t rows = table.size() == 0 ? 0 : in_order ? table.size() : random.index(12);
@@ -231,10 +232,10 @@ OwnedPlan random_plan(const SaveTable& table, Random& random) {
   }
   if (random.one_in(3)) plan.chosen = random_choice(rows, random.one_in(2) ? 3 : 100, random);
   if (!random.one_in(2)) return plan;
-  const SavePlanView view = plan.view(table);
-  std::vector<std::int64_t> hints(view.size(), kNoHint);
+  const columns::SavePlanView view = plan.view(table);
+  std::vector<std::int64_t> hints(view.size(), columns::kNoHint);
   for (std::size_t at = 0; at < hints.size(); ++at) {
-    if (!writes_tensor(view.kind(at)) || random.one_in(5)) continue;
+    if (!columns::writes_tensor(view.kind(at)) || random.one_in(5)) continue;
     const std::int64_t number = random_number(random);
     hints[at] = number < 0 ? ~number : number;
   }
@@ -242,19 +243,19 @@ OwnedPlan random_plan(const SaveTable& table, Random& random) {
   return plan;
 }
 
-NamedReads random_reads(Random& random) {
-  NamedReads out;
+wire::NamedReads random_reads(Random& random) {
+  wire::NamedReads out;
   out.names = random_names(6, random).names;
   const std::size_t rows = random.index(12);
   std::uint32_t foreign = 0;
   for (std::size_t row = 0; row < rows; ++row) {
-    const auto kind = static_cast<ReadKind>(random.index(3));
-    if (kind == ReadKind::kForeign || out.names.empty()) {
-      out.rows.push(ReadKind::kForeign, foreign++);
+    const auto kind = static_cast<columns::ReadKind>(random.index(3));
+    if (kind == columns::ReadKind::kForeign || out.names.empty()) {
+      out.rows.push(columns::ReadKind::kForeign, foreign++);
       continue;
     }
     const auto name = static_cast<std::uint32_t>(random.index(out.names.size()));
-    if (kind == ReadKind::kBytes) {
+    if (kind == columns::ReadKind::kBytes) {
       out.rows.push(kind, name);
       continue;
     }

@@ -16,24 +16,24 @@ namespace shardplan::testing {
 
 /// A save plan that owns what its view points at, but for the table.
 struct OwnedPlan {
-  SaveRows rows;
+  columns::SaveRows rows;
   std::optional<std::vector<std::uint32_t>> chosen;
   std::optional<std::vector<std::int64_t>> hints;
 
-  SavePlanView view(const SaveTable& table) const;
+  columns::SavePlanView view(const columns::SaveTable& table) const;
 };
 
 /// The plans of all ranks, and what `RankPlan` points at.
 struct Job {
   std::size_t name_count = 0;
-  std::vector<SaveTable> tables;
+  std::vector<columns::SaveTable> tables;
   std::vector<std::vector<std::uint32_t>> name_of_entry;  // by table
   std::vector<std::vector<std::int64_t>> element_size;    // by table
   std::vector<OwnedPlan> plans;
   std::vector<std::size_t> table_of;                              // by plan
   std::vector<std::optional<std::vector<std::int64_t>>> counted;  // by plan
 
-  std::vector<RankPlan> ranks() const;
+  std::vector<columns::RankPlan> ranks() const;
 };
 
 /// A few plans over a few tables: replicas, rows that one plan has twice, names that are bytes here
@@ -47,14 +47,14 @@ std::int64_t random_number(Random& random);
 std::string random_bytes(std::size_t longest, Random& random);
 
 /// Names that share prefixes, with empty parts, any bytes, and paths for some of them.
-PlanNames random_names(std::size_t most, Random& random);
+wire::PlanNames random_names(std::size_t most, Random& random);
 
-NamedTable random_table(Random& random);
+wire::NamedTable random_table(Random& random);
 
 /// Rows of a table: all entries in order, or any; whole tensors or boxes; chosen, with hints, or
 /// not.
-OwnedPlan random_plan(const SaveTable& table, Random& random);
+OwnedPlan random_plan(const columns::SaveTable& table, Random& random);
 
-NamedReads random_reads(Random& random);
+wire::NamedReads random_reads(Random& random);
 
 }  // namespace shardplan::testing

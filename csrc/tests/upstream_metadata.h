@@ -5,7 +5,7 @@
 // What pickle.dumps gives of one Metadata: a tensor "a.b" of 4 x 300 in two chunks, bytes "x",
 // where each lies, mappings, a path and a version.
 
-namespace shardplan {
+namespace shardplan::testing {
 
 inline constexpr unsigned char kUpstreamProtocol2[] = {
     0x80, 0x02, 0x63, 0x74, 0x6F, 0x72, 0x63, 0x68, 0x2E, 0x64, 0x69, 0x73, 0x74, 0x72, 0x69, 0x62,
@@ -175,4 +175,4 @@ inline std::string_view upstream_pickle(int protocol) {
           two ? sizeof(kUpstreamProtocol2) : sizeof(kUpstreamProtocol4)};
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::testing

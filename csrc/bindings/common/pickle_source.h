@@ -3,19 +3,20 @@
 #include "bindings/common/python_object.h"
 #include "core/pickle/machine.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A pickle as a stream's `readinto` gives it; the interpreter is taken for each block alone.
-inline PickleSource source_of(const py::object& readinto) {
+inline pickle::Source source_of(const py::object& readinto) {
   return [&readinto](char* into, std::size_t at_most) {
     const py::gil_scoped_acquire lock;
     const auto view = py::memoryview::from_memory(into, static_cast<py::ssize_t>(at_most));
     const py::object got = readinto(view);
     view.attr("release")();
     std::int64_t count = 0;
-    if (!read_int(got.ptr(), count) || count < 0) throw BadPickle("is of a file that has no bytes");
+    if (!read_int(got.ptr(), count) || count < 0)
+      throw pickle::BadPickle("is of a file that has no bytes");
     return static_cast<std::size_t>(count);
   };
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

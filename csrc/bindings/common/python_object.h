@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 namespace py = pybind11;
 
@@ -83,4 +83,4 @@ class CollectorPause {
   static inline bool was_enabled_ = false;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

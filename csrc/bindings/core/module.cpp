@@ -4,9 +4,9 @@
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The kernels of csrc/core on plain numbers: no torch in it.";
-  shardplan::register_kernels(m);
-  shardplan::register_diagnosis(m);
-  shardplan::register_checkpoint(m);
-  shardplan::register_simulation(m);
-  shardplan::register_part(m);
+  shardplan::bindings::register_kernels(m);
+  shardplan::bindings::register_diagnosis(m);
+  shardplan::bindings::register_checkpoint(m);
+  shardplan::bindings::register_simulation(m);
+  shardplan::bindings::register_part(m);
 }

@@ -10,7 +10,7 @@
 #include "core/boxes/arrangement.h"
 #include "core/boxes/layout.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 void register_kernels(pybind11::module_& m);
 void register_diagnosis(pybind11::module_& m);
@@ -22,11 +22,11 @@ void register_part(pybind11::module_& m);
 /// factor.
 using PlacementTuple = std::tuple<std::string, std::int64_t, std::int64_t>;
 /// Throws value_error for another kind.
-Placement placement_from(const PlacementTuple& tuple);
-std::vector<std::vector<Placement>> layouts_from(
+boxes::Placement placement_from(const PlacementTuple& tuple);
+std::vector<std::vector<boxes::Placement>> layouts_from(
     const std::vector<std::vector<PlacementTuple>>& layouts);
 
 /// As Python has it: none, whole, 1-D, grid, irregular.
-const char* arrangement_name(Arrangement::Kind kind);
+const char* arrangement_name(boxes::Arrangement::Kind kind);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

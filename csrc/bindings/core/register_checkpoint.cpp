@@ -18,7 +18,7 @@
 #include "core/inspect/reshard_cost.h"
 #include "core/inspect/storage_faults.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
@@ -32,7 +32,7 @@ py::str text_of(std::string_view text) {
 /// The texts of a file as Python's, each made once: a file can refer to a long one for each row.
 class Texts {
  public:
-  explicit Texts(const TextTable& table) : table_(table) {}
+  explicit Texts(const util::TextTable& table) : table_(table) {}
 
   const py::str& operator[](std::uint32_t number) {
     const auto known = made_.find(number);
@@ -41,39 +41,39 @@ class Texts {
   }
 
  private:
-  const TextTable& table_;
+  const util::TextTable& table_;
   std::unordered_map<std::uint32_t, py::str> made_;
 };
 
-std::unique_ptr<Checkpoint> read(const py::object& readinto) {
-  const Pulse pulse = signal_pulse();
-  const PickleSource source = source_of(readinto);
+std::unique_ptr<inspect::Checkpoint> read(const py::object& readinto) {
+  const util::Pulse pulse = signal_pulse();
+  const pickle::Source source = source_of(readinto);
   try {
     const py::gil_scoped_release unlocked;
-    return std::make_unique<Checkpoint>([&](char* into, std::size_t at_most) {
+    return std::make_unique<inspect::Checkpoint>([&](char* into, std::size_t at_most) {
       pulse.look();
       return source(into, at_most);
     });
-  } catch (const BadPickle& problem) {
+  } catch (const pickle::BadPickle& problem) {
     throw py::value_error(problem.what());
   }
 }
 
-void check_entry(const Checkpoint& checkpoint, std::size_t entry) {
+void check_entry(const inspect::Checkpoint& checkpoint, std::size_t entry) {
   if (entry >= checkpoint.chunks().size()) {
     throw py::index_error("there is no entry " + std::to_string(entry));
   }
 }
 
-const char* kind_name(WriteKind kind) {
-  if (kind == WriteKind::kBytes) return "object";
-  return writes_tensor(kind) ? "tensor" : "unknown";
+const char* kind_name(columns::WriteKind kind) {
+  if (kind == columns::WriteKind::kBytes) return "object";
+  return columns::writes_tensor(kind) ? "tensor" : "unknown";
 }
 
-py::list entries(const Checkpoint& checkpoint) {
+py::list entries(const inspect::Checkpoint& checkpoint) {
   py::list all;
   for (std::size_t entry = 0; entry < checkpoint.chunks().size(); ++entry) {
-    const SaveTable& table = checkpoint.chunks().table;
+    const columns::SaveTable& table = checkpoint.chunks().table;
     const auto shape = table.specs.shape(table.spec[entry]);
     all.append(py::make_tuple(text_of(checkpoint.name(entry)), kind_name(checkpoint.kind(entry)),
                               text_of(checkpoint.dtype(entry)), Numbers(shape.begin(), shape.end()),
@@ -83,78 +83,78 @@ py::list entries(const Checkpoint& checkpoint) {
 }
 
 /// Nothing where a box ends beyond int64.
-std::optional<Boxes> boxes_of(const Checkpoint& checkpoint, std::size_t entry) {
+std::optional<boxes::Boxes> boxes_of(const inspect::Checkpoint& checkpoint, std::size_t entry) {
   check_entry(checkpoint, entry);
-  Boxes boxes(checkpoint.chunks().ndim(entry));
+  boxes::Boxes boxes(checkpoint.chunks().ndim(entry));
   if (!checkpoint.chunks().append_to(boxes, entry)) return std::nullopt;
   return boxes;
 }
 
-py::list arrangements(const Checkpoint& checkpoint) {
-  std::vector<Arrangement> found;
-  const Pulse pulse = signal_pulse();
+py::list arrangements(const inspect::Checkpoint& checkpoint) {
+  std::vector<boxes::Arrangement> found;
+  const util::Pulse pulse = signal_pulse();
   {
     const py::gil_scoped_release unlocked;
     for (std::size_t entry = 0; entry < checkpoint.chunks().size(); ++entry) {
       pulse.look();
-      Boxes boxes(checkpoint.chunks().ndim(entry));
+      boxes::Boxes boxes(checkpoint.chunks().ndim(entry));
       const bool fits = checkpoint.chunks().append_to(boxes, entry);
-      found.push_back(fits ? recognise(boxes)
-                           : Arrangement{Arrangement::Kind::kIrregular, {}, false});
+      found.push_back(fits ? boxes::recognise(boxes)
+                           : boxes::Arrangement{boxes::Arrangement::Kind::kIrregular, {}, false});
     }
   }
   py::list all;
-  for (const Arrangement& one : found) {
+  for (const boxes::Arrangement& one : found) {
     all.append(py::make_tuple(arrangement_name(one.kind), one.parts, one.even));
   }
   return all;
 }
 
-py::object place(const Checkpoint& checkpoint, Texts& paths, std::uint32_t row) {
-  if (row == Checkpoint::kNowhere) return py::none();
-  const StorageRows& places = checkpoint.places();
+py::object place(const inspect::Checkpoint& checkpoint, Texts& paths, std::uint32_t row) {
+  if (row == inspect::Checkpoint::kNowhere) return py::none();
+  const columns::StorageRows& places = checkpoint.places();
   const bool transformed = std::ranges::binary_search(checkpoint.transformed(), row);
   return py::make_tuple(paths[places.path[row]], places.begin[row], places.length[row],
                         transformed);
 }
 
-py::list places_of(const Checkpoint& checkpoint, std::size_t entry) {
+py::list places_of(const inspect::Checkpoint& checkpoint, std::size_t entry) {
   check_entry(checkpoint, entry);
   py::list all;
   Texts paths(*checkpoint.places().paths);
-  if (!writes_tensor(checkpoint.kind(entry))) {
+  if (!columns::writes_tensor(checkpoint.kind(entry))) {
     all.append(place(checkpoint, paths, checkpoint.place_of_object(entry)));
     return all;
   }
-  const SavedChunks& saved = checkpoint.chunks();
+  const columns::SavedChunks& saved = checkpoint.chunks();
   for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
     all.append(place(checkpoint, paths, checkpoint.place_of_chunk(at)));
   }
   return all;
 }
 
-py::list unsound(const Checkpoint& checkpoint, bool must_fill) {
+py::list unsound(const inspect::Checkpoint& checkpoint, bool must_fill) {
   std::vector<std::size_t> found;
-  const Pulse pulse = signal_pulse();
+  const util::Pulse pulse = signal_pulse();
   {
     const py::gil_scoped_release unlocked;
-    const SavedChunks& saved = checkpoint.chunks();
+    const columns::SavedChunks& saved = checkpoint.chunks();
     for (std::size_t entry = 0; entry < saved.size(); ++entry) {
       pulse.look();
-      if (!writes_tensor(checkpoint.kind(entry))) continue;
-      Boxes boxes(saved.ndim(entry));
+      if (!columns::writes_tensor(checkpoint.kind(entry))) continue;
+      boxes::Boxes boxes(saved.ndim(entry));
       const auto shape = saved.table.specs.shape(saved.table.spec[entry]);
       const bool sound = saved.append_to(boxes, entry) &&
                          (!shape.empty() || !must_fill || !boxes.empty()) &&
-                         check_boxes(boxes, shape, must_fill) == Fault::kNone;
+                         boxes::check_boxes(boxes, shape, must_fill) == boxes::Fault::kNone;
       if (!sound) found.push_back(entry);
     }
   }
   return py::cast(found);
 }
 
-py::dict faults_of(const Checkpoint& checkpoint, const py::dict& file_sizes) {
-  const StorageRows& places = checkpoint.places();
+py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_sizes) {
+  const columns::StorageRows& places = checkpoint.places();
   Numbers sizes(places.paths->size(), -1);
   for (const std::uint32_t path : places.path) {
     const py::str name = text_of((*places.paths)[path]);
@@ -162,16 +162,17 @@ py::dict faults_of(const Checkpoint& checkpoint, const py::dict& file_sizes) {
       sizes[path] = file_sizes[name].cast<std::int64_t>();
     }
   }
-  StorageFaults faults;
-  std::vector<Checkpoint::Part> parts;
+  inspect::StorageFaults faults;
+  std::vector<inspect::Checkpoint::Part> parts;
   {
     const py::gil_scoped_release unlocked;
-    faults = check_storage(checkpoint, sizes);
+    faults = inspect::check_storage(checkpoint, sizes);
     parts = checkpoint.parts_of_places();
   }
-  const auto part = [](const Checkpoint::Part& found) -> py::object {
-    if (found.entry == Checkpoint::kNowhere) return py::none();
-    if (found.chunk == Checkpoint::kNowhere) return py::make_tuple(found.entry, py::none());
+  const auto part = [](const inspect::Checkpoint::Part& found) -> py::object {
+    if (found.entry == inspect::Checkpoint::kNowhere) return py::none();
+    if (found.chunk == inspect::Checkpoint::kNowhere)
+      return py::make_tuple(found.entry, py::none());
     return py::make_tuple(found.entry, found.chunk);
   };
   Texts names(*places.names);
@@ -207,13 +208,13 @@ py::dict faults_of(const Checkpoint& checkpoint, const py::dict& file_sizes) {
   return all;
 }
 
-py::list files_of(const Checkpoint& checkpoint) {
+py::list files_of(const inspect::Checkpoint& checkpoint) {
   struct File {
     std::size_t items = 0;
     std::int64_t bytes = 0;
     std::int64_t end = 0;
   };
-  const StorageRows& places = checkpoint.places();
+  const columns::StorageRows& places = checkpoint.places();
   std::vector<File> files(places.paths->size());
   for (std::size_t row = 0; row < places.size(); ++row) {
     if (checkpoint.is_replaced(row)) continue;
@@ -235,17 +236,18 @@ py::list files_of(const Checkpoint& checkpoint) {
   return all;
 }
 
-Numbers stored_of(const Checkpoint& checkpoint) {
-  const SavedChunks& saved = checkpoint.chunks();
+Numbers stored_of(const inspect::Checkpoint& checkpoint) {
+  const columns::SavedChunks& saved = checkpoint.chunks();
   Numbers bytes(saved.size());
   const auto add = [&](std::size_t entry, std::uint32_t row) {
-    if (row == Checkpoint::kNowhere) return;
+    if (row == inspect::Checkpoint::kNowhere) return;
     bytes[entry] =
         static_cast<std::int64_t>(static_cast<std::uint64_t>(bytes[entry]) +
                                   static_cast<std::uint64_t>(checkpoint.places().length[row]));
   };
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
-    if (!writes_tensor(checkpoint.kind(entry))) add(entry, checkpoint.place_of_object(entry));
+    if (!columns::writes_tensor(checkpoint.kind(entry)))
+      add(entry, checkpoint.place_of_object(entry));
     for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
       add(entry, checkpoint.place_of_chunk(at));
     }
@@ -253,24 +255,24 @@ Numbers stored_of(const Checkpoint& checkpoint) {
   return bytes;
 }
 
-py::list reshard(const Checkpoint& checkpoint, const Numbers& mesh_shape,
+py::list reshard(const inspect::Checkpoint& checkpoint, const Numbers& mesh_shape,
                  const std::vector<std::vector<PlacementTuple>>& layouts,
                  const std::vector<std::uint32_t>& layout_of, const Numbers& element_sizes) {
   const auto parsed = layouts_from(layouts);
-  const Pulse pulse = signal_pulse();
-  std::vector<RankCost> costs;
+  const util::Pulse pulse = signal_pulse();
+  std::vector<inspect::RankCost> costs;
   {
     const py::gil_scoped_release unlocked;
-    costs = reshard_cost(checkpoint, mesh_shape, parsed, layout_of, element_sizes, pulse);
+    costs = inspect::reshard_cost(checkpoint, mesh_shape, parsed, layout_of, element_sizes, pulse);
   }
   py::list all;
-  for (const RankCost& cost : costs) {
+  for (const inspect::RankCost& cost : costs) {
     all.append(py::make_tuple(cost.wanted, cost.read, cost.requests, cost.files));
   }
   return all;
 }
 
-py::list remarks(const Checkpoint& checkpoint) {
+py::list remarks(const inspect::Checkpoint& checkpoint) {
   py::list all;
   for (const auto& [name, value] : checkpoint.remarks()) {
     all.append(py::make_tuple(text_of(name), text_of(value)));
@@ -281,8 +283,8 @@ py::list remarks(const Checkpoint& checkpoint) {
 }  // namespace
 
 void register_checkpoint(py::module_& m) {
-  py::class_<Checkpoint>(m, "Checkpoint",
-                         "The metadata of a checkpoint, to be looked at; nothing in it is called.")
+  py::class_<inspect::Checkpoint>(
+      m, "Checkpoint", "The metadata of a checkpoint, to be looked at; nothing in it is called.")
       .def(py::init(&read), py::arg("readinto"),
            "Reads a metadata file. ValueError where it is broken, or names another global than a "
            "checkpoint's metadata does; says which, and at which byte.")
@@ -295,7 +297,7 @@ void register_checkpoint(py::module_& m) {
            "(file, first byte, bytes, whether they are transformed) a chunk, or None.")
       .def("stored", &stored_of, "Bytes that each entry takes in files.")
       .def("files", &files_of, "(file, items, bytes, where its last item ends) a file.")
-      .def_property_readonly("odd_places", &Checkpoint::odd_places,
+      .def_property_readonly("odd_places", &inspect::Checkpoint::odd_places,
                              "Items of storage_data that say no place.")
       .def("unsound", &unsound, py::arg("must_fill"),
            "The entries whose boxes are out of bounds, overlap or, where asked for, leave holes.")
@@ -307,13 +309,14 @@ void register_checkpoint(py::module_& m) {
            "stops it.")
       .def(
           "reshard_memory",
-          [](const Checkpoint& checkpoint, const Numbers& mesh_shape,
+          [](const inspect::Checkpoint& checkpoint, const Numbers& mesh_shape,
              const std::vector<std::vector<PlacementTuple>>& layouts,
              const std::vector<std::uint32_t>& layout_of) {
-            return reshard_memory(checkpoint, mesh_shape, layouts_from(layouts), layout_of);
+            return inspect::reshard_memory(checkpoint, mesh_shape, layouts_from(layouts),
+                                           layout_of);
           },
           py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
           "Bytes of memory that reshard() takes at its peak, to a factor of two or so.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -16,13 +16,13 @@
 
 namespace py = pybind11;
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
 using OffsetsAndSizes = std::pair<Numbers, Numbers>;
 
-OffsetsAndSizes box_of(const Boxes& boxes, std::size_t at) {
+OffsetsAndSizes box_of(const boxes::Boxes& boxes, std::size_t at) {
   if (at >= boxes.size()) throw py::index_error("there is no box " + std::to_string(at));
   OffsetsAndSizes box{{boxes.starts(at), boxes.ends(at)}, {}};
   for (std::size_t dim = 0; dim < boxes.ndim(); ++dim) {
@@ -31,69 +31,72 @@ OffsetsAndSizes box_of(const Boxes& boxes, std::size_t at) {
   return box;
 }
 
-void check_ndim(const Boxes& boxes, const Numbers& shape) {
+void check_ndim(const boxes::Boxes& boxes, const Numbers& shape) {
   if (shape.size() != boxes.ndim()) {
     throw py::value_error("the tensor has " + std::to_string(shape.size()) +
                           " dims, its boxes have " + std::to_string(boxes.ndim()));
   }
 }
 
-std::optional<std::int64_t> elements_of(const Boxes& boxes) {
+std::optional<std::int64_t> elements_of(const boxes::Boxes& boxes) {
   std::int64_t sum = 0;
   for (std::size_t box = 0; box < boxes.size(); ++box) {
     std::int64_t elements = 0;
-    if (!volume(boxes, box, elements) || !checked_add(sum, elements, sum)) return std::nullopt;
+    if (!boxes::volume(boxes, box, elements) || !util::checked_add(sum, elements, sum))
+      return std::nullopt;
   }
   return sum;
 }
 
-std::vector<std::size_t> out_of_bounds(const Boxes& boxes, const Numbers& shape) {
+std::vector<std::size_t> out_of_bounds(const boxes::Boxes& boxes, const Numbers& shape) {
   check_ndim(boxes, shape);
   std::vector<std::size_t> outside;
   for (std::size_t box = 0; box < boxes.size(); ++box) {
-    if (!in_bounds(boxes, box, shape)) outside.push_back(box);
+    if (!boxes::in_bounds(boxes, box, shape)) outside.push_back(box);
   }
   return outside;
 }
 
-std::vector<BoxPair> overlaps(const Boxes& boxes, const Numbers& shape, std::size_t most) {
+std::vector<boxes::BoxPair> overlaps(const boxes::Boxes& boxes, const Numbers& shape,
+                                     std::size_t most) {
   check_ndim(boxes, shape);
   if (shape.empty()) return {};
   const py::gil_scoped_release release;
-  return overlapping_pairs(boxes, shape, most);
+  return boxes::overlapping_pairs(boxes, shape, most);
 }
 
-std::pair<std::vector<OffsetsAndSizes>, bool> holes(const Boxes& boxes, const Numbers& offsets,
-                                                    const Numbers& sizes, std::size_t most) {
+std::pair<std::vector<OffsetsAndSizes>, bool> holes(const boxes::Boxes& boxes,
+                                                    const Numbers& offsets, const Numbers& sizes,
+                                                    std::size_t most) {
   check_ndim(boxes, offsets);
   check_ndim(boxes, sizes);
-  Boxes region(boxes.ndim());
+  boxes::Boxes region(boxes.ndim());
   if (!region.push(offsets.data(), sizes.data())) {
     throw py::value_error("the region ends beyond int64");
   }
-  const Holes found = [&] {
+  const boxes::Holes found = [&] {
     const py::gil_scoped_release release;
-    return find_holes(boxes, region.starts(0), most);
+    return boxes::find_holes(boxes, region.starts(0), most);
   }();
   std::vector<OffsetsAndSizes> listed;
   for (std::size_t at = 0; at < found.boxes.size(); ++at) listed.push_back(box_of(found.boxes, at));
   return {std::move(listed), found.complete};
 }
 
-py::tuple arrangement(const Boxes& boxes) {
-  const Arrangement found = recognise(boxes);
+py::tuple arrangement(const boxes::Boxes& boxes) {
+  const boxes::Arrangement found = boxes::recognise(boxes);
   return py::make_tuple(arrangement_name(found.kind), found.parts, found.even);
 }
 
 }  // namespace
 
-const char* arrangement_name(Arrangement::Kind kind) {
+const char* arrangement_name(boxes::Arrangement::Kind kind) {
   switch (kind) {
-    case Arrangement::Kind::kNone: return "none";
-    case Arrangement::Kind::kWhole: return "whole";
-    case Arrangement::Kind::kOneDim: return "1-D";
-    case Arrangement::Kind::kGrid: return "grid";
-    case Arrangement::Kind::kIrregular: return "irregular";
+    case boxes::Arrangement::Kind::kNone: return "none";
+    case boxes::Arrangement::Kind::kWhole: return "whole";
+    case boxes::Arrangement::Kind::kOneDim: return "1-D";
+    case boxes::Arrangement::Kind::kGrid: return "grid";
+    case boxes::Arrangement::Kind::kIrregular: return "irregular";
   }
   return "unknown";
 }
@@ -112,4 +115,4 @@ void register_diagnosis(py::module_& m) {
         "How boxes lie (none, whole, 1-D, grid, irregular), parts a dim, whether they are even.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -16,11 +16,11 @@
 
 namespace py = pybind11;
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
-Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& sizes) {
+boxes::Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& sizes) {
   const py::buffer_info offset_info = offsets.request();
   const py::buffer_info size_info = sizes.request();
   for (const py::buffer_info* info : {&offset_info, &size_info}) {
@@ -39,7 +39,7 @@ Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& 
     throw py::value_error(std::to_string(numbers) + " numbers do not make boxes of " +
                           std::to_string(ndim) + " dims");
   }
-  Boxes boxes(ndim);
+  boxes::Boxes boxes(ndim);
   boxes.reserve(numbers / ndim);
   const auto* offset = static_cast<const std::int64_t*>(offset_info.ptr);
   const auto* size = static_cast<const std::int64_t*>(size_info.ptr);
@@ -51,30 +51,30 @@ Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& 
   return boxes;
 }
 
-const char* fault_name(Fault fault) {
+const char* fault_name(boxes::Fault fault) {
   switch (fault) {
-    case Fault::kNone: return "none";
-    case Fault::kOutOfBounds: return "out_of_bounds";
-    case Fault::kOverlap: return "overlap";
-    case Fault::kFill: return "fill";
-    case Fault::kTooLarge: return "too_large";
+    case boxes::Fault::kNone: return "none";
+    case boxes::Fault::kOutOfBounds: return "out_of_bounds";
+    case boxes::Fault::kOverlap: return "overlap";
+    case boxes::Fault::kFill: return "fill";
+    case boxes::Fault::kTooLarge: return "too_large";
   }
   return "unknown";
 }
 
 }  // namespace
 
-Placement placement_from(const PlacementTuple& tuple) {
+boxes::Placement placement_from(const PlacementTuple& tuple) {
   const auto& [kind, dim, split_factor] = tuple;
-  if (kind == "replicate") return {Placement::Kind::kReplicate, 0, 1};
-  if (kind == "shard") return {Placement::Kind::kShard, dim, 1};
-  if (kind == "strided_shard") return {Placement::Kind::kStridedShard, dim, split_factor};
+  if (kind == "replicate") return {boxes::Placement::Kind::kReplicate, 0, 1};
+  if (kind == "shard") return {boxes::Placement::Kind::kShard, dim, 1};
+  if (kind == "strided_shard") return {boxes::Placement::Kind::kStridedShard, dim, split_factor};
   throw py::value_error("placement is one of replicate, shard and strided_shard, not " + kind);
 }
 
-std::vector<std::vector<Placement>> layouts_from(
+std::vector<std::vector<boxes::Placement>> layouts_from(
     const std::vector<std::vector<PlacementTuple>>& layouts) {
-  std::vector<std::vector<Placement>> parsed;
+  std::vector<std::vector<boxes::Placement>> parsed;
   for (const std::vector<PlacementTuple>& layout : layouts) {
     parsed.emplace_back();
     for (const PlacementTuple& tuple : layout) parsed.back().push_back(placement_from(tuple));
@@ -83,21 +83,22 @@ std::vector<std::vector<Placement>> layouts_from(
 }
 
 void register_kernels(py::module_& m) {
-  py::class_<Boxes>(m, "Boxes", "Boxes of one tensor as columns of int64.")
+  py::class_<boxes::Boxes>(m, "Boxes", "Boxes of one tensor as columns of int64.")
       .def(py::init(&boxes_from), py::arg("ndim"), py::arg("offsets"), py::arg("sizes"))
-      .def("__len__", &Boxes::size)
-      .def_property_readonly("ndim", &Boxes::ndim);
+      .def("__len__", &boxes::Boxes::size)
+      .def_property_readonly("ndim", &boxes::Boxes::ndim);
 
   m.def(
       "local_box",
       [](const Numbers& shape, const Numbers& mesh_shape, const Numbers& coordinate,
          const std::vector<PlacementTuple>& placements)
           -> std::optional<std::pair<Numbers, Numbers>> {
-        std::vector<Placement> parsed;
+        std::vector<boxes::Placement> parsed;
         for (const PlacementTuple& tuple : placements) parsed.push_back(placement_from(tuple));
         Numbers offsets(shape.size());
         Numbers sizes(shape.size());
-        if (!local_box(shape, mesh_shape, coordinate, parsed, offsets.data(), sizes.data())) {
+        if (!boxes::local_box(shape, mesh_shape, coordinate, parsed, offsets.data(),
+                              sizes.data())) {
           return std::nullopt;
         }
         return std::make_pair(sizes, offsets);
@@ -107,16 +108,16 @@ void register_kernels(py::module_& m) {
 
   m.def(
       "overlap_pairs",
-      [](const Boxes& saved, const Boxes& wanted) {
+      [](const boxes::Boxes& saved, const boxes::Boxes& wanted) {
         if (saved.ndim() != wanted.ndim()) {
           throw py::value_error("saved boxes have " + std::to_string(saved.ndim()) +
                                 " dims, wanted ones " + std::to_string(wanted.ndim()));
         }
-        ReadColumns rows;
+        columns::ReadColumns rows;
         bool fits = false;
         {
           py::gil_scoped_release release;
-          fits = append_reads(0, saved, wanted, rows);
+          fits = planning::append_reads(0, saved, wanted, rows);
         }
         if (!fits) throw py::value_error("an overlap does not fit int64");
         return std::make_pair(rows.wanted, rows.saved);
@@ -126,16 +127,16 @@ void register_kernels(py::module_& m) {
 
   m.def(
       "check_boxes",
-      [](const Boxes& boxes, const Numbers& shape, bool must_fill) {
+      [](const boxes::Boxes& boxes, const Numbers& shape, bool must_fill) {
         if (shape.size() != boxes.ndim()) {
           throw py::value_error("the tensor has " + std::to_string(shape.size()) +
                                 " dims, its boxes " + std::to_string(boxes.ndim()));
         }
         py::gil_scoped_release release;
-        return fault_name(check_boxes(boxes, shape, must_fill));
+        return fault_name(boxes::check_boxes(boxes, shape, must_fill));
       },
       py::arg("boxes"), py::arg("shape"), py::arg("must_fill"),
       "What is first found wrong: none, out_of_bounds, overlap, fill or too_large.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

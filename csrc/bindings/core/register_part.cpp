@@ -11,7 +11,7 @@
 #include "core/data/tensor_part.h"
 #include "core/data/zip_part.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 py::str text_of(std::string_view text) {
@@ -29,7 +29,7 @@ class StoredPart {
 
   py::list members() const {
     py::list all;
-    for (const ZipMember& member : part_.members()) {
+    for (const data::ZipMember& member : part_.members()) {
       all.append(py::make_tuple(text_of(member.name), member.begin, member.size, member.crc));
     }
     return all;
@@ -38,13 +38,13 @@ class StoredPart {
   /// The first member whose data have another checksum, or None. What has no checksums is read too:
   /// its file may end before it does.
   py::object damaged_member() const {
-    const Pulse pulse = signal_pulse();
-    const ZipMember* damaged = nullptr;
+    const util::Pulse pulse = signal_pulse();
+    const data::ZipMember* damaged = nullptr;
     {
       const py::gil_scoped_release unlocked;
-      const PartBytes bytes = source(pulse);
-      for (const ZipMember& member : part_.members()) {
-        if (checksum_of(bytes, member) == member.crc || !part_.has_checksums()) continue;
+      const data::PartBytes bytes = source(pulse);
+      for (const data::ZipMember& member : part_.members()) {
+        if (data::checksum_of(bytes, member) == member.crc || !part_.has_checksums()) continue;
         damaged = &member;
         break;
       }
@@ -56,11 +56,11 @@ class StoredPart {
   bool has_checksums() const { return part_.has_checksums(); }
 
   py::dict tensor() const {
-    const Pulse pulse = signal_pulse();
-    StoredTensor found;
+    const util::Pulse pulse = signal_pulse();
+    data::StoredTensor found;
     {
       const py::gil_scoped_release unlocked;
-      found = read_tensor_part(source(pulse), part_);
+      found = data::read_tensor_part(source(pulse), part_);
     }
     py::dict all;
     all["dtype"] = text_of(found.dtype);
@@ -81,13 +81,13 @@ class StoredPart {
   }
 
  private:
-  ZipPart directory(std::uint64_t length) const {
-    const Pulse pulse = signal_pulse();
+  data::ZipPart directory(std::uint64_t length) const {
+    const util::Pulse pulse = signal_pulse();
     const py::gil_scoped_release unlocked;
-    return ZipPart(source(pulse), length);
+    return data::ZipPart(source(pulse), length);
   }
 
-  PartBytes source(const Pulse& pulse) const {
+  data::PartBytes source(const util::Pulse& pulse) const {
     return [this, &pulse](std::uint64_t offset, char* into, std::size_t count) {
       pulse.look();
       const py::gil_scoped_acquire lock;
@@ -103,15 +103,15 @@ class StoredPart {
   }
 
   py::object readinto_;
-  ZipPart part_;
+  data::ZipPart part_;
 };
 
 }  // namespace
 
 void register_part(py::module_& m) {
   // The one that is registered last is looked at first.
-  py::register_local_exception<BadPart>(m, "BadPart", PyExc_ValueError);
-  py::register_local_exception<UnreadPart>(m, "UnreadPart", m.attr("BadPart"));
+  py::register_local_exception<data::BadPart>(m, "BadPart", PyExc_ValueError);
+  py::register_local_exception<data::UnreadPart>(m, "UnreadPart", m.attr("BadPart"));
   py::class_<StoredPart>(m, "StoredPart",
                          "A part of a data file, which torch.save wrote; nothing in it is called.")
       .def(
@@ -131,4 +131,4 @@ void register_part(py::module_& m) {
            "where it is anything else. Checksums are not looked at.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -12,14 +12,14 @@
 
 namespace py = pybind11;
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
 using TensorTuple = std::tuple<std::string, Numbers, std::string, std::int64_t, std::uint32_t>;
 
-std::vector<ImaginedTensor> imagined_of(const std::vector<TensorTuple>& tensors) {
-  std::vector<ImaginedTensor> imagined;
+std::vector<simulate::ImaginedTensor> imagined_of(const std::vector<TensorTuple>& tensors) {
+  std::vector<simulate::ImaginedTensor> imagined;
   for (const auto& [name, shape, dtype, element_size, layout] : tensors) {
     imagined.push_back({name, shape, dtype, element_size, layout});
   }
@@ -28,20 +28,20 @@ std::vector<ImaginedTensor> imagined_of(const std::vector<TensorTuple>& tensors)
 
 std::uint64_t memory(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
                      const std::vector<std::vector<PlacementTuple>>& layouts) {
-  return simulation_memory(imagined_of(tensors), mesh_shape, layouts_from(layouts));
+  return simulate::simulation_memory(imagined_of(tensors), mesh_shape, layouts_from(layouts));
 }
 
 py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
                   const std::vector<std::vector<PlacementTuple>>& layouts, std::size_t look_at) {
-  const std::vector<ImaginedTensor> imagined = imagined_of(tensors);
-  const Pulse pulse = signal_pulse();
+  const std::vector<simulate::ImaginedTensor> imagined = imagined_of(tensors);
+  const util::Pulse pulse = signal_pulse();
   const auto parsed = layouts_from(layouts);
-  const Simulation done = [&] {
+  const simulate::Simulation done = [&] {
     const py::gil_scoped_release unlocked;
-    return simulate_save(imagined, mesh_shape, parsed, look_at, pulse);
+    return simulate::simulate_save(imagined, mesh_shape, parsed, look_at, pulse);
   }();
   py::list ranks;
-  for (const Simulation::OfRank& rank : done.ranks) {
+  for (const simulate::Simulation::OfRank& rank : done.ranks) {
     ranks.append(py::make_tuple(rank.items, rank.bytes));
   }
   py::dict all;
@@ -67,4 +67,4 @@ void register_simulation(py::module_& m) {
         "Bytes of memory that simulate() takes at its peak, to a factor of two or so.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

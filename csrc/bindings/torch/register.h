@@ -2,7 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 void register_boxes(pybind11::module_& m);
 void register_looks(pybind11::module_& m);
@@ -10,4 +10,4 @@ void register_plans(pybind11::module_& m);
 void register_storage(pybind11::module_& m);
 void register_wire(pybind11::module_& m);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

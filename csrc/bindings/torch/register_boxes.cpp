@@ -15,14 +15,14 @@
 #include "core/boxes/validate.h"
 #include "core/planning/read_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// Two upstream chunks of the same number of dims, each as starts followed by ends.
-std::optional<Boxes> read_pair(const py::object& a, const py::object& b) {
+std::optional<boxes::Boxes> read_pair(const py::object& a, const py::object& b) {
   std::size_t ndim = 0;
   if (!read_ndim(a.ptr(), ndim)) return std::nullopt;
-  Boxes boxes(ndim);
+  boxes::Boxes boxes(ndim);
   std::vector<std::int64_t> numbers(2 * ndim);
   for (const py::object* chunk : {&a, &b}) {
     if (!read_chunk(chunk->ptr(), ndim, numbers.data(), numbers.data() + ndim) ||
@@ -36,7 +36,7 @@ std::optional<Boxes> read_pair(const py::object& a, const py::object& b) {
 std::optional<bool> chunks_overlap(const py::object& a, const py::object& b) {
   const auto pair = read_pair(a, b);
   if (!pair) return std::nullopt;
-  return bounds_overlap(pair->starts(0), pair->starts(1), pair->ndim());
+  return boxes::bounds_overlap(pair->starts(0), pair->starts(1), pair->ndim());
 }
 
 std::optional<std::vector<py::tuple>> chunks_meet(const py::object& saved,
@@ -48,7 +48,8 @@ std::optional<std::vector<py::tuple>> chunks_meet(const py::object& saved,
   std::int64_t* in_saved = numbers.data();
   std::int64_t* in_current = in_saved + ndim;
   std::int64_t* lengths = in_current + ndim;
-  if (!overlap_region(pair->starts(0), pair->starts(1), ndim, in_saved, in_current, lengths)) {
+  if (!planning::overlap_region(pair->starts(0), pair->starts(1), ndim, in_saved, in_current,
+                                lengths)) {
     return std::nullopt;
   }
   std::vector<py::tuple> narrows;
@@ -62,13 +63,13 @@ std::optional<bool> chunk_in_bounds(const py::object& size, const py::object& ch
   std::size_t ndim = 0;
   if (!read_ndim(chunk.ptr(), ndim)) return std::nullopt;
   std::vector<std::int64_t> numbers(3 * ndim);
-  Boxes boxes(ndim);
+  boxes::Boxes boxes(ndim);
   if (!read_tuple(size.ptr(), ndim, numbers.data()) ||
       !read_chunk(chunk.ptr(), ndim, numbers.data() + ndim, numbers.data() + 2 * ndim) ||
       !boxes.push(numbers.data() + ndim, numbers.data() + 2 * ndim)) {
     return std::nullopt;
   }
-  return in_bounds(boxes, 0, {numbers.data(), ndim});
+  return boxes::in_bounds(boxes, 0, {numbers.data(), ndim});
 }
 
 bool is_valid(PyObject* saved, bool must_fill) {
@@ -80,9 +81,9 @@ bool is_valid(PyObject* saved, bool must_fill) {
   if (!size || !chunks || !PyTuple_Check(size.ptr())) return false;
   std::vector<std::int64_t> shape(static_cast<std::size_t>(PyTuple_GET_SIZE(size.ptr())));
   if (shape.empty()) return true;
-  Boxes boxes(shape.size());
+  boxes::Boxes boxes(shape.size());
   return read_tuple(size.ptr(), shape.size(), shape.data()) && read_chunks(chunks.ptr(), boxes) &&
-         check_boxes(boxes, shape, must_fill) == Fault::kNone;
+         boxes::check_boxes(boxes, shape, must_fill) == boxes::Fault::kNone;
 }
 
 py::list suspects(const py::dict& state_dict_metadata, bool must_fill) {
@@ -140,4 +141,4 @@ void register_boxes(py::module_& m) {
         "A plain tensor's box as an upstream chunk, or None where upstream has to answer.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -4,7 +4,7 @@
 #include "bindings/torch/planning/plan_queries.h"
 #include "bindings/torch/register.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 py::list pairs_of(const std::vector<PlanLoad>& loads) {
@@ -42,4 +42,4 @@ void register_looks(py::module_& m) {
       "Items and tensor bytes that each load plan reads. element_sizes: a name -> bytes.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

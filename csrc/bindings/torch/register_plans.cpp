@@ -8,7 +8,7 @@
 #include "bindings/torch/state_dict/save_columns.h"
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 void register_plans(py::module_& m) {
   UpstreamTypes::get();
@@ -71,4 +71,4 @@ void register_plans(py::module_& m) {
         "Whether two save plans' items are the same, or None where upstream has to answer.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -9,7 +9,7 @@
 #include "core/pickle/frames.h"
 #include "core/pickle/machine.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// A list's rows: of results that arrived, or of the upstream WriteResults in it.
@@ -22,7 +22,7 @@ std::shared_ptr<const StorageColumns> result_columns(const py::object& results,
 
 std::shared_ptr<StorageColumns> merge(const py::list& results, const py::list& sources) {
   std::vector<std::shared_ptr<const StorageColumns>> kept;
-  std::vector<const StorageRows*> rows;
+  std::vector<const columns::StorageRows*> rows;
   for (std::size_t rank = 0; rank < results.size(); ++rank) {
     try {
       kept.push_back(result_columns(results[rank], sources[rank]));
@@ -32,7 +32,7 @@ std::shared_ptr<StorageColumns> merge(const py::list& results, const py::list& s
     if (!kept.back()) return nullptr;
     rows.push_back(&kept.back()->rows());
   }
-  return std::make_shared<StorageColumns>(merge_results(rows));
+  return std::make_shared<StorageColumns>(columns::merge_results(rows));
 }
 
 }  // namespace
@@ -46,9 +46,9 @@ void register_storage(py::module_& m) {
   py::register_exception_translator([](std::exception_ptr thrown) {
     try {
       if (thrown) std::rethrow_exception(thrown);
-    } catch (const UnknownGlobal& error) {
+    } catch (const pickle::UnknownGlobal& error) {
       PyErr_SetString(unknown_global_error, error.what());
-    } catch (const BadPickle& error) {
+    } catch (const pickle::BadPickle& error) {
       PyErr_SetString(unpickling_error.ptr(), error.what());
     }
   });
@@ -121,7 +121,9 @@ void register_storage(py::module_& m) {
         "broken.");
   m.def(
       "opcodes",
-      [](const py::bytes& pickle) { return py::bytes(without_frames(std::string_view(pickle))); },
+      [](const py::bytes& pickle) {
+        return py::bytes(pickle::without_frames(std::string_view(pickle)));
+      },
       py::arg("pickle"), "What pushes the value of a pickle of protocol 4.");
   m.def("load_metadata", &load_metadata, py::arg("readinto"), py::arg("fill"), py::arg("places"),
         "What a metadata file holds, in upstream classes. UnpicklingError where it is broken, "
@@ -149,4 +151,4 @@ void register_storage(py::module_& m) {
       "The bytes of a rank's write results; None where they travel as upstream ones.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -6,7 +6,7 @@
 #include "bindings/torch/wire/save_wire.h"
 #include "bindings/torch/wire/unreadable_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 namespace {
 
@@ -72,4 +72,4 @@ void register_wire(py::module_& m) {
       "one.");
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <utility>
 
-namespace shardplan {
+namespace shardplan::boxes {
 namespace {
 
 using Span = std::pair<std::int64_t, std::int64_t>;
@@ -78,4 +78,4 @@ Arrangement recognise(const Boxes& boxes) {
   return found;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

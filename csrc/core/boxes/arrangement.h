@@ -6,7 +6,7 @@
 
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// How the boxes of a tensor lie, in words that people use for sharding.
 struct Arrangement {
@@ -25,4 +25,4 @@ struct Arrangement {
 /// Recognises an arrangement. Boxes without elements count for nothing. n log n in the boxes.
 Arrangement recognise(const Boxes& boxes);
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

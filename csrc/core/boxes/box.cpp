@@ -2,7 +2,7 @@
 
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 bool Boxes::push(const std::int64_t* offsets, const std::int64_t* sizes) {
   const std::size_t at = bounds_.size();
@@ -10,7 +10,7 @@ bool Boxes::push(const std::int64_t* offsets, const std::int64_t* sizes) {
   std::int64_t* starts = bounds_.data() + at;
   for (std::size_t dim = 0; dim < ndim_; ++dim) {
     starts[dim] = offsets[dim];
-    if (!checked_add(offsets[dim], sizes[dim], starts[ndim_ + dim])) {
+    if (!util::checked_add(offsets[dim], sizes[dim], starts[ndim_ + dim])) {
       bounds_.resize(at);
       return false;
     }
@@ -32,8 +32,8 @@ bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out) {
   out = 1;
   for (std::size_t dim = 0; dim < boxes.ndim(); ++dim) {
     std::int64_t size = 0;
-    if (!checked_sub(boxes.end(box, dim), boxes.start(box, dim), size) ||
-        !checked_mul(out, size, out)) {
+    if (!util::checked_sub(boxes.end(box, dim), boxes.start(box, dim), size) ||
+        !util::checked_mul(out, size, out)) {
       return false;
     }
   }
@@ -43,9 +43,9 @@ bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out) {
 bool volume(std::span<const std::int64_t> shape, std::int64_t& out) {
   out = 1;
   for (const std::int64_t size : shape) {
-    if (!checked_mul(out, size, out)) return false;
+    if (!util::checked_mul(out, size, out)) return false;
   }
   return true;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// Boxes of one tensor as columns: box i covers [offset, end) in each dim.
 ///
@@ -63,4 +63,4 @@ bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out);
 /// Product of a shape, 1 for 0-d, or false where it does not fit int64.
 bool volume(std::span<const std::int64_t> shape, std::int64_t& out);
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 BoxTree::BoxTree(const Boxes& boxes) : ndim_(boxes.ndim()), order_(boxes.size()) {
   std::iota(order_.begin(), order_.end(), std::size_t{0});
@@ -142,4 +142,4 @@ bool BoxTree::self_overlaps() const {
   return false;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -7,7 +7,7 @@
 
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// A bounding-box tree over boxes, for the overlap questions of any layout in near-linear time.
 ///
@@ -78,4 +78,4 @@ class BoxTree {
   std::vector<std::int64_t> scratch_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

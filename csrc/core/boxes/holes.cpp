@@ -9,7 +9,7 @@
 
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 namespace {
 
 using Bounds = std::vector<std::int64_t>;  // ndim starts, then ndim ends
@@ -204,11 +204,11 @@ Holes find_holes(const Boxes& boxes, const std::int64_t* bounds, std::size_t mos
   for (const Bounds& hole : found) {
     bool fits = true;
     for (std::size_t dim = 0; dim < ndim; ++dim) {
-      fits = checked_sub(hole[ndim + dim], hole[dim], sizes[dim]) && fits;
+      fits = util::checked_sub(hole[ndim + dim], hole[dim], sizes[dim]) && fits;
     }
     holes.complete = fits && holes.boxes.push(hole.data(), sizes.data()) && holes.complete;
   }
   return holes;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

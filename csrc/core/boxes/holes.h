@@ -5,7 +5,7 @@
 
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// The part of a region that no box covers.
 struct Holes {
@@ -19,4 +19,4 @@ struct Holes {
 /// most: the search is given up at this many holes, before they are merged
 Holes find_holes(const Boxes& boxes, const std::int64_t* bounds, std::size_t most);
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -5,7 +5,7 @@
 
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 namespace {
 
 /// One split of a dim into `ranks` runs, of which `rank` keeps [start, start + length).
@@ -17,7 +17,7 @@ struct Run {
 bool chunk(std::int64_t size, std::int64_t ranks, std::int64_t rank, Run& out) {
   const std::int64_t full = size / ranks + (size % ranks != 0 ? 1 : 0);
   std::int64_t start = 0;
-  if (!checked_mul(full, rank, start)) return false;
+  if (!util::checked_mul(full, rank, start)) return false;
   out.start = std::min(size, start);
   out.length = std::min(full, size - out.start);
   return true;
@@ -104,4 +104,4 @@ std::vector<Placement> fitted(std::vector<Placement> placements, std::size_t ndi
   return placements;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// How a tensor lies along one dim of a mesh (`torch.distributed.tensor.placement_types`).
 struct Placement {
@@ -41,4 +41,4 @@ inline constexpr std::size_t kMaxPlacements = 32;
 /// Placements for a tensor of `ndim` dims: those of a dim that it lacks replicate.
 std::vector<Placement> fitted(std::vector<Placement> placements, std::size_t ndim);
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

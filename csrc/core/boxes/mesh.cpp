@@ -2,7 +2,7 @@
 
 #include <stdexcept>
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 std::size_t rank_count(std::span<const std::int64_t> mesh_shape) {
   if (mesh_shape.empty()) throw std::invalid_argument("a mesh has at least one dim");
@@ -17,4 +17,4 @@ std::size_t rank_count(std::span<const std::int64_t> mesh_shape) {
   return ranks;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// The most ranks of a world that is only imagined.
 inline constexpr std::size_t kMaxRanks = std::size_t{1} << 20;
@@ -29,4 +29,4 @@ void for_each_coordinate(std::span<const std::int64_t> mesh_shape, Visit&& visit
   }
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

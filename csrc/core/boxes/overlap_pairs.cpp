@@ -6,7 +6,7 @@
 
 #include "core/boxes/box_tree.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 std::vector<BoxPair> overlapping_pairs(const Boxes& boxes, std::span<const std::int64_t> shape,
                                        std::size_t most) {
@@ -43,4 +43,4 @@ std::vector<BoxPair> overlapping_pairs(const Boxes& boxes, std::span<const std::
   return pairs;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

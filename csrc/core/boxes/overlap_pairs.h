@@ -8,7 +8,7 @@
 
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// Two boxes that overlap.
 using BoxPair = std::pair<std::size_t, std::size_t>;
@@ -21,4 +21,4 @@ using BoxPair = std::pair<std::size_t, std::size_t>;
 std::vector<BoxPair> overlapping_pairs(const Boxes& boxes, std::span<const std::int64_t> shape,
                                        std::size_t most);
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-namespace shardplan {
+namespace shardplan::boxes {
 namespace {
 
 __extension__ using Wide = unsigned __int128;
@@ -66,4 +66,4 @@ Tiling::Measured Tiling::volume(const std::int64_t* starts, const std::int64_t* 
   return product;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// Finds whether boxes that lie in a tensor cover each of its elements once. Linear in boxes and in
 /// dims, whatever the layout and the order; boxes without elements count for nothing.
@@ -38,4 +38,4 @@ class Tiling {
   Measured whole_{};
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

@@ -8,7 +8,7 @@
 #include "core/boxes/tiling.h"
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 namespace {
 
 /// Whether each box, in the order given, starts along `dim` where all before it have ended.
@@ -39,15 +39,15 @@ bool fits_along(const Boxes& boxes, std::size_t dim) {
   std::int64_t last = boxes.end(0, dim);
   for (std::size_t box = 0; box < boxes.size(); ++box) {
     std::int64_t size = 0;
-    if (!checked_sub(boxes.end(box, dim), boxes.start(box, dim), size) || size < 0 ||
-        !checked_add(covered, size, covered)) {
+    if (!util::checked_sub(boxes.end(box, dim), boxes.start(box, dim), size) || size < 0 ||
+        !util::checked_add(covered, size, covered)) {
       return false;
     }
     first = std::min(first, boxes.start(box, dim));
     last = std::max(last, boxes.end(box, dim));
   }
   std::int64_t extent = 0;
-  return checked_sub(last, first, extent) && covered <= extent;
+  return util::checked_sub(last, first, extent) && covered <= extent;
 }
 
 /// Whether a box in bounds has size zero at an end of the tensor, as empty shards do: such a box
@@ -79,7 +79,7 @@ Fault check_boxes(const Boxes& boxes, std::span<const std::int64_t> shape, bool 
   for (std::size_t box = 0; box < boxes.size(); ++box) {
     if (!in_bounds(boxes, box, shape)) return Fault::kOutOfBounds;
     std::int64_t elements = 0;
-    if (!volume(boxes, box, elements) || !checked_add(filled, elements, filled)) {
+    if (!volume(boxes, box, elements) || !util::checked_add(filled, elements, filled)) {
       return Fault::kTooLarge;
     }
     if (elements != 0) {
@@ -99,4 +99,4 @@ Fault check_boxes(const Boxes& boxes, std::span<const std::int64_t> shape, bool 
   return overlap ? Fault::kOverlap : Fault::kNone;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

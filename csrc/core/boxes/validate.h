@@ -5,7 +5,7 @@
 
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 /// What the first check that a set of boxes fails finds wrong.
 enum class Fault : std::uint8_t {
@@ -29,4 +29,4 @@ Fault check_boxes(const Boxes& boxes, std::span<const std::int64_t> shape, bool 
 /// nest about a corner or a centre).
 bool any_overlap(const Boxes& boxes);
 
-}  // namespace shardplan
+}  // namespace shardplan::boxes

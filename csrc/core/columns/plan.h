@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::columns {
 
 /// The most dims of a tensor, as torch has it.
 inline constexpr std::size_t kMaxDims = 64;
@@ -155,4 +155,4 @@ struct ReadColumns {
   }
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::columns

@@ -6,7 +6,7 @@
 
 #include "core/columns/plan.h"
 
-namespace shardplan {
+namespace shardplan::columns {
 
 /// An element size that is not known: upstream cannot tell it for the dtype.
 inline constexpr std::int64_t kUnknownElementSize = -1;
@@ -26,4 +26,4 @@ struct RankPlan {
   std::uint32_t name(std::size_t position) const { return name_of_entry[view.entry(position)]; }
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::columns

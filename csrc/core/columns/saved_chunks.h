@@ -8,7 +8,7 @@
 #include "core/boxes/box.h"
 #include "core/columns/plan.h"
 
-namespace shardplan {
+namespace shardplan::columns {
 
 /// The tensors and bytes of a checkpoint, `state_dict_metadata` as columns: an entry a key, in
 /// order. Of a kForeign entry the columns know nothing.
@@ -53,7 +53,7 @@ struct SavedChunks {
   }
 
   /// Appends every chunk of an entry; false where an end does not fit int64.
-  [[nodiscard]] bool append_to(Boxes& boxes, std::size_t entry) const {
+  [[nodiscard]] bool append_to(boxes::Boxes& boxes, std::size_t entry) const {
     const std::size_t count = chunk_count(entry);
     const std::size_t dims = ndim(entry);
     if (dims != boxes.ndim()) return count == 0;
@@ -65,4 +65,4 @@ struct SavedChunks {
   }
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::columns

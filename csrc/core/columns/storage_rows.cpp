@@ -6,12 +6,13 @@
 
 #include "core/util/hash.h"
 
-namespace shardplan {
+namespace shardplan::columns {
 namespace {
 
 std::uint64_t hash_of(std::uint32_t name, std::span<const std::int64_t> offset) {
-  std::uint64_t hash = mix(secret_seed() + offset.size(), name);
-  for (const std::int64_t number : offset) hash = mix(hash, static_cast<std::uint64_t>(number));
+  std::uint64_t hash = util::mix(util::secret_seed() + offset.size(), name);
+  for (const std::int64_t number : offset)
+    hash = util::mix(hash, static_cast<std::uint64_t>(number));
   return hash;
 }
 
@@ -26,7 +27,7 @@ bool has_offset(const StorageRows& rows, std::size_t row, const StorageIndex::Of
 }
 
 /// Each text of `from` by its number in `into`.
-std::vector<std::uint32_t> numbers_in(TextTable& into, const TextTable& from) {
+std::vector<std::uint32_t> numbers_in(util::TextTable& into, const util::TextTable& from) {
   std::vector<std::uint32_t> numbers;
   numbers.reserve(from.size());
   for (std::size_t text = 0; text < from.size(); ++text) {
@@ -163,10 +164,10 @@ StorageRows merge_results(std::span<const StorageRows* const> results) {
     numbers += result->numbers.size();
   }
   merged.reserve(rows, numbers);
-  auto names = std::make_shared<TextTable>();
-  auto paths = std::make_shared<TextTable>();
+  auto names = std::make_shared<util::TextTable>();
+  auto paths = std::make_shared<util::TextTable>();
   // Ranks whose names arrived alike share a table.
-  std::map<const TextTable*, std::vector<std::uint32_t>> known;
+  std::map<const util::TextTable*, std::vector<std::uint32_t>> known;
   for (const StorageRows* result : results) {
     auto [of_names, is_new] = known.try_emplace(result->names.get());
     if (is_new) of_names->second = numbers_in(*names, *result->names);
@@ -183,4 +184,4 @@ StorageRows merge_results(std::span<const StorageRows* const> results) {
   return StorageIndex(merged).unique() ? merged : without_repeats(merged);
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::columns

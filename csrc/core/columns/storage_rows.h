@@ -11,7 +11,7 @@
 #include "core/columns/plan.h"
 #include "core/util/string_table.h"
 
-namespace shardplan {
+namespace shardplan::columns {
 
 /// A key of storage_data: what a MetadataIndex is compared by.
 struct StorageKey {
@@ -24,8 +24,8 @@ struct StorageKey {
 struct StorageRows {
   static constexpr std::uint8_t kNoOffset = 0xFF;
 
-  std::shared_ptr<const TextTable> names;
-  std::shared_ptr<const TextTable> paths;
+  std::shared_ptr<const util::TextTable> names;
+  std::shared_ptr<const util::TextTable> paths;
   std::vector<std::uint32_t> name;
   std::vector<std::uint32_t> path;
   std::vector<std::int64_t> hint;   // the index of the key, or kNoHint for None
@@ -85,4 +85,4 @@ class StorageIndex {
 /// that comes twice, the first key with the last value.
 StorageRows merge_results(std::span<const StorageRows* const> results);
 
-}  // namespace shardplan
+}  // namespace shardplan::columns

@@ -2,7 +2,7 @@
 
 #include <array>
 
-namespace shardplan {
+namespace shardplan::data {
 namespace {
 
 constexpr std::size_t kAtOnce = 16;
@@ -52,4 +52,4 @@ std::uint32_t crc32(const char* bytes, std::size_t count, std::uint32_t before) 
   return ~sum;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::data

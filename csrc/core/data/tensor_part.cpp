@@ -11,10 +11,10 @@
 #include "core/util/checked.h"
 #include "core/util/text.h"
 
-namespace shardplan {
+namespace shardplan::data {
 namespace {
 
-using Tag = PickleTag;
+using Tag = pickle::Tag;
 
 [[noreturn]] void fail(const std::string& what, std::uint64_t at) {
   throw BadPart(what + ", at byte " + std::to_string(at));
@@ -43,7 +43,7 @@ void check_version(const PartBytes& bytes, const ZipPart& part) {
     version = std::min(version * 10 + (word[at] - '0'), 1000);
   }
   if (version == 0) fail("has no number for a version", member->begin);
-  if (version > 10) leave("its format has version " + printable(word), member->begin);
+  if (version > 10) leave("its format has version " + util::printable(word), member->begin);
 }
 
 bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
@@ -51,32 +51,33 @@ bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
   if (member == nullptr) return false;
   const std::string order = word_of(bytes, *member);
   if (order != "little" && order != "big") {
-    fail("has a byte order that is neither little nor big: " + printable(order), member->begin);
+    fail("has a byte order that is neither little nor big: " + util::printable(order),
+         member->begin);
   }
   return order == "big";
 }
 
-Pickle pickle_of(const PartBytes& bytes, const ZipMember& member) {
+pickle::Pickle pickle_of(const PartBytes& bytes, const ZipMember& member) {
   if (member.size > kMaxTensorPickle) {
-    leave("its pickle has " + grouped(member.size) + " bytes, and that of a tensor has at most " +
-              grouped(kMaxTensorPickle),
+    leave("its pickle has " + util::grouped(member.size) +
+              " bytes, and that of a tensor has at most " + util::grouped(kMaxTensorPickle),
           member.begin);
   }
   std::uint64_t done = 0;
-  const PickleSource source = [&](char* into, std::size_t at_most) {
+  const pickle::Source source = [&](char* into, std::size_t at_most) {
     const auto count =
         static_cast<std::size_t>(std::min<std::uint64_t>(at_most, member.size - done));
     read_part_bytes(bytes, member.begin + done, into, count);
     done += count;
     return count;
   };
-  const std::string where = " of " + printable(member.name) + ", which begins at byte " +
+  const std::string where = " of " + util::printable(member.name) + ", which begins at byte " +
                             std::to_string(member.begin) + " of the part";
   try {
-    return read_pickle(source, kTensorDialect);
-  } catch (const UnreadPickle& problem) {
+    return pickle::read_pickle(source, pickle::kTensorDialect);
+  } catch (const pickle::UnreadPickle& problem) {
     throw UnreadPart("is not a plain tensor: " + std::string(problem.what()) + where);
-  } catch (const BadPickle& problem) {
+  } catch (const pickle::BadPickle& problem) {
     throw BadPart("has a broken pickle, which " + std::string(problem.what()) + where);
   }
 }
@@ -84,9 +85,9 @@ Pickle pickle_of(const PartBytes& bytes, const ZipMember& member) {
 /// The calls and values of the pickle of a tensor.
 class TensorPickle {
  public:
-  TensorPickle(const Pickle& pickle, std::uint64_t at) : values_(pickle.values), at_(at) {}
+  TensorPickle(const pickle::Pickle& pickle, std::uint64_t at) : values_(pickle.values), at_(at) {}
 
-  StoredTensor read(PickleValue root) {
+  StoredTensor read(pickle::Value root) {
     StoredTensor tensor;
     if (root.tag() != Tag::kCall) leave("it holds " + kind_of(root), at_);
     if (is_call_of(root, "_rebuild_parameter")) {
@@ -106,30 +107,30 @@ class TensorPickle {
 
  private:
   static constexpr std::size_t kMaxArguments = 8;
-  using Arguments = std::array<PickleValue, kMaxArguments>;
+  using Arguments = std::array<pickle::Value, kMaxArguments>;
 
-  bool is_call_of(PickleValue value, std::string_view name) const {
+  bool is_call_of(pickle::Value value, std::string_view name) const {
     if (value.tag() != Tag::kCall) return false;
     const std::uint32_t global = values_.calls[value.at()].global;
-    return global != PickleValues::Call::kPersistentId && values_.globals[global].name == name;
+    return global != pickle::Values::Call::kPersistentId && values_.globals[global].name == name;
   }
 
   /// The arguments of a call, those that are left out as kUnset.
-  Arguments arguments_of(PickleValue call, std::size_t least, std::size_t most) const {
+  Arguments arguments_of(pickle::Value call, std::size_t least, std::size_t most) const {
     return items_of(values_.calls[call.at()].arguments, least, most);
   }
 
-  Arguments items_of(PickleValue tuple, std::size_t least, std::size_t most) const {
+  Arguments items_of(pickle::Value tuple, std::size_t least, std::size_t most) const {
     Arguments all;
-    all.fill(PickleValue(Tag::kUnset));
+    all.fill(pickle::Value(Tag::kUnset));
     if (values_.holds_more_than(tuple, most)) fail("makes a tensor of too many arguments", at_);
     std::size_t count = 0;
-    values_.for_each(tuple, [&](PickleValue value) { all[count++] = value; });
+    values_.for_each(tuple, [&](pickle::Value value) { all[count++] = value; });
     if (count < least) fail("makes a tensor of too few arguments", at_);
     return all;
   }
 
-  void rebuild(PickleValue value, StoredTensor& tensor) {
+  void rebuild(pickle::Value value, StoredTensor& tensor) {
     const bool typed = is_call_of(value, "_rebuild_tensor_v2");
     if (!typed && !is_call_of(value, "_rebuild_tensor_v3")) {
       leave("it holds " + kind_of(value), at_);
@@ -146,21 +147,21 @@ class TensorPickle {
     check_empty(arguments[least], "its values are not its bytes (it is conjugated or negated)");
     if (!typed) {
       const std::string_view name = constant_of(arguments[6], "dtype");
-      if (dtype_size(name) == 0) fail("has a dtype that is " + printable(name), at_);
+      if (pickle::dtype_size(name) == 0) fail("has a dtype that is " + util::printable(name), at_);
       tensor.dtype = name;
     }
-    tensor.element_size = dtype_size(tensor.dtype);
+    tensor.element_size = pickle::dtype_size(tensor.dtype);
     if (tensor.shape.size() != tensor.strides.size()) {
-      fail("has " + grouped(tensor.shape.size()) + " dims and " + grouped(tensor.strides.size()) +
-               " strides",
+      fail("has " + util::grouped(tensor.shape.size()) + " dims and " +
+               util::grouped(tensor.strides.size()) + " strides",
            at_);
     }
   }
 
   /// ("storage", its class, its key, its device, its number of elements)
-  void read_storage(PickleValue value, StoredTensor& tensor) {
+  void read_storage(pickle::Value value, StoredTensor& tensor) {
     if (value.tag() != Tag::kCall ||
-        values_.calls[value.at()].global != PickleValues::Call::kPersistentId) {
+        values_.calls[value.at()].global != pickle::Values::Call::kPersistentId) {
       fail("makes a tensor of no storage", at_);
     }
     const Arguments id = items_of(values_.calls[value.at()].arguments, 5, 5);
@@ -169,44 +170,45 @@ class TensorPickle {
     }
     const std::string_view cls = constant_of(id[1], "class of its storage");
     const bool untyped = cls == "UntypedStorage";
-    if (!untyped && dtype_of_storage(cls).empty()) {
-      fail("has a class of storages that is " + printable(cls), at_);
+    if (!untyped && pickle::dtype_of_storage(cls).empty()) {
+      fail("has a class of storages that is " + util::printable(cls), at_);
     }
-    tensor.dtype = untyped ? "uint8" : dtype_of_storage(cls);
+    tensor.dtype = untyped ? "uint8" : pickle::dtype_of_storage(cls);
     tensor.storage_key = text_of(id[2], "key of its storage");
     tensor.device = text_of(id[3], "device");
     const auto elements = static_cast<std::uint64_t>(number_of(id[4], "size of its storage"));
-    if (__builtin_mul_overflow(elements, dtype_size(tensor.dtype), &storage_bytes_)) {
-      fail("has a storage of " + grouped(elements) + " elements, whose bytes do not fit 64 bits",
+    if (__builtin_mul_overflow(elements, pickle::dtype_size(tensor.dtype), &storage_bytes_)) {
+      fail("has a storage of " + util::grouped(elements) +
+               " elements, whose bytes do not fit 64 bits",
            at_);
     }
   }
 
   /// Refuses hooks and metadata that are not empty.
-  void check_empty(PickleValue value, const char* otherwise) const {
+  void check_empty(pickle::Value value, const char* otherwise) const {
     if (value.tag() == Tag::kNone || value.tag() == Tag::kUnset) return;
     const bool is_dict = value.tag() == Tag::kDict || value.tag() == Tag::kOrderedDict;
     if (!is_dict || values_.holds_more_than(value, 0)) leave(otherwise, at_);
   }
 
-  bool truth_of(PickleValue value) const {
+  bool truth_of(pickle::Value value) const {
     if (value.tag() != Tag::kTrue && value.tag() != Tag::kFalse) {
       fail("says neither that it requires gradients nor that it does not", at_);
     }
     return value.tag() == Tag::kTrue;
   }
 
-  std::string_view text_of(PickleValue value, const char* what) const {
+  std::string_view text_of(pickle::Value value, const char* what) const {
     if (value.tag() != Tag::kText) fail("has a " + std::string(what) + " that is no text", at_);
     return values_.texts[value.at()];
   }
 
-  std::string_view constant_of(PickleValue value, const char* what) const {
+  std::string_view constant_of(pickle::Value value, const char* what) const {
     if (value.tag() != Tag::kGlobal) fail("has a " + std::string(what) + " that is none", at_);
     return values_.globals[value.at()].name;
   }
 
-  std::int64_t number_of(PickleValue value, const char* what) const {
+  std::int64_t number_of(pickle::Value value, const char* what) const {
     const bool wide = value.tag() == Tag::kWideInt;
     if (!wide && value.tag() != Tag::kInt) {
       fail("has a " + std::string(what) + " with what is no int of 64 bits", at_);
@@ -218,7 +220,7 @@ class TensorPickle {
     return number;
   }
 
-  std::vector<std::int64_t> numbers_of(PickleValue value, const char* what) const {
+  std::vector<std::int64_t> numbers_of(pickle::Value value, const char* what) const {
     std::vector<std::int64_t> numbers;
     if (value.tag() == Tag::kSize) {
       const auto size = values_.size(value);
@@ -231,14 +233,14 @@ class TensorPickle {
     if (value.tag() != Tag::kTuple) {
       fail("has a " + std::string(what) + " that is no tuple", at_);
     }
-    values_.for_each(value, [&](PickleValue one) { numbers.push_back(number_of(one, what)); });
+    values_.for_each(value, [&](pickle::Value one) { numbers.push_back(number_of(one, what)); });
     return numbers;
   }
 
-  std::string kind_of(PickleValue value) const {
+  std::string kind_of(pickle::Value value) const {
     switch (value.tag()) {
       case Tag::kCall:
-        return values_.calls[value.at()].global == PickleValues::Call::kPersistentId
+        return values_.calls[value.at()].global == pickle::Values::Call::kPersistentId
                    ? "a storage"
                    : "a tensor within a parameter";
       case Tag::kDict:
@@ -258,7 +260,7 @@ class TensorPickle {
     }
   }
 
-  const PickleValues& values_;
+  const pickle::Values& values_;
   std::uint64_t at_;  // byte of the part at which the pickle begins
   std::uint64_t storage_bytes_ = 0;
 };
@@ -270,14 +272,14 @@ std::optional<std::uint64_t> end_in_storage(const StoredTensor& tensor) {
   std::int64_t last = tensor.storage_offset;
   for (std::size_t dim = 0; dim < tensor.shape.size(); ++dim) {
     std::int64_t step = 0;
-    if (!checked_mul(tensor.shape[dim] - 1, tensor.strides[dim], step) ||
-        !checked_add(last, step, last)) {
+    if (!util::checked_mul(tensor.shape[dim] - 1, tensor.strides[dim], step) ||
+        !util::checked_add(last, step, last)) {
       return std::nullopt;
     }
   }
   std::int64_t end = 0;
-  if (!checked_add(last, 1, end) ||
-      !checked_mul(end, static_cast<std::int64_t>(tensor.element_size), end)) {
+  if (!util::checked_add(last, 1, end) ||
+      !util::checked_mul(end, static_cast<std::int64_t>(tensor.element_size), end)) {
     return std::nullopt;
   }
   return static_cast<std::uint64_t>(end);
@@ -292,25 +294,25 @@ StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
   }
   const ZipMember* pickled = part.find("data.pkl");
   if (pickled == nullptr) throw UnreadPart("is no file of torch.save: it has no data.pkl");
-  const Pickle pickle = pickle_of(bytes, *pickled);
+  const pickle::Pickle pickle = pickle_of(bytes, *pickled);
   TensorPickle reader(pickle, pickled->begin);
   StoredTensor tensor = reader.read(pickle.root);
   tensor.big_endian = is_big_endian(bytes, part);
 
   const ZipMember* storage = part.find("data/" + tensor.storage_key);
   if (storage == nullptr) {
-    fail("has no storage of the key " + printable(tensor.storage_key), pickled->begin);
+    fail("has no storage of the key " + util::printable(tensor.storage_key), pickled->begin);
   }
   tensor.storage_begin = storage->begin;
   tensor.storage_size = reader.storage_bytes();
   if (tensor.storage_size > storage->size) {
-    fail("has a storage of " + grouped(tensor.storage_size) + " bytes, of which it holds " +
-             grouped(storage->size),
+    fail("has a storage of " + util::grouped(tensor.storage_size) + " bytes, of which it holds " +
+             util::grouped(storage->size),
          storage->begin);
   }
   const std::optional<std::uint64_t> end = end_in_storage(tensor);
   if (!end || *end > tensor.storage_size) {
-    fail("has a tensor that reaches beyond the " + grouped(tensor.storage_size) +
+    fail("has a tensor that reaches beyond the " + util::grouped(tensor.storage_size) +
              " bytes of its storage",
          pickled->begin);
   }
@@ -321,4 +323,4 @@ StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
   return tensor;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::data

@@ -6,7 +6,7 @@
 
 #include "core/data/zip_part.h"
 
-namespace shardplan {
+namespace shardplan::data {
 
 /// A plain strided tensor as torch.save wrote it: what it is, and where its bytes lie in the part.
 struct StoredTensor {
@@ -40,4 +40,4 @@ inline constexpr std::uint64_t kMaxTensorPickle = std::uint64_t{1} << 20;
 /// Memory and time grow with the bytes of its pickle. No checksum is looked at.
 StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part);
 
-}  // namespace shardplan
+}  // namespace shardplan::data

@@ -9,7 +9,7 @@
 #include "core/pickle/input.h"
 #include "core/util/text.h"
 
-namespace shardplan {
+namespace shardplan::data {
 namespace {
 
 constexpr std::string_view kLocalSign = "PK\x03\x04";
@@ -112,13 +112,13 @@ Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
     directory_end = at;
   }
   if (found.begin > directory_end || found.size != directory_end - found.begin) {
-    fail("has a directory of " + grouped(found.size) + " bytes from byte " + grouped(found.begin) +
-             " on, which does not lead to its end",
+    fail("has a directory of " + util::grouped(found.size) + " bytes from byte " +
+             util::grouped(found.begin) + " on, which does not lead to its end",
          directory_end);
   }
   if (found.members > found.size / kCentral) {
-    fail("has a directory of " + grouped(found.size) + " bytes that cannot be of " +
-             grouped(found.members) + " members",
+    fail("has a directory of " + util::grouped(found.size) + " bytes that cannot be of " +
+             util::grouped(found.members) + " members",
          found.begin);
   }
   if (found.members == 0) fail("has no member", found.begin);
@@ -223,12 +223,12 @@ ZipMember member_from(DirectoryInput& in, std::uint64_t directory, Repeated& rep
   ZipMember member{std::string(texts.substr(0, name)), 0, 0, 0, static_cast<std::uint32_t>(crc)};
   widen(texts.substr(name, extra), size, packed, header, at);
   if (size != packed) {
-    fail("has two sizes of " + printable(member.name) + ", which is not compressed", at);
+    fail("has two sizes of " + util::printable(member.name) + ", which is not compressed", at);
   }
   if (header > directory || directory - header < kLocal + name ||
       size > directory - header - kLocal - name) {
-    fail("has " + printable(member.name) + " of " + grouped(size) + " bytes from byte " +
-             grouped(header) + " on, which is not before its directory",
+    fail("has " + util::printable(member.name) + " of " + util::grouped(size) +
+             " bytes from byte " + util::grouped(header) + " on, which is not before its directory",
          at);
   }
   member.header = header;
@@ -243,10 +243,10 @@ void read_local(const PartBytes& bytes, ZipMember& member, Repeated repeated, st
   read_part_bytes(bytes, member.header, buffer.data(), buffer.size());
   const std::string_view record{buffer.data(), buffer.size()};
   const auto differs = [&](const char* what) {
-    fail("has two " + std::string(what) + " of " + printable(member.name), member.header);
+    fail("has two " + std::string(what) + " of " + util::printable(member.name), member.header);
   };
   if (!record.starts_with(kLocalSign)) {
-    fail("has no member where " + printable(member.name) + " should begin", member.header);
+    fail("has no member where " + util::printable(member.name) + " should begin", member.header);
   }
   if (number_at(record, 6, 2) != repeated.flags) differs("kinds");
   if (number_at(record, 8, 2) != repeated.method) differs("methods");
@@ -262,7 +262,7 @@ void read_local(const PartBytes& bytes, ZipMember& member, Repeated repeated, st
   }
   member.begin = member.header + buffer.size() + number_at(record, 28, 2);
   if (member.begin > end || member.size > end - member.begin) {
-    fail("has " + printable(member.name) + ", which shares bytes with what comes next",
+    fail("has " + util::printable(member.name) + ", which shares bytes with what comes next",
          member.header);
   }
 }
@@ -317,7 +317,7 @@ ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length)
   const std::string_view first = found.front().name;
   const std::size_t slash = first.find('/');
   if (slash == std::string_view::npos) {
-    leave("has a first member outside a folder, " + printable(first), directory.begin);
+    leave("has a first member outside a folder, " + util::printable(first), directory.begin);
   }
   root_ = std::string(first.substr(0, slash));
 
@@ -331,7 +331,7 @@ ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length)
   for (std::size_t at = 0; at < order.size(); ++at) {
     const ZipMember& member = found[order[at]];
     if (end_of(at) - member.header < kLocal + member.name.size() + member.size) {
-      fail("has " + printable(member.name) + ", which shares bytes with what comes next",
+      fail("has " + util::printable(member.name) + ", which shares bytes with what comes next",
            member.header);
     }
   }
@@ -349,7 +349,7 @@ ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length)
   const auto twice = std::ranges::adjacent_find(
       by_name_, [](std::string_view a, std::string_view b) { return !comes_before(a, b); }, name);
   if (twice != by_name_.end()) {
-    fail("has two members of the name " + printable(members_[*twice].name),
+    fail("has two members of the name " + util::printable(members_[*twice].name),
          members_[*twice].header);
   }
 }
@@ -365,4 +365,4 @@ const ZipMember* ZipPart::find(std::string_view name) const {
   return found != by_name_.end() && members_[*found].name == whole ? &members_[*found] : nullptr;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::data

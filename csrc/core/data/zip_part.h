@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::data {
 
 /// A stored part that is damaged; says how, and at which byte of the part.
 class BadPart : public std::invalid_argument {
@@ -73,4 +73,4 @@ void read_part_bytes(const PartBytes& bytes, std::uint64_t offset, char* into, s
 /// The checksum of a member's data, read once, in blocks of a megabyte.
 std::uint32_t checksum_of(const PartBytes& bytes, const ZipMember& member);
 
-}  // namespace shardplan
+}  // namespace shardplan::data

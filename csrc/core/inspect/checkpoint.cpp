@@ -4,28 +4,28 @@
 #include <optional>
 #include <utility>
 
-namespace shardplan {
+namespace shardplan::inspect {
 namespace {
 
-using Tag = PickleTag;
+using Tag = pickle::Tag;
 
 /// The dtype that a TensorProperties is given: its state is a tuple that begins with it.
-std::string_view dtype_of(const PickleValues& values, PickleValue properties) {
-  const PickleValues::Object& object = values.objects[properties.at()];
+std::string_view dtype_of(const pickle::Values& values, pickle::Value properties) {
+  const pickle::Values::Object& object = values.objects[properties.at()];
   if (!object.built || object.state.tag() != Tag::kTuple) return {};
-  const std::optional<PickleValue> first = values.front(object.state);
+  const std::optional<pickle::Value> first = values.front(object.state);
   if (!first || first->tag() != Tag::kGlobal) return {};
-  const PickleGlobal& global = values.globals[first->at()];
+  const pickle::Global& global = values.globals[first->at()];
   return global.module == "torch" ? std::string_view(global.name) : std::string_view();
 }
 
 }  // namespace
 
-Checkpoint::Checkpoint(const PickleSource& source) : pickle_(read_pickle(source)) {
-  texts_ = std::make_shared<const TextTable>(std::move(pickle_.values.texts));
-  auto read = read_pickled_metadata(pickle_, texts_, Purpose::kLook);
-  if (!read) throw BadPickle("holds no Metadata of a checkpoint");
-  if (!read->has_chunks) throw BadPickle("has no state_dict_metadata of names");
+Checkpoint::Checkpoint(const pickle::Source& source) : pickle_(pickle::read_pickle(source)) {
+  texts_ = std::make_shared<const util::TextTable>(std::move(pickle_.values.texts));
+  auto read = metadata::read_pickled_metadata(pickle_, texts_, metadata::Purpose::kLook);
+  if (!read) throw pickle::BadPickle("holds no Metadata of a checkpoint");
+  if (!read->has_chunks) throw pickle::BadPickle("has no state_dict_metadata of names");
   places_.names = texts_;
   places_.paths = texts_;
   if (read->storage) places_ = std::move(*read->storage);
@@ -35,24 +35,24 @@ Checkpoint::Checkpoint(const PickleSource& source) : pickle_(read_pickle(source)
 }
 
 void Checkpoint::read_dtypes() {
-  for (const PickleValue properties : metadata_.properties) {
+  for (const pickle::Value properties : metadata_.properties) {
     dtypes_.push_back(dtype_of(pickle_.values, properties));
   }
 }
 
 std::string_view Checkpoint::dtype(std::size_t entry) const {
-  if (!writes_tensor(kind(entry))) return {};
+  if (!columns::writes_tensor(kind(entry))) return {};
   return dtypes_[chunks().table.specs.properties[chunks().table.spec[entry]]];
 }
 
 /// A row of places() -> the last one of its key, which is what a dict keeps; empty where no key
 /// comes twice. The hint of a key is no part of it.
-std::vector<std::uint32_t> Checkpoint::last_of_keys(const StorageIndex& index) {
+std::vector<std::uint32_t> Checkpoint::last_of_keys(const columns::StorageIndex& index) {
   if (index.unique()) return {};
   std::vector<std::uint32_t> first(places().size());
   std::vector<std::uint32_t> last(places().size());
   for (std::uint32_t row = 0; row < first.size(); ++row) {
-    const auto found = index.find(places().name[row], places().key(row).offset, kNoHint);
+    const auto found = index.find(places().name[row], places().key(row).offset, columns::kNoHint);
     first[row] = static_cast<std::uint32_t>(found.value_or(row));
     last[first[row]] = row;
   }
@@ -67,18 +67,19 @@ std::vector<std::uint32_t> Checkpoint::last_of_keys(const StorageIndex& index) {
 }
 
 void Checkpoint::find_places() {
-  const StorageIndex index(places());
+  const columns::StorageIndex index(places());
   const std::vector<std::uint32_t> last = last_of_keys(index);
-  const auto find = [&](std::uint32_t name, StorageIndex::Offset offset, std::size_t hint) {
+  const auto find = [&](std::uint32_t name, columns::StorageIndex::Offset offset,
+                        std::size_t hint) {
     const auto row = index.find(name, offset, static_cast<std::int64_t>(hint));
     if (!row) return kNowhere;
     return last.empty() ? static_cast<std::uint32_t>(*row) : last[*row];
   };
-  const SavedChunks& saved = chunks();
+  const columns::SavedChunks& saved = chunks();
   of_chunk_.reserve(saved.begin.back());
   of_object_.assign(saved.size(), kNowhere);
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
-    if (!writes_tensor(kind(entry))) {
+    if (!columns::writes_tensor(kind(entry))) {
       of_object_[entry] = find(saved.table.name[entry], std::nullopt, 0);
     }
     const std::size_t ndim = saved.ndim(entry);
@@ -91,7 +92,7 @@ void Checkpoint::find_places() {
 
 std::vector<Checkpoint::Part> Checkpoint::parts_of_places() const {
   std::vector<Part> parts(places().size());
-  const SavedChunks& saved = chunks();
+  const columns::SavedChunks& saved = chunks();
   for (std::uint32_t entry = 0; entry < saved.size(); ++entry) {
     if (of_object_[entry] != kNowhere) parts[of_object_[entry]] = {entry, kNowhere};
     for (std::uint32_t at = 0; at < saved.chunk_count(entry); ++at) {
@@ -111,7 +112,7 @@ Checkpoint::Part Checkpoint::part_of_chunk(std::size_t chunk) const {
 
 std::vector<std::pair<std::string, std::string>> Checkpoint::remarks() const {
   std::vector<std::pair<std::string, std::string>> said;
-  const auto add = [&](PickleValue name, PickleValue value) {
+  const auto add = [&](pickle::Value name, pickle::Value value) {
     if (said.size() == kMaxRemarks || text(name.at()).size() > kLongestRemark) return;
     if (value.tag() == Tag::kText && text(value.at()).size() <= kLongestRemark) {
       said.emplace_back(text(name.at()), text(value.at()));
@@ -122,11 +123,11 @@ std::vector<std::pair<std::string, std::string>> Checkpoint::remarks() const {
   for (const auto& [name, value] : metadata_.attributes) {
     add(name, value);
     if (text(name.at()) != "storage_meta") continue;
-    const auto of_storage = attributes_of(pickle_.values, value);
+    const auto of_storage = metadata::attributes_of(pickle_.values, value);
     if (!of_storage) continue;
     for (const auto& [key, attribute] : *of_storage) add(key, attribute);
   }
   return said;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::inspect

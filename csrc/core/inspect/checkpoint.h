@@ -13,7 +13,7 @@
 #include "core/metadata/metadata_reader.h"
 #include "core/pickle/machine.h"
 
-namespace shardplan {
+namespace shardplan::inspect {
 
 /// The metadata of a checkpoint, to be looked at: what is saved, and where it lies. Nothing in it
 /// becomes an object.
@@ -23,16 +23,16 @@ class Checkpoint {
   static constexpr std::uint32_t kNowhere = 0xFFFFFFFF;
 
   /// Reads a `.metadata`. Throws BadPickle where it is broken, or holds no Metadata.
-  explicit Checkpoint(const PickleSource& source);
+  explicit Checkpoint(const pickle::Source& source);
 
-  const SavedChunks& chunks() const { return metadata_.chunks; }
-  const StorageRows& places() const { return places_; }
+  const columns::SavedChunks& chunks() const { return metadata_.chunks; }
+  const columns::StorageRows& places() const { return places_; }
   const std::vector<std::size_t>& transformed() const { return metadata_.transformed; }
   /// Items of storage_data that say no place.
   std::size_t odd_places() const { return metadata_.odd_places; }
 
   std::string_view name(std::size_t entry) const { return text(chunks().table.name[entry]); }
-  WriteKind kind(std::size_t entry) const {
+  columns::WriteKind kind(std::size_t entry) const {
     return chunks().table.specs.kind[chunks().table.spec[entry]];
   }
   /// As torch names it; empty where it is not known.
@@ -71,13 +71,13 @@ class Checkpoint {
  private:
   std::string_view text(std::size_t number) const { return (*texts_)[number]; }
   void read_dtypes();
-  std::vector<std::uint32_t> last_of_keys(const StorageIndex& index);
+  std::vector<std::uint32_t> last_of_keys(const columns::StorageIndex& index);
   void find_places();
 
-  Pickle pickle_;
-  std::shared_ptr<const TextTable> texts_;
-  PickledMetadata metadata_;
-  StorageRows places_;
+  pickle::Pickle pickle_;
+  std::shared_ptr<const util::TextTable> texts_;
+  metadata::PickledMetadata metadata_;
+  columns::StorageRows places_;
   std::vector<std::string_view> dtypes_;  // a row of properties
   std::vector<std::uint32_t> of_chunk_;
   std::vector<std::uint32_t> of_object_;
@@ -85,4 +85,4 @@ class Checkpoint {
   std::vector<bool> replaced_;  // a row of places(); empty where no key comes twice
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::inspect

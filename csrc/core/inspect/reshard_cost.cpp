@@ -10,26 +10,27 @@
 #include "core/planning/read_plan.h"
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::inspect {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
 using Files = std::vector<std::uint64_t>;  // a bit a file
 
 void add(std::int64_t number, std::int64_t& sum) {
-  if (!checked_add(sum, number, sum)) throw std::invalid_argument("bytes do not fit int64");
+  if (!util::checked_add(sum, number, sum)) throw std::invalid_argument("bytes do not fit int64");
 }
 
 std::int64_t bytes_of(std::span<const std::int64_t> sizes, std::int64_t element_size) {
   std::int64_t bytes = element_size;
   for (const std::int64_t size : sizes) {
-    if (!checked_mul(bytes, size, bytes)) throw std::invalid_argument("bytes do not fit int64");
+    if (!util::checked_mul(bytes, size, bytes))
+      throw std::invalid_argument("bytes do not fit int64");
   }
   return bytes;
 }
 
 /// Numbers the files of a checkpoint from zero on.
-std::vector<std::uint32_t> file_numbers(const StorageRows& places, std::size_t& count) {
+std::vector<std::uint32_t> file_numbers(const columns::StorageRows& places, std::size_t& count) {
   std::vector<std::uint32_t> numbers(places.paths->size(), Checkpoint::kNowhere);
   count = 0;
   for (const std::uint32_t path : places.path) {
@@ -41,10 +42,10 @@ std::vector<std::uint32_t> file_numbers(const StorageRows& places, std::size_t& 
 }
 
 /// What tells one layout from another.
-Numbers key_of(const std::vector<Placement>& layout) {
+Numbers key_of(const std::vector<boxes::Placement>& layout) {
   Numbers key;
-  for (const Placement& placement : layout) {
-    const bool replicated = placement.kind == Placement::Kind::kReplicate;
+  for (const boxes::Placement& placement : layout) {
+    const bool replicated = placement.kind == boxes::Placement::Kind::kReplicate;
     key.insert(key.end(), {static_cast<std::int64_t>(placement.kind),
                            replicated ? 0 : placement.dim, placement.split_factor});
   }
@@ -62,14 +63,14 @@ struct Group {
 /// hold the same.
 class Groups {
  public:
-  Groups(std::span<const std::int64_t> mesh_shape, std::vector<Placement> placements,
-         std::size_t words, const Pulse& pulse)
+  Groups(std::span<const std::int64_t> mesh_shape, std::vector<boxes::Placement> placements,
+         std::size_t words, const util::Pulse& pulse)
       : mesh_shape_(mesh_shape), placements_(std::move(placements)) {
-    for_each_coordinate(mesh_shape, [&](const Numbers& coordinate) {
+    boxes::for_each_coordinate(mesh_shape, [&](const Numbers& coordinate) {
       pulse.beat();
       Numbers same = coordinate;
       for (std::size_t dim = 0; dim < same.size(); ++dim) {
-        if (placements_[dim].kind == Placement::Kind::kReplicate) same[dim] = 0;
+        if (placements_[dim].kind == boxes::Placement::Kind::kReplicate) same[dim] = 0;
       }
       const auto [known, is_new] = by_coordinate_.try_emplace(same, groups_.size());
       if (is_new) groups_.push_back({same, {}, Files(words)});
@@ -81,13 +82,13 @@ class Groups {
   const Group& of_rank(std::size_t rank) const { return groups_[of_rank_[rank]]; }
 
   /// The boxes that the groups hold of a tensor.
-  Boxes boxes(std::span<const std::int64_t> shape, const Pulse& pulse) const {
-    Boxes wanted(shape.size());
+  boxes::Boxes boxes(std::span<const std::int64_t> shape, const util::Pulse& pulse) const {
+    boxes::Boxes wanted(shape.size());
     Numbers numbers(2 * shape.size());
     for (const Group& group : groups_) {
       pulse.beat();
-      if (!local_box(shape, mesh_shape_, group.coordinate, placements_, numbers.data(),
-                     numbers.data() + shape.size()) ||
+      if (!boxes::local_box(shape, mesh_shape_, group.coordinate, placements_, numbers.data(),
+                            numbers.data() + shape.size()) ||
           !wanted.push(numbers.data(), numbers.data() + shape.size())) {
         throw std::invalid_argument("a tensor cannot be laid out so");
       }
@@ -97,7 +98,7 @@ class Groups {
 
  private:
   std::span<const std::int64_t> mesh_shape_;
-  std::vector<Placement> placements_;
+  std::vector<boxes::Placement> placements_;
   std::map<Numbers, std::size_t> by_coordinate_;
   std::vector<Group> groups_;
   std::vector<std::size_t> of_rank_;
@@ -105,27 +106,28 @@ class Groups {
 
 class Costs {
  public:
-  Costs(const Checkpoint& checkpoint, std::span<const std::int64_t> mesh_shape, const Pulse& pulse)
+  Costs(const Checkpoint& checkpoint, std::span<const std::int64_t> mesh_shape,
+        const util::Pulse& pulse)
       : checkpoint_(checkpoint),
         pulse_(pulse),
         mesh_shape_(mesh_shape),
         file_of_(file_numbers(checkpoint.places(), files_)),
         words_((files_ + 63) / 64) {}
 
-  void add_tensor(std::size_t entry, const std::vector<Placement>& layout,
+  void add_tensor(std::size_t entry, const std::vector<boxes::Placement>& layout,
                   std::int64_t element_size) {
-    const SavedChunks& saved = checkpoint_.chunks();
+    const columns::SavedChunks& saved = checkpoint_.chunks();
     const auto shape = saved.table.specs.shape(saved.table.spec[entry]);
-    Groups& groups = groups_of(fitted(layout, shape.size()));
-    Boxes boxes(shape.size());
+    Groups& groups = groups_of(boxes::fitted(layout, shape.size()));
+    boxes::Boxes boxes(shape.size());
     if (!saved.append_to(boxes, entry)) {
       throw std::invalid_argument("a box of " + std::string(checkpoint_.name(entry)) +
                                   " ends beyond int64");
     }
-    const Boxes wanted = groups.boxes(shape, pulse_);
+    const boxes::Boxes wanted = groups.boxes(shape, pulse_);
     rows_.truncate(0);
     rows_.numbers.clear();
-    if (!append_reads(0, boxes, wanted, rows_)) {
+    if (!planning::append_reads(0, boxes, wanted, rows_)) {
       throw std::invalid_argument("an overlap does not fit int64");
     }
     Numbers sizes(shape.size());
@@ -154,13 +156,13 @@ class Costs {
   void add_object(std::size_t entry) {
     const std::uint32_t place = checkpoint_.place_of_object(entry);
     if (place == Checkpoint::kNowhere) return;
-    Groups& everyone = groups_of(std::vector<Placement>(mesh_shape_.size()));
+    Groups& everyone = groups_of(std::vector<boxes::Placement>(mesh_shape_.size()));
     open(everyone.all()[0], place);
     add(checkpoint_.places().length[place], everyone.all()[0].cost.wanted);
   }
 
   std::vector<RankCost> of_ranks() const {
-    std::vector<RankCost> costs(rank_count(mesh_shape_));
+    std::vector<RankCost> costs(boxes::rank_count(mesh_shape_));
     for (std::size_t rank = 0; rank < costs.size(); ++rank) {
       pulse_.look();
       Files files(words_);
@@ -177,7 +179,7 @@ class Costs {
   }
 
  private:
-  Groups& groups_of(const std::vector<Placement>& layout) {
+  Groups& groups_of(const std::vector<boxes::Placement>& layout) {
     const Numbers key = key_of(layout);
     const auto known = layouts_.find(key);
     if (known != layouts_.end()) return known->second;
@@ -185,7 +187,7 @@ class Costs {
   }
 
   void open(Group& group, std::uint32_t place) {
-    const StorageRows& places = checkpoint_.places();
+    const columns::StorageRows& places = checkpoint_.places();
     add(places.length[place], group.cost.read);
     ++group.cost.requests;
     const std::uint32_t file = file_of_[places.path[place]];
@@ -193,29 +195,29 @@ class Costs {
   }
 
   const Checkpoint& checkpoint_;
-  const Pulse& pulse_;
+  const util::Pulse& pulse_;
   std::span<const std::int64_t> mesh_shape_;
   std::size_t files_ = 0;
   std::vector<std::uint32_t> file_of_;
   std::size_t words_;
   std::map<std::vector<std::int64_t>, Groups> layouts_;
-  ReadColumns rows_;
+  columns::ReadColumns rows_;
 };
 
 void check_layouts(const Checkpoint& checkpoint, std::span<const std::int64_t> mesh_shape,
-                   std::span<const std::vector<Placement>> layouts,
+                   std::span<const std::vector<boxes::Placement>> layouts,
                    std::span<const std::uint32_t> layout_of) {
-  rank_count(mesh_shape);
+  boxes::rank_count(mesh_shape);
   if (layout_of.size() != checkpoint.chunks().size()) {
     throw std::invalid_argument("there is one layout an entry");
   }
-  for (const std::vector<Placement>& layout : layouts) {
+  for (const std::vector<boxes::Placement>& layout : layouts) {
     if (layout.size() != mesh_shape.size()) {
       throw std::invalid_argument("a layout has one placement a dim of the mesh");
     }
   }
   for (std::size_t entry = 0; entry < layout_of.size(); ++entry) {
-    if (writes_tensor(checkpoint.kind(entry)) && layout_of[entry] >= layouts.size()) {
+    if (columns::writes_tensor(checkpoint.kind(entry)) && layout_of[entry] >= layouts.size()) {
       throw std::invalid_argument("no such layout");
     }
   }
@@ -225,10 +227,10 @@ void check_layouts(const Checkpoint& checkpoint, std::span<const std::int64_t> m
 
 std::vector<RankCost> reshard_cost(const Checkpoint& checkpoint,
                                    std::span<const std::int64_t> mesh_shape,
-                                   std::span<const std::vector<Placement>> layouts,
+                                   std::span<const std::vector<boxes::Placement>> layouts,
                                    std::span<const std::uint32_t> layout_of,
                                    std::span<const std::int64_t> element_sizes,
-                                   const Pulse& pulse) {
+                                   const util::Pulse& pulse) {
   const std::size_t entries = checkpoint.chunks().size();
   if (element_sizes.size() != entries) {
     throw std::invalid_argument("there is one element size an entry");
@@ -237,7 +239,7 @@ std::vector<RankCost> reshard_cost(const Checkpoint& checkpoint,
   Costs costs(checkpoint, mesh_shape, pulse);
   for (std::size_t entry = 0; entry < entries; ++entry) {
     pulse.look();
-    if (writes_tensor(checkpoint.kind(entry))) {
+    if (columns::writes_tensor(checkpoint.kind(entry))) {
       costs.add_tensor(entry, layouts[layout_of[entry]], element_sizes[entry]);
     } else {
       costs.add_object(entry);
@@ -247,7 +249,7 @@ std::vector<RankCost> reshard_cost(const Checkpoint& checkpoint,
 }
 
 std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::int64_t> mesh_shape,
-                             std::span<const std::vector<Placement>> layouts,
+                             std::span<const std::vector<boxes::Placement>> layouts,
                              std::span<const std::uint32_t> layout_of) {
   check_layouts(checkpoint, mesh_shape, layouts, layout_of);
   // Bytes of memory: of a rank anyway, of a rank in a layout, of ranks that hold the same beside
@@ -256,8 +258,8 @@ std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::
   constexpr double kOfLayout = 16;
   constexpr double kGroup = 250;
   constexpr double kRead = 60;
-  const SavedChunks& saved = checkpoint.chunks();
-  const auto ranks = static_cast<double>(rank_count(mesh_shape));
+  const columns::SavedChunks& saved = checkpoint.chunks();
+  const auto ranks = static_cast<double>(boxes::rank_count(mesh_shape));
   std::size_t files = 0;
   file_numbers(checkpoint.places(), files);
   const double group =
@@ -267,13 +269,13 @@ std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::
   double all = ranks * kRank;
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
     const std::size_t ndim = saved.ndim(entry);
-    const auto layout = writes_tensor(checkpoint.kind(entry))
-                            ? fitted(layouts[layout_of[entry]], ndim)
-                            : std::vector<Placement>(mesh_shape.size());
+    const auto layout = columns::writes_tensor(checkpoint.kind(entry))
+                            ? boxes::fitted(layouts[layout_of[entry]], ndim)
+                            : std::vector<boxes::Placement>(mesh_shape.size());
     const auto [groups, is_new] = known.try_emplace(key_of(layout), 1);
     if (is_new) {
       for (std::size_t dim = 0; dim < layout.size(); ++dim) {
-        if (layout[dim].kind == Placement::Kind::kReplicate) continue;
+        if (layout[dim].kind == boxes::Placement::Kind::kReplicate) continue;
         groups->second *= static_cast<double>(mesh_shape[dim]);
       }
       all += ranks * kOfLayout + groups->second * group;
@@ -286,4 +288,4 @@ std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::
   return static_cast<std::uint64_t>(std::min(kMost, all + most));
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::inspect

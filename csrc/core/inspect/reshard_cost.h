@@ -9,7 +9,7 @@
 #include "core/inspect/checkpoint.h"
 #include "core/util/pulse.h"
 
-namespace shardplan {
+namespace shardplan::inspect {
 
 /// What one rank reads of a checkpoint.
 struct RankCost {
@@ -32,14 +32,14 @@ struct RankCost {
 /// Throws std::invalid_argument for numbers that are out of range or do not fit int64.
 std::vector<RankCost> reshard_cost(const Checkpoint& checkpoint,
                                    std::span<const std::int64_t> mesh_shape,
-                                   std::span<const std::vector<Placement>> layouts,
+                                   std::span<const std::vector<boxes::Placement>> layouts,
                                    std::span<const std::uint32_t> layout_of,
                                    std::span<const std::int64_t> element_sizes,
-                                   const Pulse& pulse = {});
+                                   const util::Pulse& pulse = {});
 
 /// Bytes of memory that reshard_cost takes at its peak, to a factor of two or so.
 std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::int64_t> mesh_shape,
-                             std::span<const std::vector<Placement>> layouts,
+                             std::span<const std::vector<boxes::Placement>> layouts,
                              std::span<const std::uint32_t> layout_of);
 
-}  // namespace shardplan
+}  // namespace shardplan::inspect

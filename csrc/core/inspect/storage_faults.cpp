@@ -7,7 +7,7 @@
 
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::inspect {
 namespace {
 
 void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
@@ -17,12 +17,13 @@ void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
     claimed[row] = true;
     return true;
   };
-  const SavedChunks& saved = checkpoint.chunks();
+  const columns::SavedChunks& saved = checkpoint.chunks();
   for (std::size_t chunk = 0; chunk < saved.begin.back(); ++chunk) {
     if (!claim(checkpoint.place_of_chunk(chunk))) faults.unplaced_chunks.push_back(chunk);
   }
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
-    if (checkpoint.kind(entry) == WriteKind::kBytes && !claim(checkpoint.place_of_object(entry))) {
+    if (checkpoint.kind(entry) == columns::WriteKind::kBytes &&
+        !claim(checkpoint.place_of_object(entry))) {
       faults.unplaced_objects.push_back(entry);
     }
   }
@@ -33,7 +34,7 @@ void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
 
 /// Of rows in the order of their files and of where they begin in them.
 void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
-  const StorageRows& rows = checkpoint.places();
+  const columns::StorageRows& rows = checkpoint.places();
   std::vector<std::size_t> order;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     const bool is_read = !checkpoint.is_replaced(row);
@@ -46,7 +47,7 @@ void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
   if (!std::ranges::is_sorted(order, before)) std::ranges::sort(order, before);
   const auto end_of = [&](std::size_t row) {
     std::int64_t end = 0;
-    return checked_add(rows.begin[row], rows.length[row], end) ? end : INT64_MAX;
+    return util::checked_add(rows.begin[row], rows.length[row], end) ? end : INT64_MAX;
   };
   std::size_t furthest = 0;  // of the rows before in the same file, that which ends last
   for (std::size_t at = 1; at < order.size(); ++at) {
@@ -65,7 +66,7 @@ void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
 
 StorageFaults check_storage(const Checkpoint& checkpoint,
                             std::span<const std::int64_t> file_sizes) {
-  const StorageRows& rows = checkpoint.places();
+  const columns::StorageRows& rows = checkpoint.places();
   if (file_sizes.size() != rows.paths->size()) {
     throw std::invalid_argument("there is one file size a text of a checkpoint's paths");
   }
@@ -79,7 +80,7 @@ StorageFaults check_storage(const Checkpoint& checkpoint,
     if (size < 0) {
       faults.no_file.push_back(row);
     } else if (rows.begin[row] < 0 || rows.length[row] < 0 ||
-               !checked_add(rows.begin[row], rows.length[row], end) || end > size) {
+               !util::checked_add(rows.begin[row], rows.length[row], end) || end > size) {
       faults.beyond_end.push_back(row);
     }
   }
@@ -87,4 +88,4 @@ StorageFaults check_storage(const Checkpoint& checkpoint,
   return faults;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::inspect

@@ -8,7 +8,7 @@
 
 #include "core/inspect/checkpoint.h"
 
-namespace shardplan {
+namespace shardplan::inspect {
 
 /// What is wrong with where the parts of a checkpoint lie. Chunks are numbered through all entries.
 struct StorageFaults {
@@ -27,4 +27,4 @@ struct StorageFaults {
 /// file_sizes: a text of `places().paths` -> the file's bytes; below 0 for none
 StorageFaults check_storage(const Checkpoint& checkpoint, std::span<const std::int64_t> file_sizes);
 
-}  // namespace shardplan
+}  // namespace shardplan::inspect

@@ -8,17 +8,17 @@
 #include "core/pickle/input.h"
 #include "core/util/text.h"
 
-namespace shardplan {
+namespace shardplan::metadata {
 namespace {
 
-using Tag = PickleTag;
-using Pairs = std::vector<std::pair<PickleValue, PickleValue>>;
+using Tag = pickle::Tag;
+using Pairs = std::vector<std::pair<pickle::Value, pickle::Value>>;
 
-Pairs pairs_of(const PickleValues& values, PickleValue dict) {
+Pairs pairs_of(const pickle::Values& values, pickle::Value dict) {
   Pairs pairs;
-  PickleValue key;
+  pickle::Value key;
   bool is_key = true;
-  values.for_each(dict, [&](PickleValue value) {
+  values.for_each(dict, [&](pickle::Value value) {
     if (is_key) {
       key = value;
     } else {
@@ -31,7 +31,7 @@ Pairs pairs_of(const PickleValues& values, PickleValue dict) {
 
 class MetadataReader {
  public:
-  MetadataReader(const Pickle& pickle, const std::shared_ptr<const TextTable>& texts,
+  MetadataReader(const pickle::Pickle& pickle, const std::shared_ptr<const util::TextTable>& texts,
                  Purpose purpose)
       : values_(pickle.values),
         bytes_(pickle.bytes),
@@ -40,7 +40,7 @@ class MetadataReader {
         chunk_seen_(pickle.values.chunks.size()),
         place_seen_(pickle.values.places.size()) {}
 
-  bool read(PickleValue root) {
+  bool read(pickle::Value root) {
     const auto attributes = state_of(root, "Metadata");
     if (!attributes) return false;
     out_.attributes = *attributes;
@@ -54,8 +54,8 @@ class MetadataReader {
   PickledMetadata take() { return std::move(out_); }
 
  private:
-  std::string_view text(PickleValue value) const { return (*texts_)[value.at()]; }
-  bool is_text(PickleValue value, std::string_view expected) const {
+  std::string_view text(pickle::Value value) const { return (*texts_)[value.at()]; }
+  bool is_text(pickle::Value value, std::string_view expected) const {
     return value.tag() == Tag::kText && text(value) == expected;
   }
 
@@ -63,20 +63,21 @@ class MetadataReader {
   void charge(std::size_t values) {
     charged_ += values;
     if (charged_ <= kMaxAnyway || (charged_ - kMaxAnyway) / kMaxAByte <= bytes_) return;
-    throw BadPickle("refers so often to the same parts that " + grouped(charged_) +
-                    " values would be read of " + grouped(bytes_) + " bytes, more than 8 a byte");
+    throw pickle::BadPickle("refers so often to the same parts that " + util::grouped(charged_) +
+                            " values would be read of " + util::grouped(bytes_) +
+                            " bytes, more than 8 a byte");
   }
 
   /// The attributes of an object of a class, each once and by name.
-  std::optional<Pairs> state_of(PickleValue value, std::string_view cls) {
+  std::optional<Pairs> state_of(pickle::Value value, std::string_view cls) {
     if (value.tag() != Tag::kObject) return std::nullopt;
-    const PickleValues::Object& object = values_.objects[value.at()];
+    const pickle::Values::Object& object = values_.objects[value.at()];
     if (values_.globals[object.global].name != cls) return std::nullopt;
     if (object.built && object.state.tag() == Tag::kDict) charge(values_.count(object.state));
     return attributes_of(values_, value);
   }
 
-  bool read_entries(PickleValue dict) {
+  bool read_entries(pickle::Value dict) {
     if (dict.tag() != Tag::kDict) return false;
     out_.entries = pairs_of(values_, dict);
     std::vector<bool> seen(texts_->size());
@@ -85,7 +86,7 @@ class MetadataReader {
       seen[key.at()] = true;
       const auto name = static_cast<std::uint32_t>(key.at());
       if (!read_bytes(name, value) && !read_tensor(name, value)) {
-        out_.chunks.push(name, WriteKind::kForeign, 0, {}, 0);
+        out_.chunks.push(name, columns::WriteKind::kForeign, 0, {}, 0);
       }
       if (exact_ && shared_) return false;
     }
@@ -93,30 +94,30 @@ class MetadataReader {
   }
 
   /// Whether an object has a state of just so many attributes.
-  bool has_attributes(PickleValue value, std::size_t count) const {
-    const PickleValues::Object& object = values_.objects[value.at()];
+  bool has_attributes(pickle::Value value, std::size_t count) const {
+    const pickle::Values::Object& object = values_.objects[value.at()];
     return object.built && object.state.tag() == Tag::kDict &&
            !values_.holds_more_than(object.state, 2 * count) &&
            values_.count(object.state) == 2 * count;
   }
 
-  bool read_bytes(std::uint32_t name, PickleValue value) {
+  bool read_bytes(std::uint32_t name, pickle::Value value) {
     if (value.tag() != Tag::kObject) return false;
-    const PickleValues::Object& object = values_.objects[value.at()];
+    const pickle::Values::Object& object = values_.objects[value.at()];
     if (object.built || values_.globals[object.global].name != "BytesStorageMetadata") return false;
-    out_.chunks.push(name, WriteKind::kBytes, 0, {}, 0);
+    out_.chunks.push(name, columns::WriteKind::kBytes, 0, {}, 0);
     return true;
   }
 
-  bool read_tensor(std::uint32_t name, PickleValue value) {
+  bool read_tensor(std::uint32_t name, pickle::Value value) {
     if (value.tag() != Tag::kObject || !has_attributes(value, 3)) return false;
     const auto state = state_of(value, "TensorStorageMetadata");
     if (!state || state->size() != 3 || !is_text((*state)[0].first, "properties") ||
         !is_text((*state)[1].first, "size") || !is_text((*state)[2].first, "chunks")) {
       return false;
     }
-    const PickleValue size = (*state)[1].second;
-    const PickleValue list = (*state)[2].second;
+    const pickle::Value size = (*state)[1].second;
+    const pickle::Value list = (*state)[2].second;
     if ((*state)[0].second.tag() != Tag::kObject) return false;
     if (size.tag() != Tag::kSize || list.tag() != Tag::kList) return false;
     const auto shape = values_.size(size);
@@ -124,23 +125,23 @@ class MetadataReader {
     charge(shape.size());
     std::size_t count = 0;
     bool fits = true;
-    values_.for_each(list, [&](PickleValue item) {
+    values_.for_each(list, [&](pickle::Value item) {
       ++count;
       if (!fits || item.tag() != Tag::kChunk) {
         fits = false;
         return;
       }
       charge(1 + 2 * shape.size());
-      const PickleValues::Chunk& chunk = values_.chunks[item.at()];
+      const pickle::Values::Chunk& chunk = values_.chunks[item.at()];
       fits = chunk.offsets.ndim() == shape.size() && chunk.sizes.ndim() == shape.size();
     });
     if (!fits) return false;
     meet(list);
     if (exact_ && shared_) return false;
-    std::int64_t* numbers =
-        out_.chunks.push(name, WriteKind::kShard, row_of((*state)[0].second), shape, count);
-    values_.for_each(list, [&](PickleValue item) {
-      const PickleValues::Chunk& chunk = values_.chunks[item.at()];
+    std::int64_t* numbers = out_.chunks.push(name, columns::WriteKind::kShard,
+                                             row_of((*state)[0].second), shape, count);
+    values_.for_each(list, [&](pickle::Value item) {
+      const pickle::Values::Chunk& chunk = values_.chunks[item.at()];
       numbers = std::ranges::copy(values_.size(chunk.offsets), numbers).out;
       numbers = std::ranges::copy(values_.size(chunk.sizes), numbers).out;
     });
@@ -148,32 +149,32 @@ class MetadataReader {
   }
 
   /// Notes where two tensors share one list, or one chunk: what a caller changes, changes in both.
-  void meet(PickleValue list) {
+  void meet(pickle::Value list) {
     shared_ = shared_ || !lists_.insert(list.at()).second;
-    values_.for_each(list, [&](PickleValue item) {
+    values_.for_each(list, [&](pickle::Value item) {
       shared_ = shared_ || chunk_seen_[item.at()];
       chunk_seen_[item.at()] = true;
     });
   }
 
   /// A row for each TensorProperties of its own; notes where two tensors share one.
-  std::uint32_t row_of(PickleValue properties) {
+  std::uint32_t row_of(pickle::Value properties) {
     shared_ = shared_ || !properties_.insert(properties.at()).second;
     out_.properties.push_back(properties);
     return static_cast<std::uint32_t>(out_.properties.size() - 1);
   }
 
-  void read_storage(PickleValue dict) {
+  void read_storage(pickle::Value dict) {
     if (dict.tag() != Tag::kDict) return;
-    StorageRows rows;
+    columns::StorageRows rows;
     rows.names = texts_;
     rows.paths = texts_;
     const std::size_t count = values_.count(dict) / 2;
     rows.reserve(count, 2 * count);
-    PickleValue key;
+    pickle::Value key;
     bool is_key = true;
     bool plain = true;
-    values_.for_each(dict, [&](PickleValue value) {
+    values_.for_each(dict, [&](pickle::Value value) {
       if (is_key) {
         key = value;
       } else {
@@ -181,35 +182,36 @@ class MetadataReader {
       }
       is_key = !is_key;
     });
-    if (!exact_ || (plain && StorageIndex(rows).unique())) out_.storage = std::move(rows);
+    if (!exact_ || (plain && columns::StorageIndex(rows).unique())) out_.storage = std::move(rows);
   }
 
-  bool push_place(StorageRows& rows, PickleValue key, PickleValue value) {
+  bool push_place(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
     if (key.tag() != Tag::kIndex || value.tag() != Tag::kPlace) return false;
-    const PickleValues::Index& index = values_.indices[key.at()];
-    const PickleValues::Place& place = values_.places[value.at()];
+    const pickle::Values::Index& index = values_.indices[key.at()];
+    const pickle::Values::Place& place = values_.places[value.at()];
     if (exact_ && place_seen_[value.at()]) return false;
     place_seen_[value.at()] = true;
     push_row(rows, index, place);
     return true;
   }
 
-  void push_row(StorageRows& rows, const PickleValues::Index& index,
-                const PickleValues::Place& place) {
+  void push_row(columns::StorageRows& rows, const pickle::Values::Index& index,
+                const pickle::Values::Place& place) {
     const bool has_offset = index.offset.tag() == Tag::kSize;
     charge(has_offset ? 1 + index.offset.ndim() : 1);
-    std::int64_t* numbers = rows.push(
-        index.fqn,
-        has_offset ? static_cast<std::uint8_t>(index.offset.ndim()) : StorageRows::kNoOffset,
-        index.hint.tag() == Tag::kInt ? index.hint.number() : kNoHint, place.path, place.offset,
-        place.length);
+    std::int64_t* numbers =
+        rows.push(index.fqn,
+                  has_offset ? static_cast<std::uint8_t>(index.offset.ndim())
+                             : columns::StorageRows::kNoOffset,
+                  index.hint.tag() == Tag::kInt ? index.hint.number() : columns::kNoHint,
+                  place.path, place.offset, place.length);
     if (has_offset) std::ranges::copy(values_.size(index.offset), numbers);
   }
 
   /// A place that is plain, or that has more to it; counts what is none.
-  bool look_at_place(StorageRows& rows, PickleValue key, PickleValue value) {
+  bool look_at_place(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
     if (push_place(rows, key, value)) return true;
-    PickleValues::Place place;
+    pickle::Values::Place place;
     if (key.tag() != Tag::kIndex || !read_odd_place(value, place)) {
       ++out_.odd_places;
       return false;
@@ -219,11 +221,11 @@ class MetadataReader {
     return true;
   }
 
-  std::int64_t number_of(PickleValue value) const {
+  std::int64_t number_of(pickle::Value value) const {
     return value.tag() == Tag::kInt ? value.number() : values_.ints[value.at()];
   }
 
-  bool read_odd_place(PickleValue value, PickleValues::Place& place) {
+  bool read_odd_place(pickle::Value value, pickle::Values::Place& place) {
     const auto state = state_of(value, "_StorageInfo");
     if (!state) return false;
     int found = 0;
@@ -246,10 +248,10 @@ class MetadataReader {
   static constexpr std::size_t kMaxAByte = 8;
   static constexpr std::size_t kMaxAnyway = std::size_t{1} << 20;
 
-  const PickleValues& values_;
+  const pickle::Values& values_;
   std::uint64_t bytes_;
   std::size_t charged_ = 0;
-  std::shared_ptr<const TextTable> texts_;
+  std::shared_ptr<const util::TextTable> texts_;
   bool exact_;
   std::unordered_set<std::size_t> properties_;
   std::unordered_set<std::size_t> lists_;
@@ -261,10 +263,10 @@ class MetadataReader {
 
 }  // namespace
 
-std::optional<std::vector<std::pair<PickleValue, PickleValue>>> attributes_of(
-    const PickleValues& values, PickleValue object) {
+std::optional<std::vector<std::pair<pickle::Value, pickle::Value>>> attributes_of(
+    const pickle::Values& values, pickle::Value object) {
   if (object.tag() != Tag::kObject) return std::nullopt;
-  const PickleValues::Object& made = values.objects[object.at()];
+  const pickle::Values::Object& made = values.objects[object.at()];
   if (!made.built || made.state.tag() != Tag::kDict) return std::nullopt;
   Pairs pairs = pairs_of(values, made.state);
   std::vector<std::size_t> names;
@@ -278,12 +280,12 @@ std::optional<std::vector<std::pair<PickleValue, PickleValue>>> attributes_of(
   return pairs;
 }
 
-std::optional<PickledMetadata> read_pickled_metadata(const Pickle& pickle,
-                                                     const std::shared_ptr<const TextTable>& texts,
-                                                     Purpose purpose) {
+std::optional<PickledMetadata> read_pickled_metadata(
+    const pickle::Pickle& pickle, const std::shared_ptr<const util::TextTable>& texts,
+    Purpose purpose) {
   MetadataReader reader(pickle, texts, purpose);
   if (!reader.read(pickle.root)) return std::nullopt;
   return reader.take();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::metadata

@@ -4,34 +4,34 @@
 
 #include "core/pickle/opcodes.h"
 
-namespace shardplan {
+namespace shardplan::metadata {
 namespace {
 
 /// An object of a class, without its attributes.
-void object(PickleWriter& out, std::uint32_t cls) {
+void object(pickle::Writer& out, std::uint32_t cls) {
   out.get(cls);
-  out.code(opcode::kEmptyTuple);
-  out.code(opcode::kNewObj);
+  out.code(pickle::opcode::kEmptyTuple);
+  out.code(pickle::opcode::kNewObj);
 }
 
-void begin_state(PickleWriter& out) {
-  out.code(opcode::kEmptyDict);
-  out.code(opcode::kMark);
+void begin_state(pickle::Writer& out) {
+  out.code(pickle::opcode::kEmptyDict);
+  out.code(pickle::opcode::kMark);
 }
 
-void end_state(PickleWriter& out) {
-  out.code(opcode::kSetItems);
-  out.code(opcode::kBuild);
+void end_state(pickle::Writer& out) {
+  out.code(pickle::opcode::kSetItems);
+  out.code(pickle::opcode::kBuild);
 }
 
-void size(PickleWriter& out, const MetadataMemo& memo, std::span<const std::int64_t> numbers) {
+void size(pickle::Writer& out, const MetadataMemo& memo, std::span<const std::int64_t> numbers) {
   out.get(memo.size_class);
   out.tuple(numbers);
-  out.code(opcode::kTuple1);
-  out.code(opcode::kReduce);
+  out.code(pickle::opcode::kTuple1);
+  out.code(pickle::opcode::kReduce);
 }
 
-void chunk(PickleWriter& out, const MetadataMemo& memo, const std::int64_t* numbers,
+void chunk(pickle::Writer& out, const MetadataMemo& memo, const std::int64_t* numbers,
            std::size_t ndim) {
   object(out, memo.chunk_class);
   begin_state(out);
@@ -45,9 +45,9 @@ void chunk(PickleWriter& out, const MetadataMemo& memo, const std::int64_t* numb
 /// Calls `write(i)` for each of `count` items, with the opcodes around them that fill what is on
 /// the stack.
 template <typename Write>
-void fill(PickleWriter& out, std::size_t count, std::uint8_t with, Write&& write) {
+void fill(pickle::Writer& out, std::size_t count, std::uint8_t with, Write&& write) {
   for (std::size_t begin = 0; begin < count; begin += kBatch) {
-    out.code(opcode::kMark);
+    out.code(pickle::opcode::kMark);
     for (std::size_t at = begin; at < std::min(begin + kBatch, count); ++at) {
       write(at);
       out.rest();
@@ -58,34 +58,34 @@ void fill(PickleWriter& out, std::size_t count, std::uint8_t with, Write&& write
 
 }  // namespace
 
-void write_entries(PickleWriter& out, const MetadataMemo& memo, const SavedChunks& chunks,
-                   const EntryPickles& pickles) {
+void write_entries(pickle::Writer& out, const MetadataMemo& memo,
+                   const columns::SavedChunks& chunks, const EntryPickles& pickles) {
   const auto write = [&](std::size_t entry) {
     out.get(pickles.first_name + static_cast<std::uint32_t>(entry));
     const std::size_t spec = chunks.table.spec[entry];
-    const WriteKind kind = chunks.table.specs.kind[spec];
-    if (kind == WriteKind::kForeign) {
+    const columns::WriteKind kind = chunks.table.specs.kind[spec];
+    if (kind == columns::WriteKind::kForeign) {
       out.raw(pickles.foreign(entry));
       return;
     }
-    object(out, kind == WriteKind::kBytes ? memo.bytes_class : memo.tensor_class);
-    if (kind == WriteKind::kBytes) return;
+    object(out, kind == columns::WriteKind::kBytes ? memo.bytes_class : memo.tensor_class);
+    if (kind == columns::WriteKind::kBytes) return;
     begin_state(out);
     out.get(memo.properties);
     out.raw(pickles.properties[chunks.table.specs.properties[spec]]);
     out.get(memo.size);
     size(out, memo, chunks.table.specs.shape(spec));
     out.get(memo.chunks);
-    out.code(opcode::kEmptyList);
-    fill(out, chunks.chunk_count(entry), opcode::kAppends,
+    out.code(pickle::opcode::kEmptyList);
+    fill(out, chunks.chunk_count(entry), pickle::opcode::kAppends,
          [&](std::size_t at) { chunk(out, memo, chunks.chunk(entry, at), chunks.ndim(entry)); });
     end_state(out);
   };
-  out.code(opcode::kEmptyDict);
-  fill(out, chunks.size(), opcode::kSetItems, write);
+  out.code(pickle::opcode::kEmptyDict);
+  fill(out, chunks.size(), pickle::opcode::kSetItems, write);
 }
 
-void write_storage(PickleWriter& out, const MetadataMemo& memo, const StorageRows& rows,
+void write_storage(pickle::Writer& out, const MetadataMemo& memo, const columns::StorageRows& rows,
                    std::uint32_t first_name, std::uint32_t first_path) {
   const auto write = [&](std::size_t row) {
     object(out, memo.index_class);
@@ -93,12 +93,12 @@ void write_storage(PickleWriter& out, const MetadataMemo& memo, const StorageRow
     out.get(memo.fqn);
     out.get(first_name + rows.name[row]);
     out.get(memo.index);
-    if (rows.hint[row] == kNoHint) {
-      out.code(opcode::kNone);
+    if (rows.hint[row] == columns::kNoHint) {
+      out.code(pickle::opcode::kNone);
     } else {
       out.number(rows.hint[row]);
     }
-    if (rows.ndim[row] != StorageRows::kNoOffset) {
+    if (rows.ndim[row] != columns::StorageRows::kNoOffset) {
       out.get(memo.offset);
       size(out, memo, rows.offset(row));
     }
@@ -113,8 +113,8 @@ void write_storage(PickleWriter& out, const MetadataMemo& memo, const StorageRow
     out.number(rows.length[row]);
     end_state(out);
   };
-  out.code(opcode::kEmptyDict);
-  fill(out, rows.size(), opcode::kSetItems, write);
+  out.code(pickle::opcode::kEmptyDict);
+  fill(out, rows.size(), pickle::opcode::kSetItems, write);
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::metadata

@@ -10,7 +10,7 @@
 #include "core/columns/storage_rows.h"
 #include "core/pickle/writer.h"
 
-namespace shardplan {
+namespace shardplan::metadata {
 
 /// Where the pickle of a Metadata keeps in its memo what every record of it names.
 struct MetadataMemo {
@@ -26,14 +26,14 @@ struct EntryPickles {
 };
 
 /// Writes a state_dict_metadata.
-void write_entries(PickleWriter& out, const MetadataMemo& memo, const SavedChunks& chunks,
-                   const EntryPickles& pickles);
+void write_entries(pickle::Writer& out, const MetadataMemo& memo,
+                   const columns::SavedChunks& chunks, const EntryPickles& pickles);
 
 /// Writes a storage_data. The memo has names and paths from `first_name` and `first_path` on.
-void write_storage(PickleWriter& out, const MetadataMemo& memo, const StorageRows& rows,
+void write_storage(pickle::Writer& out, const MetadataMemo& memo, const columns::StorageRows& rows,
                    std::uint32_t first_name, std::uint32_t first_path);
 
 /// Items that pickle puts into a list or dict at once.
 inline constexpr std::size_t kBatch = 1000;
 
-}  // namespace shardplan
+}  // namespace shardplan::metadata

@@ -3,7 +3,7 @@
 #include "core/pickle/input.h"
 #include "core/pickle/opcodes.h"
 
-namespace shardplan {
+namespace shardplan::pickle {
 namespace {
 
 /// How many bytes lie between an opcode's code and the bytes that it counts there, and whether it
@@ -73,4 +73,4 @@ std::string without_frames(std::string_view pickle) {
   return opcodes;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <string_view>
 
-namespace shardplan {
+namespace shardplan::pickle {
 
 /// What a global of a pickle is to this reader.
-enum class PickleRole : std::uint8_t {
+enum class Role : std::uint8_t {
   kUnknown,
   kObject,  // a class whose objects are made without arguments and given a state
   kCall,    // an enum, a path, a layout: made of plain arguments
@@ -25,22 +25,21 @@ enum class PickleRole : std::uint8_t {
 /// What DCP's metadata names, in the files of torch 2.1 on and in every protocol; kUnknown for
 /// anything else. The name of a dtype is only a name here: whoever looks it up checks that it is
 /// one.
-PickleRole role_of(std::string_view module, std::string_view name);
+Role role_of(std::string_view module, std::string_view name);
 
 /// What the pickle of a plain tensor names: what rebuilds it, its dtype and its kind of storage;
 /// kUnknown for anything else.
-PickleRole role_in_tensor(std::string_view module, std::string_view name);
+Role role_in_tensor(std::string_view module, std::string_view name);
 
 /// What a pickle may hold.
-struct PickleDialect {
-  PickleRole (*role_of)(std::string_view module, std::string_view name) = nullptr;
+struct Dialect {
+  Role (*role_of)(std::string_view module, std::string_view name) = nullptr;
   const char* no_role = nullptr;  // what a global is that has no role, as the error goes on
   bool is_tensor = false;  // persistent ids are read; what is no plain tensor's is an UnreadPickle
 };
 
-inline constexpr PickleDialect kMetadataDialect{role_of,
-                                                "which is not one of a checkpoint's metadata"};
-inline constexpr PickleDialect kTensorDialect{role_in_tensor,
-                                              "which is nothing that makes a tensor", true};
+inline constexpr Dialect kMetadataDialect{role_of, "which is not one of a checkpoint's metadata"};
+inline constexpr Dialect kTensorDialect{role_in_tensor, "which is nothing that makes a tensor",
+                                        true};
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-namespace shardplan {
+namespace shardplan::pickle {
 
-bool PickleInput::read_more() {
+bool Input::read_more() {
   if (at_ > 0) {
     std::memmove(window_.data(), window_.data() + at_, end_ - at_);
     before_ += at_;
@@ -21,7 +21,7 @@ bool PickleInput::read_more() {
   return got != 0;
 }
 
-void PickleInput::need(std::uint64_t length) {
+void Input::need(std::uint64_t length) {
   while (end_ - at_ < length) {
     if (!read_more()) {
       throw BadPickle("ends too early, at byte " + std::to_string(before_ + end_));
@@ -29,14 +29,14 @@ void PickleInput::need(std::uint64_t length) {
   }
 }
 
-void PickleInput::read_to(std::uint64_t position) {
+void Input::read_to(std::uint64_t position) {
   while (before_ + end_ < position) {
     at_ = end_;
     need(1);
   }
 }
 
-std::string_view PickleInput::line() {
+std::string_view Input::line() {
   for (std::size_t seen = 0;;) {
     const std::string_view left{window_.data() + at_, end_ - at_};
     const std::size_t length = left.find('\n', seen);
@@ -46,8 +46,8 @@ std::string_view PickleInput::line() {
   }
 }
 
-void PickleInput::fail(const std::string& what) const {
+void Input::fail(const std::string& what) const {
   throw BadPickle(what + ", " + where());
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

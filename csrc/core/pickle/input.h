@@ -9,12 +9,12 @@
 
 #include "core/pickle/machine.h"
 
-namespace shardplan {
+namespace shardplan::pickle {
 
 /// The bytes of a source, with a window on those that come next.
-class PickleInput {
+class Input {
  public:
-  explicit PickleInput(const PickleSource& source) : source_(source), window_(kFirst) {}
+  explicit Input(const Source& source) : source_(source), window_(kFirst) {}
 
   /// Byte of the pickle that comes next.
   std::uint64_t position() const { return before_ + at_; }
@@ -76,7 +76,7 @@ class PickleInput {
   void need(std::uint64_t length);
   bool read_more();
 
-  const PickleSource& source_;
+  const Source& source_;
   std::vector<char> window_;
   std::size_t at_ = 0;
   std::size_t end_ = 0;
@@ -84,4 +84,4 @@ class PickleInput {
   std::uint64_t before_ = 0;  // bytes that have left the window
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

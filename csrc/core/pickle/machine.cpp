@@ -12,18 +12,17 @@
 #include "core/pickle/stack.h"
 #include "core/util/text.h"
 
-namespace shardplan {
+namespace shardplan::pickle {
 namespace {
 
-class Machine : private PickleStack {
+class Machine : private Stack {
  public:
-  Machine(const PickleSource& source, const PickleDialect& dialect)
-      : PickleStack(source), dialect_(dialect) {}
+  Machine(const Source& source, const Dialect& dialect) : Stack(source), dialect_(dialect) {}
 
   Pickle run() {
     while (step(in_.byte())) {
     }
-    const PickleValue root = pop();
+    const Value root = pop();
     const std::uint64_t bytes = in_.position();
     // As CPython's: a frame must be there in full, though the pickle may end within it.
     in_.read_to(end_of_frames_);
@@ -46,15 +45,15 @@ class Machine : private PickleStack {
       case opcode::kTuple3: push_tuple_or_size(3); break;
       case opcode::kTuple: push_tuple_or_size(above_mark()); break;
       case opcode::kReduce: reduce(); break;
-      case opcode::kEmptyTuple: push(PickleValue(Tag::kTuple, PickleValues::kNoMore)); break;
+      case opcode::kEmptyTuple: push(Value(Tag::kTuple, Values::kNoMore)); break;
       case opcode::kNewObj: new_object(); break;
       case opcode::kEmptyDict: push_container(Tag::kDict); break;
       case opcode::kSetItems: set_items_or_build(above_mark()); break;
       case opcode::kSetItem: set_items(2); break;
       case opcode::kBuild: build(); break;
-      case opcode::kNone: push(PickleValue(Tag::kNone)); break;
-      case opcode::kNewTrue: push(PickleValue(Tag::kTrue)); break;
-      case opcode::kNewFalse: push(PickleValue(Tag::kFalse)); break;
+      case opcode::kNone: push(Value(Tag::kNone)); break;
+      case opcode::kNewTrue: push(Value(Tag::kTrue)); break;
+      case opcode::kNewFalse: push(Value(Tag::kFalse)); break;
       case opcode::kLong1: push_long(in_.number<1>()); break;
       case opcode::kFrame: frame(); break;
       case opcode::kAppends: append(above_mark()); break;
@@ -96,10 +95,10 @@ class Machine : private PickleStack {
       fail("has opcode " + std::to_string(code) + ", which no metadata needs");
     }
     if (code == opcode::kBinPersId) {
-      const PickleValue id = pop();
+      const Value id = pop();
       if (id.tag() != Tag::kTuple) fail("has a persistent id that is no tuple");
-      push(PickleValue(Tag::kCall, values_.calls.size()));
-      values_.calls.push_back({PickleValues::Call::kPersistentId, id});
+      push(Value(Tag::kCall, values_.calls.size()));
+      values_.calls.push_back({Values::Call::kPersistentId, id});
       return;
     }
     // The other opcodes of pickle: of protocols 0 and 1, of objects, and of buffers out of band.
@@ -133,7 +132,7 @@ class Machine : private PickleStack {
   void push_long(std::uint64_t length) {
     const std::string_view bytes = in_.bytes(length);
     if (length > 8) {
-      push(PickleValue(Tag::kHugeInt, values_.bytes.size()));
+      push(Value(Tag::kHugeInt, values_.bytes.size()));
       values_.bytes.emplace_back(bytes);
       return;
     }
@@ -148,16 +147,16 @@ class Machine : private PickleStack {
   void push_float() {
     std::uint64_t bits = 0;
     for (int i = 0; i < 8; ++i) bits = bits << 8 | in_.number<1>();
-    push(PickleValue(Tag::kFloat, values_.floats.size()));
+    push(Value(Tag::kFloat, values_.floats.size()));
     values_.floats.push_back(std::bit_cast<double>(bits));
   }
 
   void push_text(std::uint64_t length) {
-    push(PickleValue(Tag::kText, values_.texts.number_of(in_.bytes(length))));
+    push(Value(Tag::kText, values_.texts.number_of(in_.bytes(length))));
   }
 
   void push_bytes(Tag tag, std::uint64_t length) {
-    push(PickleValue(tag, values_.bytes.size()));
+    push(Value(tag, values_.bytes.size()));
     values_.bytes.emplace_back(in_.bytes(length));
   }
 
@@ -166,7 +165,7 @@ class Machine : private PickleStack {
   /// Adds the values on top of the stack to the container below them.
   void extend_below(std::size_t count, std::initializer_list<Tag> to, const char* what) {
     if (count >= free()) fail("takes more than the stack has");
-    const PickleValue made = stack_[stack_.size() - count - 1];
+    const Value made = stack_[stack_.size() - count - 1];
     if (std::ranges::find(to, made.tag()) == to.end()) fail(what);
     extend(made, stack_.data() + stack_.size() - count, count);
     stack_.resize(stack_.size() - count);
@@ -183,8 +182,8 @@ class Machine : private PickleStack {
 
   void frozen_set() {
     push_tuple(above_mark());
-    const PickleValue made = pop();
-    push(PickleValue(Tag::kFrozenSet, made.at()));
+    const Value made = pop();
+    push(Value(Tag::kFrozenSet, made.at()));
   }
 
   // Globals and what is made by them.
@@ -195,69 +194,70 @@ class Machine : private PickleStack {
   }
 
   void stack_global() {
-    const PickleValue name = pop();
-    const PickleValue module = pop();
+    const Value name = pop();
+    const Value module = pop();
     if (name.tag() != Tag::kText || module.tag() != Tag::kText) fail("names a global by no text");
     push_global({std::string(values_.texts[module.at()]), std::string(values_.texts[name.at()])});
   }
 
-  void push_global(PickleGlobal global) {
+  void push_global(Global global) {
     // The length says where the module's name ends.
     const std::uint32_t number = by_name_.number_of(std::to_string(global.module.size()) + ' ' +
                                                     global.module + global.name);
     if (number == values_.globals.size()) {
-      const PickleRole role = dialect_.role_of(global.module, global.name);
-      if (role == PickleRole::kUnknown) throw unknown(global);
+      const Role role = dialect_.role_of(global.module, global.name);
+      if (role == Role::kUnknown) throw unknown(global);
       values_.globals.push_back(std::move(global));
       roles_.push_back(role);
     }
-    push(PickleValue(Tag::kGlobal, number));
+    push(Value(Tag::kGlobal, number));
   }
 
-  UnreadPickle unknown(const PickleGlobal& global) const {
-    return UnreadPickle("names the global " + printable(global.module) + "." +
-                        printable(global.name) + ", " + dialect_.no_role + ", " + in_.where());
+  UnreadPickle unknown(const Global& global) const {
+    return UnreadPickle("names the global " + util::printable(global.module) + "." +
+                        util::printable(global.name) + ", " + dialect_.no_role + ", " +
+                        in_.where());
   }
 
-  PickleRole role(PickleValue global) const {
-    return global.tag() == Tag::kGlobal ? roles_[global.at()] : PickleRole::kUnknown;
+  Role role(Value global) const {
+    return global.tag() == Tag::kGlobal ? roles_[global.at()] : Role::kUnknown;
   }
 
   void new_object() {
-    const PickleValue arguments = pop();
-    const PickleValue cls = pop();
-    const PickleRole is = role(cls);
-    const bool made_bare = is == PickleRole::kObject || is == PickleRole::kChunk ||
-                           is == PickleRole::kIndex || is == PickleRole::kPlace;
+    const Value arguments = pop();
+    const Value cls = pop();
+    const Role is = role(cls);
+    const bool made_bare =
+        is == Role::kObject || is == Role::kChunk || is == Role::kIndex || is == Role::kPlace;
     if (!made_bare || arguments.tag() != Tag::kTuple || values_.count(arguments) != 0) {
       fail("makes an object of no class, or with arguments");
     }
-    push(PickleValue(Tag::kObject, values_.objects.size()));
+    push(Value(Tag::kObject, values_.objects.size()));
     values_.objects.push_back({static_cast<std::uint32_t>(cls.at()), false, memo_.size(), {}});
   }
 
   void reduce() {
-    const PickleValue arguments = pop();
-    const PickleValue callable = pop();
+    const Value arguments = pop();
+    const Value callable = pop();
     if (arguments.tag() != Tag::kTuple) fail("calls with no tuple of arguments");
     switch (role(callable)) {
-      case PickleRole::kSize: push_size(arguments); break;
-      case PickleRole::kCall:
-        push(PickleValue(Tag::kCall, values_.calls.size()));
+      case Role::kSize: push_size(arguments); break;
+      case Role::kCall:
+        push(Value(Tag::kCall, values_.calls.size()));
         values_.calls.push_back({static_cast<std::uint32_t>(callable.at()), arguments});
         break;
-      case PickleRole::kList: push_filled(Tag::kList, arguments); break;
-      case PickleRole::kSet: push_filled(Tag::kSet, arguments); break;
-      case PickleRole::kFrozenSet: push_filled(Tag::kFrozenSet, arguments); break;
-      case PickleRole::kDict: push_filled(Tag::kDict, arguments); break;
-      case PickleRole::kOrderedDict: push_filled(Tag::kOrderedDict, arguments); break;
+      case Role::kList: push_filled(Tag::kList, arguments); break;
+      case Role::kSet: push_filled(Tag::kSet, arguments); break;
+      case Role::kFrozenSet: push_filled(Tag::kFrozenSet, arguments); break;
+      case Role::kDict: push_filled(Tag::kDict, arguments); break;
+      case Role::kOrderedDict: push_filled(Tag::kOrderedDict, arguments); break;
       default: fail("calls what is not to be called");
     }
   }
 
   /// A container made of no argument, or of one: for a dict a dict, else any list or tuple.
-  void push_filled(Tag tag, PickleValue arguments) {
-    std::vector<PickleValue> items;
+  void push_filled(Tag tag, Value arguments) {
+    std::vector<Value> items;
     if (values_.holds_more_than(arguments, 1)) fail("makes a container of several arguments");
     if (const auto given = values_.front(arguments)) {
       const bool is_dict = tag == Tag::kDict || tag == Tag::kOrderedDict;
@@ -266,7 +266,7 @@ class Machine : private PickleStack {
         fail("makes a container of no container");
       }
       check_room(values_.count(*given));
-      values_.for_each(*given, [&](PickleValue value) { items.push_back(value); });
+      values_.for_each(*given, [&](Value value) { items.push_back(value); });
     }
     push(container(tag, items));
   }
@@ -279,7 +279,7 @@ class Machine : private PickleStack {
     constexpr std::string_view kMemoized = "\x94\x85\x94R";
     constexpr std::string_view kPlain = "\x85R";
     if (count >= free() || count > kMaxDimsOfSize ||
-        role(stack_[stack_.size() - count - 1]) != PickleRole::kSize) {
+        role(stack_[stack_.size() - count - 1]) != Role::kSize) {
       push_tuple(count);
       return;
     }
@@ -292,11 +292,11 @@ class Machine : private PickleStack {
       }
       values_.numbers.push_back(stack_[at].number());
     }
-    const PickleValue size = PickleValue::of_size(first, count);
+    const Value size = Value::of_size(first, count);
     if (in_.take(kMemoized)) {
-      stack_.back() = PickleValue(Tag::kTupleOfSize, size.at());
+      stack_.back() = Value(Tag::kTupleOfSize, size.at());
       memoize();
-      stack_.back() = PickleValue(Tag::kArgumentsOfSize, size.at());
+      stack_.back() = Value(Tag::kArgumentsOfSize, size.at());
       memoize();
     } else if (!in_.take(kPlain)) {
       values_.numbers.resize(first);
@@ -308,7 +308,7 @@ class Machine : private PickleStack {
   }
 
   /// A torch.Size of the one tuple, or list, of ints in `arguments`.
-  void push_size(PickleValue arguments) {
+  void push_size(Value arguments) {
     const std::size_t first = values_.numbers.size();
     const auto given = values_.front(arguments);
     if (!given || values_.holds_more_than(arguments, 1) ||
@@ -316,33 +316,33 @@ class Machine : private PickleStack {
       fail("makes a size of no tuple");
     }
     if (values_.holds_more_than(*given, kMaxDimsOfSize)) {
-      throw UnreadPickle("has a size of " + grouped(values_.count(*given)) +
+      throw UnreadPickle("has a size of " + util::grouped(values_.count(*given)) +
                          " dims, of which at most " + std::to_string(kMaxDimsOfSize) +
                          " are read, " + in_.where());
     }
     check_room(values_.count(*given));
-    values_.for_each(*given, [&](PickleValue value) {
+    values_.for_each(*given, [&](Value value) {
       if (value.tag() != Tag::kInt && value.tag() != Tag::kWideInt) {
         fail("has a size that is no int of 64 bits");
       }
       values_.numbers.push_back(value.tag() == Tag::kInt ? value.number()
                                                          : values_.ints[value.at()]);
     });
-    push(PickleValue::of_size(first, values_.numbers.size() - first));
+    push(Value::of_size(first, values_.numbers.size() - first));
   }
 
   void build() {
-    const PickleValue state = pop();
-    PickleValue& object = top();
+    const Value state = pop();
+    Value& object = top();
     if (dialect_.is_tensor) leave("gives attributes to what it makes");
     if (object.tag() != Tag::kObject || values_.objects[object.at()].built) {
       fail("gives a state to what takes none");
     }
-    const bool is_record = roles_[values_.objects[object.at()].global] != PickleRole::kObject;
+    const bool is_record = roles_[values_.objects[object.at()].global] != Role::kObject;
     // A record has up to three attributes. What holds more may be held by many objects.
     if (is_record && state.tag() == Tag::kDict && !values_.holds_more_than(state, std::size_t{6})) {
-      std::vector<PickleValue> items;
-      values_.for_each(state, [&](PickleValue value) { items.push_back(value); });
+      std::vector<Value> items;
+      values_.for_each(state, [&](Value value) { items.push_back(value); });
       if (build_record(object, state, items)) return;
     }
     values_.objects[object.at()].built = true;
@@ -364,25 +364,25 @@ class Machine : private PickleStack {
     set_items(count);
   }
 
-  bool build_record(PickleValue& object, PickleValue state, std::span<const PickleValue> items) {
+  bool build_record(Value& object, Value state, std::span<const Value> items) {
     if (object.tag() != Tag::kObject || object.at() + 1 != values_.objects.size() ||
         object.at() < pinned_objects_ || values_.objects[object.at()].built) {
       return false;
     }
     const std::size_t memoized = values_.objects[object.at()].memo;
     if (memo_.size() - memoized > kMaxMemoized) return false;
-    const PickleRole is = roles_[values_.objects[object.at()].global];
-    PickleValue record;
-    PickleValue taken;
-    if (is == PickleRole::kChunk && add_chunk(items)) {
-      record = PickleValue(Tag::kChunk, values_.chunks.size() - 1);
-      taken = PickleValue(Tag::kStateOfChunk, record.at());
-    } else if (is == PickleRole::kIndex && add_index(items)) {
-      record = PickleValue(Tag::kIndex, values_.indices.size() - 1);
-      taken = PickleValue(Tag::kStateOfIndex, record.at());
-    } else if (is == PickleRole::kPlace && add_place(items)) {
-      record = PickleValue(Tag::kPlace, values_.places.size() - 1);
-      taken = PickleValue(Tag::kStateOfPlace, record.at());
+    const Role is = roles_[values_.objects[object.at()].global];
+    Value record;
+    Value taken;
+    if (is == Role::kChunk && add_chunk(items)) {
+      record = Value(Tag::kChunk, values_.chunks.size() - 1);
+      taken = Value(Tag::kStateOfChunk, record.at());
+    } else if (is == Role::kIndex && add_index(items)) {
+      record = Value(Tag::kIndex, values_.indices.size() - 1);
+      taken = Value(Tag::kStateOfIndex, record.at());
+    } else if (is == Role::kPlace && add_place(items)) {
+      record = Value(Tag::kPlace, values_.places.size() - 1);
+      taken = Value(Tag::kStateOfPlace, record.at());
     } else {
       return false;
     }
@@ -398,24 +398,23 @@ class Machine : private PickleStack {
 
   /// The value of each named attribute; false where there are others, or one of them twice.
   template <std::size_t kCount>
-  static bool read_state(std::span<const PickleValue> items,
-                         const std::array<Attribute, kCount>& names,
-                         std::array<PickleValue, kCount>& out) {
-    out.fill(PickleValue(Tag::kUnset));
+  static bool read_state(std::span<const Value> items, const std::array<Attribute, kCount>& names,
+                         std::array<Value, kCount>& out) {
+    out.fill(Value(Tag::kUnset));
     if (items.size() % 2 != 0) return false;
     for (std::size_t at = 0; at < items.size(); at += 2) {
-      const PickleValue key = items[at];
+      const Value key = items[at];
       const auto name = std::ranges::find_if(names, [&](Attribute one) { return one == key.at(); });
       if (key.tag() != Tag::kText || name == names.end()) return false;
-      PickleValue& value = out[static_cast<std::size_t>(name - names.begin())];
+      Value& value = out[static_cast<std::size_t>(name - names.begin())];
       if (value.tag() != Tag::kUnset) return false;
       value = items[at + 1];
     }
     return true;
   }
 
-  bool add_chunk(std::span<const PickleValue> items) {
-    std::array<PickleValue, 2> read;
+  bool add_chunk(std::span<const Value> items) {
+    std::array<Value, 2> read;
     if (!read_state<2>(items, {kOffsets, kSizes}, read) || read[0].tag() != Tag::kSize ||
         read[1].tag() != Tag::kSize) {
       return false;
@@ -424,8 +423,8 @@ class Machine : private PickleStack {
     return true;
   }
 
-  bool add_index(std::span<const PickleValue> items) {
-    std::array<PickleValue, 3> read;
+  bool add_index(std::span<const Value> items) {
+    std::array<Value, 3> read;
     if (!read_state<3>(items, {kFqn, kHint, kOffset}, read) || read[0].tag() != Tag::kText) {
       return false;
     }
@@ -436,8 +435,8 @@ class Machine : private PickleStack {
     return true;
   }
 
-  bool add_place(std::span<const PickleValue> items) {
-    std::array<PickleValue, 3> read;
+  bool add_place(std::span<const Value> items) {
+    std::array<Value, 3> read;
     if (!read_state<3>(items, {kPath, kOffset, kLength}, read) || read[0].tag() != Tag::kText ||
         read[1].tag() != Tag::kInt || read[2].tag() != Tag::kInt) {
       return false;
@@ -450,16 +449,16 @@ class Machine : private PickleStack {
   // While a record is made: pickle's own come to less than 32.
   static constexpr std::size_t kMaxMemoized = 64;
 
-  const PickleDialect& dialect_;
-  std::vector<PickleRole> roles_;  // a global
-  TextTable by_name_;              // a global: its module and name
+  const Dialect& dialect_;
+  std::vector<Role> roles_;  // a global
+  util::TextTable by_name_;  // a global: its module and name
   std::uint64_t end_of_frames_ = 0;
 };
 
 }  // namespace
 
-Pickle read_pickle(const PickleSource& source, const PickleDialect& dialect) {
+Pickle read_pickle(const Source& source, const Dialect& dialect) {
   return Machine(source, dialect).run();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

@@ -8,7 +8,7 @@
 #include "core/pickle/globals.h"
 #include "core/pickle/values.h"
 
-namespace shardplan {
+namespace shardplan::pickle {
 
 /// A pickle that is broken, or that this reader does not read; says what is wrong, and at which
 /// byte.
@@ -29,12 +29,12 @@ class UnreadPickle : public BadPickle {
 using UnknownGlobal = UnreadPickle;
 
 /// Gives at most so many bytes of a pickle, in order; 0 at its end.
-using PickleSource = std::function<std::size_t(char* into, std::size_t at_most)>;
+using Source = std::function<std::size_t(char* into, std::size_t at_most)>;
 
 /// What a pickle holds.
 struct Pickle {
-  PickleValues values;
-  PickleValue root;
+  Values values;
+  Value root;
   std::uint64_t bytes = 0;  // from its first opcode to its last
 };
 
@@ -47,6 +47,6 @@ struct Pickle {
 /// (`list(other)`, a size of a list) is refused where items, spans and numbers of sizes come to
 /// more than 4 a byte and 4,096: what pickle writes copies no container twice, and comes to 3 at
 /// most.
-Pickle read_pickle(const PickleSource& source, const PickleDialect& dialect = kMetadataDialect);
+Pickle read_pickle(const Source& source, const Dialect& dialect = kMetadataDialect);
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace shardplan::opcode {
+namespace shardplan::pickle::opcode {
 
 // As in Python's pickle.py; those of protocols 0 and 1 that no later protocol writes are left out.
 inline constexpr std::uint8_t kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2',
@@ -21,4 +21,4 @@ inline constexpr std::uint8_t kMark = '(', kStop = '.', kPop = '0', kPopMark = '
                               kStackGlobal = 0x93, kMemoize = 0x94, kFrame = 0x95,
                               kByteArray8 = 0x96;
 
-}  // namespace shardplan::opcode
+}  // namespace shardplan::pickle::opcode

@@ -1,8 +1,8 @@
 #include "core/pickle/stack.h"
 
-namespace shardplan {
+namespace shardplan::pickle {
 
-PickleStack::PickleStack(const PickleSource& source) : in_(source) {
+Stack::Stack(const Source& source) : in_(source) {
   // In the order of Attribute.
   for (const char* attribute :
        {"offsets", "sizes", "fqn", "index", "offset", "relative_path", "length"}) {
@@ -10,17 +10,17 @@ PickleStack::PickleStack(const PickleSource& source) : in_(source) {
   }
 }
 
-PickleValue PickleStack::restored(PickleValue value) {
-  std::vector<PickleValue> made;
-  const auto attribute = [&](Attribute name, PickleValue is) {
-    made.push_back(PickleValue(Tag::kText, name));
+Value Stack::restored(Value value) {
+  std::vector<Value> made;
+  const auto attribute = [&](Attribute name, Value is) {
+    made.push_back(Value(Tag::kText, name));
     made.push_back(is);
   };
   const auto number = [&](std::int64_t is) {
     push_int(is);
     return pop();
   };
-  const PickleValue size(Tag::kSize, value.at());
+  const Value size(Tag::kSize, value.at());
   switch (value.tag()) {
     case Tag::kTupleOfSize:
       check_room(size.ndim());
@@ -29,21 +29,21 @@ PickleValue PickleStack::restored(PickleValue value) {
       }
       return pinned(container(Tag::kTuple, made));
     case Tag::kArgumentsOfSize:
-      return pinned(container(Tag::kTuple, {restored(PickleValue(Tag::kTupleOfSize, value.at()))}));
+      return pinned(container(Tag::kTuple, {restored(Value(Tag::kTupleOfSize, value.at()))}));
     case Tag::kStateOfChunk:
       attribute(kOffsets, values_.chunks[value.at()].offsets);
       attribute(kSizes, values_.chunks[value.at()].sizes);
       break;
     case Tag::kStateOfIndex: {
-      const PickleValues::Index index = values_.indices[value.at()];
-      attribute(kFqn, PickleValue(Tag::kText, index.fqn));
+      const Values::Index index = values_.indices[value.at()];
+      attribute(kFqn, Value(Tag::kText, index.fqn));
       attribute(kHint, index.hint);
       if (index.offset.tag() != Tag::kUnset) attribute(kOffset, index.offset);
       break;
     }
     case Tag::kStateOfPlace: {
-      const PickleValues::Place place = values_.places[value.at()];
-      attribute(kPath, PickleValue(Tag::kText, place.path));
+      const Values::Place place = values_.places[value.at()];
+      attribute(kPath, Value(Tag::kText, place.path));
       attribute(kOffset, number(place.offset));
       attribute(kLength, number(place.length));
       break;
@@ -53,4 +53,4 @@ PickleValue PickleStack::restored(PickleValue value) {
   return pinned(container(Tag::kDict, made));
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

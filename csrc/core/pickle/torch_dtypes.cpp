@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
-namespace shardplan {
+namespace shardplan::pickle {
 namespace {
 
 struct Dtype {
@@ -87,4 +87,4 @@ std::string_view dtype_of_storage(std::string_view name) {
   return found == std::end(kStorages) ? std::string_view{} : found->dtype;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

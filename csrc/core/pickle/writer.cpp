@@ -5,7 +5,7 @@
 
 #include "core/pickle/opcodes.h"
 
-namespace shardplan {
+namespace shardplan::pickle {
 namespace {
 
 void append(std::string& to, std::uint64_t number, std::size_t bytes) {
@@ -16,11 +16,11 @@ void append(std::string& to, std::uint64_t number, std::size_t bytes) {
 
 }  // namespace
 
-PickleWriter::PickleWriter(PickleSink sink) : sink_(std::move(sink)) {
+Writer::Writer(Sink sink) : sink_(std::move(sink)) {
   block_ = {static_cast<char>(opcode::kProto), 4};
 }
 
-void PickleWriter::get(std::uint32_t memo) {
+void Writer::get(std::uint32_t memo) {
   if (memo < 0x100) {
     code(opcode::kBinGet);
     append(frame_, memo, 1);
@@ -30,7 +30,7 @@ void PickleWriter::get(std::uint32_t memo) {
   }
 }
 
-void PickleWriter::text(std::string_view text) {
+void Writer::text(std::string_view text) {
   if (text.size() < 0x100) {
     code(opcode::kShortBinUnicode);
     append(frame_, text.size(), 1);
@@ -41,7 +41,7 @@ void PickleWriter::text(std::string_view text) {
   raw(text);
 }
 
-void PickleWriter::number(std::int64_t number) {
+void Writer::number(std::int64_t number) {
   const auto bits = static_cast<std::uint64_t>(number);
   if (bits < 0x100) {
     code(opcode::kBinInt1);
@@ -62,7 +62,7 @@ void PickleWriter::number(std::int64_t number) {
   }
 }
 
-void PickleWriter::tuple(std::span<const std::int64_t> numbers) {
+void Writer::tuple(std::span<const std::int64_t> numbers) {
   constexpr std::uint8_t kSmall[] = {opcode::kEmptyTuple, opcode::kTuple1, opcode::kTuple2,
                                      opcode::kTuple3};
   const bool small = numbers.size() < std::size(kSmall);
@@ -71,7 +71,7 @@ void PickleWriter::tuple(std::span<const std::int64_t> numbers) {
   code(small ? kSmall[numbers.size()] : opcode::kTuple);
 }
 
-void PickleWriter::flush() {
+void Writer::flush() {
   block_.push_back(static_cast<char>(opcode::kFrame));
   append(block_, frame_.size(), 8);
   block_ += frame_;
@@ -81,11 +81,11 @@ void PickleWriter::flush() {
   block_.clear();
 }
 
-void PickleWriter::stop() {
+void Writer::stop() {
   code(opcode::kStop);
   flush();
   if (!block_.empty()) sink_(block_);
   block_.clear();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

@@ -7,15 +7,15 @@
 #include <string>
 #include <string_view>
 
-namespace shardplan {
+namespace shardplan::pickle {
 
 /// Takes bytes of a pickle, in order.
-using PickleSink = std::function<void(std::string_view)>;
+using Sink = std::function<void(std::string_view)>;
 
 /// Writes a pickle of protocol 4, frame by frame. What it writes by itself it does not memoize.
-class PickleWriter {
+class Writer {
  public:
-  explicit PickleWriter(PickleSink sink);
+  explicit Writer(Sink sink);
 
   /// Opcodes as they are; may not have frames.
   void raw(std::string_view opcodes) { frame_.append(opcodes); }
@@ -40,9 +40,9 @@ class PickleWriter {
 
   void flush();
 
-  PickleSink sink_;
+  Sink sink_;
   std::string frame_;
   std::string block_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::pickle

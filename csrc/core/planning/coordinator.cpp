@@ -8,10 +8,10 @@
 #include "core/boxes/validate.h"
 #include "core/wire/envelope.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
 Coordinator::Coordinator(std::vector<std::string> arrived, std::string release,
-                         std::vector<std::int64_t> element_sizes, const Pulse& pulse)
+                         std::vector<std::int64_t> element_sizes, const util::Pulse& pulse)
     : arrived_(std::move(arrived)),
       release_(std::move(release)),
       element_sizes_(std::move(element_sizes)),
@@ -21,17 +21,17 @@ void Coordinator::read() {
   rows_.reserve(arrived_.size());
   for (std::string& bytes : arrived_) {
     pulse_.look();
-    const Envelope plan = open(WireKind::kSavePlan, release_, bytes);
+    const wire::Envelope plan = wire::open(wire::WireKind::kSavePlan, release_, bytes);
     if (rows_.empty()) {
       table_bytes_ = plan.table;
-      table_ = read_table(table_bytes_);
+      table_ = wire::read_table(table_bytes_);
     } else if (table_bytes_ != plan.table) {
       throw std::runtime_error("the ranks have different tables");
     }
-    rows_.push_back(read_rows(plan.rows, plan.items, table_.table).rows);
+    rows_.push_back(wire::read_rows(plan.rows, plan.items, table_.table).rows);
     bytes = {};
   }
-  for (const SaveRows& rows : rows_) {
+  for (const columns::SaveRows& rows : rows_) {
     plans_.push_back({{&table_.table, &rows}, table_.table.name, element_sizes_});
   }
 }
@@ -57,7 +57,7 @@ void Coordinator::plan() {
 void Coordinator::check() const {
   for (const SavedEntry& entry : global_.entries) {
     const auto shape = plans_[entry.first.plan].view.shape(entry.first.position);
-    Boxes boxes(shape.size());
+    boxes::Boxes boxes(shape.size());
     boxes.reserve(entry.end - entry.begin);
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
       pulse_.beat();
@@ -67,7 +67,7 @@ void Coordinator::check() const {
         throw std::runtime_error("a box ends beyond int64");
       }
     }
-    if (check_boxes(boxes, shape, plans_.size() > 1) != Fault::kNone) {
+    if (boxes::check_boxes(boxes, shape, plans_.size() > 1) != boxes::Fault::kNone) {
       throw std::runtime_error("the boxes of " + table_.names.names[entry.name] +
                                " do not cover it exactly once");
     }
@@ -78,11 +78,12 @@ void Coordinator::write() {
   sent_.reserve(plans_.size());
   for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
     pulse_.look();
-    SavePlanView view = plans_[rank].view;
+    columns::SavePlanView view = plans_[rank].view;
     view.hints = &global_.hints[rank];
-    const std::string rows = write_rows(view);
-    sent_.push_back(seal(WireKind::kSavePlan, release_, {view.size(), table_bytes_, rows}));
+    const std::string rows = wire::write_rows(view);
+    sent_.push_back(
+        wire::seal(wire::WireKind::kSavePlan, release_, {view.size(), table_bytes_, rows}));
   }
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

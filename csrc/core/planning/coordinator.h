@@ -8,7 +8,7 @@
 #include "core/planning/global_plan.h"
 #include "core/wire/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
 /// What the coordinator of a save does between the bytes of the local plans and those of the final
 /// ones, on columns alone, stage by stage. For worlds that are imagined: of plans that differ in
@@ -20,7 +20,7 @@ class Coordinator {
   /// element_sizes: a row of the table's properties -> bytes an element
   /// pulse:   beats while a stage runs; outlives the coordinator
   Coordinator(std::vector<std::string> arrived, std::string release,
-              std::vector<std::int64_t> element_sizes, const Pulse& pulse);
+              std::vector<std::int64_t> element_sizes, const util::Pulse& pulse);
 
   // The plans point into the coordinator.
   Coordinator(const Coordinator&) = delete;
@@ -34,8 +34,8 @@ class Coordinator {
   void check() const;
   void write();
 
-  const NamedTable& table() const { return table_; }
-  const std::vector<RankPlan>& plans() const { return plans_; }
+  const wire::NamedTable& table() const { return table_; }
+  const std::vector<columns::RankPlan>& plans() const { return plans_; }
   const GlobalPlan& global() const { return global_; }
   const std::vector<std::string>& sent() const { return sent_; }
 
@@ -43,14 +43,14 @@ class Coordinator {
   std::vector<std::string> arrived_;
   std::string release_;
   std::vector<std::int64_t> element_sizes_;
-  const Pulse& pulse_;
+  const util::Pulse& pulse_;
   std::string table_bytes_;
-  NamedTable table_;
-  std::vector<SaveRows> rows_;
-  std::vector<RankPlan> plans_;
+  wire::NamedTable table_;
+  std::vector<columns::SaveRows> rows_;
+  std::vector<columns::RankPlan> plans_;
   std::vector<std::vector<std::uint32_t>> kept_;
   GlobalPlan global_;
   std::vector<std::string> sent_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

@@ -7,20 +7,22 @@
 #include "core/planning/rows_by_name.h"
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 namespace {
 
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
 /// A bytes row has no offset, which is another thing than the offset of a 0-d tensor.
-bool same_offset(const SavePlanView& a, std::size_t at_a, const SavePlanView& b, std::size_t at_b) {
+bool same_offset(const columns::SavePlanView& a, std::size_t at_a, const columns::SavePlanView& b,
+                 std::size_t at_b) {
   const std::size_t ndim = a.ndim(at_a);
   return ndim == b.ndim(at_b) &&
-         (ndim > 0 || writes_tensor(a.kind(at_a)) == writes_tensor(b.kind(at_b))) &&
+         (ndim > 0 ||
+          columns::writes_tensor(a.kind(at_a)) == columns::writes_tensor(b.kind(at_b))) &&
          std::equal(a.numbers(at_a), a.numbers(at_a) + ndim, b.numbers(at_b));
 }
 
-std::uint32_t hash_offset(const SavePlanView& view, std::size_t position) {
+std::uint32_t hash_offset(const columns::SavePlanView& view, std::size_t position) {
   const std::int64_t* offsets = view.numbers(position);
   const std::size_t ndim = view.ndim(position);
   std::uint64_t mixed = ndim;
@@ -34,7 +36,8 @@ std::uint32_t hash_offset(const SavePlanView& view, std::size_t position) {
 /// Rows with the same name and offset, as chains through the rows by name.
 class Duplicates {
  public:
-  Duplicates(std::span<const RankPlan> plans, const RowsByName& rows, const Pulse& pulse)
+  Duplicates(std::span<const columns::RankPlan> plans, const RowsByName& rows,
+             const util::Pulse& pulse)
       : plans_(plans),
         rows_(rows),
         pulse_(pulse),
@@ -60,7 +63,7 @@ class Duplicates {
   void hash_rows() {
     hashes_.resize(rows_.size());
     std::vector<std::size_t> next = rows_.begins();
-    for (const RankPlan& plan : plans_) {
+    for (const columns::RankPlan& plan : plans_) {
       for (std::size_t position = 0; position < plan.view.size(); ++position) {
         pulse_.beat();
         hashes_[next[plan.name(position)]++] = hash_offset(plan.view, position);
@@ -90,9 +93,9 @@ class Duplicates {
     }
   }
 
-  std::span<const RankPlan> plans_;
+  std::span<const columns::RankPlan> plans_;
   const RowsByName& rows_;
-  const Pulse& pulse_;
+  const util::Pulse& pulse_;
   std::vector<std::uint32_t> next_;
   std::vector<bool> leads_;
   std::vector<std::uint32_t> hashes_;
@@ -123,7 +126,7 @@ class Choice {
   }
 
   bool add(std::uint32_t rank, std::int64_t bytes) {
-    return checked_add(bytes_[rank], bytes, bytes_[rank]);
+    return util::checked_add(bytes_[rank], bytes, bytes_[rank]);
   }
 
  private:
@@ -134,16 +137,16 @@ class Choice {
 };
 
 /// Bytes of a row's whole tensor; 1 for what has none, as upstream counts it.
-bool counted_bytes(const RankPlan& plan, std::size_t position, std::int64_t& bytes) {
-  const SavePlanView& view = plan.view;
+bool counted_bytes(const columns::RankPlan& plan, std::size_t position, std::int64_t& bytes) {
+  const columns::SavePlanView& view = plan.view;
   bytes = 1;
-  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kBytesOfTensor) {
+  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != columns::kBytesOfTensor) {
     bytes = (*plan.counted)[view.row(position)];
-  } else if (writes_tensor(view.kind(position))) {
+  } else if (columns::writes_tensor(view.kind(position))) {
     bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
     if (bytes < 0) return false;
     for (const std::int64_t size : view.shape(position)) {
-      if (!checked_mul(bytes, size, bytes)) return false;
+      if (!util::checked_mul(bytes, size, bytes)) return false;
     }
   }
   if (bytes == 0) bytes = 1;
@@ -152,11 +155,9 @@ bool counted_bytes(const RankPlan& plan, std::size_t position, std::int64_t& byt
 
 }  // namespace
 
-std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const RankPlan> plans,
-                                                             std::size_t name_count,
-                                                             bool save_to_lowest_rank,
-                                                             const SetOrder& set_order,
-                                                             const Pulse& pulse) {
+std::optional<std::vector<std::vector<std::uint32_t>>> dedup(
+    std::span<const columns::RankPlan> plans, std::size_t name_count, bool save_to_lowest_rank,
+    const SetOrder& set_order, const util::Pulse& pulse) {
   const RowsByName rows(plans, name_count, pulse);
   if (rows.size() >= kNone) return std::nullopt;
   const Duplicates duplicates(plans, rows, pulse);
@@ -166,7 +167,7 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const Ran
   std::vector<std::uint32_t> ranks;
 
   // In the order in which upstream first meets each name and offset: the bytes so far decide.
-  for (const RankPlan& plan : plans) {
+  for (const columns::RankPlan& plan : plans) {
     for (std::size_t position = 0; position < plan.view.size(); ++position) {
       pulse.beat();
       const std::size_t first = cursor[plan.name(position)]++;
@@ -205,4 +206,4 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const Ran
   return kept;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

@@ -10,7 +10,7 @@
 #include "core/columns/rank_plan.h"
 #include "core/util/pulse.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
 /// Gives ranks, ascending, in the order in which a CPython set of them is iterated.
 using SetOrder = std::function<std::vector<std::uint32_t>(std::span<const std::uint32_t>)>;
@@ -22,10 +22,8 @@ using SetOrder = std::function<std::vector<std::uint32_t>(std::span<const std::u
 ///
 /// Linear in the rows. Gives rows of `SavePlanView::rows`, ascending; nothing where a number of
 /// bytes is not known or does not fit int64. No row may be kForeign. `pulse` beats meanwhile.
-std::optional<std::vector<std::vector<std::uint32_t>>> dedup(std::span<const RankPlan> plans,
-                                                             std::size_t name_count,
-                                                             bool save_to_lowest_rank,
-                                                             const SetOrder& set_order,
-                                                             const Pulse& pulse = {});
+std::optional<std::vector<std::vector<std::uint32_t>>> dedup(
+    std::span<const columns::RankPlan> plans, std::size_t name_count, bool save_to_lowest_rank,
+    const SetOrder& set_order, const util::Pulse& pulse = {});
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

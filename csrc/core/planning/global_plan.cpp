@@ -1,23 +1,23 @@
 #include "core/planning/global_plan.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
-std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std::size_t name_count,
-                                           const Pulse& pulse) {
+std::optional<GlobalPlan> make_global_plan(std::span<const columns::RankPlan> plans,
+                                           std::size_t name_count, const util::Pulse& pulse) {
   constexpr std::uint32_t kNotSeen = 0xFFFFFFFF;
   GlobalPlan made;
   made.hints.reserve(plans.size());
   std::vector<std::uint32_t> entry_of(name_count, kNotSeen);
   std::vector<std::int64_t> count(name_count);
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
-    const SavePlanView& view = plans[rank].view;
-    std::vector<std::int64_t> hints(view.size(), kNoHint);
+    const columns::SavePlanView& view = plans[rank].view;
+    std::vector<std::int64_t> hints(view.size(), columns::kNoHint);
     for (std::size_t position = 0; position < view.size(); ++position) {
       pulse.beat();
       const std::uint32_t name = plans[rank].name(position);
-      const WriteKind kind = view.kind(position);
+      const columns::WriteKind kind = view.kind(position);
       const bool is_new = entry_of[name] == kNotSeen;
-      if (!is_new && (kind != WriteKind::kShard || made.entries[entry_of[name]].bytes)) {
+      if (!is_new && (kind != columns::WriteKind::kShard || made.entries[entry_of[name]].bytes)) {
         return std::nullopt;
       }
       if (is_new) {
@@ -25,11 +25,11 @@ std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std:
         made.entries.push_back(
             {name,
              {static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(position)},
-             kind == WriteKind::kBytes,
+             kind == columns::WriteKind::kBytes,
              0,
              0});
       }
-      if (kind != WriteKind::kBytes) hints[position] = count[name]++;
+      if (kind != columns::WriteKind::kBytes) hints[position] = count[name]++;
     }
     made.hints.push_back(std::move(hints));
   }
@@ -45,7 +45,7 @@ std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std:
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
       pulse.beat();
       const std::int64_t hint = made.hints[rank][position];
-      if (hint == kNoHint) continue;
+      if (hint == columns::kNoHint) continue;
       const SavedEntry& entry = made.entries[entry_of[plans[rank].name(position)]];
       made.chunks[entry.begin + static_cast<std::size_t>(hint)] = {
           static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(position)};
@@ -54,4 +54,4 @@ std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std:
   return made;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

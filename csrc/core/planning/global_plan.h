@@ -8,7 +8,7 @@
 
 #include "core/planning/rows_by_name.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
 /// What the plans of all ranks write of one name.
 struct SavedEntry {
@@ -29,7 +29,7 @@ struct GlobalPlan {
 /// Numbers the chunks of each name through all plans. Linear in the rows. Nothing where upstream
 /// raises: a name that is written twice and is not sharded. No row may be kForeign. `pulse` beats
 /// meanwhile.
-std::optional<GlobalPlan> make_global_plan(std::span<const RankPlan> plans, std::size_t name_count,
-                                           const Pulse& pulse = {});
+std::optional<GlobalPlan> make_global_plan(std::span<const columns::RankPlan> plans,
+                                           std::size_t name_count, const util::Pulse& pulse = {});
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

@@ -7,18 +7,18 @@
 #include "core/boxes/box_tree.h"
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 namespace {
 
 /// Up to this many wanted boxes a pass over the saved ones each is cheaper than a tree.
 constexpr std::size_t kFewWanted = 4;
 
 /// Upstream's sweep dim: the first in which some box ends furthest, past zero.
-std::size_t sweep_dim(const Boxes& saved, const Boxes& wanted) {
+std::size_t sweep_dim(const boxes::Boxes& saved, const boxes::Boxes& wanted) {
   std::size_t best = 0;
   std::int64_t furthest = 0;
   for (std::size_t dim = 0; dim < saved.ndim(); ++dim) {
-    for (const Boxes* boxes : {&saved, &wanted}) {
+    for (const boxes::Boxes* boxes : {&saved, &wanted}) {
       for (std::size_t box = 0; box < boxes->size(); ++box) {
         if (boxes->end(box, dim) > furthest) {
           furthest = boxes->end(box, dim);
@@ -30,10 +30,10 @@ std::size_t sweep_dim(const Boxes& saved, const Boxes& wanted) {
   return best;
 }
 
-bool push_row(std::uint32_t name, const Boxes& saved, std::size_t saved_box, const Boxes& wanted,
-              std::size_t wanted_box, ReadColumns& out) {
+bool push_row(std::uint32_t name, const boxes::Boxes& saved, std::size_t saved_box,
+              const boxes::Boxes& wanted, std::size_t wanted_box, columns::ReadColumns& out) {
   const std::size_t ndim = saved.ndim();
-  std::int64_t* row = out.push(ReadKind::kTensor, name, wanted_box, saved_box, ndim);
+  std::int64_t* row = out.push(columns::ReadKind::kTensor, name, wanted_box, saved_box, ndim);
   std::copy_n(wanted.starts(wanted_box), ndim, row);
   std::copy_n(saved.starts(saved_box), ndim, row + ndim);
   return overlap_region(saved.starts(saved_box), wanted.starts(wanted_box), ndim, row + 3 * ndim,
@@ -48,16 +48,17 @@ bool overlap_region(const std::int64_t* saved, const std::int64_t* wanted, std::
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     const std::int64_t start = std::max(saved[dim], wanted[dim]);
     const std::int64_t end = std::min(saved[ndim + dim], wanted[ndim + dim]);
-    if (!checked_sub(start, saved[dim], storage_offsets[dim]) ||
-        !checked_sub(start, wanted[dim], dest_offsets[dim]) ||
-        !checked_sub(end, start, lengths[dim])) {
+    if (!util::checked_sub(start, saved[dim], storage_offsets[dim]) ||
+        !util::checked_sub(start, wanted[dim], dest_offsets[dim]) ||
+        !util::checked_sub(end, start, lengths[dim])) {
       return false;
     }
   }
   return true;
 }
 
-bool append_reads(std::uint32_t name, const Boxes& saved, const Boxes& wanted, ReadColumns& out) {
+bool append_reads(std::uint32_t name, const boxes::Boxes& saved, const boxes::Boxes& wanted,
+                  columns::ReadColumns& out) {
   if (saved.empty() || wanted.empty()) return true;
   const std::size_t before = out.size();
   const std::size_t ndim = saved.ndim();
@@ -92,7 +93,7 @@ bool append_reads(std::uint32_t name, const Boxes& saved, const Boxes& wanted, R
   if (wanted.size() <= kFewWanted) {
     for (const std::size_t wanted_box : wanted_order) {
       for (std::size_t box = 0; box < saved.size(); ++box) {
-        if (bounds_overlap(saved.starts(box), wanted.starts(wanted_box), ndim))
+        if (boxes::bounds_overlap(saved.starts(box), wanted.starts(wanted_box), ndim))
           found.push_back(box);
       }
       if (!append_found(wanted_box)) return false;
@@ -100,7 +101,7 @@ bool append_reads(std::uint32_t name, const Boxes& saved, const Boxes& wanted, R
     return true;
   }
 
-  const BoxTree tree(saved);
+  const boxes::BoxTree tree(saved);
   for (const std::size_t wanted_box : wanted_order) {
     tree.query(wanted.starts(wanted_box), [&](std::size_t box) { found.push_back(box); });
     if (!append_found(wanted_box)) return false;
@@ -108,4 +109,4 @@ bool append_reads(std::uint32_t name, const Boxes& saved, const Boxes& wanted, R
   return true;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

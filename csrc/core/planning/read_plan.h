@@ -5,7 +5,7 @@
 #include "core/boxes/box.h"
 #include "core/columns/plan.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
 /// Appends to `out` one row for each saved box that meets a wanted box: what to read of it, and
 /// where to put it
@@ -16,8 +16,8 @@ namespace shardplan {
 /// index). `saved` and `wanted` have the same number of dims.
 ///
 /// Returns false, and appends nothing, where an offset or length does not fit int64.
-[[nodiscard]] bool append_reads(std::uint32_t name, const Boxes& saved, const Boxes& wanted,
-                                ReadColumns& out);
+[[nodiscard]] bool append_reads(std::uint32_t name, const boxes::Boxes& saved,
+                                const boxes::Boxes& wanted, columns::ReadColumns& out);
 
 /// The region in which a saved and a wanted box meet, dim by dim, as upstream words it
 /// (`resharding._shards_get_overlap_region_wrt_saved_tensor`): offset in the saved box, offset in
@@ -26,4 +26,4 @@ namespace shardplan {
                                   std::size_t ndim, std::int64_t* storage_offsets,
                                   std::int64_t* dest_offsets, std::int64_t* lengths);
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

@@ -1,10 +1,11 @@
 #include "core/planning/rows_by_name.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
-RowsByName::RowsByName(std::span<const RankPlan> plans, std::size_t name_count, const Pulse& pulse)
+RowsByName::RowsByName(std::span<const columns::RankPlan> plans, std::size_t name_count,
+                       const util::Pulse& pulse)
     : begin_(name_count + 1) {
-  for (const RankPlan& plan : plans) {
+  for (const columns::RankPlan& plan : plans) {
     for (std::size_t position = 0; position < plan.view.size(); ++position) {
       pulse.beat();
       ++begin_[plan.name(position) + 1];
@@ -22,4 +23,4 @@ RowsByName::RowsByName(std::span<const RankPlan> plans, std::size_t name_count, 
   }
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

@@ -8,7 +8,7 @@
 #include "core/columns/rank_plan.h"
 #include "core/util/pulse.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
 /// A row of one of many plans.
 struct RowOfPlan {
@@ -19,7 +19,8 @@ struct RowOfPlan {
 /// The rows of many plans, name by name; those of one name in the order of the plans.
 class RowsByName {
  public:
-  RowsByName(std::span<const RankPlan> plans, std::size_t name_count, const Pulse& pulse = {});
+  RowsByName(std::span<const columns::RankPlan> plans, std::size_t name_count,
+             const util::Pulse& pulse = {});
 
   std::size_t size() const { return rows_.size(); }
   std::size_t name_count() const { return begin_.size() - 1; }
@@ -34,4 +35,4 @@ class RowsByName {
   std::vector<RowOfPlan> rows_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::planning

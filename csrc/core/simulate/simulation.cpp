@@ -13,7 +13,7 @@
 #include "core/util/clock.h"
 #include "core/wire/envelope.h"
 
-namespace shardplan {
+namespace shardplan::simulate {
 namespace {
 
 constexpr std::string_view kRelease = "simulation";
@@ -28,18 +28,18 @@ constexpr std::size_t kMapping = 15;
 class World {
  public:
   World(std::span<const ImaginedTensor> tensors, std::span<const std::int64_t> mesh_shape,
-        std::span<const std::vector<Placement>> layouts)
+        std::span<const std::vector<boxes::Placement>> layouts)
       : mesh_shape_(mesh_shape) {
     for (const ImaginedTensor& tensor : tensors) add(tensor, layouts);
-    bytes_ = write_table(table_);
+    bytes_ = wire::write_table(table_);
     if (bytes_.empty()) throw std::invalid_argument("a name, or a number of dims, is too large");
   }
 
   const std::vector<std::int64_t>& element_sizes() const { return element_sizes_; }
 
-  std::vector<std::string> plans(const Pulse& pulse) const {
+  std::vector<std::string> plans(const util::Pulse& pulse) const {
     std::vector<std::string> plans;
-    for_each_coordinate(mesh_shape_, [&](const std::vector<std::int64_t>& coordinate) {
+    boxes::for_each_coordinate(mesh_shape_, [&](const std::vector<std::int64_t>& coordinate) {
       plans.push_back(plan_of(coordinate, pulse));
     });
     return plans;
@@ -47,7 +47,7 @@ class World {
 
   /// About what the stages hold at once, in bytes; as a double, for it may be beyond any integer.
   double memory() const {
-    const auto ranks = static_cast<double>(rank_count(mesh_shape_));
+    const auto ranks = static_cast<double>(boxes::rank_count(mesh_shape_));
     const std::vector<std::int64_t> first(mesh_shape_.size());
     const auto plan = static_cast<double>(plan_of(first, {}).size());
     double rows = 0;      // bytes of one rank's rows
@@ -57,7 +57,7 @@ class World {
       const auto ndim = static_cast<double>(table_.table.specs.ndim[table_.table.spec[entry]]);
       double holders = 1;
       for (std::size_t dim = 0; dim < mesh_shape_.size(); ++dim) {
-        if (layouts_[entry][dim].kind == Placement::Kind::kReplicate) continue;
+        if (layouts_[entry][dim].kind == boxes::Placement::Kind::kReplicate) continue;
         holders *= static_cast<double>(mesh_shape_[dim]);
       }
       // Vectors that grow have room for half as much again.
@@ -74,7 +74,7 @@ class World {
   }
 
  private:
-  void add(const ImaginedTensor& tensor, std::span<const std::vector<Placement>> layouts) {
+  void add(const ImaginedTensor& tensor, std::span<const std::vector<boxes::Placement>> layouts) {
     if (tensor.layout >= layouts.size() || layouts[tensor.layout].size() != mesh_shape_.size()) {
       throw std::invalid_argument("a layout has one placement a dim of the mesh");
     }
@@ -83,12 +83,13 @@ class World {
     }
     std::int64_t bytes = tensor.element_size;
     for (const std::int64_t size : tensor.shape) {
-      if (size < 0 || !checked_mul(bytes, size, bytes)) {
+      if (size < 0 || !util::checked_mul(bytes, size, bytes)) {
         throw std::invalid_argument("the size of " + tensor.name + " is negative, or too large");
       }
     }
-    layouts_.push_back(fitted(layouts[tensor.layout], tensor.shape.size()));
-    const PathShape path = {{static_cast<std::uint32_t>(count_parts(tensor.name)), false}};
+    layouts_.push_back(boxes::fitted(layouts[tensor.layout], tensor.shape.size()));
+    const wire::PathShape path = {
+        {static_cast<std::uint32_t>(wire::count_parts(tensor.name)), false}};
     const auto known = std::ranges::find(table_.names.shapes, path);
     table_.names.shape_of_name.push_back(
         static_cast<std::uint32_t>(known - table_.names.shapes.begin()));
@@ -96,7 +97,7 @@ class World {
     table_.table.name.push_back(static_cast<std::uint32_t>(table_.names.names.size()));
     table_.names.names.push_back(tensor.name);
     table_.table.spec.push_back(
-        table_.table.specs.push(WriteKind::kShard, properties_of(tensor), tensor.shape));
+        table_.table.specs.push(columns::WriteKind::kShard, properties_of(tensor), tensor.shape));
   }
 
   std::uint32_t properties_of(const ImaginedTensor& tensor) {
@@ -115,26 +116,26 @@ class World {
   static constexpr double kRow = 12, kPlan = 50, kRank = 500, kDedup = 16.4, kGlobal = 20,
                           kPlace = 41;
 
-  std::string plan_of(const std::vector<std::int64_t>& coordinate, const Pulse& pulse) const {
-    SaveRows rows;
+  std::string plan_of(const std::vector<std::int64_t>& coordinate, const util::Pulse& pulse) const {
+    columns::SaveRows rows;
     for (std::uint32_t entry = 0; entry < table_.table.size(); ++entry) {
       pulse.beat();
       const auto shape = table_.table.specs.shape(table_.table.spec[entry]);
       std::int64_t* numbers = rows.push(entry, shape.size());
-      if (!local_box(shape, mesh_shape_, coordinate, layouts_[entry], numbers,
-                     numbers + shape.size())) {
+      if (!boxes::local_box(shape, mesh_shape_, coordinate, layouts_[entry], numbers,
+                            numbers + shape.size())) {
         throw std::invalid_argument(table_.names.names[entry] + " cannot be laid out so");
       }
     }
-    const std::string bytes = write_rows({&table_.table, &rows});
-    return seal(WireKind::kSavePlan, kRelease, {rows.size(), bytes_, bytes});
+    const std::string bytes = wire::write_rows({&table_.table, &rows});
+    return wire::seal(wire::WireKind::kSavePlan, kRelease, {rows.size(), bytes_, bytes});
   }
 
   std::span<const std::int64_t> mesh_shape_;
-  NamedTable table_;
+  wire::NamedTable table_;
   std::unordered_set<std::string> names_;
   std::vector<std::int64_t> element_sizes_;
-  std::vector<std::vector<Placement>> layouts_;  // an entry
+  std::vector<std::vector<boxes::Placement>> layouts_;  // an entry
   std::string bytes_;
 };
 
@@ -144,7 +145,7 @@ std::size_t bytes_of(const std::vector<std::string>& plans) {
   return bytes;
 }
 
-std::int64_t bytes_of_row(const RankPlan& plan, std::size_t position) {
+std::int64_t bytes_of_row(const columns::RankPlan& plan, std::size_t position) {
   const std::size_t ndim = plan.view.ndim(position);
   const std::int64_t* sizes = plan.view.numbers(position) + ndim;
   const std::uint32_t properties = plan.view.table->specs.properties[plan.view.spec(position)];
@@ -154,23 +155,23 @@ std::int64_t bytes_of_row(const RankPlan& plan, std::size_t position) {
 }
 
 /// The metadata of the global plan as a file has it; nothing of it is kept.
-std::size_t metadata_bytes(const Coordinator& coordinator, const Pulse& pulse) {
-  SavedChunks chunks;
-  StorageRows places;
-  const auto names = std::make_shared<TextTable>();
-  const auto paths = std::make_shared<TextTable>();
+std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util::Pulse& pulse) {
+  columns::SavedChunks chunks;
+  columns::StorageRows places;
+  const auto names = std::make_shared<util::TextTable>();
+  const auto paths = std::make_shared<util::TextTable>();
   std::vector<std::int64_t> written(coordinator.plans().size());
-  for (const SavedEntry& entry : coordinator.global().entries) {
-    const RankPlan& first = coordinator.plans()[entry.first.plan];
+  for (const planning::SavedEntry& entry : coordinator.global().entries) {
+    const columns::RankPlan& first = coordinator.plans()[entry.first.plan];
     const auto shape = first.view.shape(entry.first.position);
     const auto name = names->number_of(coordinator.table().names.names[entry.name]);
     const std::uint32_t properties =
         first.view.table->specs.properties[first.view.spec(entry.first.position)];
     std::int64_t* numbers =
-        chunks.push(name, WriteKind::kShard, properties, shape, entry.end - entry.begin);
+        chunks.push(name, columns::WriteKind::kShard, properties, shape, entry.end - entry.begin);
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
       pulse.beat();
-      const RowOfPlan row = coordinator.global().chunks[at];
+      const planning::RowOfPlan row = coordinator.global().chunks[at];
       const std::int64_t* box = coordinator.plans()[row.plan].view.numbers(row.position);
       numbers = std::copy_n(box, 2 * shape.size(), numbers);
       const std::int64_t length =
@@ -184,34 +185,34 @@ std::size_t metadata_bytes(const Coordinator& coordinator, const Pulse& pulse) {
     }
   }
   std::size_t bytes = 0;
-  PickleWriter out([&](std::string_view block) {
+  pickle::Writer out([&](std::string_view block) {
     pulse.look();
     bytes += block.size();
   });
-  constexpr MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr metadata::MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   constexpr std::uint32_t kFirstName = 16;
-  for (const TextTable* texts : {names.get(), paths.get()}) {
+  for (const util::TextTable* texts : {names.get(), paths.get()}) {
     for (std::size_t text = 0; text < texts->size(); ++text) out.text((*texts)[text]);
   }
   for (const std::string& name : coordinator.table().names.names) {
     bytes += 2 * name.size() + kMapping;
   }
-  EntryPickles pickles;
+  metadata::EntryPickles pickles;
   pickles.first_name = kFirstName;
   pickles.properties.assign(coordinator.table().properties.size(), std::string(kProperties, ' '));
-  write_entries(out, kMemo, chunks, pickles);
-  write_storage(out, kMemo, places, kFirstName,
-                kFirstName + static_cast<std::uint32_t>(names->size()));
+  metadata::write_entries(out, kMemo, chunks, pickles);
+  metadata::write_storage(out, kMemo, places, kFirstName,
+                          kFirstName + static_cast<std::uint32_t>(names->size()));
   out.stop();
   return bytes;
 }
 
-void look_at(const Coordinator& coordinator, std::size_t tensor, Simulation& out) {
-  for (const SavedEntry& entry : coordinator.global().entries) {
+void look_at(const planning::Coordinator& coordinator, std::size_t tensor, Simulation& out) {
+  for (const planning::SavedEntry& entry : coordinator.global().entries) {
     if (entry.name != tensor) continue;
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
-      const RowOfPlan row = coordinator.global().chunks[at];
-      const SavePlanView& view = coordinator.plans()[row.plan].view;
+      const planning::RowOfPlan row = coordinator.global().chunks[at];
+      const columns::SavePlanView& view = coordinator.plans()[row.plan].view;
       const std::int64_t* numbers = view.numbers(row.position);
       out.boxes.insert(out.boxes.end(), numbers, numbers + 2 * view.ndim(row.position));
       out.writers.push_back(row.plan);
@@ -223,18 +224,19 @@ void look_at(const Coordinator& coordinator, std::size_t tensor, Simulation& out
 
 Simulation simulate_save(std::span<const ImaginedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
-                         std::span<const std::vector<Placement>> layouts, std::size_t tensor,
-                         const Pulse& pulse) {
-  const std::size_t ranks = rank_count(mesh_shape);
+                         std::span<const std::vector<boxes::Placement>> layouts, std::size_t tensor,
+                         const util::Pulse& pulse) {
+  const std::size_t ranks = boxes::rank_count(mesh_shape);
   const World world(tensors, mesh_shape, layouts);
   Simulation out;
   out.items = ranks * tensors.size();
-  Clock clock;
+  util::Clock clock;
   const auto stage = [&](const char* name) { out.stages.emplace_back(name, clock.lap()); };
   std::vector<std::string> plans = world.plans(pulse);
   stage("local plans");
   out.wire_in = bytes_of(plans);
-  Coordinator coordinator(std::move(plans), std::string(kRelease), world.element_sizes(), pulse);
+  planning::Coordinator coordinator(std::move(plans), std::string(kRelease), world.element_sizes(),
+                                    pulse);
   clock.lap();
   coordinator.read();
   stage("read");
@@ -250,11 +252,11 @@ Simulation simulate_save(std::span<const ImaginedTensor> tensors,
   clock.lap();
   out.metadata = metadata_bytes(coordinator, pulse);
   stage("metadata file");
-  for (const RankPlan& plan : coordinator.plans()) {
+  for (const columns::RankPlan& plan : coordinator.plans()) {
     Simulation::OfRank rank{static_cast<std::int64_t>(plan.view.size()), 0};
     for (std::size_t at = 0; at < plan.view.size(); ++at) {
       pulse.beat();
-      if (!checked_add(rank.bytes, bytes_of_row(plan, at), rank.bytes)) {
+      if (!util::checked_add(rank.bytes, bytes_of_row(plan, at), rank.bytes)) {
         throw std::invalid_argument("the bytes of a rank do not fit int64");
       }
     }
@@ -266,11 +268,11 @@ Simulation simulate_save(std::span<const ImaginedTensor> tensors,
 
 std::uint64_t simulation_memory(std::span<const ImaginedTensor> tensors,
                                 std::span<const std::int64_t> mesh_shape,
-                                std::span<const std::vector<Placement>> layouts) {
-  rank_count(mesh_shape);
+                                std::span<const std::vector<boxes::Placement>> layouts) {
+  boxes::rank_count(mesh_shape);
   if (tensors.empty()) return 0;
   constexpr double kMost = 9e18;
   return static_cast<std::uint64_t>(std::min(kMost, World(tensors, mesh_shape, layouts).memory()));
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::simulate

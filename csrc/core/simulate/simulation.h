@@ -9,7 +9,7 @@
 #include "core/boxes/layout.h"
 #include "core/util/pulse.h"
 
-namespace shardplan {
+namespace shardplan::simulate {
 
 /// A tensor of a model that is imagined.
 struct ImaginedTensor {
@@ -48,13 +48,13 @@ struct Simulation {
 /// Throws std::invalid_argument and std::runtime_error, which say what cannot be planned.
 Simulation simulate_save(std::span<const ImaginedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
-                         std::span<const std::vector<Placement>> layouts, std::size_t look_at,
-                         const Pulse& pulse = {});
+                         std::span<const std::vector<boxes::Placement>> layouts,
+                         std::size_t look_at, const util::Pulse& pulse = {});
 
 /// Bytes of memory that such a simulation takes at its peak, to a factor of two or so: the plans of
 /// every rank are held at once. Made of the first rank's plan; throws as simulate_save does.
 std::uint64_t simulation_memory(std::span<const ImaginedTensor> tensors,
                                 std::span<const std::int64_t> mesh_shape,
-                                std::span<const std::vector<Placement>> layouts);
+                                std::span<const std::vector<boxes::Placement>> layouts);
 
-}  // namespace shardplan
+}  // namespace shardplan::simulate

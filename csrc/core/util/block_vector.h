@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::util {
 
 /// A vector that never moves what it holds: it grows block by block, so that growing costs no copy
 /// and no second piece of memory beside the first.
@@ -37,4 +37,4 @@ class Arena {
   std::size_t size_ = 0;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::util

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace shardplan {
+namespace shardplan::util {
 
 /// Integer arithmetic that says when a result does not fit int64.
 /// Each returns false on overflow and leaves `out` unspecified.
@@ -19,4 +19,4 @@ inline bool checked_mul(std::int64_t a, std::int64_t b, std::int64_t& out) {
   return !__builtin_mul_overflow(a, b, &out);
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::util

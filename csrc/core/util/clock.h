@@ -2,7 +2,7 @@
 
 #include <chrono>
 
-namespace shardplan {
+namespace shardplan::util {
 
 /// Time in laps.
 class Clock {
@@ -19,4 +19,4 @@ class Clock {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::util

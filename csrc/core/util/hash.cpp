@@ -4,7 +4,7 @@
 #include <cstring>
 #include <random>
 
-namespace shardplan {
+namespace shardplan::util {
 
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed) {
   constexpr std::uint64_t kFirst = 0x9E3779B97F4A7C15ULL;
@@ -36,4 +36,4 @@ std::uint64_t secret_seed() {
   return seed;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::util

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace shardplan {
+namespace shardplan::util {
 
 /// Non-cryptographic 64-bit hash for detecting corruption and for telling contents apart.
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed = 0);
@@ -29,4 +29,4 @@ struct SecretHash {
   }
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::util

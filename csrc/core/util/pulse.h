@@ -5,7 +5,7 @@
 #include <functional>
 #include <utility>
 
-namespace shardplan {
+namespace shardplan::util {
 
 /// Lets whoever asked for long work stop it: loops call `beat`, which asks every 50 ms or so, and
 /// throws what the question throws. Of one thread.
@@ -35,4 +35,4 @@ class Pulse {
   mutable std::chrono::steady_clock::time_point next_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::util

@@ -5,7 +5,7 @@
 
 #include "core/util/hash.h"
 
-namespace shardplan {
+namespace shardplan::util {
 
 /// The slot that has a text, or the one that it would take.
 std::size_t TextTable::slot_of(std::string_view text, std::uint64_t hash) const {
@@ -48,4 +48,4 @@ void TextTable::grow() {
   }
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::util

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace shardplan {
+namespace shardplan::util {
 
 /// Texts by number, each kept once.
 class TextTable {
@@ -31,4 +31,4 @@ class TextTable {
   std::vector<std::uint32_t> slots_;  // a power of two of them: number + 1, or 0 for none
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::util

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace shardplan {
+namespace shardplan::util {
 
 std::string printable(std::string_view text) {
   std::string shown(text.substr(0, 200));
@@ -20,4 +20,4 @@ std::string grouped(std::uint64_t number) {
   return text;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::util

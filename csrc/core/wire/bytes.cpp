@@ -1,6 +1,6 @@
 #include "core/wire/bytes.h"
 
-namespace shardplan {
+namespace shardplan::wire {
 
 std::uint64_t ByteReader::long_varint(std::uint64_t low) {
   std::uint64_t value = low & 0x7F;
@@ -24,4 +24,4 @@ void ByteReader::fail(const char* what) const {
                 std::to_string(bytes_.size()));
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-namespace shardplan {
+namespace shardplan::wire {
 
 /// Bytes that arrived are not what was sent; says what is wrong, and at which byte.
 class BadWire : public std::invalid_argument {
@@ -100,4 +100,4 @@ class ByteReader {
   std::size_t at_ = 0;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

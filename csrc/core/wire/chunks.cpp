@@ -2,7 +2,7 @@
 
 #include <utility>
 
-namespace shardplan {
+namespace shardplan::wire {
 namespace {
 
 std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
@@ -29,10 +29,10 @@ bool is_cut(const std::int64_t* chunk, std::size_t ndim, std::size_t dim,
 
 }  // namespace
 
-std::string write_chunks(const SavedChunks& chunks) {
+std::string write_chunks(const columns::SavedChunks& chunks) {
   ByteWriter out;
   for (std::size_t entry = 0; entry < chunks.size(); ++entry) {
-    if (!writes_tensor(chunks.table.specs.kind[chunks.table.spec[entry]])) continue;
+    if (!columns::writes_tensor(chunks.table.specs.kind[chunks.table.spec[entry]])) continue;
     const auto shape = chunks.table.specs.shape(chunks.table.spec[entry]);
     const std::size_t ndim = shape.size();
     out.varint(chunks.chunk_count(entry));
@@ -55,19 +55,19 @@ std::string write_chunks(const SavedChunks& chunks) {
   return out.take();
 }
 
-SavedChunks read_chunks(std::string_view bytes, SaveTable table) {
+columns::SavedChunks read_chunks(std::string_view bytes, columns::SaveTable table) {
   ByteReader in(bytes);
-  SavedChunks out;
+  columns::SavedChunks out;
   for (std::size_t entry = 0; entry < table.size(); ++entry) {
     const std::size_t spec = table.spec[entry];
     const auto shape = table.specs.shape(spec);
     const std::size_t ndim = shape.size();
-    const std::size_t count = writes_tensor(table.specs.kind[spec]) ? in.count() : 0;
+    const std::size_t count = columns::writes_tensor(table.specs.kind[spec]) ? in.count() : 0;
     std::int64_t* chunk = out.extend(count, ndim);
     const std::int64_t* last = nullptr;
     for (std::size_t at = 0; at < count; ++at, chunk += 2 * ndim) {
       const std::uint64_t cut = in.varint();
-      if (ndim < kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
+      if (ndim < columns::kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
       for (std::size_t dim = 0; dim < ndim; ++dim) {
         const bool other = (cut >> dim & 1) != 0;
         chunk[dim] = other ? wrapping_add(in.number(), next_offset(last, ndim, dim)) : 0;
@@ -82,4 +82,4 @@ SavedChunks read_chunks(std::string_view bytes, SaveTable table) {
   return out;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

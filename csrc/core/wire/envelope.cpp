@@ -4,7 +4,7 @@
 #include "core/util/text.h"
 #include "core/wire/bytes.h"
 
-namespace shardplan {
+namespace shardplan::wire {
 namespace {
 
 constexpr std::string_view kMagic{"\x93SPL"};
@@ -29,10 +29,10 @@ std::string seal(WireKind kind, std::string_view release, const Envelope& conten
   lengths.varint(contents.rows.size());
 
   const std::string start = head(release.substr(0, 0xFF));
-  std::uint64_t sum = fingerprint(start);
+  std::uint64_t sum = util::fingerprint(start);
   for (const std::string_view part :
        {std::string_view(lengths.bytes()), contents.table, contents.rows}) {
-    sum = fingerprint(part, sum);
+    sum = util::fingerprint(part, sum);
   }
   ByteWriter out;
   out.raw(start);
@@ -50,7 +50,7 @@ Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
   const std::uint8_t version = in.byte();
   const std::string_view writer = in.raw(in.byte());
   if (version != kWireVersion) {
-    throw BadWire("was written by shardplan " + printable(writer) + " (wire version " +
+    throw BadWire("was written by shardplan " + util::printable(writer) + " (wire version " +
                   std::to_string(version) + ") and is read by shardplan " + std::string(release) +
                   " (wire version " + std::to_string(kWireVersion) +
                   "): install the same shardplan on every rank");
@@ -68,14 +68,14 @@ Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
   contents.items = static_cast<std::size_t>(items);
   contents.table = in.raw(static_cast<std::size_t>(table));
   contents.rows = in.raw(static_cast<std::size_t>(rows));
-  std::uint64_t sum = fingerprint(bytes.substr(0, start));
+  std::uint64_t sum = util::fingerprint(bytes.substr(0, start));
   for (const std::string_view part :
        {bytes.substr(start, lengths), contents.table, contents.rows}) {
-    sum = fingerprint(part, sum);
+    sum = util::fingerprint(part, sum);
   }
   if (sum != expected) throw BadWire("was changed on the way: its checksum does not fit");
   if (found != static_cast<std::uint8_t>(kind)) in.fail("is of another kind");
   return contents;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace shardplan {
+namespace shardplan::wire {
 
 /// What bytes on the wire hold.
 enum class WireKind : std::uint8_t { kSavePlan = 1, kLoadPlan = 2, kSavedChunks = 3, kStorage = 4 };
@@ -28,4 +28,4 @@ std::string seal(WireKind kind, std::string_view release, const Envelope& conten
 /// cut or extended on the way. `items` is at most the number of bytes.
 Envelope open(WireKind kind, std::string_view release, std::string_view bytes);
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

@@ -4,7 +4,7 @@
 #include "core/wire/names.h"
 #include "core/wire/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::wire {
 namespace {
 
 // A row starts with its kind, and with how its name follows the one before.
@@ -54,19 +54,19 @@ std::string write_read_names(const std::vector<std::string>& names) {
   return write_names({names, {}, {}}, out) ? out.take() : std::string();
 }
 
-std::string write_reads(const ReadColumns& rows) {
+std::string write_reads(const columns::ReadColumns& rows) {
   ByteWriter out;
   out.varint(rows.size());
   std::uint32_t before = 0;
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const bool foreign = rows.kind[row] == ReadKind::kForeign;
+    const bool foreign = rows.kind[row] == columns::ReadKind::kForeign;
     const std::uint32_t name = foreign ? before : rows.name[row];
     const Step step = name == before ? kSame : name == before + 1 ? kNext : kOther;
     out.byte(static_cast<std::uint8_t>(static_cast<unsigned>(rows.kind[row]) << kKindShift | step));
     if (step == kOther) out.varint(name);
     before = name;
-    if (rows.kind[row] != ReadKind::kTensor) continue;
-    if (rows.ndim[row] > kMaxDims) return {};
+    if (rows.kind[row] != columns::ReadKind::kTensor) continue;
+    if (rows.ndim[row] > columns::kMaxDims) return {};
     out.varint(rows.wanted[row]);
     out.varint(rows.saved[row]);
     write_region(rows.numbers.data() + rows.first[row], rows.ndim[row], out);
@@ -87,25 +87,25 @@ NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t
     const unsigned head = in.byte();
     const unsigned kind = head >> kKindShift;
     const unsigned step = head & ((1U << kKindShift) - 1);
-    if (kind > static_cast<unsigned>(ReadKind::kForeign) || step > kOther) {
+    if (kind > static_cast<unsigned>(columns::ReadKind::kForeign) || step > kOther) {
       in.fail("has a row of no kind");
     }
-    if (kind == static_cast<unsigned>(ReadKind::kForeign)) {
-      out.rows.push(ReadKind::kForeign, foreign++);
+    if (kind == static_cast<unsigned>(columns::ReadKind::kForeign)) {
+      out.rows.push(columns::ReadKind::kForeign, foreign++);
       continue;
     }
     before = read_name(in, static_cast<Step>(step), before, out.names.size());
-    if (kind == static_cast<unsigned>(ReadKind::kBytes)) {
-      out.rows.push(ReadKind::kBytes, before);
+    if (kind == static_cast<unsigned>(columns::ReadKind::kBytes)) {
+      out.rows.push(columns::ReadKind::kBytes, before);
       continue;
     }
     const std::uint64_t wanted = in.varint();
     const std::uint64_t saved = in.varint();
-    const std::size_t ndim = in.index(kMaxDims + 1);
-    read_region(in, out.rows.push(ReadKind::kTensor, before, wanted, saved, ndim), ndim);
+    const std::size_t ndim = in.index(columns::kMaxDims + 1);
+    read_region(in, out.rows.push(columns::ReadKind::kTensor, before, wanted, saved, ndim), ndim);
   }
   if (in.left() != 0) in.fail("goes on after its rows");
   return out;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

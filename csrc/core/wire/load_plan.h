@@ -6,11 +6,11 @@
 
 #include "core/columns/plan.h"
 
-namespace shardplan {
+namespace shardplan::wire {
 
 /// A load plan's rows with the names that they point into.
 struct NamedReads {
-  ReadColumns rows;
+  columns::ReadColumns rows;
   std::vector<std::string> names;
 };
 
@@ -19,10 +19,10 @@ std::string write_read_names(const std::vector<std::string>& names);
 
 /// The bytes of a load plan's rows; empty where a row has too many dims to travel. kForeign rows
 /// keep their place.
-std::string write_reads(const ReadColumns& rows);
+std::string write_reads(const columns::ReadColumns& rows);
 
 /// Reads what the two above wrote, `count` rows of it. Throws BadWire; allocates at most 6,000
 /// bytes for each byte read.
 NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t count);
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

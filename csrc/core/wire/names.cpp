@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
-namespace shardplan {
+namespace shardplan::wire {
 namespace {
 
 constexpr std::size_t kInNibble = 15;
@@ -141,4 +141,4 @@ PlanNames read_names(ByteReader& in) {
   return out;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

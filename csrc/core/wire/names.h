@@ -8,7 +8,7 @@
 
 #include "core/wire/bytes.h"
 
-namespace shardplan {
+namespace shardplan::wire {
 
 /// The longest name that travels; it bounds what a few bytes can make a reader allocate.
 inline constexpr std::size_t kLongestName = 1024;
@@ -41,4 +41,4 @@ bool write_names(const PlanNames& names, ByteWriter& out);
 /// read.
 PlanNames read_names(ByteReader& in);
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

@@ -3,7 +3,7 @@
 #include <map>
 #include <string>
 
-namespace shardplan {
+namespace shardplan::wire {
 namespace {
 
 constexpr std::uint8_t kInOrder = 1;  // row i is of entry i
@@ -20,16 +20,17 @@ std::uint64_t cut_dims(std::span<const std::int64_t> shape, const std::int64_t* 
   return cut;
 }
 
-void write_spec(const EntrySpecs& specs, std::size_t spec, ByteWriter& out) {
+void write_spec(const columns::EntrySpecs& specs, std::size_t spec, ByteWriter& out) {
   out.byte(static_cast<std::uint8_t>(specs.kind[spec]));
-  if (!writes_tensor(specs.kind[spec])) return;
+  if (!columns::writes_tensor(specs.kind[spec])) return;
   out.varint(specs.properties[spec]);
   out.varint(specs.ndim[spec]);
   for (const std::int64_t size : specs.shape(spec)) out.number(size);
 }
 
 /// Each spec's first equal.
-std::vector<std::uint32_t> distinct(const EntrySpecs& specs, std::vector<std::uint32_t>& number) {
+std::vector<std::uint32_t> distinct(const columns::EntrySpecs& specs,
+                                    std::vector<std::uint32_t>& number) {
   std::vector<std::uint32_t> kept;
   std::map<std::string, std::uint32_t, std::less<>> known;
   for (std::size_t spec = 0; spec < specs.size(); ++spec) {
@@ -43,23 +44,24 @@ std::vector<std::uint32_t> distinct(const EntrySpecs& specs, std::vector<std::ui
   return kept;
 }
 
-void read_spec(ByteReader& in, std::size_t property_rows, EntrySpecs& specs) {
+void read_spec(ByteReader& in, std::size_t property_rows, columns::EntrySpecs& specs) {
   const std::uint8_t kind = in.byte();
-  if (kind > static_cast<std::uint8_t>(WriteKind::kForeign)) in.fail("has an entry of no kind");
-  if (!writes_tensor(static_cast<WriteKind>(kind))) {
-    specs.push(static_cast<WriteKind>(kind), 0, {});
+  if (kind > static_cast<std::uint8_t>(columns::WriteKind::kForeign))
+    in.fail("has an entry of no kind");
+  if (!columns::writes_tensor(static_cast<columns::WriteKind>(kind))) {
+    specs.push(static_cast<columns::WriteKind>(kind), 0, {});
     return;
   }
   const std::uint32_t properties = in.index(property_rows);
-  std::vector<std::int64_t> shape(in.index(kMaxDims + 1));
+  std::vector<std::int64_t> shape(in.index(columns::kMaxDims + 1));
   for (std::int64_t& size : shape) size = in.number();
-  specs.push(static_cast<WriteKind>(kind), properties, shape);
+  specs.push(static_cast<columns::WriteKind>(kind), properties, shape);
 }
 
 void read_box(ByteReader& in, std::span<const std::int64_t> shape, std::int64_t* numbers) {
   const std::size_t ndim = shape.size();
   const std::uint64_t cut = in.varint();
-  if (ndim < kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
+  if (ndim < columns::kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     const bool is_cut = (cut >> dim & 1) != 0;
     numbers[dim] = is_cut ? in.number() : 0;
@@ -74,13 +76,13 @@ std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
 }  // namespace
 
 std::string write_table(const NamedTable& named) {
-  const EntrySpecs& specs = named.table.specs;
+  const columns::EntrySpecs& specs = named.table.specs;
   ByteWriter out;
   if (!write_names(named.names, out)) return {};
   out.varint(named.properties.size());
   for (const std::string& row : named.properties) out.string(row);
   for (const std::uint32_t ndim : specs.ndim) {
-    if (ndim > kMaxDims) return {};
+    if (ndim > columns::kMaxDims) return {};
   }
   std::vector<std::uint32_t> number;
   const std::vector<std::uint32_t> kept = distinct(specs, number);
@@ -127,7 +129,7 @@ NamedTable read_table(std::string_view bytes) {
   return out;
 }
 
-std::string write_rows(const SavePlanView& view) {
+std::string write_rows(const columns::SavePlanView& view) {
   ByteWriter out;
   bool in_order = view.size() == view.table->size();
   for (std::size_t at = 0; in_order && at < view.size(); ++at) in_order = view.entry(at) == at;
@@ -139,7 +141,7 @@ std::string write_rows(const SavePlanView& view) {
     const std::int64_t entry = view.entry(at);
     if (!in_order) out.number(entry - next);
     next = entry + 1;
-    if (!writes_tensor(view.kind(at))) continue;
+    if (!columns::writes_tensor(view.kind(at))) continue;
     const auto shape = view.shape(at);
     const std::int64_t* numbers = view.numbers(at);
     const std::uint64_t cut = cut_dims(shape, numbers);
@@ -156,7 +158,7 @@ std::string write_rows(const SavePlanView& view) {
   return out.take();
 }
 
-ReceivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable& table) {
+ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns::SaveTable& table) {
   ByteReader in(bytes);
   const std::uint8_t flags = in.byte();
   if (flags > (kInOrder | kHints)) in.fail("has a mark of no meaning");
@@ -167,7 +169,7 @@ ReceivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTabl
   ReceivedRows out;
   out.rows.entry.reserve(count);
   out.rows.first.reserve(count);
-  if (hinted) out.hints.assign(count, kNoHint);
+  if (hinted) out.hints.assign(count, columns::kNoHint);
   std::int64_t next = 0;
   std::int64_t last_hint = 0;
   for (std::size_t row = 0; row < count; ++row) {
@@ -179,15 +181,15 @@ ReceivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTabl
     const std::uint32_t spec = table.spec[static_cast<std::size_t>(entry)];
     std::int64_t* numbers =
         out.rows.push(static_cast<std::uint32_t>(entry), table.specs.ndim[spec]);
-    if (!writes_tensor(table.specs.kind[spec])) continue;
+    if (!columns::writes_tensor(table.specs.kind[spec])) continue;
     read_box(in, table.specs.shape(spec), numbers);
     if (!hinted) continue;
     last_hint = wrapping_add(last_hint, in.number());
-    if (last_hint < kNoHint) in.fail("has an index below zero");
+    if (last_hint < columns::kNoHint) in.fail("has an index below zero");
     out.hints[row] = last_hint;
   }
   if (in.left() != 0) in.fail("goes on after its rows");
   return out;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

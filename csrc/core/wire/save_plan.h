@@ -8,12 +8,12 @@
 #include "core/wire/bytes.h"
 #include "core/wire/names.h"
 
-namespace shardplan {
+namespace shardplan::wire {
 
 /// A save plan's table with the names and properties that its numbers point into. What properties
 /// say is the caller's, one string a row of its table.
 struct NamedTable {
-  SaveTable table;
+  columns::SaveTable table;
   PlanNames names;
   std::vector<std::string> properties;
 };
@@ -25,16 +25,16 @@ std::string write_table(const NamedTable& table);
 NamedTable read_table(std::string_view bytes);
 
 /// The bytes of a plan's rows: what differs by rank. kForeign rows keep their place.
-std::string write_rows(const SavePlanView& view);
+std::string write_rows(const columns::SavePlanView& view);
 
 /// A plan's rows as they arrived.
 struct ReceivedRows {
-  SaveRows rows;
+  columns::SaveRows rows;
   std::vector<std::int64_t> hints;  // empty: none has one
 };
 
 /// Reads `count` rows of a table. Throws BadWire; allocates at most 3,000 bytes for each byte read
 /// and 24 for each entry of the table.
-ReceivedRows read_rows(std::string_view bytes, std::size_t count, const SaveTable& table);
+ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns::SaveTable& table);
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

@@ -7,7 +7,7 @@
 #include "core/wire/bytes.h"
 #include "core/wire/names.h"
 
-namespace shardplan {
+namespace shardplan::wire {
 namespace {
 
 // What a row does not share with the row before it, or with what follows from that.
@@ -24,13 +24,13 @@ struct Expected {
   std::uint32_t name = 0;
   std::uint32_t path = 0;
   std::int64_t begin = 0;
-  std::int64_t hint = kNoHint;
-  std::uint8_t ndim = StorageRows::kNoOffset;
+  std::int64_t hint = columns::kNoHint;
+  std::uint8_t ndim = columns::StorageRows::kNoOffset;
 
-  void follow(const StorageRows& rows, std::size_t row) {
+  void follow(const columns::StorageRows& rows, std::size_t row) {
     name = rows.name[row] + 1;
     path = rows.path[row];
-    if (!checked_add(rows.begin[row], rows.length[row], begin)) begin = 0;
+    if (!util::checked_add(rows.begin[row], rows.length[row], begin)) begin = 0;
     hint = rows.hint[row];
     ndim = rows.ndim[row];
   }
@@ -57,20 +57,20 @@ void read_offset(ByteReader& in, std::int64_t* numbers, std::size_t ndim) {
 
 }  // namespace
 
-std::string write_storage_names(const StorageRows& rows) {
+std::string write_storage_names(const columns::StorageRows& rows) {
   PlanNames names;
   for (std::size_t name = 0; name < rows.names->size(); ++name) {
     names.names.emplace_back((*rows.names)[name]);
   }
   const auto too_many = [](std::uint8_t ndim) {
-    return ndim > kMaxDims && ndim != StorageRows::kNoOffset;
+    return ndim > columns::kMaxDims && ndim != columns::StorageRows::kNoOffset;
   };
   ByteWriter out;
   if (std::ranges::any_of(rows.ndim, too_many) || !write_names(names, out)) return {};
   return out.take();
 }
 
-std::string write_storage_rows(const StorageRows& rows) {
+std::string write_storage_rows(const columns::StorageRows& rows) {
   ByteWriter out;
   out.varint(rows.paths->size());
   for (std::size_t path = 0; path < rows.paths->size(); ++path) out.string((*rows.paths)[path]);
@@ -95,11 +95,11 @@ std::string write_storage_rows(const StorageRows& rows) {
   return out.take();
 }
 
-TextTable read_storage_names(std::string_view bytes) {
+util::TextTable read_storage_names(std::string_view bytes) {
   ByteReader in(bytes);
   const PlanNames read = read_names(in);
   if (in.left() != 0) in.fail("goes on after its names");
-  TextTable names;
+  util::TextTable names;
   for (const std::string& name : read.names) {
     if (names.find(name)) in.fail("has a name twice");
     names.number_of(name);
@@ -107,11 +107,11 @@ TextTable read_storage_names(std::string_view bytes) {
   return names;
 }
 
-StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
-                              std::shared_ptr<const TextTable> names) {
+columns::StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
+                                       std::shared_ptr<const util::TextTable> names) {
   ByteReader in(bytes);
-  StorageRows rows;
-  auto paths = std::make_shared<TextTable>();
+  columns::StorageRows rows;
+  auto paths = std::make_shared<util::TextTable>();
   for (std::size_t left = in.count(); left > 0; --left) {
     const std::string_view path = in.string();
     if (paths->find(path)) in.fail("has a path twice");
@@ -131,9 +131,9 @@ StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
     if (expected.name >= names->size() || expected.path >= paths->size()) {
       in.fail("points outside a table");
     }
-    if (expected.hint < kNoHint) in.fail("has an index below zero");
-    const bool has_offset = expected.ndim != StorageRows::kNoOffset;
-    if (has_offset && expected.ndim > kMaxDims) in.fail("has an offset of too many dims");
+    if (expected.hint < columns::kNoHint) in.fail("has an index below zero");
+    const bool has_offset = expected.ndim != columns::StorageRows::kNoOffset;
+    if (has_offset && expected.ndim > columns::kMaxDims) in.fail("has an offset of too many dims");
     std::int64_t* numbers =
         rows.push(expected.name, expected.ndim, expected.hint, expected.path, expected.begin, 0);
     if (has_offset && expected.ndim > 0) read_offset(in, numbers, expected.ndim);
@@ -146,4 +146,4 @@ StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
   return rows;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::wire

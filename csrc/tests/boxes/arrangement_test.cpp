@@ -9,11 +9,11 @@
 namespace shardplan::testing {
 namespace {
 
-using Kind = Arrangement::Kind;
+using Kind = boxes::Arrangement::Kind;
 using Parts = std::vector<std::size_t>;
 
-Arrangement of(std::size_t ndim, const BoxList& boxes) {
-  return recognise(columns(ndim, boxes));
+boxes::Arrangement of(std::size_t ndim, const BoxList& boxes) {
+  return boxes::recognise(columns(ndim, boxes));
 }
 
 TEST(Arrangement, OfNoElements) {
@@ -22,14 +22,14 @@ TEST(Arrangement, OfNoElements) {
 }
 
 TEST(Arrangement, OneBoxIsWhole) {
-  const Arrangement whole = of(2, {{{0, 0}, {3, 4}}});
+  const boxes::Arrangement whole = of(2, {{{0, 0}, {3, 4}}});
   EXPECT_EQ(whole.kind, Kind::kWhole);
   EXPECT_EQ(whole.parts, Parts({1, 1}));
   EXPECT_EQ(of(0, {{{}, {}}}).kind, Kind::kWhole);
 }
 
 TEST(Arrangement, ShardsOfOneDimShorterAndEmptyAtTheEnd) {
-  const Arrangement shards =
+  const boxes::Arrangement shards =
       of(2, {{{3, 0}, {3, 4}}, {{0, 0}, {3, 4}}, {{6, 0}, {1, 4}}, {{7, 0}, {0, 4}}});
   EXPECT_EQ(shards.kind, Kind::kOneDim);
   EXPECT_EQ(shards.parts, Parts({3, 1}));
@@ -47,7 +47,7 @@ TEST(Arrangement, GridsOfAnySizeInAnyOrder) {
       return box.sizes[0] > 0 && box.sizes[1] > 0 && box.sizes[2] > 0;
     });
     shuffle(layout.boxes, random);
-    const Arrangement found = of(3, layout.boxes);
+    const boxes::Arrangement found = of(3, layout.boxes);
     if (cells) {
       EXPECT_EQ(found.kind, Kind::kGrid);
       EXPECT_EQ(found.parts, counts);
@@ -64,7 +64,7 @@ TEST(Arrangement, OverlapsHolesAndSplitsAreIrregular) {
   EXPECT_EQ(of(1, {{{0}, {2}}, {{1}, {2}}}).kind, Kind::kIrregular);
   EXPECT_EQ(of(1, {{{0}, {2}}, {{3}, {2}}}).kind, Kind::kIrregular);
   EXPECT_EQ(of(2, {{{0, 0}, {4, 2}}, {{0, 2}, {2, 2}}, {{2, 2}, {2, 2}}}).kind, Kind::kIrregular);
-  EXPECT_EQ(recognise(columns(2, nested_pinwheel(3).boxes)).kind, Kind::kIrregular);
+  EXPECT_EQ(boxes::recognise(columns(2, nested_pinwheel(3).boxes)).kind, Kind::kIrregular);
 }
 
 }  // namespace

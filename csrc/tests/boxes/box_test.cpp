@@ -8,18 +8,18 @@ namespace shardplan::testing {
 namespace {
 
 bool one_overlaps(const Box& a, const Box& b) {
-  const Boxes boxes = columns(a.offsets.size(), {a, b});
-  const bool answer = bounds_overlap(boxes.starts(0), boxes.starts(1), boxes.ndim());
-  EXPECT_EQ(answer, bounds_overlap(boxes.starts(1), boxes.starts(0), boxes.ndim()));
+  const boxes::Boxes boxes = columns(a.offsets.size(), {a, b});
+  const bool answer = boxes::bounds_overlap(boxes.starts(0), boxes.starts(1), boxes.ndim());
+  EXPECT_EQ(answer, boxes::bounds_overlap(boxes.starts(1), boxes.starts(0), boxes.ndim()));
   return answer;
 }
 
 bool inside(const Box& box, const Numbers& shape) {
-  return in_bounds(columns(shape.size(), {box}), 0, shape);
+  return boxes::in_bounds(columns(shape.size(), {box}), 0, shape);
 }
 
 TEST(Boxes, KeepsStartsAndEndsInOrder) {
-  const Boxes boxes = columns(2, {{{1, 2}, {3, 4}}, {{-5, 0}, {0, -7}}});
+  const boxes::Boxes boxes = columns(2, {{{1, 2}, {3, 4}}, {{-5, 0}, {0, -7}}});
   ASSERT_EQ(boxes.size(), 2u);
   EXPECT_EQ(boxes.ndim(), 2u);
   EXPECT_EQ(boxes.start(0, 1), 2);
@@ -31,13 +31,13 @@ TEST(Boxes, KeepsStartsAndEndsInOrder) {
 }
 
 TEST(Boxes, ZeroDimsStillCountsBoxes) {
-  const Boxes boxes = columns(0, {{}, {}, {}});
+  const boxes::Boxes boxes = columns(0, {{}, {}, {}});
   EXPECT_EQ(boxes.size(), 3u);
   EXPECT_FALSE(boxes.empty());
 }
 
 TEST(Boxes, ClearKeepsTheNumberOfDims) {
-  Boxes boxes = columns(1, {{{1}, {2}}});
+  boxes::Boxes boxes = columns(1, {{{1}, {2}}});
   boxes.clear();
   EXPECT_TRUE(boxes.empty());
   EXPECT_EQ(boxes.ndim(), 1u);
@@ -48,11 +48,11 @@ TEST(Boxes, ClearKeepsTheNumberOfDims) {
 }
 
 TEST(Boxes, TakesEndsAtTheLimitsOfInt64) {
-  const Boxes boxes = columns(1, {{{INT64_MAX}, {0}},
-                                  {{INT64_MIN}, {INT64_MAX}},
-                                  {{0}, {INT64_MIN}},
-                                  {{INT64_MAX}, {INT64_MIN}},
-                                  {{INT64_MIN}, {0}}});
+  const boxes::Boxes boxes = columns(1, {{{INT64_MAX}, {0}},
+                                         {{INT64_MIN}, {INT64_MAX}},
+                                         {{0}, {INT64_MIN}},
+                                         {{INT64_MAX}, {INT64_MIN}},
+                                         {{INT64_MIN}, {0}}});
   EXPECT_EQ(boxes.end(0, 0), INT64_MAX);
   EXPECT_EQ(boxes.end(1, 0), -1);
   EXPECT_EQ(boxes.end(2, 0), INT64_MIN);
@@ -61,7 +61,7 @@ TEST(Boxes, TakesEndsAtTheLimitsOfInt64) {
 }
 
 TEST(Boxes, RefusesEndsBeyondInt64AndStaysAsItWas) {
-  Boxes boxes = columns(2, {{{1, 2}, {3, 4}}});
+  boxes::Boxes boxes = columns(2, {{{1, 2}, {3, 4}}});
   const std::vector<Box> refused{{{0, INT64_MAX}, {0, 1}},
                                  {{1, 0}, {INT64_MAX, 0}},
                                  {{0, INT64_MIN}, {0, -1}},
@@ -143,29 +143,30 @@ TEST(InBounds, LimitsOfInt64) {
 
 TEST(Volume, OfShapes) {
   std::int64_t elements = -1;
-  ASSERT_TRUE(volume(Numbers{}, elements));
+  ASSERT_TRUE(boxes::volume(Numbers{}, elements));
   EXPECT_EQ(elements, 1);
-  ASSERT_TRUE(volume(Numbers{3, 0, 5}, elements));
+  ASSERT_TRUE(boxes::volume(Numbers{3, 0, 5}, elements));
   EXPECT_EQ(elements, 0);
-  ASSERT_TRUE(volume(Numbers{INT64_MAX, 1}, elements));
+  ASSERT_TRUE(boxes::volume(Numbers{INT64_MAX, 1}, elements));
   EXPECT_EQ(elements, INT64_MAX);
-  EXPECT_FALSE(volume(Numbers{INT64_C(1) << 32, INT64_C(1) << 31}, elements));
+  EXPECT_FALSE(boxes::volume(Numbers{INT64_C(1) << 32, INT64_C(1) << 31}, elements));
 }
 
 TEST(Volume, OfBoxes) {
   const std::int64_t half = INT64_C(1) << 32;
-  const Boxes boxes = columns(2, {{{7, -9}, {3, 4}}, {{7, 9}, {-3, 4}}, {{0, 0}, {half, half}}});
+  const boxes::Boxes boxes =
+      columns(2, {{{7, -9}, {3, 4}}, {{7, 9}, {-3, 4}}, {{0, 0}, {half, half}}});
   std::int64_t elements = 0;
-  ASSERT_TRUE(volume(boxes, 0, elements));
+  ASSERT_TRUE(boxes::volume(boxes, 0, elements));
   EXPECT_EQ(elements, 12);
-  ASSERT_TRUE(volume(boxes, 1, elements));
+  ASSERT_TRUE(boxes::volume(boxes, 1, elements));
   EXPECT_EQ(elements, -12);
-  EXPECT_FALSE(volume(boxes, 2, elements));
+  EXPECT_FALSE(boxes::volume(boxes, 2, elements));
 }
 
 TEST(Volume, OfAZeroDimBoxIsOne) {
   std::int64_t elements = 0;
-  ASSERT_TRUE(volume(columns(0, {{}}), 0, elements));
+  ASSERT_TRUE(boxes::volume(columns(0, {{}}), 0, elements));
   EXPECT_EQ(elements, 1);
 }
 

@@ -11,9 +11,9 @@
 namespace shardplan::testing {
 namespace {
 
-std::vector<std::size_t> found(const BoxTree& tree, const Box& wanted) {
+std::vector<std::size_t> found(const boxes::BoxTree& tree, const Box& wanted) {
   std::vector<std::size_t> answer;
-  const Boxes bounds = columns(wanted.offsets.size(), {wanted});
+  const boxes::Boxes bounds = columns(wanted.offsets.size(), {wanted});
   tree.query(bounds.starts(0), [&](std::size_t box) { answer.push_back(box); });
   std::sort(answer.begin(), answer.end());
   return answer;
@@ -29,24 +29,24 @@ std::vector<std::size_t> overlapping(const BoxList& boxes, const Box& wanted) {
 
 /// Each box is found by every box of the list, once, as by a pass over all pairs.
 void expect_as_brute_force(std::size_t ndim, const BoxList& boxes) {
-  const BoxTree tree(columns(ndim, boxes));
+  const boxes::BoxTree tree(columns(ndim, boxes));
   for (const Box& wanted : boxes) ASSERT_EQ(found(tree, wanted), overlapping(boxes, wanted));
   ASSERT_EQ(tree.self_overlaps(), any_pair_overlaps(boxes));
 }
 
 TEST(BoxTree, EmptyFindsNothing) {
-  const BoxTree tree{Boxes(2)};
+  const boxes::BoxTree tree{boxes::Boxes(2)};
   EXPECT_TRUE(found(tree, {{0, 0}, {INT64_MAX, INT64_MAX}}).empty());
   EXPECT_FALSE(tree.self_overlaps());
 }
 
 TEST(BoxTree, OneBoxDoesNotOverlapItself) {
-  EXPECT_FALSE(BoxTree(columns(1, {{{0}, {5}}})).self_overlaps());
-  EXPECT_FALSE(BoxTree(columns(0, {{}})).self_overlaps());
+  EXPECT_FALSE(boxes::BoxTree(columns(1, {{{0}, {5}}})).self_overlaps());
+  EXPECT_FALSE(boxes::BoxTree(columns(0, {{}})).self_overlaps());
 }
 
 TEST(BoxTree, ZeroDimBoxesAllMeet) {
-  const BoxTree tree(columns(0, BoxList(100)));
+  const boxes::BoxTree tree(columns(0, BoxList(100)));
   EXPECT_TRUE(tree.self_overlaps());
   EXPECT_EQ(found(tree, {}).size(), 100u);
 }
@@ -132,8 +132,8 @@ TEST(BoxTree, RandomBoxesOfAnySize) {
 TEST(BoxTree, SeveralThreadsMayQueryOne) {
   Random random(5);
   const Layout layout = recursive_split({500, 500, 500}, 400, random);
-  const Boxes boxes = columns(3, layout.boxes);
-  const BoxTree tree(boxes);
+  const boxes::Boxes boxes = columns(3, layout.boxes);
+  const boxes::BoxTree tree(boxes);
   std::atomic<std::size_t> hits{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {

@@ -19,7 +19,7 @@ Numbers bounds_of(const Numbers& shape) {
   return bounds;
 }
 
-BoxList listed(const Boxes& boxes) {
+BoxList listed(const boxes::Boxes& boxes) {
   BoxList list;
   for (std::size_t at = 0; at < boxes.size(); ++at) {
     Box box{{boxes.starts(at), boxes.ends(at)}, {}};
@@ -32,7 +32,8 @@ BoxList listed(const Boxes& boxes) {
 }
 
 BoxList holes_of(const Numbers& shape, const BoxList& boxes) {
-  const Holes holes = find_holes(columns(shape.size(), boxes), bounds_of(shape).data(), kAll);
+  const boxes::Holes holes =
+      boxes::find_holes(columns(shape.size(), boxes), bounds_of(shape).data(), kAll);
   EXPECT_TRUE(holes.complete);
   return listed(holes.boxes);
 }
@@ -86,9 +87,9 @@ TEST(Holes, OfAnyBoxesAreTheElementsThatNoneCovers) {
 }
 
 TEST(Holes, OfARegionAreInIt) {
-  const Boxes boxes = columns(2, {{{0, 0}, {4, 8}}, {{6, 0}, {2, 8}}});
+  const boxes::Boxes boxes = columns(2, {{{0, 0}, {4, 8}}, {{6, 0}, {2, 8}}});
   const Numbers region = {2, 2, 7, 5};
-  const Holes holes = find_holes(boxes, region.data(), kAll);
+  const boxes::Holes holes = boxes::find_holes(boxes, region.data(), kAll);
   EXPECT_EQ(listed(holes.boxes), BoxList({{{4, 2}, {2, 3}}}));
 }
 
@@ -96,10 +97,10 @@ TEST(Holes, ManyAreGivenUp) {
   BoxList boxes;
   for (std::int64_t at = 0; at < 100; at += 2) boxes.push_back({{at}, {1}});
   const Numbers bounds = {0, 100};
-  const Holes some = find_holes(columns(1, boxes), bounds.data(), 10);
+  const boxes::Holes some = boxes::find_holes(columns(1, boxes), bounds.data(), 10);
   EXPECT_FALSE(some.complete);
   EXPECT_EQ(some.boxes.size(), 10);
-  EXPECT_TRUE(find_holes(columns(1, boxes), bounds.data(), 50).complete);
+  EXPECT_TRUE(boxes::find_holes(columns(1, boxes), bounds.data(), 50).complete);
 }
 
 TEST(Holes, OfLargeLayoutsTakeNotLong) {
@@ -121,9 +122,9 @@ TEST(Holes, OfLargeLayoutsTakeNotLong) {
 
 TEST(Holes, BoundsAtTheEndsOfInt64) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
-  const Boxes boxes = columns(1, {{{0}, {kMost - 1}}});
+  const boxes::Boxes boxes = columns(1, {{{0}, {kMost - 1}}});
   const Numbers bounds = {0, kMost};
-  const Holes holes = find_holes(boxes, bounds.data(), kAll);
+  const boxes::Holes holes = boxes::find_holes(boxes, bounds.data(), kAll);
   EXPECT_EQ(listed(holes.boxes), BoxList({{{kMost - 1}, {1}}}));
 }
 

@@ -16,22 +16,23 @@ void PrintTo(const Box& box, std::ostream* out) {
 
 namespace {
 
-using Placements = std::vector<Placement>;
+using Placements = std::vector<boxes::Placement>;
 
-Placement replicate() {
+boxes::Placement replicate() {
   return {};
 }
-Placement shard(std::int64_t dim) {
-  return {Placement::Kind::kShard, dim, 1};
+boxes::Placement shard(std::int64_t dim) {
+  return {boxes::Placement::Kind::kShard, dim, 1};
 }
-Placement strided(std::int64_t dim, std::int64_t split_factor) {
-  return {Placement::Kind::kStridedShard, dim, split_factor};
+boxes::Placement strided(std::int64_t dim, std::int64_t split_factor) {
+  return {boxes::Placement::Kind::kStridedShard, dim, split_factor};
 }
 
 std::optional<Box> local(const Numbers& shape, const Numbers& mesh_shape, const Numbers& coordinate,
                          const Placements& placements) {
   Box box{Numbers(shape.size()), Numbers(shape.size())};
-  if (!local_box(shape, mesh_shape, coordinate, placements, box.offsets.data(), box.sizes.data())) {
+  if (!boxes::local_box(shape, mesh_shape, coordinate, placements, box.offsets.data(),
+                        box.sizes.data())) {
     return std::nullopt;
   }
   return box;
@@ -94,8 +95,8 @@ TEST(LocalBox, StridedShardTakesARunOfEachPiece) {
 
 TEST(LocalBox, EveryPairOfPlacementsOfOneDim) {
   for (std::int64_t size = 0; size <= 24; ++size) {
-    for (const Placement& first : {replicate(), shard(0), strided(0, 2), strided(0, 3)}) {
-      for (const Placement& second : {replicate(), shard(0), strided(0, 2), strided(0, 5)}) {
+    for (const boxes::Placement& first : {replicate(), shard(0), strided(0, 2), strided(0, 3)}) {
+      for (const boxes::Placement& second : {replicate(), shard(0), strided(0, 2), strided(0, 5)}) {
         expect_as_chunked({size}, {3, 4}, {first, second});
       }
     }
@@ -111,7 +112,7 @@ TEST(LocalBox, RandomPlacementsAsChunkedByIndex) {
     Numbers mesh_shape(1 + random.index(4));
     for (std::int64_t& ranks : mesh_shape) ranks = random.between(1, 4);
     Placements placements(random.one_in(5) ? random.index(mesh_shape.size()) : mesh_shape.size());
-    for (Placement& placement : placements) {
+    for (boxes::Placement& placement : placements) {
       const auto dim = static_cast<std::int64_t>(random.index(shape.size()));
       const std::size_t kind = random.index(4);
       if (kind == 0) placement = replicate();
@@ -133,7 +134,7 @@ TEST(LocalBox, ShardsOfAllRanksTileTheTensor) {
     for (const Numbers& coordinate : coordinates(mesh_shape)) {
       boxes.push_back(local(shape, mesh_shape, coordinate, placements).value());
     }
-    ASSERT_EQ(check_boxes(columns(2, boxes), shape, true), Fault::kNone);
+    ASSERT_EQ(boxes::check_boxes(columns(2, boxes), shape, true), boxes::Fault::kNone);
   }
 }
 
@@ -166,10 +167,10 @@ TEST(LocalBox, RefusesWhatItDoesNotCover) {
 }
 
 TEST(LocalBox, RefusesMorePlacementsThanItKeeps) {
-  const Numbers mesh_shape(kMaxPlacements + 1, 1);
-  const Numbers coordinate(kMaxPlacements + 1, 0);
-  EXPECT_TRUE(local({4}, mesh_shape, coordinate, Placements(kMaxPlacements, shard(0))));
-  EXPECT_FALSE(local({4}, mesh_shape, coordinate, Placements(kMaxPlacements + 1, shard(0))));
+  const Numbers mesh_shape(boxes::kMaxPlacements + 1, 1);
+  const Numbers coordinate(boxes::kMaxPlacements + 1, 0);
+  EXPECT_TRUE(local({4}, mesh_shape, coordinate, Placements(boxes::kMaxPlacements, shard(0))));
+  EXPECT_FALSE(local({4}, mesh_shape, coordinate, Placements(boxes::kMaxPlacements + 1, shard(0))));
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
 /// Upstream's sweep with its list of what has not ended, in plain loops.
-std::vector<BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
+std::vector<boxes::BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
   const auto sweep = static_cast<std::size_t>(std::ranges::max_element(shape) - shape.begin());
   const auto key = [&](std::size_t box) {
     Numbers numbers = {boxes[box].offsets[sweep]};
@@ -24,7 +24,7 @@ std::vector<BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
   for (std::size_t at = 0; at < order.size(); ++at) order[at] = at;
   std::ranges::stable_sort(order, [&](auto a, auto b) { return key(a) < key(b); });
   std::vector<std::pair<std::int64_t, std::size_t>> active;
-  std::vector<BoxPair> pairs;
+  std::vector<boxes::BoxPair> pairs;
   for (const std::size_t box : order) {
     const std::int64_t start = boxes[box].offsets[sweep];
     std::erase_if(active, [&](const auto& other) { return other.first <= start; });
@@ -43,21 +43,22 @@ TEST(OverlappingPairs, AreThoseOfTheSweepInItsOrder) {
     const Numbers shape = random_shape(random);
     const std::size_t ndim = shape.size();
     const BoxList boxes = random_boxes(ndim, random.index(60), random);
-    const std::vector<BoxPair> expected = swept(shape, boxes);
-    const Boxes as_columns = columns(ndim, boxes);
-    ASSERT_EQ(overlapping_pairs(as_columns, shape, kAll), expected) << "round " << round;
+    const std::vector<boxes::BoxPair> expected = swept(shape, boxes);
+    const boxes::Boxes as_columns = columns(ndim, boxes);
+    ASSERT_EQ(boxes::overlapping_pairs(as_columns, shape, kAll), expected) << "round " << round;
     const std::size_t some = random.index(expected.size() + 1);
-    ASSERT_EQ(overlapping_pairs(as_columns, shape, some),
-              std::vector<BoxPair>(expected.begin(),
-                                   expected.begin() + static_cast<std::ptrdiff_t>(some)));
+    ASSERT_EQ(boxes::overlapping_pairs(as_columns, shape, some),
+              std::vector<boxes::BoxPair>(expected.begin(),
+                                          expected.begin() + static_cast<std::ptrdiff_t>(some)));
   }
 }
 
 TEST(OverlappingPairs, FirstOfManyTakeNotLong) {
   const BoxList boxes(200'000, {{0, 0}, {4, 4}});
-  const std::vector<BoxPair> pairs = overlapping_pairs(columns(2, boxes), Numbers{4, 4}, 100);
+  const std::vector<boxes::BoxPair> pairs =
+      boxes::overlapping_pairs(columns(2, boxes), Numbers{4, 4}, 100);
   EXPECT_EQ(pairs.size(), 100);
-  EXPECT_EQ(pairs.front(), BoxPair(1, 0));
+  EXPECT_EQ(pairs.front(), boxes::BoxPair(1, 0));
 }
 
 }  // namespace

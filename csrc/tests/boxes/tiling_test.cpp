@@ -10,8 +10,8 @@ namespace shardplan::testing {
 namespace {
 
 bool tiles(const Numbers& shape, const BoxList& boxes) {
-  Tiling tiling(shape);
-  const Boxes added = columns(shape.size(), boxes);
+  boxes::Tiling tiling(shape);
+  const boxes::Boxes added = columns(shape.size(), boxes);
   for (std::size_t box = 0; box < added.size(); ++box) {
     tiling.add(added.starts(box), added.ends(box));
   }
@@ -96,7 +96,7 @@ TEST(Tiling, AnswersAsPaintingDoes) {
   for (int round = 0; round < 5000; ++round) {
     SCOPED_TRACE(round);
     const Layout layout = random_layout(random);
-    if (first_fault(layout.shape, layout.boxes, false) == Fault::kOutOfBounds) continue;
+    if (first_fault(layout.shape, layout.boxes, false) == boxes::Fault::kOutOfBounds) continue;
     const bool expected = painted_once(layout.shape, layout.boxes);
     ASSERT_EQ(tiles(layout.shape, layout.boxes), expected);
     tiled += expected;

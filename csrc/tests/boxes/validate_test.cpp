@@ -7,97 +7,102 @@
 
 #include "random_layouts.h"
 
-namespace shardplan {
+namespace shardplan::boxes {
 
 void PrintTo(Fault fault, std::ostream* out) {
   static const char* const kNames[] = {"none", "out of bounds", "overlap", "fill", "too large"};
   *out << kNames[static_cast<std::size_t>(fault)];
 }
 
-namespace testing {
+}  // namespace shardplan::boxes
+
+namespace shardplan::testing {
 namespace {
 
-Fault checked(const Numbers& shape, const BoxList& boxes, bool must_fill = true) {
-  return check_boxes(columns(shape.size(), boxes), shape, must_fill);
+boxes::Fault checked(const Numbers& shape, const BoxList& boxes, bool must_fill = true) {
+  return boxes::check_boxes(columns(shape.size(), boxes), shape, must_fill);
 }
 
 bool overlapping(std::size_t ndim, const BoxList& boxes) {
-  return any_overlap(columns(ndim, boxes));
+  return boxes::any_overlap(columns(ndim, boxes));
 }
 
 TEST(CheckBoxes, ZeroDimTensorIsAlwaysValid) {
-  EXPECT_EQ(checked({}, {}), Fault::kNone);
-  EXPECT_EQ(checked({}, {{}, {}}), Fault::kNone);
+  EXPECT_EQ(checked({}, {}), boxes::Fault::kNone);
+  EXPECT_EQ(checked({}, {{}, {}}), boxes::Fault::kNone);
 }
 
 TEST(CheckBoxes, NoBoxesFillOnlyAnEmptyTensor) {
-  EXPECT_EQ(checked({3}, {}), Fault::kFill);
-  EXPECT_EQ(checked({3}, {}, false), Fault::kNone);
-  EXPECT_EQ(checked({0}, {}), Fault::kNone);
-  EXPECT_EQ(checked({3, 0}, {}), Fault::kNone);
+  EXPECT_EQ(checked({3}, {}), boxes::Fault::kFill);
+  EXPECT_EQ(checked({3}, {}, false), boxes::Fault::kNone);
+  EXPECT_EQ(checked({0}, {}), boxes::Fault::kNone);
+  EXPECT_EQ(checked({3, 0}, {}), boxes::Fault::kNone);
 }
 
 TEST(CheckBoxes, BoundsComeBeforeFillAndFillBeforeOverlap) {
-  EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}, {{4}, {1}}}), Fault::kOutOfBounds);
-  EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}}), Fault::kFill);
-  EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}}, false), Fault::kOverlap);
-  EXPECT_EQ(checked({4}, {{{0}, {2}}, {{0}, {2}}}), Fault::kOverlap);
-  EXPECT_EQ(checked({4}, {{{0}, {2}}, {{2}, {2}}}), Fault::kNone);
+  EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}, {{4}, {1}}}), boxes::Fault::kOutOfBounds);
+  EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}}), boxes::Fault::kFill);
+  EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}}, false), boxes::Fault::kOverlap);
+  EXPECT_EQ(checked({4}, {{{0}, {2}}, {{0}, {2}}}), boxes::Fault::kOverlap);
+  EXPECT_EQ(checked({4}, {{{0}, {2}}, {{2}, {2}}}), boxes::Fault::kNone);
 }
 
 TEST(CheckBoxes, HolesAreFineWhereNothingMustFill) {
-  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {1, 4}}, {{2, 0}, {1, 4}}}, false), Fault::kNone);
-  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {1, 4}}, {{2, 0}, {1, 4}}}), Fault::kFill);
+  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {1, 4}}, {{2, 0}, {1, 4}}}, false), boxes::Fault::kNone);
+  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {1, 4}}, {{2, 0}, {1, 4}}}), boxes::Fault::kFill);
 }
 
 TEST(CheckBoxes, EmptyShardsAtTheEndsOverlapNone) {
-  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{4, 0}, {0, 4}}, {{4, 0}, {0, 4}}}), Fault::kNone);
-  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{0, 0}, {0, 4}}}), Fault::kNone);
-  EXPECT_EQ(checked({0, 4}, {{{0, 1}, {0, 2}}, {{0, 0}, {0, 4}}}), Fault::kNone);
+  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{4, 0}, {0, 4}}, {{4, 0}, {0, 4}}}),
+            boxes::Fault::kNone);
+  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{0, 0}, {0, 4}}}), boxes::Fault::kNone);
+  EXPECT_EQ(checked({0, 4}, {{{0, 1}, {0, 2}}, {{0, 0}, {0, 4}}}), boxes::Fault::kNone);
 }
 
 TEST(CheckBoxes, EmptyBoxInsideAnotherOverlapsIt) {
-  EXPECT_EQ(checked({4}, {{{0}, {4}}, {{2}, {0}}}), Fault::kOverlap);
-  EXPECT_EQ(checked({4}, {{{0}, {2}}, {{2}, {2}}, {{2}, {0}}}), Fault::kNone);
-  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{2, 4}, {0, 0}}}), Fault::kNone);
-  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{2, 3}, {0, 1}}}), Fault::kOverlap);
+  EXPECT_EQ(checked({4}, {{{0}, {4}}, {{2}, {0}}}), boxes::Fault::kOverlap);
+  EXPECT_EQ(checked({4}, {{{0}, {2}}, {{2}, {2}}, {{2}, {0}}}), boxes::Fault::kNone);
+  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{2, 4}, {0, 0}}}), boxes::Fault::kNone);
+  EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{2, 3}, {0, 1}}}), boxes::Fault::kOverlap);
 }
 
 TEST(CheckBoxes, EmptyBoxesThatCrossOverlap) {
-  EXPECT_EQ(checked({4, 4}, {{{2, 0}, {0, 4}}, {{0, 2}, {4, 0}}}, false), Fault::kOverlap);
+  EXPECT_EQ(checked({4, 4}, {{{2, 0}, {0, 4}}, {{0, 2}, {4, 0}}}, false), boxes::Fault::kOverlap);
 }
 
 TEST(CheckBoxes, VolumesBeyondInt64) {
   const std::int64_t half = INT64_C(1) << 32;
-  EXPECT_EQ(checked({half, half}, {{{0, 0}, {1, 1}}}), Fault::kTooLarge);
-  EXPECT_EQ(checked({half, half}, {{{0, 0}, {1, 1}}}, false), Fault::kNone);
-  EXPECT_EQ(checked({half, half}, {{{0, 0}, {1, 1}}, {{0, 0}, {1, 1}}}, false), Fault::kOverlap);
-  EXPECT_EQ(checked({half, half}, {{{0, 0}, {half, half}}}, false), Fault::kTooLarge);
+  EXPECT_EQ(checked({half, half}, {{{0, 0}, {1, 1}}}), boxes::Fault::kTooLarge);
+  EXPECT_EQ(checked({half, half}, {{{0, 0}, {1, 1}}}, false), boxes::Fault::kNone);
+  EXPECT_EQ(checked({half, half}, {{{0, 0}, {1, 1}}, {{0, 0}, {1, 1}}}, false),
+            boxes::Fault::kOverlap);
+  EXPECT_EQ(checked({half, half}, {{{0, 0}, {half, half}}}, false), boxes::Fault::kTooLarge);
   const Box most{{0}, {INT64_MAX}};
-  EXPECT_EQ(checked({INT64_MAX}, {most}), Fault::kNone);
-  EXPECT_EQ(checked({INT64_MAX}, {most, most}), Fault::kTooLarge);
+  EXPECT_EQ(checked({INT64_MAX}, {most}), boxes::Fault::kNone);
+  EXPECT_EQ(checked({INT64_MAX}, {most, most}), boxes::Fault::kTooLarge);
 }
 
 TEST(CheckBoxes, NegativeNumbersAreOutOfBounds) {
-  EXPECT_EQ(checked({4}, {{{-1}, {4}}}), Fault::kOutOfBounds);
-  EXPECT_EQ(checked({4}, {{{4}, {-4}}}), Fault::kOutOfBounds);
-  EXPECT_EQ(checked({4}, {{{INT64_MIN}, {0}}}), Fault::kOutOfBounds);
-  EXPECT_EQ(checked({-4}, {{{0}, {0}}}), Fault::kOutOfBounds);
+  EXPECT_EQ(checked({4}, {{{-1}, {4}}}), boxes::Fault::kOutOfBounds);
+  EXPECT_EQ(checked({4}, {{{4}, {-4}}}), boxes::Fault::kOutOfBounds);
+  EXPECT_EQ(checked({4}, {{{INT64_MIN}, {0}}}), boxes::Fault::kOutOfBounds);
+  EXPECT_EQ(checked({-4}, {{{0}, {0}}}), boxes::Fault::kOutOfBounds);
 }
 
 TEST(CheckBoxes, RandomLayoutsAsBruteForce) {
   Random random(9);
-  std::map<Fault, int> seen;
+  std::map<boxes::Fault, int> seen;
   for (int round = 0; round < 8000; ++round) {
     SCOPED_TRACE(round);
     const Layout layout = random_layout(random);
     for (const bool must_fill : {false, true}) {
-      const Fault expected = first_fault(layout.shape, layout.boxes, must_fill);
+      const boxes::Fault expected = first_fault(layout.shape, layout.boxes, must_fill);
       ASSERT_EQ(checked(layout.shape, layout.boxes, must_fill), expected);
       ++seen[expected];
     }
   }
-  for (const Fault fault : {Fault::kNone, Fault::kOutOfBounds, Fault::kOverlap, Fault::kFill}) {
+  for (const boxes::Fault fault : {boxes::Fault::kNone, boxes::Fault::kOutOfBounds,
+                                   boxes::Fault::kOverlap, boxes::Fault::kFill}) {
     EXPECT_GT(seen[fault], 100) << "a fault that the layouts hardly show";
   }
 }
@@ -107,25 +112,25 @@ TEST(CheckBoxes, ManyBoxesThatNestAboutACornerOrACentre) {
   Random random(10);
   for (Layout layout : {nested_corners(150000), nested_pinwheel(75000)}) {
     shuffle(layout.boxes, random);
-    EXPECT_EQ(checked(layout.shape, layout.boxes), Fault::kNone);
+    EXPECT_EQ(checked(layout.shape, layout.boxes), boxes::Fault::kNone);
   }
   Layout layout = nested_pinwheel(75000);
   layout.boxes[0] = layout.boxes[1];  // of one volume
   shuffle(layout.boxes, random);
-  EXPECT_EQ(checked(layout.shape, layout.boxes), Fault::kOverlap);
+  EXPECT_EQ(checked(layout.shape, layout.boxes), boxes::Fault::kOverlap);
 }
 
 TEST(CheckBoxes, SeveralThreadsMayCheckAtOnce) {
   Random random(11);
   const Layout layout = recursive_split({300, 300}, 500, random);
-  const Boxes boxes = columns(2, layout.boxes);
-  std::vector<Fault> answers(4, Fault::kTooLarge);
+  const boxes::Boxes boxes = columns(2, layout.boxes);
+  std::vector<boxes::Fault> answers(4, boxes::Fault::kTooLarge);
   std::vector<std::thread> threads;
-  for (Fault& answer : answers) {
-    threads.emplace_back([&] { answer = check_boxes(boxes, layout.shape, true); });
+  for (boxes::Fault& answer : answers) {
+    threads.emplace_back([&] { answer = boxes::check_boxes(boxes, layout.shape, true); });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(answers, std::vector<Fault>(4, Fault::kNone));
+  EXPECT_EQ(answers, std::vector<boxes::Fault>(4, boxes::Fault::kNone));
 }
 
 TEST(AnyOverlap, FewerThanTwoBoxesNeverOverlap) {
@@ -188,5 +193,4 @@ TEST(AnyOverlap, RandomBoxesAsBruteForce) {
 }
 
 }  // namespace
-}  // namespace testing
-}  // namespace shardplan
+}  // namespace shardplan::testing

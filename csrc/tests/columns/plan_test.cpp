@@ -10,24 +10,24 @@ namespace {
 
 using Numbers = std::vector<std::int64_t>;
 
-void push_filled(ReadColumns& rows, std::size_t ndim, std::int64_t number) {
-  std::fill_n(rows.push(ReadKind::kTensor, 1, 2, 3, ndim), 5 * ndim, number);
+void push_filled(columns::ReadColumns& rows, std::size_t ndim, std::int64_t number) {
+  std::fill_n(rows.push(columns::ReadKind::kTensor, 1, 2, 3, ndim), 5 * ndim, number);
 }
 
 /// Entries: a 2-d shard, bytes, a 0-d tensor, another of the same spec, a 1-d shard.
-SaveTable small_table() {
-  SaveTable table;
-  table.specs.push(WriteKind::kShard, 6, Numbers{4, 5});
-  table.specs.push(WriteKind::kBytes, 0, {});
-  table.specs.push(WriteKind::kTensor, 8, {});
-  table.specs.push(WriteKind::kShard, 7, Numbers{9});
+columns::SaveTable small_table() {
+  columns::SaveTable table;
+  table.specs.push(columns::WriteKind::kShard, 6, Numbers{4, 5});
+  table.specs.push(columns::WriteKind::kBytes, 0, {});
+  table.specs.push(columns::WriteKind::kTensor, 8, {});
+  table.specs.push(columns::WriteKind::kShard, 7, Numbers{9});
   table.name = {3, 2, 1, 0, 4};
   table.spec = {0, 1, 2, 2, 3};
   return table;
 }
 
-SaveRows small_rows() {
-  SaveRows rows;
+columns::SaveRows small_rows() {
+  columns::SaveRows rows;
   std::int64_t number = 10;
   for (const auto& [entry, ndim] : {std::pair(4U, 1U), {1U, 0U}, {0U, 2U}, {3U, 0U}, {4U, 1U}}) {
     std::fill_n(rows.push(entry, ndim), 2 * ndim, ++number);
@@ -36,7 +36,7 @@ SaveRows small_rows() {
 }
 
 TEST(EntrySpecs, ShapesLieOneAfterAnother) {
-  const EntrySpecs specs = small_table().specs;
+  const columns::EntrySpecs specs = small_table().specs;
   ASSERT_EQ(specs.size(), 4u);
   EXPECT_EQ(specs.shapes, (Numbers{4, 5, 9}));
   EXPECT_TRUE(std::ranges::equal(specs.shape(0), Numbers{4, 5}));
@@ -47,27 +47,27 @@ TEST(EntrySpecs, ShapesLieOneAfterAnother) {
 }
 
 TEST(EntrySpecs, PushGivesTheIndex) {
-  EntrySpecs specs;
-  EXPECT_EQ(specs.push(WriteKind::kBytes, 0, {}), 0u);
-  EXPECT_EQ(specs.push(WriteKind::kShard, 0, Numbers{1}), 1u);
+  columns::EntrySpecs specs;
+  EXPECT_EQ(specs.push(columns::WriteKind::kBytes, 0, {}), 0u);
+  EXPECT_EQ(specs.push(columns::WriteKind::kShard, 0, Numbers{1}), 1u);
 }
 
 TEST(EntrySpecs, LastIsComparesAllOfTheLastOnly) {
-  EntrySpecs specs;
-  EXPECT_FALSE(specs.last_is(WriteKind::kBytes, 0, {}));
-  specs.push(WriteKind::kBytes, 0, {});
-  specs.push(WriteKind::kShard, 2, Numbers{4, 5});
-  EXPECT_TRUE(specs.last_is(WriteKind::kShard, 2, Numbers{4, 5}));
-  EXPECT_FALSE(specs.last_is(WriteKind::kTensor, 2, Numbers{4, 5}));
-  EXPECT_FALSE(specs.last_is(WriteKind::kShard, 1, Numbers{4, 5}));
-  EXPECT_FALSE(specs.last_is(WriteKind::kShard, 2, Numbers{4, 6}));
-  EXPECT_FALSE(specs.last_is(WriteKind::kShard, 2, Numbers{4}));
-  EXPECT_FALSE(specs.last_is(WriteKind::kShard, 2, Numbers{4, 5, 1}));
-  EXPECT_FALSE(specs.last_is(WriteKind::kBytes, 0, {}));
+  columns::EntrySpecs specs;
+  EXPECT_FALSE(specs.last_is(columns::WriteKind::kBytes, 0, {}));
+  specs.push(columns::WriteKind::kBytes, 0, {});
+  specs.push(columns::WriteKind::kShard, 2, Numbers{4, 5});
+  EXPECT_TRUE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4, 5}));
+  EXPECT_FALSE(specs.last_is(columns::WriteKind::kTensor, 2, Numbers{4, 5}));
+  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 1, Numbers{4, 5}));
+  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4, 6}));
+  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4}));
+  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4, 5, 1}));
+  EXPECT_FALSE(specs.last_is(columns::WriteKind::kBytes, 0, {}));
 }
 
 TEST(SaveRows, RowsOfDifferentDimsLieOneAfterAnother) {
-  const SaveRows rows = small_rows();
+  const columns::SaveRows rows = small_rows();
   ASSERT_EQ(rows.size(), 5u);
   EXPECT_EQ(rows.entry, (std::vector<std::uint32_t>{4, 1, 0, 3, 4}));
   EXPECT_EQ(rows.first, (std::vector<std::size_t>{0, 2, 2, 6, 6}));
@@ -75,62 +75,62 @@ TEST(SaveRows, RowsOfDifferentDimsLieOneAfterAnother) {
 }
 
 TEST(SavePlanView, EveryRowWhereNoneIsChosen) {
-  const SaveTable table = small_table();
-  const SaveRows rows = small_rows();
-  const SavePlanView view{&table, &rows};
+  const columns::SaveTable table = small_table();
+  const columns::SaveRows rows = small_rows();
+  const columns::SavePlanView view{&table, &rows};
   ASSERT_EQ(view.size(), 5u);
   for (std::size_t at = 0; at < view.size(); ++at) {
     SCOPED_TRACE(at);
     EXPECT_EQ(view.row(at), at);
     EXPECT_EQ(view.entry(at), rows.entry[at]);
     EXPECT_EQ(view.spec(at), table.spec[rows.entry[at]]);
-    EXPECT_EQ(view.hint(at), kNoHint);
+    EXPECT_EQ(view.hint(at), columns::kNoHint);
     EXPECT_EQ(view.ndim(at), view.shape(at).size());
   }
-  EXPECT_EQ(view.kind(0), WriteKind::kShard);
-  EXPECT_EQ(view.kind(1), WriteKind::kBytes);
-  EXPECT_EQ(view.kind(3), WriteKind::kTensor);
+  EXPECT_EQ(view.kind(0), columns::WriteKind::kShard);
+  EXPECT_EQ(view.kind(1), columns::WriteKind::kBytes);
+  EXPECT_EQ(view.kind(3), columns::WriteKind::kTensor);
   EXPECT_EQ(view.ndim(2), 2u);
   EXPECT_EQ(view.numbers(2)[3], 13);
 }
 
 TEST(SavePlanView, HintsAreOfPositionsAllElseOfChosenRows) {
-  const SaveTable table = small_table();
-  const SaveRows rows = small_rows();
+  const columns::SaveTable table = small_table();
+  const columns::SaveRows rows = small_rows();
   const std::vector<std::uint32_t> chosen{2, 3, 4};
-  const std::vector<std::int64_t> hints{7, kNoHint, 9};
-  const SavePlanView view{&table, &rows, &chosen, &hints};
+  const std::vector<std::int64_t> hints{7, columns::kNoHint, 9};
+  const columns::SavePlanView view{&table, &rows, &chosen, &hints};
   ASSERT_EQ(view.size(), 3u);
   EXPECT_EQ(view.row(0), 2u);
   EXPECT_EQ(view.entry(1), 3u);
   EXPECT_EQ(view.spec(1), 2u);
-  EXPECT_EQ(view.kind(1), WriteKind::kTensor);
+  EXPECT_EQ(view.kind(1), columns::WriteKind::kTensor);
   EXPECT_EQ(view.ndim(1), 0u);
   EXPECT_TRUE(std::ranges::equal(view.shape(0), Numbers{4, 5}));
   EXPECT_EQ(view.numbers(2)[0], 15);
   EXPECT_EQ(view.hint(0), 7);
-  EXPECT_EQ(view.hint(1), kNoHint);
+  EXPECT_EQ(view.hint(1), columns::kNoHint);
   EXPECT_EQ(view.hint(2), 9);
 
   const std::vector<std::uint32_t> none;
-  EXPECT_EQ((SavePlanView{&table, &rows, &none}).size(), 0u);
+  EXPECT_EQ((columns::SavePlanView{&table, &rows, &none}).size(), 0u);
 }
 
 TEST(ReadColumns, NewNumbersAreZero) {
-  ReadColumns rows;
+  columns::ReadColumns rows;
   push_filled(rows, 1, 9);
   rows.truncate(0);
-  rows.push(ReadKind::kTensor, 0, 0, 0, 1);
+  rows.push(columns::ReadKind::kTensor, 0, 0, 0, 1);
   EXPECT_EQ(rows.numbers, std::vector<std::int64_t>(5, 0));
 }
 
 TEST(ReadColumns, TruncateDropsRowsAndTheirNumbers) {
-  ReadColumns rows;
-  rows.push(ReadKind::kBytes, 1);
+  columns::ReadColumns rows;
+  rows.push(columns::ReadKind::kBytes, 1);
   push_filled(rows, 2, 1);
   push_filled(rows, 0, 2);
   push_filled(rows, 1, 3);
-  rows.push(ReadKind::kForeign, 1);
+  rows.push(columns::ReadKind::kForeign, 1);
 
   rows.truncate(9);
   EXPECT_EQ(rows.size(), 5u);

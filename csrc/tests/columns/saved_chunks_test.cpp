@@ -21,19 +21,19 @@ namespace {
 using namespace std::string_literals;
 
 /// Tensors of up to 3 dims and any numbers, bytes, and foreign entries.
-SavedChunks random_chunks(unsigned seed) {
+columns::SavedChunks random_chunks(unsigned seed) {
   std::mt19937_64 random(seed);
   const auto below = [&](std::uint64_t end) { return random() % end; };
   const auto number = [&]() -> std::int64_t {
     constexpr std::int64_t kOdd[] = {INT64_MIN, INT64_MAX, -1, 1LL << 40};
     return below(9) == 0 ? kOdd[below(4)] : static_cast<std::int64_t>(below(70'000));
   };
-  SavedChunks made;
+  columns::SavedChunks made;
   for (std::uint32_t entry = 0; entry < below(8); ++entry) {
-    const auto kind = below(5) == 0   ? WriteKind::kBytes
-                      : below(5) == 0 ? WriteKind::kForeign
-                                      : WriteKind::kShard;
-    if (kind != WriteKind::kShard) {
+    const auto kind = below(5) == 0   ? columns::WriteKind::kBytes
+                      : below(5) == 0 ? columns::WriteKind::kForeign
+                                      : columns::WriteKind::kShard;
+    if (kind != columns::WriteKind::kShard) {
       made.push(entry, kind, 0, {}, 0);
       continue;
     }
@@ -50,7 +50,7 @@ SavedChunks random_chunks(unsigned seed) {
   return made;
 }
 
-void expect_same(const SavedChunks& found, const SavedChunks& expected) {
+void expect_same(const columns::SavedChunks& found, const columns::SavedChunks& expected) {
   ASSERT_EQ(found.size(), expected.size());
   ASSERT_EQ(found.begin, expected.begin);
   ASSERT_EQ(found.numbers, expected.numbers);
@@ -65,57 +65,57 @@ void expect_same(const SavedChunks& found, const SavedChunks& expected) {
 
 TEST(WireChunks, GivesTheChunksBack) {
   for (unsigned seed = 0; seed < 500; ++seed) {
-    const SavedChunks chunks = random_chunks(seed);
-    expect_same(read_chunks(write_chunks(chunks), chunks.table), chunks);
+    const columns::SavedChunks chunks = random_chunks(seed);
+    expect_same(wire::read_chunks(wire::write_chunks(chunks), chunks.table), chunks);
   }
 }
 
 TEST(WireChunks, EveryTruncationIsRefused) {
-  const SavedChunks chunks = random_chunks(11);
-  const std::string bytes = write_chunks(chunks);
+  const columns::SavedChunks chunks = random_chunks(11);
+  const std::string bytes = wire::write_chunks(chunks);
   ASSERT_FALSE(bytes.empty());
   for (std::size_t length = 0; length < bytes.size(); ++length) {
-    EXPECT_THROW(read_chunks(bytes.substr(0, length), chunks.table), BadWire);
+    EXPECT_THROW(wire::read_chunks(bytes.substr(0, length), chunks.table), wire::BadWire);
   }
-  EXPECT_THROW(read_chunks(bytes + "x", chunks.table), BadWire);
+  EXPECT_THROW(wire::read_chunks(bytes + "x", chunks.table), wire::BadWire);
 }
 
 TEST(WireChunks, EveryChangedBitIsReadOrRefused) {
-  const SavedChunks chunks = random_chunks(11);
-  const std::string bytes = write_chunks(chunks);
+  const columns::SavedChunks chunks = random_chunks(11);
+  const std::string bytes = wire::write_chunks(chunks);
   for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
     std::string broken = bytes;
     broken[bit / 8] = static_cast<char>(broken[bit / 8] ^ (1 << (bit % 8)));
     try {
-      const SavedChunks read = read_chunks(broken, chunks.table);
+      const columns::SavedChunks read = wire::read_chunks(broken, chunks.table);
       ASSERT_EQ(read.size(), chunks.size());
       ASSERT_LE(read.begin.back(), bytes.size());
-    } catch (const BadWire& problem) {
+    } catch (const wire::BadWire& problem) {
       ASSERT_NE(std::string(problem.what()).find("at byte"), std::string::npos);
     }
   }
 }
 
 TEST(SavedChunks, AppendsWhatFits) {
-  SavedChunks chunks;
+  columns::SavedChunks chunks;
   const std::int64_t shape[] = {4};
-  std::int64_t* numbers = chunks.push(0, WriteKind::kShard, 0, shape, 2);
+  std::int64_t* numbers = chunks.push(0, columns::WriteKind::kShard, 0, shape, 2);
   std::ranges::copy(std::vector<std::int64_t>{0, 2, 2, 2}, numbers);
-  Boxes boxes(1);
+  boxes::Boxes boxes(1);
   EXPECT_TRUE(chunks.append_to(boxes, 0));
   ASSERT_EQ(boxes.size(), 2U);
   EXPECT_EQ(boxes.end(1, 0), 4);
-  Boxes planes(2);
+  boxes::Boxes planes(2);
   EXPECT_FALSE(chunks.append_to(planes, 0));
   chunks.numbers[3] = INT64_MAX;
   EXPECT_FALSE(chunks.append_to(boxes, 0));
 }
 
 /// A pickle of chunks alone: what `write_entries` gives, with a memo made by hand.
-std::string pickled(const SavedChunks& chunks, const StorageRows& rows) {
+std::string pickled(const columns::SavedChunks& chunks, const columns::StorageRows& rows) {
   const std::string metadata = "torch.distributed.checkpoint.metadata";
   std::string bytes;
-  PickleWriter out([&](std::string_view more) { bytes += more; });
+  pickle::Writer out([&](std::string_view more) { bytes += more; });
   const auto keep = [&] {
     out.code(0x94);
     out.code('0');
@@ -132,7 +132,7 @@ std::string pickled(const SavedChunks& chunks, const StorageRows& rows) {
   keep_class(metadata, "BytesStorageMetadata");
   keep_class(metadata, "MetadataIndex");
   keep_class("torch.distributed.checkpoint.filesystem", "_StorageInfo");
-  const MetadataMemo memo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const metadata::MetadataMemo memo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   for (const char* name : {"offsets", "sizes", "properties", "size", "chunks", "fqn", "index",
                            "offset", "relative_path", "length"}) {
     out.text(name);
@@ -157,15 +157,15 @@ std::string pickled(const SavedChunks& chunks, const StorageRows& rows) {
   out.code(0x93);
   for (const char code : {')', '\x81', '}', '('}) out.code(static_cast<std::uint8_t>(code));
   out.text("state_dict_metadata");
-  EntryPickles pickles;
+  metadata::EntryPickles pickles;
   pickles.first_name = 16;
   std::string properties = "\x8c"s + static_cast<char>(metadata.size()) + metadata +
                            "\x8c\x10TensorProperties\x93)\x81(t"s + "b";
   pickles.properties = {properties};
   pickles.foreign = [](std::size_t) { return "N"s; };
-  write_entries(out, memo, chunks, pickles);
+  metadata::write_entries(out, memo, chunks, pickles);
   out.text("storage_data");
-  write_storage(out, memo, rows, first_name, first_path);
+  metadata::write_storage(out, memo, rows, first_name, first_path);
   out.code('u');
   out.code('b');
   out.stop();
@@ -174,29 +174,30 @@ std::string pickled(const SavedChunks& chunks, const StorageRows& rows) {
 
 TEST(MetadataWriter, WhatItWritesIsReadBack) {
   for (unsigned seed = 0; seed < 200; ++seed) {
-    const SavedChunks chunks = random_chunks(seed);
-    StorageRows rows;
-    auto names = std::make_shared<TextTable>();
-    auto paths = std::make_shared<TextTable>();
+    const columns::SavedChunks chunks = random_chunks(seed);
+    columns::StorageRows rows;
+    auto names = std::make_shared<util::TextTable>();
+    auto paths = std::make_shared<util::TextTable>();
     const std::int64_t count = seed % 3 == 0 ? 2'500 : seed % 7;
     for (std::int64_t at = 0; at < count; ++at) {
       const std::string name = "name " + std::to_string(at % 300);
       const auto path = paths->number_of("path " + std::to_string(at % 5));
-      rows.push(names->number_of(name), 1, at % 2 == 0 ? kNoHint : at, path, at << 33, at)[0] = at;
+      rows.push(names->number_of(name), 1, at % 2 == 0 ? columns::kNoHint : at, path, at << 33,
+                at)[0] = at;
     }
     rows.names = names;
     rows.paths = paths;
     std::string_view bytes;
     const std::string whole = pickled(chunks, rows);
     bytes = whole;
-    Pickle pickle = read_pickle([&](char* into, std::size_t at_most) {
+    pickle::Pickle pickle = pickle::read_pickle([&](char* into, std::size_t at_most) {
       const std::size_t got = std::min(bytes.size(), at_most);
       std::memcpy(into, bytes.data(), got);
       bytes.remove_prefix(got);
       return got;
     });
-    const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
-    const auto read = read_pickled_metadata(pickle, texts);
+    const auto texts = std::make_shared<const util::TextTable>(std::move(pickle.values.texts));
+    const auto read = metadata::read_pickled_metadata(pickle, texts);
     ASSERT_TRUE(read.has_value());
     ASSERT_TRUE(read->has_chunks);
     expect_same(read->chunks, chunks);
@@ -209,17 +210,17 @@ TEST(MetadataWriter, WhatItWritesIsReadBack) {
 }
 
 TEST(PickleFrames, AreTakenAway) {
-  EXPECT_EQ(without_frames("\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01."s), "K\x01");
-  EXPECT_EQ(without_frames("\x80\x04N."s), "N");
+  EXPECT_EQ(pickle::without_frames("\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01."s), "K\x01");
+  EXPECT_EQ(pickle::without_frames("\x80\x04N."s), "N");
   // A stop within a text is none.
-  EXPECT_EQ(without_frames("\x80\x04\x8c\x02..\x94."s), "\x8c\x02..\x94");
+  EXPECT_EQ(pickle::without_frames("\x80\x04\x8c\x02..\x94."s), "\x8c\x02..\x94");
   const std::string_view upstream = upstream_pickle(4);
-  const std::string plain = without_frames(upstream);
+  const std::string plain = pickle::without_frames(upstream);
   EXPECT_EQ(plain, upstream.substr(11, upstream.size() - 12));
   for (std::size_t length = 0; length < upstream.size(); ++length) {
-    EXPECT_THROW(without_frames(upstream.substr(0, length)), BadPickle);
+    EXPECT_THROW(pickle::without_frames(upstream.substr(0, length)), pickle::BadPickle);
   }
-  EXPECT_THROW(without_frames("\x80\x04N.."s), BadPickle);
+  EXPECT_THROW(pickle::without_frames("\x80\x04N.."s), pickle::BadPickle);
 }
 
 }  // namespace

@@ -31,13 +31,13 @@ struct Row {
   }
 };
 
-StorageRows rows_of(const std::vector<Row>& all) {
-  StorageRows rows;
-  auto names = std::make_shared<TextTable>();
-  auto paths = std::make_shared<TextTable>();
+columns::StorageRows rows_of(const std::vector<Row>& all) {
+  columns::StorageRows rows;
+  auto names = std::make_shared<util::TextTable>();
+  auto paths = std::make_shared<util::TextTable>();
   for (const Row& row : all) {
-    const auto ndim =
-        row.offset ? static_cast<std::uint8_t>(row.offset->size()) : StorageRows::kNoOffset;
+    const auto ndim = row.offset ? static_cast<std::uint8_t>(row.offset->size())
+                                 : columns::StorageRows::kNoOffset;
     std::int64_t* numbers = rows.push(names->number_of(row.fqn), ndim, row.hint,
                                       paths->number_of(row.path), row.begin, row.length);
     if (row.offset) std::ranges::copy(*row.offset, numbers);
@@ -47,12 +47,12 @@ StorageRows rows_of(const std::vector<Row>& all) {
   return rows;
 }
 
-std::vector<Row> rows_in(const StorageRows& rows) {
+std::vector<Row> rows_in(const columns::StorageRows& rows) {
   std::vector<Row> all;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     const auto offset = rows.offset(row);
     all.push_back({std::string((*rows.names)[rows.name[row]]),
-                   rows.ndim[row] == StorageRows::kNoOffset
+                   rows.ndim[row] == columns::StorageRows::kNoOffset
                        ? std::nullopt
                        : std::optional(std::vector<std::int64_t>(offset.begin(), offset.end())),
                    rows.hint[row], std::string((*rows.paths)[rows.path[row]]), rows.begin[row],
@@ -73,8 +73,9 @@ class RandomRows {
     return below(8) == 0 ? kOdd[below(4)] : below(5);
   }
   Row row() {
-    Row made{"n" + std::to_string(below(4)), std::nullopt, below(4) == 0 ? kNoHint : below(6),
-             "p" + std::to_string(below(3)), number(),     number()};
+    Row made{
+        "n" + std::to_string(below(4)), std::nullopt, below(4) == 0 ? columns::kNoHint : below(6),
+        "p" + std::to_string(below(3)), number(),     number()};
     if (below(5) != 0) {
       made.offset.emplace();
       for (std::int64_t dim = below(4); dim > 0; --dim) made.offset->push_back(number());
@@ -97,8 +98,8 @@ TEST(StorageIndex, FindsAsAMapDoes) {
     const std::vector<Row> all = random.rows(40);
     std::map<std::pair<std::string, std::optional<std::vector<std::int64_t>>>, std::size_t> first;
     for (std::size_t at = 0; at < all.size(); ++at) first.try_emplace(all[at].key(), at);
-    const StorageRows rows = rows_of(all);
-    const StorageIndex index(rows);
+    const columns::StorageRows rows = rows_of(all);
+    const columns::StorageIndex index(rows);
     EXPECT_EQ(index.unique(), first.size() == all.size());
     for (int query = 0; query < 60; ++query) {
       const Row asked = random.row();
@@ -119,7 +120,7 @@ TEST(StorageIndex, FindsAsAMapDoes) {
 TEST(MergeResults, IsWhatADictIsUpdatedTo) {
   for (unsigned seed = 0; seed < 300; ++seed) {
     RandomRows random(seed);
-    std::vector<StorageRows> results;
+    std::vector<columns::StorageRows> results;
     std::vector<Row> expected;
     for (std::int64_t rank = random.below(5); rank >= 0; --rank) {
       const std::vector<Row> of_rank = random.rows(12);
@@ -135,50 +136,56 @@ TEST(MergeResults, IsWhatADictIsUpdatedTo) {
         }
       }
     }
-    std::vector<const StorageRows*> pointers;
-    for (const StorageRows& one : results) pointers.push_back(&one);
-    ASSERT_EQ(rows_in(merge_results(pointers)), expected);
+    std::vector<const columns::StorageRows*> pointers;
+    for (const columns::StorageRows& one : results) pointers.push_back(&one);
+    ASSERT_EQ(rows_in(columns::merge_results(pointers)), expected);
   }
 }
 
 TEST(WireStorage, GivesTheRowsBack) {
   for (unsigned seed = 0; seed < 300; ++seed) {
     RandomRows random(seed);
-    const StorageRows rows = rows_of(random.rows(40));
-    auto names = std::make_shared<const TextTable>(read_storage_names(write_storage_names(rows)));
-    const StorageRows read = read_storage_rows(write_storage_rows(rows), rows.size(), names);
+    const columns::StorageRows rows = rows_of(random.rows(40));
+    auto names = std::make_shared<const util::TextTable>(
+        wire::read_storage_names(wire::write_storage_names(rows)));
+    const columns::StorageRows read =
+        wire::read_storage_rows(wire::write_storage_rows(rows), rows.size(), names);
     ASSERT_EQ(rows_in(read), rows_in(rows));
   }
 }
 
 TEST(WireStorage, NamesTooLongDoNotTravel) {
-  EXPECT_FALSE(write_storage_names(rows_of({{std::string(1024, 'n'), {}, 0, "p", 0, 0}})).empty());
-  EXPECT_TRUE(write_storage_names(rows_of({{std::string(1025, 'n'), {}, 0, "p", 0, 0}})).empty());
+  EXPECT_FALSE(
+      wire::write_storage_names(rows_of({{std::string(1024, 'n'), {}, 0, "p", 0, 0}})).empty());
+  EXPECT_TRUE(
+      wire::write_storage_names(rows_of({{std::string(1025, 'n'), {}, 0, "p", 0, 0}})).empty());
 }
 
 TEST(WireStorage, BrokenRowsAreRefusedOrInRange) {
   RandomRows random(7);
-  const StorageRows rows = rows_of(random.rows(12));
-  auto names = std::make_shared<const TextTable>(read_storage_names(write_storage_names(rows)));
-  const std::string bytes = write_storage_rows(rows);
+  const columns::StorageRows rows = rows_of(random.rows(12));
+  auto names = std::make_shared<const util::TextTable>(
+      wire::read_storage_names(wire::write_storage_names(rows)));
+  const std::string bytes = wire::write_storage_rows(rows);
   const auto check = [&](const std::string& broken, std::size_t count) {
     try {
-      const StorageRows read = read_storage_rows(broken, count, names);
+      const columns::StorageRows read = wire::read_storage_rows(broken, count, names);
       for (std::size_t row = 0; row < read.size(); ++row) {
         ASSERT_LT(read.name[row], names->size());
         ASSERT_LT(read.path[row], read.paths->size());
         ASSERT_LE(read.first[row] + read.offset(row).size(), read.numbers.size());
-        ASSERT_GE(read.hint[row], kNoHint);
+        ASSERT_GE(read.hint[row], columns::kNoHint);
       }
-    } catch (const BadWire& problem) {
+    } catch (const wire::BadWire& problem) {
       ASSERT_NE(std::string(problem.what()).find("at byte"), std::string::npos);
     }
   };
   for (std::size_t length = 0; length < bytes.size(); ++length) {
-    EXPECT_THROW(read_storage_rows(bytes.substr(0, length), rows.size(), names), BadWire);
+    EXPECT_THROW(wire::read_storage_rows(bytes.substr(0, length), rows.size(), names),
+                 wire::BadWire);
   }
-  EXPECT_THROW(read_storage_rows(bytes, rows.size() + 1, names), BadWire);
-  EXPECT_THROW(read_storage_rows(bytes, std::size_t{1} << 40, names), BadWire);
+  EXPECT_THROW(wire::read_storage_rows(bytes, rows.size() + 1, names), wire::BadWire);
+  EXPECT_THROW(wire::read_storage_rows(bytes, std::size_t{1} << 40, names), wire::BadWire);
   for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
     std::string broken = bytes;
     broken[bit / 8] = static_cast<char>(broken[bit / 8] ^ (1 << (bit % 8)));
@@ -187,7 +194,7 @@ TEST(WireStorage, BrokenRowsAreRefusedOrInRange) {
 }
 
 TEST(TextTable, NumbersTextsAsTheyCome) {
-  TextTable table;
+  util::TextTable table;
   for (std::uint32_t at = 0; at < 5'000; ++at) {
     EXPECT_EQ(table.number_of("text " + std::to_string(at)), at);
   }
@@ -195,7 +202,7 @@ TEST(TextTable, NumbersTextsAsTheyCome) {
   EXPECT_EQ(table.number_of("text 77"), 77U);
   EXPECT_EQ(table.find("text 4999"), 4'999U);
   EXPECT_EQ(table.find("text"), std::nullopt);
-  EXPECT_EQ(TextTable().find(""), std::nullopt);
+  EXPECT_EQ(util::TextTable().find(""), std::nullopt);
   EXPECT_EQ(table[0], "text 0");
 }
 

@@ -19,9 +19,9 @@ std::uint32_t bit_by_bit(const std::string& bytes) {
 }
 
 TEST(Crc32, IsThatOfTheStandard) {
-  EXPECT_EQ(crc32("123456789", 9), 0xCBF43926);
-  EXPECT_EQ(crc32(nullptr, 0), 0U);
-  EXPECT_EQ(crc32(nullptr, 0, 7), 7U);
+  EXPECT_EQ(data::crc32("123456789", 9), 0xCBF43926);
+  EXPECT_EQ(data::crc32(nullptr, 0), 0U);
+  EXPECT_EQ(data::crc32(nullptr, 0, 7), 7U);
 }
 
 TEST(Crc32, OfAnyLengthAndInAnyTwoPieces) {
@@ -30,8 +30,9 @@ TEST(Crc32, OfAnyLengthAndInAnyTwoPieces) {
   for (std::size_t length = 0; length < 70; ++length) {
     const std::uint32_t expected = bit_by_bit(bytes);
     for (std::size_t cut = 0; cut <= length; ++cut) {
-      const std::uint32_t first = crc32(bytes.data(), cut);
-      ASSERT_EQ(crc32(bytes.data() + cut, length - cut, first), expected) << length << ' ' << cut;
+      const std::uint32_t first = data::crc32(bytes.data(), cut);
+      ASSERT_EQ(data::crc32(bytes.data() + cut, length - cut, first), expected)
+          << length << ' ' << cut;
     }
     bytes += static_cast<char>(random());
   }

@@ -100,8 +100,8 @@ struct Cost {
 Cost cost_of(const std::string& bytes) {
   Cost cost;
   cost.bytes = bytes.size();
-  const PartBytes all = part_of(bytes);
-  const PartBytes source = [&](std::uint64_t offset, char* into, std::size_t count) {
+  const data::PartBytes all = part_of(bytes);
+  const data::PartBytes source = [&](std::uint64_t offset, char* into, std::size_t count) {
     const std::size_t given = all(offset, into, count);
     cost.read += given;
     return given;
@@ -109,10 +109,10 @@ Cost cost_of(const std::string& bytes) {
   const std::size_t before = allocated_bytes();
   const auto began = std::chrono::steady_clock::now();
   try {
-    const ZipPart part(source, bytes.size());
-    for (const ZipMember& member : part.members()) checksum_of(source, member);
-    read_tensor_part(source, part);
-  } catch (const BadPart& problem) {
+    const data::ZipPart part(source, bytes.size());
+    for (const data::ZipMember& member : part.members()) data::checksum_of(source, member);
+    data::read_tensor_part(source, part);
+  } catch (const data::BadPart& problem) {
     cost.problem = problem.what();
   }
   cost.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
@@ -161,7 +161,7 @@ TEST(Crc32, IsFast) {
   double best = 1e9;
   for (int round = 0; round < 5; ++round) {
     const auto began = std::chrono::steady_clock::now();
-    const std::uint32_t sum = crc32(bytes.data(), bytes.size());
+    const std::uint32_t sum = data::crc32(bytes.data(), bytes.size());
     best = std::min(
         best, std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
     ASSERT_NE(sum, 0U);

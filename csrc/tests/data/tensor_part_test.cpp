@@ -13,17 +13,17 @@ namespace {
 
 using namespace std::string_literals;
 
-StoredTensor read(const std::string& bytes, std::size_t at_once = 1 << 20) {
-  const PartBytes source = part_of(bytes, at_once);
-  return read_tensor_part(source, ZipPart(source, bytes.size()));
+data::StoredTensor read(const std::string& bytes, std::size_t at_once = 1 << 20) {
+  const data::PartBytes source = part_of(bytes, at_once);
+  return data::read_tensor_part(source, data::ZipPart(source, bytes.size()));
 }
 
 std::string damage_of(const std::string& bytes) {
   try {
     read(bytes);
-  } catch (const UnreadPart& problem) {
+  } catch (const data::UnreadPart& problem) {
     return "left: "s + problem.what();
-  } catch (const BadPart& problem) {
+  } catch (const data::BadPart& problem) {
     return problem.what();
   }
   return "nothing wrong";
@@ -32,9 +32,9 @@ std::string damage_of(const std::string& bytes) {
 std::string left_of(const std::string& bytes) {
   try {
     read(bytes);
-  } catch (const UnreadPart& problem) {
+  } catch (const data::UnreadPart& problem) {
     return problem.what();
-  } catch (const BadPart& problem) {
+  } catch (const data::BadPart& problem) {
     return "damaged: "s + problem.what();
   }
   return "nothing wrong";
@@ -61,7 +61,7 @@ TEST(TensorPart, SaysWhatTheTensorIsAndWhereItsBytesAre) {
   for (int at = 0; at < 48; ++at) data += static_cast<char>(at);
   const std::string bytes = tensor_part(tensor.pickle(), data);
   for (const std::size_t at_once : {1, 5, 1 << 20}) {
-    const StoredTensor found = read(bytes, at_once);
+    const data::StoredTensor found = read(bytes, at_once);
     EXPECT_EQ(found.dtype, "float32");
     EXPECT_EQ(found.element_size, 4U);
     EXPECT_EQ(found.shape, (std::vector<std::int64_t>{2, 3}));
@@ -83,7 +83,7 @@ TEST(TensorPart, OfNoElementReachesNoByte) {
   tensor.offset = long_int(INT64_MAX);
   tensor.shape = pickled_int(0) + long_int(INT64_MAX);
   tensor.strides = long_int(INT64_MAX) + pickled_int(1);
-  const StoredTensor found = read(tensor_part(tensor.pickle(), ""));
+  const data::StoredTensor found = read(tensor_part(tensor.pickle(), ""));
   EXPECT_EQ(found.begin, found.storage_begin);
   EXPECT_EQ(found.reach, 0U);
 }
@@ -170,7 +170,7 @@ TEST(TensorPart, ThatIsNoPlainTensorIsLeft) {
   PickledTensor conjugated;
   conjugated.after = "}" + pickled_text("conj") + "\x88s";
   expect_in("it is conjugated or negated", left_of(tensor_part(conjugated.pickle())));
-  const std::string large = pickled_text(std::string(kMaxTensorPickle, 'x')) + "0";
+  const std::string large = pickled_text(std::string(data::kMaxTensorPickle, 'x')) + "0";
   expect_in("of a tensor has at most 1,048,576", of(large + tensor.rebuilt()));
   auto members = members_of(tensor.pickle(), std::string(48, 'x'));
   members.push_back({"archive/constants.pkl", ""});

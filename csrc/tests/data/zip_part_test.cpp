@@ -12,8 +12,8 @@ namespace {
 
 std::string why(const std::string& bytes) {
   try {
-    const ZipPart part(part_of(bytes), bytes.size());
-  } catch (const BadPart& problem) {
+    const data::ZipPart part(part_of(bytes), bytes.size());
+  } catch (const data::BadPart& problem) {
     return problem.what();
   }
   return "nothing wrong";
@@ -30,15 +30,15 @@ std::string changed(void (*change)(std::vector<ZippedMember>&, ZippedEnd&)) {
 
 void expect_members(const std::string& bytes, const std::vector<ZippedMember>& expected) {
   for (const std::size_t at_once : {1, 7, 1 << 20}) {
-    const PartBytes source = part_of(bytes, at_once);
-    const ZipPart part(source, bytes.size());
+    const data::PartBytes source = part_of(bytes, at_once);
+    const data::ZipPart part(source, bytes.size());
     ASSERT_EQ(part.members().size(), expected.size());
     EXPECT_EQ(part.root(), "archive");
     for (std::size_t at = 0; at < expected.size(); ++at) {
-      const ZipMember& member = part.members()[at];
+      const data::ZipMember& member = part.members()[at];
       EXPECT_EQ(member.name, expected[at].name);
       EXPECT_EQ(bytes.substr(member.begin, member.size), expected[at].data);
-      EXPECT_EQ(checksum_of(source, member), member.crc);
+      EXPECT_EQ(data::checksum_of(source, member), member.crc);
       EXPECT_EQ(part.find(member.name.substr(8)), &member);
     }
     EXPECT_EQ(part.find("data/1"), nullptr);
@@ -69,19 +69,19 @@ TEST(ZipPart, MayBeOf32BitsOrOf64AndSaySizesInEitherPlace) {
 
 TEST(ZipPart, MayHaveNoChecksums) {
   std::string bytes = zipped(kTwo);
-  EXPECT_TRUE(ZipPart(part_of(bytes), bytes.size()).has_checksums());
+  EXPECT_TRUE(data::ZipPart(part_of(bytes), bytes.size()).has_checksums());
   for (std::size_t at = bytes.find("PK\x01\x02"); at != std::string::npos;
        at = bytes.find("PK\x01\x02", at + 1)) {
     bytes.replace(at + 16, 4, 4, '\0');
   }
-  EXPECT_FALSE(ZipPart(part_of(bytes), bytes.size()).has_checksums());
+  EXPECT_FALSE(data::ZipPart(part_of(bytes), bytes.size()).has_checksums());
 }
 
 TEST(ZipPart, OfMoreMembersThan16BitsCount) {
   std::vector<ZippedMember> members;
   for (int at = 0; at < 70'000; ++at) members.push_back({"archive/" + std::to_string(at), ""});
   const std::string bytes = zipped(members);
-  const ZipPart part(part_of(bytes), bytes.size());
+  const data::ZipPart part(part_of(bytes), bytes.size());
   EXPECT_EQ(part.members().size(), 70'000U);
   EXPECT_EQ(part.find("69999"), &part.members()[69'999]);
 }
@@ -151,7 +151,7 @@ TEST(ZipPart, ThatTorchSaveDoesNotWriteIsLeft) {
     std::vector<ZippedMember> members = kTwo;
     change(members);
     const std::string bytes = zipped(members);
-    EXPECT_THROW(ZipPart(part_of(bytes), bytes.size()), UnreadPart);
+    EXPECT_THROW(data::ZipPart(part_of(bytes), bytes.size()), data::UnreadPart);
   };
   left([](std::vector<ZippedMember>& all) { all[1].method = 8; });
   left([](std::vector<ZippedMember>& all) { all[1].flags |= 1; });
@@ -159,7 +159,7 @@ TEST(ZipPart, ThatTorchSaveDoesNotWriteIsLeft) {
   const std::string legacy =
       "\x80\x02\x8a\x0al\xfc\x9c"
       "F\xf9 j\xa8P\x19.";
-  EXPECT_THROW(ZipPart(part_of(legacy), legacy.size()), UnreadPart);
+  EXPECT_THROW(data::ZipPart(part_of(legacy), legacy.size()), data::UnreadPart);
 }
 
 TEST(ZipPart, OfManyNamesForOneMemberIsRefusedBeforeTheMemberIsRead) {
@@ -183,9 +183,9 @@ TEST(ZipPart, OfManyNamesForOneMemberIsRefusedBeforeTheMemberIsRead) {
            little_endian(0xFFFF, 2) + little_endian(0xFFFFFFFF, 4) + little_endian(begin, 4) +
            little_endian(0, 2);
   std::size_t read = 0;
-  const PartBytes source = part_of(bytes);
+  const data::PartBytes source = part_of(bytes);
   try {
-    const ZipPart part(
+    const data::ZipPart part(
         [&](std::uint64_t offset, char* into, std::size_t count) {
           const std::size_t given = source(offset, into, count);
           read += given;
@@ -193,7 +193,7 @@ TEST(ZipPart, OfManyNamesForOneMemberIsRefusedBeforeTheMemberIsRead) {
         },
         bytes.size());
     ADD_FAILURE();
-  } catch (const BadPart& problem) {
+  } catch (const data::BadPart& problem) {
     EXPECT_NE(std::string(problem.what()).find("shares bytes"), std::string::npos)
         << problem.what();
   }
@@ -206,7 +206,7 @@ TEST(ZipPart, IsRefusedWhereverItIsCut) {
     const std::string cut = bytes.substr(0, length);
     EXPECT_NE(why(cut), "nothing wrong") << length;
     // What is shorter than it is said to be.
-    EXPECT_THROW(ZipPart(part_of(cut), bytes.size()), BadPart) << length;
+    EXPECT_THROW(data::ZipPart(part_of(cut), bytes.size()), data::BadPart) << length;
   }
 }
 

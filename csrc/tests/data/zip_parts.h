@@ -15,7 +15,7 @@
 
 namespace shardplan::testing {
 
-inline PartBytes part_of(std::string_view bytes, std::size_t at_once = std::size_t{1} << 20) {
+inline data::PartBytes part_of(std::string_view bytes, std::size_t at_once = std::size_t{1} << 20) {
   return [bytes, at_once](std::uint64_t offset, char* into, std::size_t count) {
     if (offset >= bytes.size()) return std::size_t{0};
     const std::string_view left = bytes.substr(static_cast<std::size_t>(offset));
@@ -55,7 +55,7 @@ inline std::string zipped(const std::vector<ZippedMember>& members, const Zipped
   for (const ZippedMember& one : members) {
     using std::string_literals::operator""s;
     const std::uint64_t header = out.size() + static_cast<std::uint64_t>(one.moved);
-    const std::uint64_t crc = crc32(one.data.data(), one.data.size());
+    const std::uint64_t crc = data::crc32(one.data.data(), one.data.size());
     const std::uint64_t size = one.data.size() + one.more_size;
     const std::string local_sizes =
         one.sizes_follow ? std::string(12, '\0')

@@ -15,8 +15,8 @@
 namespace shardplan::testing {
 namespace {
 
-Checkpoint read(std::string_view bytes) {
-  return Checkpoint([bytes](char* into, std::size_t at_most) mutable {
+inspect::Checkpoint read(std::string_view bytes) {
+  return inspect::Checkpoint([bytes](char* into, std::size_t at_most) mutable {
     const std::size_t count = std::min(at_most, bytes.size());
     std::memcpy(into, bytes.data(), count);
     bytes.remove_prefix(count);
@@ -25,10 +25,10 @@ Checkpoint read(std::string_view bytes) {
 }
 
 /// A size for each file that the upstream pickle names; the other texts are none.
-std::vector<std::int64_t> sizes(const Checkpoint& checkpoint, std::int64_t of_0,
+std::vector<std::int64_t> sizes(const inspect::Checkpoint& checkpoint, std::int64_t of_0,
                                 std::int64_t of_1) {
   std::vector<std::int64_t> all;
-  const TextTable& paths = *checkpoint.places().paths;
+  const util::TextTable& paths = *checkpoint.places().paths;
   for (std::size_t text = 0; text < paths.size(); ++text) {
     all.push_back(paths[text] == "__0_0.distcp" ? of_0 : paths[text] == "__1_0.distcp" ? of_1 : -1);
   }
@@ -39,13 +39,13 @@ constexpr std::int64_t kEnd = 5'000'000'000 + 70'000;
 
 TEST(Checkpoint, OfAnUpstreamPickle) {
   for (const int protocol : {2, 4}) {
-    const Checkpoint checkpoint = read(upstream_pickle(protocol));
+    const inspect::Checkpoint checkpoint = read(upstream_pickle(protocol));
     ASSERT_EQ(checkpoint.chunks().size(), 2);
     EXPECT_EQ(checkpoint.name(0), "a.b");
     EXPECT_EQ(checkpoint.dtype(0), "float32");
-    EXPECT_TRUE(writes_tensor(checkpoint.kind(0)));
+    EXPECT_TRUE(columns::writes_tensor(checkpoint.kind(0)));
     EXPECT_EQ(checkpoint.name(1), "x");
-    EXPECT_EQ(checkpoint.kind(1), WriteKind::kBytes);
+    EXPECT_EQ(checkpoint.kind(1), columns::WriteKind::kBytes);
     EXPECT_EQ(checkpoint.dtype(1), "");
     EXPECT_EQ(checkpoint.place_of_chunk(0), 0);
     EXPECT_EQ(checkpoint.place_of_chunk(1), 1);
@@ -57,14 +57,14 @@ TEST(Checkpoint, OfAnUpstreamPickle) {
     EXPECT_EQ(checkpoint.part_of_chunk(1).chunk, 1);
     const auto parts = checkpoint.parts_of_places();
     EXPECT_EQ(parts[1].chunk, 1);
-    EXPECT_EQ(parts[2].chunk, Checkpoint::kNowhere);
+    EXPECT_EQ(parts[2].chunk, inspect::Checkpoint::kNowhere);
   }
 }
 
 TEST(Checkpoint, EveryTruncationIsRefused) {
   const std::string_view whole = upstream_pickle(4);
   for (std::size_t length = 0; length < whole.size(); ++length) {
-    EXPECT_THROW(read(whole.substr(0, length)), BadPickle);
+    EXPECT_THROW(read(whole.substr(0, length)), pickle::BadPickle);
   }
 }
 
@@ -74,36 +74,38 @@ TEST(Checkpoint, EveryBitFlipIsReadOrRefused) {
     std::string flipped = whole;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
     try {
-      const Checkpoint checkpoint = read(flipped);
+      const inspect::Checkpoint checkpoint = read(flipped);
       const std::vector<std::int64_t> none(checkpoint.places().paths->size(), -1);
-      const StorageFaults faults = check_storage(checkpoint, none);
+      const inspect::StorageFaults faults = inspect::check_storage(checkpoint, none);
       EXPECT_EQ(faults.no_file.size() + faults.repeated.size(), checkpoint.places().size());
-      const std::vector<std::vector<Placement>> layouts = {{{}}};
+      const std::vector<std::vector<boxes::Placement>> layouts = {{{}}};
       const std::vector<std::uint32_t> layout_of(checkpoint.chunks().size());
       const std::vector<std::int64_t> element_sizes(checkpoint.chunks().size(), 4);
-      reshard_cost(checkpoint, std::vector<std::int64_t>{2}, layouts, layout_of, element_sizes);
+      inspect::reshard_cost(checkpoint, std::vector<std::int64_t>{2}, layouts, layout_of,
+                            element_sizes);
     } catch (const std::invalid_argument&) {
     }
   }
 }
 
 TEST(StorageFaults, NoneOfAWholeCheckpoint) {
-  const Checkpoint checkpoint = read(upstream_pickle(4));
-  const StorageFaults faults = check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd));
+  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  const inspect::StorageFaults faults =
+      inspect::check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd));
   EXPECT_TRUE(faults.unplaced_chunks.empty() && faults.unplaced_objects.empty());
   EXPECT_TRUE(faults.no_file.empty() && faults.beyond_end.empty() && faults.shared.empty());
   EXPECT_TRUE(faults.unclaimed.empty());
 }
 
 TEST(StorageFaults, FilesThatAreGoneOrShort) {
-  const Checkpoint checkpoint = read(upstream_pickle(4));
-  EXPECT_EQ(check_storage(checkpoint, sizes(checkpoint, -1, kEnd)).no_file,
+  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  EXPECT_EQ(inspect::check_storage(checkpoint, sizes(checkpoint, -1, kEnd)).no_file,
             (std::vector<std::size_t>{0, 2}));
-  EXPECT_EQ(check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd - 1)).beyond_end,
+  EXPECT_EQ(inspect::check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd - 1)).beyond_end,
             (std::vector<std::size_t>{1}));
-  EXPECT_EQ(check_storage(checkpoint, sizes(checkpoint, 17, kEnd)).beyond_end,
+  EXPECT_EQ(inspect::check_storage(checkpoint, sizes(checkpoint, 17, kEnd)).beyond_end,
             (std::vector<std::size_t>{0, 2}));
-  EXPECT_THROW(check_storage(checkpoint, {}), std::invalid_argument);
+  EXPECT_THROW(inspect::check_storage(checkpoint, {}), std::invalid_argument);
 }
 
 TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
@@ -111,11 +113,12 @@ TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
     std::string twice(upstream_pickle(protocol));
     // The offset of the second key, [2, 0], becomes that of the first; their hints still differ.
     twice[twice.rfind("K\2K") + 1] = 0;
-    const Checkpoint checkpoint = read(twice);
+    const inspect::Checkpoint checkpoint = read(twice);
     EXPECT_EQ(checkpoint.place_of_chunk(0), 1);
-    EXPECT_EQ(checkpoint.place_of_chunk(1), Checkpoint::kNowhere);
-    EXPECT_EQ(checkpoint.parts_of_places()[0].entry, Checkpoint::kNowhere);
-    const StorageFaults faults = check_storage(checkpoint, sizes(checkpoint, kEnd, -1));
+    EXPECT_EQ(checkpoint.place_of_chunk(1), inspect::Checkpoint::kNowhere);
+    EXPECT_EQ(checkpoint.parts_of_places()[0].entry, inspect::Checkpoint::kNowhere);
+    const inspect::StorageFaults faults =
+        inspect::check_storage(checkpoint, sizes(checkpoint, kEnd, -1));
     EXPECT_EQ(faults.repeated, (std::vector<std::pair<std::size_t, std::size_t>>{{0, 1}}));
     EXPECT_EQ(faults.no_file, (std::vector<std::size_t>{1}));
     EXPECT_EQ(faults.unplaced_chunks, (std::vector<std::size_t>{1}));
@@ -124,40 +127,43 @@ TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
 }
 
 TEST(ReshardCost, OfAnUpstreamPickle) {
-  const Checkpoint checkpoint = read(upstream_pickle(4));
-  const std::vector<std::vector<Placement>> layouts = {{{Placement::Kind::kShard, 0, 1}},
-                                                       {{Placement::Kind::kShard, 1, 1}}};
+  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  const std::vector<std::vector<boxes::Placement>> layouts = {
+      {{boxes::Placement::Kind::kShard, 0, 1}}, {{boxes::Placement::Kind::kShard, 1, 1}}};
   const std::vector<std::int64_t> mesh = {2};
   const std::vector<std::int64_t> element_sizes = {4, 0};
-  const auto by_rows =
-      reshard_cost(checkpoint, mesh, layouts, std::vector<std::uint32_t>{0, 0}, element_sizes);
+  const auto by_rows = inspect::reshard_cost(checkpoint, mesh, layouts,
+                                             std::vector<std::uint32_t>{0, 0}, element_sizes);
   ASSERT_EQ(by_rows.size(), 2);
   EXPECT_EQ(by_rows[0].wanted, 2 * 300 * 4 + 11);
   EXPECT_EQ(by_rows[0].read, 70'000 + 11);
   EXPECT_EQ(by_rows[0].requests, 2);
   EXPECT_EQ(by_rows[0].files, 1);
   EXPECT_EQ(by_rows[1].files, 2);
-  const auto by_columns =
-      reshard_cost(checkpoint, mesh, layouts, std::vector<std::uint32_t>{1, 0}, element_sizes);
+  const auto by_columns = inspect::reshard_cost(checkpoint, mesh, layouts,
+                                                std::vector<std::uint32_t>{1, 0}, element_sizes);
   EXPECT_EQ(by_columns[0].read, 2 * 70'000 + 11);
   EXPECT_EQ(by_columns[0].requests, 3);
 }
 
 TEST(ReshardCost, BadArgumentsAreRefused) {
-  const Checkpoint checkpoint = read(upstream_pickle(4));
-  const std::vector<std::vector<Placement>> layouts = {{{Placement::Kind::kShard, 0, 1}}};
+  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  const std::vector<std::vector<boxes::Placement>> layouts = {
+      {{boxes::Placement::Kind::kShard, 0, 1}}};
   const std::vector<std::int64_t> mesh = {2};
   const std::vector<std::int64_t> element_sizes = {4, 0};
   const std::vector<std::uint32_t> first = {0, 0};
   const std::vector<std::uint32_t> absent = {1, 0};
   const std::vector<std::int64_t> two_dims = {2, 2};
   const std::vector<std::int64_t> huge = {INT64_MAX, 0};
-  EXPECT_THROW(reshard_cost(checkpoint, mesh, layouts, absent, element_sizes),
+  EXPECT_THROW(inspect::reshard_cost(checkpoint, mesh, layouts, absent, element_sizes),
                std::invalid_argument);
-  EXPECT_THROW(reshard_cost(checkpoint, two_dims, layouts, first, element_sizes),
+  EXPECT_THROW(inspect::reshard_cost(checkpoint, two_dims, layouts, first, element_sizes),
                std::invalid_argument);
-  EXPECT_THROW(reshard_cost(checkpoint, mesh, layouts, {}, element_sizes), std::invalid_argument);
-  EXPECT_THROW(reshard_cost(checkpoint, mesh, layouts, first, huge), std::invalid_argument);
+  EXPECT_THROW(inspect::reshard_cost(checkpoint, mesh, layouts, {}, element_sizes),
+               std::invalid_argument);
+  EXPECT_THROW(inspect::reshard_cost(checkpoint, mesh, layouts, first, huge),
+               std::invalid_argument);
 }
 
 }  // namespace

@@ -16,10 +16,10 @@ namespace shardplan::testing {
 namespace {
 
 using namespace std::string_literals;
-using Tag = PickleTag;
+using Tag = pickle::Tag;
 
-Pickle read(std::string_view bytes, std::size_t at_once = 1 << 20) {
-  return read_pickle([bytes, at_once](char* into, std::size_t at_most) mutable {
+pickle::Pickle read(std::string_view bytes, std::size_t at_once = 1 << 20) {
+  return pickle::read_pickle([bytes, at_once](char* into, std::size_t at_most) mutable {
     const std::size_t count = std::min({bytes.size(), at_most, at_once});
     std::memcpy(into, bytes.data(), count);
     bytes.remove_prefix(count);
@@ -27,9 +27,9 @@ Pickle read(std::string_view bytes, std::size_t at_once = 1 << 20) {
   });
 }
 
-PickledMetadata metadata_in(Pickle& pickle) {
-  const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
-  auto found = read_pickled_metadata(pickle, texts);
+metadata::PickledMetadata metadata_in(pickle::Pickle& pickle) {
+  const auto texts = std::make_shared<const util::TextTable>(std::move(pickle.values.texts));
+  auto found = metadata::read_pickled_metadata(pickle, texts);
   if (!found) throw std::runtime_error("no metadata");
   return std::move(*found);
 }
@@ -37,15 +37,15 @@ PickledMetadata metadata_in(Pickle& pickle) {
 std::string why(std::string_view bytes) {
   try {
     read(bytes);
-  } catch (const BadPickle& problem) {
+  } catch (const pickle::BadPickle& problem) {
     return problem.what();
   }
   return "nothing wrong";
 }
 
-std::vector<std::int64_t> numbers_of(const Pickle& pickle, PickleValue value) {
+std::vector<std::int64_t> numbers_of(const pickle::Pickle& pickle, pickle::Value value) {
   std::vector<std::int64_t> numbers;
-  pickle.values.for_each(value, [&](PickleValue item) { numbers.push_back(item.number()); });
+  pickle.values.for_each(value, [&](pickle::Value item) { numbers.push_back(item.number()); });
   return numbers;
 }
 
@@ -63,22 +63,22 @@ class UpstreamPickle : public ::testing::TestWithParam<std::pair<int, std::size_
 
 TEST_P(UpstreamPickle, BecomesColumns) {
   const auto [protocol, at_once] = GetParam();
-  Pickle pickle = read(upstream_pickle(protocol), at_once);
-  const PickledMetadata found = metadata_in(pickle);
+  pickle::Pickle pickle = read(upstream_pickle(protocol), at_once);
+  const metadata::PickledMetadata found = metadata_in(pickle);
   ASSERT_TRUE(found.has_chunks);
   ASSERT_EQ(found.chunks.size(), 2U);
   EXPECT_EQ(found.chunks.chunk_count(0), 2U);
   EXPECT_EQ(found.chunks.numbers, (std::vector<std::int64_t>{0, 0, 2, 300, 2, 0, 2, 300}));
-  EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[1]], WriteKind::kBytes);
+  EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[1]], columns::WriteKind::kBytes);
   ASSERT_TRUE(found.storage.has_value());
-  const StorageRows& rows = *found.storage;
+  const columns::StorageRows& rows = *found.storage;
   ASSERT_EQ(rows.size(), 3U);
   EXPECT_EQ((*rows.names)[rows.name[1]], "a.b");
   EXPECT_EQ((*rows.paths)[rows.path[1]], "__1_0.distcp");
   EXPECT_EQ(rows.begin[1], 5'000'000'000);
   EXPECT_EQ(rows.length[2], 11);
-  EXPECT_EQ(rows.hint, (std::vector<std::int64_t>{0, 1, kNoHint}));
-  EXPECT_EQ(rows.ndim[2], StorageRows::kNoOffset);
+  EXPECT_EQ(rows.hint, (std::vector<std::int64_t>{0, 1, columns::kNoHint}));
+  EXPECT_EQ(rows.ndim[2], columns::StorageRows::kNoOffset);
   EXPECT_EQ(found.attributes.size(), 5U);
 }
 
@@ -106,10 +106,10 @@ TEST(PickleMachine, EveryChangedBitIsReadOrRefused) {
       std::string bytes(upstream_pickle(protocol));
       bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
       try {
-        Pickle pickle = read(bytes);
-        const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
-        read_pickled_metadata(pickle, texts);
-      } catch (const BadPickle& problem) {
+        pickle::Pickle pickle = read(bytes);
+        const auto texts = std::make_shared<const util::TextTable>(std::move(pickle.values.texts));
+        metadata::read_pickled_metadata(pickle, texts);
+      } catch (const pickle::BadPickle& problem) {
         ASSERT_NE(std::string(problem.what()).find("at byte"), std::string::npos) << problem.what();
       }
     }
@@ -121,20 +121,20 @@ TEST(PickleMachine, Numbers) {
   EXPECT_EQ(read("\x80\x04J\xff\xff\xff\xff."s).root.number(), -1);
   EXPECT_EQ(read("\x80\x04\x8a\x00."s).root.number(), 0);
   EXPECT_EQ(read("\x80\x04\x8a\x01\x80."s).root.number(), -128);
-  const Pickle wide = read("\x80\x04\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f."s);
+  const pickle::Pickle wide = read("\x80\x04\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f."s);
   EXPECT_EQ(wide.root.tag(), Tag::kWideInt);
   EXPECT_EQ(wide.values.ints.at(wide.root.at()), INT64_MAX);
   EXPECT_EQ(read("\x80\x04\x8a\x09" + std::string(9, '\x01') + ".").root.tag(), Tag::kHugeInt);
-  const Pickle real = read("\x80\x04G\x3f\xf8\0\0\0\0\0\0."s);
+  const pickle::Pickle real = read("\x80\x04G\x3f\xf8\0\0\0\0\0\0."s);
   EXPECT_EQ(real.values.floats.at(real.root.at()), 1.5);
 }
 
 TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
   // A size, then the tuple that it was made of, then the tuple of its arguments.
-  const Pickle size =
+  const pickle::Pickle size =
       read("\x80\x04("s + kSize + "K\x03K\x05\x86\x94\x85\x94R\x94h\x00h\x01h\x00t."s);
-  std::vector<PickleValue> parts;
-  size.values.for_each(size.root, [&](PickleValue part) { parts.push_back(part); });
+  std::vector<pickle::Value> parts;
+  size.values.for_each(size.root, [&](pickle::Value part) { parts.push_back(part); });
   ASSERT_EQ(parts.size(), 4U);
   EXPECT_EQ(parts[0].tag(), Tag::kSize);
   EXPECT_EQ(numbers_of(size, parts[1]), (std::vector<std::int64_t>{3, 5}));
@@ -143,10 +143,11 @@ TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
 
   // A chunk, then its state: changed after it was used, which changes no chunk.
   const std::string number = kSize + "K\x07\x85\x85R";
-  const Pickle chunk = read("\x80\x04("s + kChunk + ")\x81\x94}\x94(" + text("offsets") + number +
-                            text("sizes") + number + "ubh\x01"s + text("x") + "K\x01sh\x00t."s);
+  const pickle::Pickle chunk =
+      read("\x80\x04("s + kChunk + ")\x81\x94}\x94(" + text("offsets") + number + text("sizes") +
+           number + "ubh\x01"s + text("x") + "K\x01sh\x00t."s);
   parts.clear();
-  chunk.values.for_each(chunk.root, [&](PickleValue part) { parts.push_back(part); });
+  chunk.values.for_each(chunk.root, [&](pickle::Value part) { parts.push_back(part); });
   ASSERT_EQ(parts.size(), 3U);
   EXPECT_EQ(parts[0].tag(), Tag::kChunk);
   EXPECT_EQ(parts[1].tag(), Tag::kDict);
@@ -163,23 +164,23 @@ TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
        {"\x94\x94\x94\x94"s, "q\x00"s, "r\x00\x10\x00\x00\x94"s, std::string(5'000, '\x94')}) {
     for (const std::string& asked : {"h\x00"s, "h\x02"s, "h\x05"s, "j\x00\x10\x00\x00"s}) {
       try {
-        const Pickle pickle = read(made + kept + "(" + chunk + asked + "\x86.");
-        std::vector<PickleValue> parts;
-        pickle.values.for_each(pickle.root, [&](PickleValue part) { parts.push_back(part); });
+        const pickle::Pickle pickle = read(made + kept + "(" + chunk + asked + "\x86.");
+        std::vector<pickle::Value> parts;
+        pickle.values.for_each(pickle.root, [&](pickle::Value part) { parts.push_back(part); });
         ASSERT_EQ(parts.size(), 2U);
         if (parts[1].tag() == Tag::kDict) {
           EXPECT_EQ(pickle.values.count(parts[1]), 4U);
         }
-      } catch (const BadPickle& problem) {
+      } catch (const pickle::BadPickle& problem) {
         EXPECT_NE(std::string(problem.what()).find("memo"), std::string::npos);
       }
     }
   }
   // The tuple of a size, kept far away.
-  const Pickle size = read("\x80\x04Nr\x00\x10\x00\x00("s + kSize +
-                           "K\x03K\x05\x86\x94\x85\x94R\x94j\x01\x00\x00\x00t."s);
-  std::vector<PickleValue> parts;
-  size.values.for_each(size.root, [&](PickleValue part) { parts.push_back(part); });
+  const pickle::Pickle size = read("\x80\x04Nr\x00\x10\x00\x00("s + kSize +
+                                   "K\x03K\x05\x86\x94\x85\x94R\x94j\x01\x00\x00\x00t."s);
+  std::vector<pickle::Value> parts;
+  size.values.for_each(size.root, [&](pickle::Value part) { parts.push_back(part); });
   ASSERT_EQ(parts.size(), 2U);
   EXPECT_EQ(numbers_of(size, parts[1]), (std::vector<std::int64_t>{3, 5}));
 }
@@ -187,20 +188,21 @@ TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
 TEST(PickleMachine, WhatIsHeldTwiceStaysAsItIs) {
   // The state is fetched before the chunk is built of it.
   const std::string number = kSize + "K\x07\x85\x85R";
-  const Pickle pickle = read("\x80\x04("s + kChunk + ")\x81}\x94h\x00"s + "0(" + text("offsets") +
-                             number + text("sizes") + number + "ubh\x00t."s);
-  std::vector<PickleValue> parts;
-  pickle.values.for_each(pickle.root, [&](PickleValue part) { parts.push_back(part); });
+  const pickle::Pickle pickle =
+      read("\x80\x04("s + kChunk + ")\x81}\x94h\x00"s + "0(" + text("offsets") + number +
+           text("sizes") + number + "ubh\x00t."s);
+  std::vector<pickle::Value> parts;
+  pickle.values.for_each(pickle.root, [&](pickle::Value part) { parts.push_back(part); });
   ASSERT_EQ(parts.size(), 2U);
   EXPECT_EQ(parts[0].tag(), Tag::kObject);
   EXPECT_EQ(pickle.values.objects[parts[0].at()].state, parts[1]);
 }
 
 TEST(PickleMachine, ListThatHoldsItself) {
-  const Pickle pickle = read("\x80\x04]\x94h\x00"s + "a.");
-  std::vector<PickleValue> items;
-  pickle.values.for_each(pickle.root, [&](PickleValue item) { items.push_back(item); });
-  EXPECT_EQ(items, std::vector<PickleValue>{pickle.root});
+  const pickle::Pickle pickle = read("\x80\x04]\x94h\x00"s + "a.");
+  std::vector<pickle::Value> items;
+  pickle.values.for_each(pickle.root, [&](pickle::Value item) { items.push_back(item); });
+  EXPECT_EQ(items, std::vector<pickle::Value>{pickle.root});
 }
 
 TEST(PickleMachine, NamesTheGlobalThatItDoesNotKnow) {
@@ -210,7 +212,7 @@ TEST(PickleMachine, NamesTheGlobalThatItDoesNotKnow) {
     try {
       read(name + text("echo") + "\x85R.");
       FAIL();
-    } catch (const UnknownGlobal& problem) {
+    } catch (const pickle::UnknownGlobal& problem) {
       EXPECT_NE(std::string(problem.what()).find("os.system"), std::string::npos);
     }
   }
@@ -282,7 +284,7 @@ TEST(PickleMachine, SizesOfUpTo254Dims) {
   for (const std::size_t ndim : {65, 254}) {
     const std::string tuple = "(" + std::string(2 * ndim, 'K') + "t";
     for (const std::string& call : {"\x85R"s, "\x94\x85\x94R"s, "N0\x85R"s}) {
-      const Pickle pickle = read("\x80\x04" + kSize + tuple + call + ".");
+      const pickle::Pickle pickle = read("\x80\x04" + kSize + tuple + call + ".");
       ASSERT_EQ(pickle.root.tag(), Tag::kSize);
       EXPECT_EQ(pickle.values.size(pickle.root).size(), ndim);
       EXPECT_EQ(pickle.values.size(pickle.root)[ndim - 1], 'K');
@@ -301,7 +303,7 @@ TEST(PickleMachine, SaysHowManyValuesACopiedListMakes) {
 
 TEST(PickleMachine, DeepNestingTakesNoStack) {
   const std::size_t depth = 1'000'000;
-  const Pickle pickle = read("\x80\x04)" + std::string(depth, '\x85') + ".");
+  const pickle::Pickle pickle = read("\x80\x04)" + std::string(depth, '\x85') + ".");
   EXPECT_EQ(pickle.values.count(pickle.root), 1U);
   EXPECT_EQ(why("\x80\x04" + std::string(depth, '(')).find("ends too early"), 0U);
 }
@@ -314,24 +316,26 @@ TEST(PickleMachine, ManyAppendsAreLinear) {
     bytes +=
         "K\x01\x85"
         "a";
-  const Pickle pickle = read(bytes + ".");
+  const pickle::Pickle pickle = read(bytes + ".");
   EXPECT_EQ(pickle.values.count(pickle.root), count);
 }
 
 TEST(PickledMetadata, OddEntriesAndSharedOnesAreNoColumns) {
-  Pickle number = read("\x80\x04K\x01."s);
-  const auto texts = std::make_shared<const TextTable>(std::move(number.values.texts));
-  EXPECT_FALSE(read_pickled_metadata(number, texts).has_value());
+  pickle::Pickle number = read("\x80\x04K\x01."s);
+  const auto texts = std::make_shared<const util::TextTable>(std::move(number.values.texts));
+  EXPECT_FALSE(metadata::read_pickled_metadata(number, texts).has_value());
 
   const std::string cls = global(kMetadata, "Metadata") + ")\x81}(" + text("state_dict_metadata");
   // A key twice.
-  Pickle twice = read("\x80\x04" + cls + "}(" + text("a") + "K\x01" + text("a") + "K\x02uub.");
+  pickle::Pickle twice =
+      read("\x80\x04" + cls + "}(" + text("a") + "K\x01" + text("a") + "K\x02uub.");
   EXPECT_FALSE(metadata_in(twice).has_chunks);
   // An entry that is none.
-  Pickle odd = read("\x80\x04" + cls + "}(" + text("a") + "K\x01uub.");
-  const PickledMetadata found = metadata_in(odd);
+  pickle::Pickle odd = read("\x80\x04" + cls + "}(" + text("a") + "K\x01uub.");
+  const metadata::PickledMetadata found = metadata_in(odd);
   ASSERT_TRUE(found.has_chunks);
-  EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[0]], WriteKind::kForeign);
+  EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[0]],
+            columns::WriteKind::kForeign);
 }
 
 }  // namespace

@@ -11,7 +11,8 @@
 
 namespace shardplan::testing {
 
-inline PickleSource source_of(std::string_view bytes, std::size_t at_once = std::size_t{1} << 20) {
+inline pickle::Source source_of(std::string_view bytes,
+                                std::size_t at_once = std::size_t{1} << 20) {
   return [bytes, at_once](char* into, std::size_t at_most) mutable {
     const std::size_t count = std::min({bytes.size(), at_most, at_once});
     std::memcpy(into, bytes.data(), count);

@@ -38,13 +38,13 @@ Cost cost_of(const std::string& file) {
   const std::size_t before = allocated_bytes();
   const auto began = std::chrono::steady_clock::now();
   try {
-    Pickle pickle = read_pickle(source_of(file));
-    const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
-    read_pickled_metadata(pickle, texts, Purpose::kObjects);
-    const Checkpoint checkpoint(source_of(file));
+    pickle::Pickle pickle = pickle::read_pickle(source_of(file));
+    const auto texts = std::make_shared<const util::TextTable>(std::move(pickle.values.texts));
+    metadata::read_pickled_metadata(pickle, texts, metadata::Purpose::kObjects);
+    const inspect::Checkpoint checkpoint(source_of(file));
     checkpoint.remarks();
     checkpoint.parts_of_places();
-  } catch (const BadPickle& problem) {
+  } catch (const pickle::BadPickle& problem) {
     cost.problem = problem.what();
   }
   cost.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();

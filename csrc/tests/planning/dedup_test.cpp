@@ -41,10 +41,10 @@ struct Index {
   auto operator<=>(const Index&) const = default;
 };
 
-Index index_of(const RankPlan& plan, std::size_t position) {
-  const SavePlanView& view = plan.view;
+Index index_of(const columns::RankPlan& plan, std::size_t position) {
+  const columns::SavePlanView& view = plan.view;
   Index index{plan.name(position), std::nullopt};
-  if (view.kind(position) != WriteKind::kBytes) {
+  if (view.kind(position) != columns::WriteKind::kBytes) {
     const std::int64_t* offsets = view.numbers(position);
     index.offset.emplace(offsets, offsets + view.ndim(position));
   }
@@ -52,22 +52,22 @@ Index index_of(const RankPlan& plan, std::size_t position) {
 }
 
 /// `WriteItem.tensor_storage_size() or 1`
-std::int64_t storage_size(const RankPlan& plan, std::size_t position) {
-  const SavePlanView& view = plan.view;
+std::int64_t storage_size(const columns::RankPlan& plan, std::size_t position) {
+  const columns::SavePlanView& view = plan.view;
   std::int64_t bytes = 0;
-  if (view.kind(position) != WriteKind::kBytes) {
+  if (view.kind(position) != columns::WriteKind::kBytes) {
     bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
     for (const std::int64_t size : view.shape(position)) bytes *= size;
   }
-  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != kBytesOfTensor) {
+  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != columns::kBytesOfTensor) {
     bytes = (*plan.counted)[view.row(position)];
   }
   return bytes != 0 ? bytes : 1;
 }
 
 /// `dedup_save_plans`, statement by statement.
-Kept upstream(std::span<const RankPlan> plans, bool save_to_lowest_rank,
-              const SetOrder& set_order) {
+Kept upstream(std::span<const columns::RankPlan> plans, bool save_to_lowest_rank,
+              const planning::SetOrder& set_order) {
   std::vector<Index> met;  // the keys, as a dict keeps them
   std::map<Index, std::set<std::uint32_t>> plan_indices;
   std::map<Index, std::int64_t> size_of_last;
@@ -119,7 +119,7 @@ Job plain_job(std::size_t ranks, const std::vector<Numbers>& shapes) {
   for (const Numbers& shape : shapes) {
     const auto name = static_cast<std::uint32_t>(job.tables[0].size());
     job.tables[0].name.push_back(name);
-    job.tables[0].spec.push_back(job.tables[0].specs.push(WriteKind::kShard, 0, shape));
+    job.tables[0].spec.push_back(job.tables[0].specs.push(columns::WriteKind::kShard, 0, shape));
     job.name_of_entry[0].push_back(name);
   }
   job.plans.resize(ranks);
@@ -132,8 +132,8 @@ void add_row(Job& job, std::size_t rank, std::uint32_t entry, const Numbers& off
   std::ranges::copy(offsets, job.plans[rank].rows.push(entry, offsets.size()));
 }
 
-std::optional<Kept> deduped(const Job& job, bool lowest, const SetOrder& set_order) {
-  return dedup(job.ranks(), job.name_count, lowest, set_order);
+std::optional<Kept> deduped(const Job& job, bool lowest, const planning::SetOrder& set_order) {
+  return planning::dedup(job.ranks(), job.name_count, lowest, set_order);
 }
 
 TEST(Dedup, RandomJobsAsUpstream) {
@@ -143,17 +143,18 @@ TEST(Dedup, RandomJobsAsUpstream) {
   for (int round = 0; round < 4000; ++round) {
     SCOPED_TRACE(round);
     const Job job = random_job(random);
-    const std::vector<RankPlan> ranks = job.ranks();
+    const std::vector<columns::RankPlan> ranks = job.ranks();
     std::set<Kept> answers;
-    for (const SetOrder& set_order : {SetOrder(as_given), SetOrder(reversed), SetOrder(mixed)}) {
+    for (const planning::SetOrder& set_order :
+         {planning::SetOrder(as_given), planning::SetOrder(reversed), planning::SetOrder(mixed)}) {
       for (const bool lowest : {false, true}) {
         const Kept expected = upstream(ranks, lowest, set_order);
-        ASSERT_EQ(dedup(ranks, job.name_count, lowest, set_order), expected);
+        ASSERT_EQ(planning::dedup(ranks, job.name_count, lowest, set_order), expected);
         if (!lowest) answers.insert(expected);
       }
     }
     std::size_t rows = 0;
-    for (const RankPlan& plan : ranks) rows += plan.view.size();
+    for (const columns::RankPlan& plan : ranks) rows += plan.view.size();
     std::size_t kept = 0;
     for (const std::vector<std::uint32_t>& of_rank : *answers.begin()) kept += of_rank.size();
     with_duplicates += kept < rows;
@@ -164,8 +165,8 @@ TEST(Dedup, RandomJobsAsUpstream) {
 }
 
 TEST(Dedup, NoPlansAndPlansWithoutRows) {
-  EXPECT_EQ(dedup({}, 0, false, as_given), Kept());
-  EXPECT_EQ(dedup({}, 3, false, as_given), Kept());
+  EXPECT_EQ(planning::dedup({}, 0, false, as_given), Kept());
+  EXPECT_EQ(planning::dedup({}, 3, false, as_given), Kept());
   EXPECT_EQ(deduped(plain_job(2, {{4}}), false, as_given), Kept(2));
 }
 
@@ -218,7 +219,7 @@ TEST(Dedup, RowsOfOnePlanStayTogether) {
 
 TEST(Dedup, BytesRowIsNoZeroDimTensor) {
   Job job = plain_job(3, {{}, {}});
-  job.tables[0].specs.kind[1] = WriteKind::kBytes;
+  job.tables[0].specs.kind[1] = columns::WriteKind::kBytes;
   job.name_count = 1;
   job.name_of_entry[0] = {0, 0};
   add_row(job, 0, 0, {});
@@ -295,8 +296,8 @@ TEST(RowsByName, RandomJobsAsASortByName) {
   for (int round = 0; round < 500; ++round) {
     SCOPED_TRACE(round);
     const Job job = random_job(random);
-    const std::vector<RankPlan> ranks = job.ranks();
-    const RowsByName rows(ranks, job.name_count);
+    const std::vector<columns::RankPlan> ranks = job.ranks();
+    const planning::RowsByName rows(ranks, job.name_count);
     ASSERT_EQ(rows.name_count(), job.name_count);
     std::size_t at = 0;
     for (std::uint32_t name = 0; name < job.name_count; ++name) {

@@ -7,7 +7,7 @@
 
 #include "random_plans.h"
 
-namespace shardplan {
+namespace shardplan::planning {
 
 bool operator==(const RowOfPlan& a, const RowOfPlan& b) {
   return a.plan == b.plan && a.position == b.position;
@@ -16,15 +16,17 @@ void PrintTo(const RowOfPlan& row, std::ostream* out) {
   *out << row.plan << ":" << row.position;
 }
 
-namespace testing {
+}  // namespace shardplan::planning
+
+namespace shardplan::testing {
 namespace {
 
 /// What `Metadata` holds of a name, in the words of `GlobalPlan`.
 struct Entry {
   std::uint32_t name;
-  RowOfPlan first;
+  planning::RowOfPlan first;
   bool bytes;
-  std::vector<RowOfPlan> chunks;
+  std::vector<planning::RowOfPlan> chunks;
 
   bool operator==(const Entry&) const = default;
 };
@@ -39,21 +41,21 @@ struct Merged {
 };
 
 /// `create_default_global_save_plan`, statement by statement; nothing where it raises.
-std::optional<Merged> upstream(std::span<const RankPlan> plans) {
+std::optional<Merged> upstream(std::span<const columns::RankPlan> plans) {
   Merged out;
   std::map<std::uint32_t, std::size_t> md;  // name: into entries
   for (std::uint32_t rank = 0; rank < plans.size(); ++rank) {
     std::vector<std::int64_t> hints;
     for (std::uint32_t position = 0; position < plans[rank].view.size(); ++position) {
       const std::uint32_t name = plans[rank].name(position);
-      const WriteKind kind = plans[rank].view.kind(position);
-      if (kind != WriteKind::kShard && md.contains(name)) return std::nullopt;
-      const RowOfPlan row{rank, position};
+      const columns::WriteKind kind = plans[rank].view.kind(position);
+      if (kind != columns::WriteKind::kShard && md.contains(name)) return std::nullopt;
+      const planning::RowOfPlan row{rank, position};
       if (md.try_emplace(name, out.entries.size()).second) {
-        out.entries.push_back({name, row, kind == WriteKind::kBytes, {}});
+        out.entries.push_back({name, row, kind == columns::WriteKind::kBytes, {}});
       }
-      if (kind == WriteKind::kBytes) {
-        hints.push_back(kNoHint);
+      if (kind == columns::WriteKind::kBytes) {
+        hints.push_back(columns::kNoHint);
         continue;
       }
       Entry& entry = out.entries[md[name]];
@@ -66,14 +68,14 @@ std::optional<Merged> upstream(std::span<const RankPlan> plans) {
   return out;
 }
 
-void expect_as_upstream(std::span<const RankPlan> plans, std::size_t name_count) {
+void expect_as_upstream(std::span<const columns::RankPlan> plans, std::size_t name_count) {
   const std::optional<Merged> expected = upstream(plans);
-  const std::optional<GlobalPlan> made = make_global_plan(plans, name_count);
+  const std::optional<planning::GlobalPlan> made = planning::make_global_plan(plans, name_count);
   ASSERT_EQ(made.has_value(), expected.has_value());
   if (!made) return;
   std::vector<Entry> entries;
   std::size_t end = 0;
-  for (const SavedEntry& entry : made->entries) {
+  for (const planning::SavedEntry& entry : made->entries) {
     ASSERT_EQ(entry.begin, end);
     end = entry.end;
     ASSERT_LE(entry.begin, entry.end);
@@ -97,7 +99,7 @@ Job shards(std::size_t names, const std::vector<std::vector<std::uint32_t>>& row
   job.element_size = {{1}};
   for (std::uint32_t name = 0; name < names; ++name) {
     job.tables[0].name.push_back(name);
-    job.tables[0].spec.push_back(job.tables[0].specs.push(WriteKind::kShard, 0, {}));
+    job.tables[0].spec.push_back(job.tables[0].specs.push(columns::WriteKind::kShard, 0, {}));
     job.name_of_entry[0].push_back(name);
   }
   for (const std::vector<std::uint32_t>& of_rank : rows) {
@@ -118,7 +120,7 @@ TEST(MakeGlobalPlan, RandomJobsAsUpstream) {
     Job job = random_job(random);
     expect_as_upstream(job.ranks(), job.name_count);
     // As the planner has it: each row on one rank.
-    const auto kept = dedup(job.ranks(), job.name_count, false, [](auto ranks) {
+    const auto kept = planning::dedup(job.ranks(), job.name_count, false, [](auto ranks) {
       return std::vector<std::uint32_t>(ranks.begin(), ranks.end());
     });
     ASSERT_TRUE(kept);
@@ -131,10 +133,11 @@ TEST(MakeGlobalPlan, RandomJobsAsUpstream) {
 }
 
 TEST(MakeGlobalPlan, NoPlansAndPlansWithoutRows) {
-  const std::optional<GlobalPlan> none = make_global_plan({}, 0);
+  const std::optional<planning::GlobalPlan> none = planning::make_global_plan({}, 0);
   ASSERT_TRUE(none);
   EXPECT_TRUE(none->entries.empty() && none->chunks.empty() && none->hints.empty());
-  const std::optional<GlobalPlan> empty = make_global_plan(shards(3, {{}, {}}).ranks(), 3);
+  const std::optional<planning::GlobalPlan> empty =
+      planning::make_global_plan(shards(3, {{}, {}}).ranks(), 3);
   ASSERT_TRUE(empty);
   EXPECT_TRUE(empty->entries.empty() && empty->chunks.empty());
   EXPECT_EQ(empty->hints, std::vector<std::vector<std::int64_t>>(2));
@@ -142,44 +145,45 @@ TEST(MakeGlobalPlan, NoPlansAndPlansWithoutRows) {
 
 TEST(MakeGlobalPlan, ChunksAreNumberedThroughAllPlans) {
   const Job job = shards(3, {{2, 0, 2}, {0, 1}, {2}});
-  const std::optional<GlobalPlan> made = make_global_plan(job.ranks(), 3);
+  const std::optional<planning::GlobalPlan> made = planning::make_global_plan(job.ranks(), 3);
   ASSERT_TRUE(made);
   EXPECT_EQ(made->hints, (std::vector<std::vector<std::int64_t>>{{0, 0, 1}, {1, 0}, {2}}));
   ASSERT_EQ(made->entries.size(), 3u);  // in the order in which they are first named
   EXPECT_EQ(made->entries[0].name, 2u);
   EXPECT_EQ(made->entries[1].name, 0u);
   EXPECT_EQ(made->entries[2].name, 1u);
-  EXPECT_EQ(made->entries[2].first, (RowOfPlan{1, 1}));
-  const std::vector<RowOfPlan> chunks{{0, 0}, {0, 2}, {2, 0}, {0, 1}, {1, 0}, {1, 1}};
+  EXPECT_EQ(made->entries[2].first, (planning::RowOfPlan{1, 1}));
+  const std::vector<planning::RowOfPlan> chunks{{0, 0}, {0, 2}, {2, 0}, {0, 1}, {1, 0}, {1, 1}};
   EXPECT_EQ(made->chunks, chunks);
 }
 
 TEST(MakeGlobalPlan, OnlyShardsMayBeNamedTwice) {
-  using Kinds = std::pair<WriteKind, WriteKind>;
-  const WriteKind kinds[] = {WriteKind::kBytes, WriteKind::kTensor, WriteKind::kShard};
-  for (const WriteKind first : kinds) {
-    for (const WriteKind second : kinds) {
+  using Kinds = std::pair<columns::WriteKind, columns::WriteKind>;
+  const columns::WriteKind kinds[] = {columns::WriteKind::kBytes, columns::WriteKind::kTensor,
+                                      columns::WriteKind::kShard};
+  for (const columns::WriteKind first : kinds) {
+    for (const columns::WriteKind second : kinds) {
       Job job = shards(2, {{0, 1}, {}});
       job.name_of_entry[0] = {1, 1};
       job.tables[0].specs.kind = {first, second};
-      const bool fine = second == WriteKind::kShard && first != WriteKind::kBytes;
-      EXPECT_EQ(make_global_plan(job.ranks(), 2).has_value(), fine)
+      const bool fine = second == columns::WriteKind::kShard && first != columns::WriteKind::kBytes;
+      EXPECT_EQ(planning::make_global_plan(job.ranks(), 2).has_value(), fine)
           << ::testing::PrintToString(Kinds(first, second));
       expect_as_upstream(job.ranks(), 2);
       job.plans[0].rows = {};
       job.plans[0].rows.push(0, 0);
       job.plans[1].rows.push(1, 0);  // on another rank
-      EXPECT_EQ(make_global_plan(job.ranks(), 2).has_value(), fine);
+      EXPECT_EQ(planning::make_global_plan(job.ranks(), 2).has_value(), fine);
     }
   }
 }
 
 TEST(MakeGlobalPlan, BytesHaveNeitherChunkNorHint) {
   Job job = shards(2, {{0, 1, 1}});
-  job.tables[0].specs.kind[0] = WriteKind::kBytes;
-  const std::optional<GlobalPlan> made = make_global_plan(job.ranks(), 2);
+  job.tables[0].specs.kind[0] = columns::WriteKind::kBytes;
+  const std::optional<planning::GlobalPlan> made = planning::make_global_plan(job.ranks(), 2);
   ASSERT_TRUE(made);
-  EXPECT_EQ(made->hints, (std::vector<std::vector<std::int64_t>>{{kNoHint, 0, 1}}));
+  EXPECT_EQ(made->hints, (std::vector<std::vector<std::int64_t>>{{columns::kNoHint, 0, 1}}));
   EXPECT_TRUE(made->entries[0].bytes);
   EXPECT_EQ(made->entries[0].begin, made->entries[0].end);
   EXPECT_FALSE(made->entries[1].bytes);
@@ -187,5 +191,4 @@ TEST(MakeGlobalPlan, BytesHaveNeitherChunkNorHint) {
 }
 
 }  // namespace
-}  // namespace testing
-}  // namespace shardplan
+}  // namespace shardplan::testing

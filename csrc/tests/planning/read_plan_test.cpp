@@ -12,13 +12,13 @@ namespace {
 
 using Pairs = std::vector<std::pair<std::size_t, std::size_t>>;
 
-ReadColumns reads(std::size_t ndim, const BoxList& saved, const BoxList& wanted) {
-  ReadColumns rows;
-  EXPECT_TRUE(append_reads(0, columns(ndim, saved), columns(ndim, wanted), rows));
+columns::ReadColumns reads(std::size_t ndim, const BoxList& saved, const BoxList& wanted) {
+  columns::ReadColumns rows;
+  EXPECT_TRUE(planning::append_reads(0, columns(ndim, saved), columns(ndim, wanted), rows));
   return rows;
 }
 
-Pairs pairs(const ReadColumns& rows) {
+Pairs pairs(const columns::ReadColumns& rows) {
   Pairs answer;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     answer.emplace_back(rows.wanted[row], rows.saved[row]);
@@ -44,13 +44,13 @@ Numbers row_numbers(const Box& saved, const Box& wanted) {
 }
 
 void expect_as_brute_force(std::size_t ndim, const BoxList& saved, const BoxList& wanted) {
-  const ReadColumns rows = reads(ndim, saved, wanted);
+  const columns::ReadColumns rows = reads(ndim, saved, wanted);
   ASSERT_EQ(pairs(rows), reads_in_order(ndim, saved, wanted));
   for (std::size_t row = 0; row < rows.size(); ++row) {
     const std::int64_t* numbers = rows.numbers.data() + rows.first[row];
     ASSERT_EQ(Numbers(numbers, numbers + 5 * ndim),
               row_numbers(saved[rows.saved[row]], wanted[rows.wanted[row]]));
-    ASSERT_EQ(rows.kind[row], ReadKind::kTensor);
+    ASSERT_EQ(rows.kind[row], columns::ReadKind::kTensor);
     ASSERT_EQ(rows.ndim[row], ndim);
   }
 }
@@ -92,24 +92,24 @@ TEST(AppendReads, TheFirstDimOfTheFurthestEndIsSwept) {
 }
 
 TEST(AppendReads, ARowSaysWhatToReadAndWhereToPutIt) {
-  const ReadColumns rows = reads(2, {{{2, 0}, {4, 5}}}, {{{0, 3}, {3, 9}}});
+  const columns::ReadColumns rows = reads(2, {{{2, 0}, {4, 5}}}, {{{0, 3}, {3, 9}}});
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows.numbers, (Numbers{0, 3, 2, 0, 2, 0, 0, 3, 1, 2}));
 }
 
 TEST(AppendReads, EmptyBoxInsideAnotherIsReadWithLengthZero) {
-  const ReadColumns rows = reads(1, {{{0}, {8}}}, {{{3}, {0}}});
+  const columns::ReadColumns rows = reads(1, {{{0}, {8}}}, {{{3}, {0}}});
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows.numbers, (Numbers{3, 0, 0, 3, 0}));
   EXPECT_EQ(reads(1, {{{0}, {8}}}, {{{8}, {0}}}).size(), 0u);
 }
 
 TEST(AppendReads, AppendsAfterTheRowsOfOtherNames) {
-  ReadColumns rows;
-  rows.push(ReadKind::kBytes, 7);
-  const Boxes saved = columns(1, {{{0}, {4}}, {{4}, {4}}});
-  ASSERT_TRUE(append_reads(8, saved, columns(1, {{{2}, {4}}}), rows));
-  ASSERT_TRUE(append_reads(9, saved, columns(1, {{{0}, {1}}}), rows));
+  columns::ReadColumns rows;
+  rows.push(columns::ReadKind::kBytes, 7);
+  const boxes::Boxes saved = columns(1, {{{0}, {4}}, {{4}, {4}}});
+  ASSERT_TRUE(planning::append_reads(8, saved, columns(1, {{{2}, {4}}}), rows));
+  ASSERT_TRUE(planning::append_reads(9, saved, columns(1, {{{0}, {1}}}), rows));
   EXPECT_EQ(rows.name, (std::vector<std::uint32_t>{7, 8, 8, 9}));
   EXPECT_EQ(rows.first, (std::vector<std::size_t>{0, 0, 5, 10}));
   EXPECT_EQ(rows.numbers.size(), 15u);
@@ -118,8 +118,8 @@ TEST(AppendReads, AppendsAfterTheRowsOfOtherNames) {
 TEST(AppendReads, LimitsOfInt64) {
   const BoxList ends{{{INT64_MIN}, {INT64_MAX}}, {{-1}, {INT64_MAX}}, {{INT64_MAX - 1}, {1}},
                      {{INT64_MIN}, {1}},         {{INT64_MAX}, {0}},  {{0}, {INT64_MAX}}};
-  ReadColumns rows;
-  ASSERT_TRUE(append_reads(0, columns(1, ends), columns(1, ends), rows));
+  columns::ReadColumns rows;
+  ASSERT_TRUE(planning::append_reads(0, columns(1, ends), columns(1, ends), rows));
   EXPECT_EQ(pairs(rows), reads_in_order(1, ends, ends));
 }
 
@@ -146,23 +146,24 @@ TEST(AppendReads, RandomBoxesAsBruteForce) {
 }
 
 TEST(OverlapRegion, OfBoxesApartIsNegative) {
-  const Boxes boxes = columns(1, {{{0}, {2}}, {{5}, {2}}});
+  const boxes::Boxes boxes = columns(1, {{{0}, {2}}, {{5}, {2}}});
   std::int64_t in_saved = 0;
   std::int64_t in_wanted = 0;
   std::int64_t length = 0;
-  ASSERT_TRUE(overlap_region(boxes.starts(0), boxes.starts(1), 1, &in_saved, &in_wanted, &length));
+  ASSERT_TRUE(planning::overlap_region(boxes.starts(0), boxes.starts(1), 1, &in_saved, &in_wanted,
+                                       &length));
   EXPECT_EQ(in_saved, 5);
   EXPECT_EQ(in_wanted, 0);
   EXPECT_EQ(length, -3);
 }
 
 TEST(OverlapRegion, RefusesDistancesBeyondInt64) {
-  const Boxes boxes = columns(1, {{{INT64_MIN}, {1}}, {{INT64_MAX}, {0}}});
+  const boxes::Boxes boxes = columns(1, {{{INT64_MIN}, {1}}, {{INT64_MAX}, {0}}});
   const std::int64_t* low = boxes.starts(0);
   const std::int64_t* high = boxes.starts(1);
   std::int64_t numbers[3];
-  EXPECT_FALSE(overlap_region(low, high, 1, numbers, numbers + 1, numbers + 2));
-  EXPECT_FALSE(overlap_region(high, low, 1, numbers, numbers + 1, numbers + 2));
+  EXPECT_FALSE(planning::overlap_region(low, high, 1, numbers, numbers + 1, numbers + 2));
+  EXPECT_FALSE(planning::overlap_region(high, low, 1, numbers, numbers + 1, numbers + 2));
 }
 
 }  // namespace

@@ -10,21 +10,22 @@ namespace shardplan::testing {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
-using Layouts = std::vector<std::vector<Placement>>;
+using Layouts = std::vector<std::vector<boxes::Placement>>;
 
-constexpr Placement kReplicate{};
-constexpr Placement kRows{Placement::Kind::kShard, 0, 1};
-constexpr Placement kColumns{Placement::Kind::kShard, 1, 1};
+constexpr boxes::Placement kReplicate{};
+constexpr boxes::Placement kRows{boxes::Placement::Kind::kShard, 0, 1};
+constexpr boxes::Placement kColumns{boxes::Placement::Kind::kShard, 1, 1};
 
-std::int64_t total(const Simulation& done) {
+std::int64_t total(const simulate::Simulation& done) {
   return std::accumulate(done.ranks.begin(), done.ranks.end(), std::int64_t{0},
                          [](std::int64_t sum, const auto& rank) { return sum + rank.bytes; });
 }
 
 TEST(Simulation, ShardsOfEveryRankAreWrittenOnce) {
-  const std::vector<ImaginedTensor> tensors = {{"a", {7, 4}, "float32", 4, 0},
-                                               {"b", {3}, "bfloat16", 2, 0}};
-  const Simulation done = simulate_save(tensors, Numbers{2, 2}, Layouts{{kRows, kColumns}}, 0);
+  const std::vector<simulate::ImaginedTensor> tensors = {{"a", {7, 4}, "float32", 4, 0},
+                                                         {"b", {3}, "bfloat16", 2, 0}};
+  const simulate::Simulation done =
+      simulate::simulate_save(tensors, Numbers{2, 2}, Layouts{{kRows, kColumns}}, 0);
   EXPECT_EQ(done.items, 8);
   EXPECT_EQ(total(done), 7 * 4 * 4 + 3 * 2);
   EXPECT_EQ(done.writers, (std::vector<std::uint32_t>{0, 1, 2, 3}));
@@ -36,9 +37,10 @@ TEST(Simulation, ShardsOfEveryRankAreWrittenOnce) {
 }
 
 TEST(Simulation, ReplicasAreDroppedAndSpread) {
-  std::vector<ImaginedTensor> tensors;
+  std::vector<simulate::ImaginedTensor> tensors;
   for (int at = 0; at < 8; ++at) tensors.push_back({std::to_string(at), {16}, "float32", 4, 0});
-  const Simulation done = simulate_save(tensors, Numbers{4}, Layouts{{kReplicate}}, 0);
+  const simulate::Simulation done =
+      simulate::simulate_save(tensors, Numbers{4}, Layouts{{kReplicate}}, 0);
   for (const auto& rank : done.ranks) {
     EXPECT_EQ(rank.items, 2);
     EXPECT_EQ(rank.bytes, 2 * 16 * 4);
@@ -46,17 +48,21 @@ TEST(Simulation, ReplicasAreDroppedAndSpread) {
 }
 
 TEST(Simulation, WhatCannotBePlannedIsRefused) {
-  const std::vector<ImaginedTensor> one = {{"a", {4}, "float32", 4, 0}};
-  EXPECT_THROW(simulate_save(one, Numbers{}, Layouts{{}}, 0), std::invalid_argument);
-  EXPECT_THROW(simulate_save(one, Numbers{2}, Layouts{{kRows, kRows}}, 0), std::invalid_argument);
-  EXPECT_THROW(simulate_save(one, Numbers{2}, Layouts{}, 0), std::invalid_argument);
-  const std::vector<ImaginedTensor> negative = {{"a", {-4}, "float32", 4, 0}};
-  EXPECT_THROW(simulate_save(negative, Numbers{2}, Layouts{{kRows}}, 0), std::invalid_argument);
-  const std::vector<ImaginedTensor> huge = {{"a", {INT64_MAX, 2}, "float32", 4, 0}};
-  EXPECT_THROW(simulate_save(huge, Numbers{2}, Layouts{{kRows}}, 0), std::invalid_argument);
-  const std::vector<ImaginedTensor> twice = {{"a", {4}, "float32", 4, 0},
-                                             {"a", {4}, "float32", 4, 0}};
-  EXPECT_THROW(simulate_save(twice, Numbers{2}, Layouts{{kRows}}, 0), std::invalid_argument);
+  const std::vector<simulate::ImaginedTensor> one = {{"a", {4}, "float32", 4, 0}};
+  EXPECT_THROW(simulate::simulate_save(one, Numbers{}, Layouts{{}}, 0), std::invalid_argument);
+  EXPECT_THROW(simulate::simulate_save(one, Numbers{2}, Layouts{{kRows, kRows}}, 0),
+               std::invalid_argument);
+  EXPECT_THROW(simulate::simulate_save(one, Numbers{2}, Layouts{}, 0), std::invalid_argument);
+  const std::vector<simulate::ImaginedTensor> negative = {{"a", {-4}, "float32", 4, 0}};
+  EXPECT_THROW(simulate::simulate_save(negative, Numbers{2}, Layouts{{kRows}}, 0),
+               std::invalid_argument);
+  const std::vector<simulate::ImaginedTensor> huge = {{"a", {INT64_MAX, 2}, "float32", 4, 0}};
+  EXPECT_THROW(simulate::simulate_save(huge, Numbers{2}, Layouts{{kRows}}, 0),
+               std::invalid_argument);
+  const std::vector<simulate::ImaginedTensor> twice = {{"a", {4}, "float32", 4, 0},
+                                                       {"a", {4}, "float32", 4, 0}};
+  EXPECT_THROW(simulate::simulate_save(twice, Numbers{2}, Layouts{{kRows}}, 0),
+               std::invalid_argument);
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ std::size_t allocated(const std::function<void()>& call) {
   const std::size_t before = allocated_so_far;
   try {
     call();
-  } catch (const BadWire&) {  // NOLINT(bugprone-empty-catch): refusing is as good
+  } catch (const wire::BadWire&) {  // NOLINT(bugprone-empty-catch): refusing is as good
   }
   return allocated_so_far - before;
 }
@@ -71,9 +71,9 @@ std::string zeros(std::size_t count) {
 
 /// The longest name there is, then as many as will fit that share all of it.
 std::string names_of_one_byte(std::size_t count) {
-  ByteWriter out;
+  wire::ByteWriter out;
   out.varint(1);
-  out.string(std::string(kLongestName, 'x'));
+  out.string(std::string(wire::kLongestName, 'x'));
   out.varint(count + 1);
   out.raw(std::string_view("\1\0", 2));
   out.raw(std::string(count, '\x10'));
@@ -82,8 +82,8 @@ std::string names_of_one_byte(std::size_t count) {
 }
 
 /// Entries of `spec`, one byte each.
-NamedTable table_of(WriteKind kind, std::size_t ndim, std::size_t entries) {
-  NamedTable table;
+wire::NamedTable table_of(columns::WriteKind kind, std::size_t ndim, std::size_t entries) {
+  wire::NamedTable table;
   table.names.names = {"a"};
   table.properties = {""};
   table.table.specs.push(kind, 0, Numbers(ndim, 0));
@@ -95,58 +95,58 @@ NamedTable table_of(WriteKind kind, std::size_t ndim, std::size_t entries) {
 TEST(WireBounds, NamesThatShareAll) {
   const std::string bytes = names_of_one_byte(3000);
   const std::size_t asked = allocated([&bytes] {
-    ByteReader in(bytes);
-    EXPECT_EQ(read_names(in).names.size(), 3001u);
+    wire::ByteReader in(bytes);
+    EXPECT_EQ(wire::read_names(in).names.size(), 3001u);
   });
   EXPECT_LE(asked, kForNames * bytes.size() + kAlways);
-  EXPECT_GT(asked, 3000 * kLongestName);
+  EXPECT_GT(asked, 3000 * wire::kLongestName);
 }
 
 TEST(WireBounds, CountsBeforeWhatTheyCount) {
   for (std::size_t place = 0; place < 8; ++place) {
     for (const std::uint64_t count : {UINT64_C(5000), UINT64_MAX / 8}) {
-      ByteWriter out;
+      wire::ByteWriter out;
       out.raw(zeros(place));
       out.varint(count);
       out.raw(zeros(5000));
-      EXPECT_LE(allocated([&out] { read_table(out.bytes()); }), 100 * out.size()) << place;
+      EXPECT_LE(allocated([&out] { wire::read_table(out.bytes()); }), 100 * out.size()) << place;
     }
   }
 }
 
 TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
-  for (const WriteKind kind : {WriteKind::kShard, WriteKind::kBytes}) {
-    const std::size_t ndim = writes_tensor(kind) ? kMaxDims : 0;
-    const NamedTable table = table_of(kind, ndim, 3000);
+  for (const columns::WriteKind kind : {columns::WriteKind::kShard, columns::WriteKind::kBytes}) {
+    const std::size_t ndim = columns::writes_tensor(kind) ? columns::kMaxDims : 0;
+    const wire::NamedTable table = table_of(kind, ndim, 3000);
     for (const bool hinted : {false, true}) {
       const std::string mark(1, hinted ? '\3' : '\1');
-      const std::size_t bytes_of_row = writes_tensor(kind) ? hinted ? 2 : 1 : 0;
+      const std::size_t bytes_of_row = columns::writes_tensor(kind) ? hinted ? 2 : 1 : 0;
       const std::string bytes = mark + zeros(3000 * bytes_of_row);
-      const std::size_t asked = allocated([&] { read_rows(bytes, 3000, table.table); });
+      const std::size_t asked = allocated([&] { wire::read_rows(bytes, 3000, table.table); });
       // Rows of no bytes are bound by their table.
       EXPECT_LE(asked, kGrowth * kForRows * bytes.size() + 24 * table.table.size() + kAlways);
       EXPECT_GT(asked, std::size_t{6000} * ndim * sizeof(std::int64_t));
     }
   }
-  const NamedTable table = table_of(WriteKind::kShard, kMaxDims, 1);
+  const wire::NamedTable table = table_of(columns::WriteKind::kShard, columns::kMaxDims, 1);
   const std::string bytes = zeros(3);
-  EXPECT_LE(allocated([&] { read_rows(bytes, SIZE_MAX, table.table); }), kAlways);
+  EXPECT_LE(allocated([&] { wire::read_rows(bytes, SIZE_MAX, table.table); }), kAlways);
 }
 
 TEST(WireBounds, ReadsOfTheMostDims) {
-  const std::string names = write_read_names({"a"});
+  const std::string names = wire::write_read_names({"a"});
   for (const std::size_t count : {1U, 2U, 100U}) {
-    ByteWriter out;
+    wire::ByteWriter out;
     out.varint(count);
     for (std::size_t row = 0; row < count; ++row) {
       out.raw(std::string_view("\4\0\0\x40\0", 5));
-      if (row + 1 < count) out.raw(zeros(kMaxDims));  // the last is cut
+      if (row + 1 < count) out.raw(zeros(columns::kMaxDims));  // the last is cut
     }
     const std::string bytes = out.take();
-    EXPECT_LE(allocated([&] { read_reads(names, bytes, count); }),
+    EXPECT_LE(allocated([&] { wire::read_reads(names, bytes, count); }),
               kForReads * (names.size() + bytes.size()) + kAlways);
   }
-  EXPECT_LE(allocated([&] { read_reads(names, "\1", SIZE_MAX); }), 2 * kAlways);
+  EXPECT_LE(allocated([&] { wire::read_reads(names, "\1", SIZE_MAX); }), 2 * kAlways);
 }
 
 /// The most that `read_chunks` may ask for, in bytes.
@@ -157,50 +157,51 @@ std::size_t most_for_chunks(std::size_t bytes, std::size_t entries) {
 TEST(WireBounds, ChunksOfTheMostDims) {
   // One entry of many chunks, and many of one chunk.
   for (const std::size_t entries : {std::size_t{1}, std::size_t{1500}}) {
-    ByteWriter out;
+    wire::ByteWriter out;
     for (std::size_t entry = 0; entry < entries; ++entry) {
       out.varint(3000 / entries);
       out.raw(zeros(3000 / entries));
     }
     const std::string bytes = out.take();
-    NamedTable named = table_of(WriteKind::kTensor, kMaxDims, entries);
+    wire::NamedTable named = table_of(columns::WriteKind::kTensor, columns::kMaxDims, entries);
     const std::size_t asked = allocated(
-        [&] { EXPECT_EQ(read_chunks(bytes, std::move(named.table)).begin.back(), 3000u); });
+        [&] { EXPECT_EQ(wire::read_chunks(bytes, std::move(named.table)).begin.back(), 3000u); });
     EXPECT_LE(asked, most_for_chunks(bytes.size(), entries));
-    EXPECT_GE(asked, std::size_t{3000} * 2 * kMaxDims * sizeof(std::int64_t));
+    EXPECT_GE(asked, std::size_t{3000} * 2 * columns::kMaxDims * sizeof(std::int64_t));
   }
 }
 
 TEST(WireBounds, ChunksThatAreCountedAndDoNotCome) {
   for (const std::uint64_t count : {UINT64_C(99), UINT64_C(100), UINT64_C(101), UINT64_MAX / 8}) {
     // Each chunk says that all its dims are cut, so that the bytes end in the first ones.
-    ByteWriter out;
+    wire::ByteWriter out;
     out.varint(count);
     out.raw(std::string(100, '\x7f'));
-    NamedTable named = table_of(WriteKind::kShard, kMaxDims, 1);
-    const std::size_t asked =
-        allocated([&] { EXPECT_THROW(read_chunks(out.bytes(), std::move(named.table)), BadWire); });
+    wire::NamedTable named = table_of(columns::WriteKind::kShard, columns::kMaxDims, 1);
+    const std::size_t asked = allocated([&] {
+      EXPECT_THROW(wire::read_chunks(out.bytes(), std::move(named.table)), wire::BadWire);
+    });
     EXPECT_LE(asked, count > 100 ? kAlways : most_for_chunks(out.size(), 1));
   }
 }
 
 TEST(WireBounds, RandomBytes) {
   Random random(95);
-  const NamedTable table = table_of(WriteKind::kTensor, kMaxDims, 4);
-  const std::string no_names = write_read_names({"a"});
+  const wire::NamedTable table = table_of(columns::WriteKind::kTensor, columns::kMaxDims, 4);
+  const std::string no_names = wire::write_read_names({"a"});
   for (int round = 0; round < 30000; ++round) {
     std::string bytes = random_bytes(60, random);
     if (random.one_in(2)) {
       for (char& byte : bytes) byte = static_cast<char>(byte & 3);
     }
     const std::size_t count = random.index(60);
-    ASSERT_LE(allocated([&] { read_table(bytes); }), kForNames * bytes.size() + kAlways);
-    ASSERT_LE(allocated([&] { read_rows(bytes, count, table.table); }),
+    ASSERT_LE(allocated([&] { wire::read_table(bytes); }), kForNames * bytes.size() + kAlways);
+    ASSERT_LE(allocated([&] { wire::read_rows(bytes, count, table.table); }),
               kGrowth * kForRows * bytes.size() + kAlways);
-    ASSERT_LE(allocated([&] { read_reads(no_names, bytes, count); }),
+    ASSERT_LE(allocated([&] { wire::read_reads(no_names, bytes, count); }),
               kForReads * (no_names.size() + bytes.size()) + kAlways);
-    SaveTable chunked = table.table;
-    ASSERT_LE(allocated([&] { read_chunks(bytes, std::move(chunked)); }),
+    columns::SaveTable chunked = table.table;
+    ASSERT_LE(allocated([&] { wire::read_chunks(bytes, std::move(chunked)); }),
               most_for_chunks(bytes.size(), table.table.size()));
   }
 }

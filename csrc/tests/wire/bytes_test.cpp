@@ -12,25 +12,25 @@ namespace shardplan::testing {
 namespace {
 
 std::string varint_bytes(std::uint64_t value) {
-  ByteWriter out;
+  wire::ByteWriter out;
   out.varint(value);
   return out.take();
 }
 
 std::uint64_t read_varint(std::string_view bytes) {
-  ByteReader in(bytes);
+  wire::ByteReader in(bytes);
   const std::uint64_t value = in.varint();
   EXPECT_EQ(in.left(), 0u);
   return value;
 }
 
 TEST(Zigzag, NearZeroIsSmall) {
-  EXPECT_EQ(zigzag(0), 0u);
-  EXPECT_EQ(zigzag(-1), 1u);
-  EXPECT_EQ(zigzag(1), 2u);
-  EXPECT_EQ(zigzag(-64), 127u);
-  EXPECT_EQ(zigzag(INT64_MAX), UINT64_MAX - 1);
-  EXPECT_EQ(zigzag(INT64_MIN), UINT64_MAX);
+  EXPECT_EQ(wire::zigzag(0), 0u);
+  EXPECT_EQ(wire::zigzag(-1), 1u);
+  EXPECT_EQ(wire::zigzag(1), 2u);
+  EXPECT_EQ(wire::zigzag(-64), 127u);
+  EXPECT_EQ(wire::zigzag(INT64_MAX), UINT64_MAX - 1);
+  EXPECT_EQ(wire::zigzag(INT64_MIN), UINT64_MAX);
 }
 
 TEST(ByteWriter, VarintTakesAByteForEachSevenBits) {
@@ -52,7 +52,7 @@ TEST(ByteReader, ReadsWhatWasWritten) {
     const std::int64_t number = random_number(random);
     const auto fixed = static_cast<std::uint64_t>(random_number(random));
     const std::string text = random_bytes(300, random);
-    ByteWriter out;
+    wire::ByteWriter out;
     out.number(number);
     out.string(text);
     out.fixed64(fixed);
@@ -60,7 +60,7 @@ TEST(ByteReader, ReadsWhatWasWritten) {
     out.byte(0xFE);
     EXPECT_EQ(out.size(), out.bytes().size());
     const std::string bytes = out.take();
-    ByteReader in(bytes);
+    wire::ByteReader in(bytes);
     EXPECT_EQ(in.number(), number);
     EXPECT_EQ(in.string(), text);
     EXPECT_EQ(in.fixed64(), fixed);
@@ -72,55 +72,55 @@ TEST(ByteReader, ReadsWhatWasWritten) {
 }
 
 TEST(ByteReader, PastTheEnd) {
-  ByteReader none({});
-  EXPECT_THROW(none.byte(), BadWire);
-  EXPECT_THROW(none.varint(), BadWire);
-  EXPECT_THROW(none.raw(1), BadWire);
+  wire::ByteReader none({});
+  EXPECT_THROW(none.byte(), wire::BadWire);
+  EXPECT_THROW(none.varint(), wire::BadWire);
+  EXPECT_THROW(none.raw(1), wire::BadWire);
   EXPECT_EQ(none.raw(0), "");
-  EXPECT_THROW(ByteReader("1234567").fixed64(), BadWire);
-  EXPECT_THROW(ByteReader("12").raw(3), BadWire);
-  EXPECT_THROW(ByteReader("12").raw(SIZE_MAX), BadWire);
-  EXPECT_THROW(ByteReader("\x03 12").raw(5), BadWire);
-  EXPECT_THROW(ByteReader("\x03"
-                          "12")
+  EXPECT_THROW(wire::ByteReader("1234567").fixed64(), wire::BadWire);
+  EXPECT_THROW(wire::ByteReader("12").raw(3), wire::BadWire);
+  EXPECT_THROW(wire::ByteReader("12").raw(SIZE_MAX), wire::BadWire);
+  EXPECT_THROW(wire::ByteReader("\x03 12").raw(5), wire::BadWire);
+  EXPECT_THROW(wire::ByteReader("\x03"
+                                "12")
                    .string(),
-               BadWire);
-  EXPECT_EQ(ByteReader("\x03"
-                       "123")
+               wire::BadWire);
+  EXPECT_EQ(wire::ByteReader("\x03"
+                             "123")
                 .string(),
             "123");
   for (std::size_t length = 1; length < 10; ++length) {
-    EXPECT_THROW(ByteReader(std::string(length, '\x80')).varint(), BadWire);
+    EXPECT_THROW(wire::ByteReader(std::string(length, '\x80')).varint(), wire::BadWire);
   }
 }
 
 TEST(ByteReader, NumbersOfMoreThan64Bits) {
   const std::string nine(9, '\xFF');
   EXPECT_EQ(read_varint(nine + "\x01"), UINT64_MAX);
-  EXPECT_THROW(read_varint(nine + "\x02"), BadWire);
-  EXPECT_THROW(read_varint(nine + "\x7F"), BadWire);
-  EXPECT_THROW(read_varint(nine + "\x81"), BadWire);
-  EXPECT_THROW(read_varint(std::string(20, '\xFF')), BadWire);
+  EXPECT_THROW(read_varint(nine + "\x02"), wire::BadWire);
+  EXPECT_THROW(read_varint(nine + "\x7F"), wire::BadWire);
+  EXPECT_THROW(read_varint(nine + "\x81"), wire::BadWire);
+  EXPECT_THROW(read_varint(std::string(20, '\xFF')), wire::BadWire);
   EXPECT_EQ(read_varint(std::string(9, '\x80') + std::string(1, '\0')), 0u);
 }
 
 TEST(ByteReader, CountsAndIndicesAreChecked) {
-  EXPECT_EQ(ByteReader("\x02..").count(), 2u);
-  EXPECT_THROW(ByteReader("\x03..").count(), BadWire);
-  EXPECT_THROW(ByteReader(varint_bytes(UINT64_MAX) + "..").count(), BadWire);
-  EXPECT_EQ(ByteReader("\x02").index(3), 2u);
-  EXPECT_THROW(ByteReader("\x03").index(3), BadWire);
-  EXPECT_THROW(ByteReader(std::string_view("\0", 1)).index(0), BadWire);
-  EXPECT_THROW(ByteReader(varint_bytes((UINT64_C(1) << 32) + 1)).index(3), BadWire);
+  EXPECT_EQ(wire::ByteReader("\x02..").count(), 2u);
+  EXPECT_THROW(wire::ByteReader("\x03..").count(), wire::BadWire);
+  EXPECT_THROW(wire::ByteReader(varint_bytes(UINT64_MAX) + "..").count(), wire::BadWire);
+  EXPECT_EQ(wire::ByteReader("\x02").index(3), 2u);
+  EXPECT_THROW(wire::ByteReader("\x03").index(3), wire::BadWire);
+  EXPECT_THROW(wire::ByteReader(std::string_view("\0", 1)).index(0), wire::BadWire);
+  EXPECT_THROW(wire::ByteReader(varint_bytes((UINT64_C(1) << 32) + 1)).index(3), wire::BadWire);
 }
 
 TEST(BadWire, SaysWhere) {
-  ByteReader in("\x01 abc");
+  wire::ByteReader in("\x01 abc");
   in.raw(2);
   try {
     in.raw(4);
     FAIL() << "read past the end";
-  } catch (const BadWire& error) {
+  } catch (const wire::BadWire& error) {
     EXPECT_STREQ(error.what(), "ends too early, at byte 2 of 5");
   }
 }
@@ -130,23 +130,23 @@ TEST(Fingerprint, DiffersByEveryBitAndByLength) {
   for (const std::size_t length : {0U, 1U, 7U, 8U, 9U, 31U, 40U}) {
     std::string bytes(length, '\0');
     for (char& byte : bytes) byte = static_cast<char>(random.index(256));
-    std::set<std::uint64_t> seen{fingerprint(bytes)};
+    std::set<std::uint64_t> seen{util::fingerprint(bytes)};
     for (std::size_t bit = 0; bit < 8 * length; ++bit) {
       std::string other = bytes;
       other[bit / 8] = static_cast<char>(other[bit / 8] ^ (1 << bit % 8));
-      seen.insert(fingerprint(other));
+      seen.insert(util::fingerprint(other));
     }
     for (std::size_t more = 1; more < 20; ++more) {
-      seen.insert(fingerprint(bytes + std::string(more, '\0')));
+      seen.insert(util::fingerprint(bytes + std::string(more, '\0')));
     }
     EXPECT_EQ(seen.size(), 1 + 8 * length + 19);
-    EXPECT_EQ(fingerprint(bytes), fingerprint(std::string(bytes)));
+    EXPECT_EQ(util::fingerprint(bytes), util::fingerprint(std::string(bytes)));
   }
 }
 
 TEST(Fingerprint, DiffersBySeed) {
   std::set<std::uint64_t> seen;
-  for (std::uint64_t seed = 0; seed < 1000; ++seed) seen.insert(fingerprint("abc", seed));
+  for (std::uint64_t seed = 0; seed < 1000; ++seed) seen.insert(util::fingerprint("abc", seed));
   EXPECT_EQ(seen.size(), 1000u);
 }
 

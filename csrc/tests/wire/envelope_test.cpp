@@ -13,17 +13,17 @@ constexpr std::size_t kVersionAt = 4;  // after the magic
 constexpr std::size_t kReleaseAt = 6;
 
 std::string sealed(std::string_view table, std::string_view rows, std::size_t items = 1) {
-  return seal(WireKind::kSavePlan, kRelease, {items, table, rows});
+  return wire::seal(wire::WireKind::kSavePlan, kRelease, {items, table, rows});
 }
 
-Envelope opened(std::string_view bytes) {
-  return open(WireKind::kSavePlan, kRelease, bytes);
+wire::Envelope opened(std::string_view bytes) {
+  return wire::open(wire::WireKind::kSavePlan, kRelease, bytes);
 }
 
-std::string why(WireKind kind, std::string_view release, std::string_view bytes) {
+std::string why(wire::WireKind kind, std::string_view release, std::string_view bytes) {
   try {
-    open(kind, release, bytes);
-  } catch (const BadWire& error) {
+    wire::open(kind, release, bytes);
+  } catch (const wire::BadWire& error) {
     return error.what();
   }
   return "";
@@ -31,10 +31,10 @@ std::string why(WireKind kind, std::string_view release, std::string_view bytes)
 
 /// A table and rows as they travel, sealed.
 std::string random_sealed(Random& random) {
-  const NamedTable table = random_table(random);
+  const wire::NamedTable table = random_table(random);
   const OwnedPlan plan = random_plan(table.table, random);
-  const SavePlanView view = plan.view(table.table);
-  return sealed(write_table(table), write_rows(view), view.size());
+  const columns::SavePlanView view = plan.view(table.table);
+  return sealed(wire::write_table(table), wire::write_rows(view), view.size());
 }
 
 TEST(Envelope, OpensAsSealed) {
@@ -44,10 +44,12 @@ TEST(Envelope, OpensAsSealed) {
     const std::string table = random_bytes(random.one_in(5) ? 40000 : 300, random);
     const std::string rows = random_bytes(random.one_in(5) ? 40000 : 300, random);
     const std::size_t items = random.index(table.size() + rows.size() + 1);
-    const WireKind kind = random.one_in(2) ? WireKind::kSavePlan : WireKind::kLoadPlan;
+    const wire::WireKind kind =
+        random.one_in(2) ? wire::WireKind::kSavePlan : wire::WireKind::kLoadPlan;
     const std::string release = random_bytes(255, random);
-    const std::string bytes = seal(kind, release, {items, table, rows});
-    const Envelope found = open(kind, kRelease, bytes);  // another release, the same wire version
+    const std::string bytes = wire::seal(kind, release, {items, table, rows});
+    const wire::Envelope found =
+        wire::open(kind, kRelease, bytes);  // another release, the same wire version
     EXPECT_EQ(found.items, items);
     EXPECT_EQ(found.table, table);
     EXPECT_EQ(found.rows, rows);
@@ -55,14 +57,15 @@ TEST(Envelope, OpensAsSealed) {
 }
 
 TEST(Envelope, ThatHoldsNothing) {
-  const std::string bytes = seal(WireKind::kLoadPlan, "", {});
-  const Envelope found = open(WireKind::kLoadPlan, "", bytes);
+  const std::string bytes = wire::seal(wire::WireKind::kLoadPlan, "", {});
+  const wire::Envelope found = wire::open(wire::WireKind::kLoadPlan, "", bytes);
   EXPECT_EQ(found.items, 0u);
   EXPECT_TRUE(found.table.empty() && found.rows.empty());
 }
 
 TEST(Envelope, LongReleaseIsCut) {
-  const std::string bytes = seal(WireKind::kSavePlan, std::string(1000, 'r'), {1, "t", "r"});
+  const std::string bytes =
+      wire::seal(wire::WireKind::kSavePlan, std::string(1000, 'r'), {1, "t", "r"});
   EXPECT_EQ(opened(bytes).table, "t");
 }
 
@@ -72,7 +75,7 @@ TEST(Envelope, EveryTruncationIsRefused) {
     const std::string bytes = random_sealed(random);
     ASSERT_NO_THROW(opened(bytes));
     for (std::size_t length = 0; length < bytes.size(); ++length) {
-      ASSERT_THROW(opened(std::string(bytes, 0, length)), BadWire) << length;
+      ASSERT_THROW(opened(std::string(bytes, 0, length)), wire::BadWire) << length;
     }
   }
 }
@@ -84,7 +87,7 @@ TEST(Envelope, EveryFlippedBitIsRefused) {
     for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
       char& byte = bytes[bit / 8];
       byte = static_cast<char>(byte ^ (1 << bit % 8));
-      ASSERT_THROW(opened(bytes), BadWire) << "bit " << bit;
+      ASSERT_THROW(opened(bytes), wire::BadWire) << "bit " << bit;
       byte = static_cast<char>(byte ^ (1 << bit % 8));
     }
     ASSERT_NO_THROW(opened(bytes));
@@ -96,15 +99,15 @@ TEST(Envelope, EveryExtensionIsRefused) {
   for (int round = 0; round < 50; ++round) {
     const std::string bytes = random_sealed(random);
     for (const char byte : {'\0', '\x01', '\xFF'}) {
-      EXPECT_THROW(opened(bytes + byte), BadWire);
-      EXPECT_THROW(opened(bytes + std::string(8, byte)), BadWire);
-      EXPECT_THROW(opened(byte + bytes), BadWire);
+      EXPECT_THROW(opened(bytes + byte), wire::BadWire);
+      EXPECT_THROW(opened(bytes + std::string(8, byte)), wire::BadWire);
+      EXPECT_THROW(opened(byte + bytes), wire::BadWire);
     }
-    EXPECT_THROW(opened(bytes + bytes), BadWire);
+    EXPECT_THROW(opened(bytes + bytes), wire::BadWire);
     for (std::size_t at = 0; at <= bytes.size(); ++at) {
       std::string longer = bytes;
       longer.insert(at, 1, random.one_in(2) ? '\0' : static_cast<char>(random.index(256)));
-      ASSERT_THROW(opened(longer), BadWire) << at;
+      ASSERT_THROW(opened(longer), wire::BadWire) << at;
     }
   }
 }
@@ -116,53 +119,57 @@ TEST(Envelope, BytesMovedFromOnePartToTheOther) {
   ASSERT_EQ(moved.substr(lengths, 2), "\x03\x03");
   moved[lengths] = 2;
   moved[lengths + 1] = 4;
-  EXPECT_THROW(opened(moved), BadWire);
+  EXPECT_THROW(opened(moved), wire::BadWire);
 }
 
 TEST(Envelope, RandomBytesAreRefused) {
   Random random(55);
   const std::string start = sealed("", "").substr(0, kReleaseAt + kRelease.size());
   for (int round = 0; round < 2000; ++round) {
-    EXPECT_THROW(opened(random_bytes(60, random)), BadWire);
-    EXPECT_THROW(opened(start + random_bytes(60, random)), BadWire);
+    EXPECT_THROW(opened(random_bytes(60, random)), wire::BadWire);
+    EXPECT_THROW(opened(start + random_bytes(60, random)), wire::BadWire);
   }
 }
 
 TEST(Envelope, MoreItemsThanBytes) {
   const std::string bytes = sealed("abc", "def", 7);
   EXPECT_EQ(opened(sealed("abc", "def", bytes.size())).items, bytes.size());
-  EXPECT_THROW(opened(sealed("abc", "def", bytes.size() + 1)), BadWire);
-  EXPECT_THROW(opened(sealed("abc", "def", SIZE_MAX)), BadWire);
+  EXPECT_THROW(opened(sealed("abc", "def", bytes.size() + 1)), wire::BadWire);
+  EXPECT_THROW(opened(sealed("abc", "def", SIZE_MAX)), wire::BadWire);
 }
 
 TEST(Envelope, AnotherKindOrNoPlanAtAll) {
   const std::string bytes = sealed("abc", "def");
-  EXPECT_NE(why(WireKind::kLoadPlan, kRelease, bytes).find("another kind"), std::string::npos);
+  EXPECT_NE(why(wire::WireKind::kLoadPlan, kRelease, bytes).find("another kind"),
+            std::string::npos);
   for (const std::string_view other : {"", "\x93SP", "\x80\x04\x95 a pickle", "\x93SPM\x01"}) {
-    EXPECT_NE(why(WireKind::kSavePlan, kRelease, other).find("is nothing that shardplan sent"),
-              std::string::npos);
+    EXPECT_NE(
+        why(wire::WireKind::kSavePlan, kRelease, other).find("is nothing that shardplan sent"),
+        std::string::npos);
   }
 }
 
 TEST(Envelope, AnotherWireVersionNamesBothReleases) {
-  std::string bytes = seal(WireKind::kSavePlan, "9.8.7rc1", {2, "abc", "def"});
-  ASSERT_EQ(bytes[kVersionAt], kWireVersion);
-  for (const int version : {0, kWireVersion + 1, 255}) {
+  std::string bytes = wire::seal(wire::WireKind::kSavePlan, "9.8.7rc1", {2, "abc", "def"});
+  ASSERT_EQ(bytes[kVersionAt], wire::kWireVersion);
+  for (const int version : {0, wire::kWireVersion + 1, 255}) {
     bytes[kVersionAt] = static_cast<char>(version);
     // Whatever the kind and whatever comes after the release, which that version may have changed.
     for (const std::string& rest :
          {bytes.substr(kReleaseAt + 8), std::string(), std::string("?")}) {
       const std::string message =
-          why(WireKind::kLoadPlan, kRelease, bytes.substr(0, kReleaseAt + 8) + rest);
-      EXPECT_EQ(message,
-                "was written by shardplan 9.8.7rc1 (wire version " + std::to_string(version) +
-                    ") and is read by shardplan 1.2.3 (wire version " +
-                    std::to_string(kWireVersion) + "): install the same shardplan on every rank");
+          why(wire::WireKind::kLoadPlan, kRelease, bytes.substr(0, kReleaseAt + 8) + rest);
+      EXPECT_EQ(message, "was written by shardplan 9.8.7rc1 (wire version " +
+                             std::to_string(version) +
+                             ") and is read by shardplan 1.2.3 (wire version " +
+                             std::to_string(wire::kWireVersion) +
+                             "): install the same shardplan on every rank");
     }
   }
   // Cut inside the release.
-  EXPECT_NE(why(WireKind::kSavePlan, kRelease, bytes.substr(0, kReleaseAt + 7)).find("too early"),
-            std::string::npos);
+  EXPECT_NE(
+      why(wire::WireKind::kSavePlan, kRelease, bytes.substr(0, kReleaseAt + 7)).find("too early"),
+      std::string::npos);
 }
 
 }  // namespace

@@ -13,34 +13,34 @@
 namespace shardplan::testing {
 namespace {
 
-std::size_t parts_of(const PathShape& shape) {
+std::size_t parts_of(const wire::PathShape& shape) {
   std::size_t parts = 0;
-  for (const PathElement& element : shape) parts += element.parts;
+  for (const wire::PathElement& element : shape) parts += element.parts;
   return parts;
 }
 
-void expect_sound(const PlanNames& names) {
-  for (const std::string& name : names.names) EXPECT_LE(name.size(), kLongestName);
+void expect_sound(const wire::PlanNames& names) {
+  for (const std::string& name : names.names) EXPECT_LE(name.size(), wire::kLongestName);
   ASSERT_LE(names.shape_of_name.size(), names.names.size());
   for (std::size_t name = 0; name < names.shape_of_name.size(); ++name) {
     ASSERT_LT(names.shape_of_name[name], names.shapes.size());
-    const PathShape& shape = names.shapes[names.shape_of_name[name]];
-    EXPECT_EQ(parts_of(shape), count_parts(names.names[name]));
-    for (const PathElement& element : shape) EXPECT_GT(element.parts, 0u);
+    const wire::PathShape& shape = names.shapes[names.shape_of_name[name]];
+    EXPECT_EQ(parts_of(shape), wire::count_parts(names.names[name]));
+    for (const wire::PathElement& element : shape) EXPECT_GT(element.parts, 0u);
   }
 }
 
-void expect_sound(const NamedTable& named) {
+void expect_sound(const wire::NamedTable& named) {
   expect_sound(named.names);
-  const EntrySpecs& specs = named.table.specs;
+  const columns::EntrySpecs& specs = named.table.specs;
   ASSERT_EQ(specs.properties.size(), specs.size());
   ASSERT_EQ(specs.ndim.size(), specs.size());
   ASSERT_EQ(specs.first.size(), specs.size());
   for (std::size_t spec = 0; spec < specs.size(); ++spec) {
-    ASSERT_LE(specs.kind[spec], WriteKind::kForeign);
-    ASSERT_LE(specs.ndim[spec], writes_tensor(specs.kind[spec]) ? kMaxDims : 0);
+    ASSERT_LE(specs.kind[spec], columns::WriteKind::kForeign);
+    ASSERT_LE(specs.ndim[spec], columns::writes_tensor(specs.kind[spec]) ? columns::kMaxDims : 0);
     ASSERT_LE(specs.first[spec] + specs.ndim[spec], specs.shapes.size());
-    if (!writes_tensor(specs.kind[spec])) continue;
+    if (!columns::writes_tensor(specs.kind[spec])) continue;
     ASSERT_LT(specs.properties[spec], named.properties.size());
   }
   ASSERT_EQ(named.table.name.size(), named.table.spec.size());
@@ -50,8 +50,9 @@ void expect_sound(const NamedTable& named) {
   }
 }
 
-void expect_sound(const ReceivedRows& arrived, std::size_t count, const SaveTable& table) {
-  const SaveRows& rows = arrived.rows;
+void expect_sound(const wire::ReceivedRows& arrived, std::size_t count,
+                  const columns::SaveTable& table) {
+  const columns::SaveRows& rows = arrived.rows;
   ASSERT_EQ(rows.size(), count);
   ASSERT_EQ(rows.first.size(), count);
   for (std::size_t row = 0; row < count; ++row) {
@@ -61,12 +62,12 @@ void expect_sound(const ReceivedRows& arrived, std::size_t count, const SaveTabl
   }
   if (arrived.hints.empty()) return;
   ASSERT_EQ(arrived.hints.size(), count);
-  for (const std::int64_t hint : arrived.hints) EXPECT_GE(hint, kNoHint);
+  for (const std::int64_t hint : arrived.hints) EXPECT_GE(hint, columns::kNoHint);
 }
 
-void expect_sound(const NamedReads& reads, std::size_t count) {
-  for (const std::string& name : reads.names) EXPECT_LE(name.size(), kLongestName);
-  const ReadColumns& rows = reads.rows;
+void expect_sound(const wire::NamedReads& reads, std::size_t count) {
+  for (const std::string& name : reads.names) EXPECT_LE(name.size(), wire::kLongestName);
+  const columns::ReadColumns& rows = reads.rows;
   ASSERT_EQ(rows.size(), count);
   for (const std::size_t size : {rows.name.size(), rows.wanted.size(), rows.saved.size(),
                                  rows.ndim.size(), rows.first.size()}) {
@@ -74,10 +75,10 @@ void expect_sound(const NamedReads& reads, std::size_t count) {
   }
   std::uint32_t foreign = 0;
   for (std::size_t row = 0; row < count; ++row) {
-    ASSERT_LE(rows.kind[row], ReadKind::kForeign);
-    ASSERT_LE(rows.ndim[row], rows.kind[row] == ReadKind::kTensor ? kMaxDims : 0);
+    ASSERT_LE(rows.kind[row], columns::ReadKind::kForeign);
+    ASSERT_LE(rows.ndim[row], rows.kind[row] == columns::ReadKind::kTensor ? columns::kMaxDims : 0);
     ASSERT_LE(rows.first[row] + std::size_t{5} * rows.ndim[row], rows.numbers.size());
-    if (rows.kind[row] == ReadKind::kForeign) {
+    if (rows.kind[row] == columns::ReadKind::kForeign) {
       EXPECT_EQ(rows.name[row], foreign++);
     } else {
       ASSERT_LT(rows.name[row], reads.names.size());
@@ -135,7 +136,7 @@ class Attack {
     try {
       read_({exact.data(), exact.size()});
       ++accepted_;
-    } catch (const BadWire&) {
+    } catch (const wire::BadWire&) {
       ++refused_;
     }
     ASSERT_FALSE(::testing::Test::HasFatalFailure()) << ::testing::PrintToString(bytes);
@@ -149,20 +150,20 @@ class Attack {
 TEST(HostileBytes, Names) {
   Random random(91);
   Attack attack([](std::string_view bytes) {
-    ByteReader in(bytes);
-    const PlanNames names = read_names(in);
+    wire::ByteReader in(bytes);
+    const wire::PlanNames names = wire::read_names(in);
     expect_sound(names);
-    ByteWriter again;
-    ASSERT_TRUE(write_names(names, again));
-    ByteReader in_again(again.bytes());
-    const PlanNames same = read_names(in_again);
+    wire::ByteWriter again;
+    ASSERT_TRUE(wire::write_names(names, again));
+    wire::ByteReader in_again(again.bytes());
+    const wire::PlanNames same = wire::read_names(in_again);
     EXPECT_EQ(same.names, names.names);
     EXPECT_EQ(same.shapes, names.shapes);
     EXPECT_EQ(same.shape_of_name, names.shape_of_name);
   });
   for (int round = 0; round < 40; ++round) {
-    ByteWriter out;
-    ASSERT_TRUE(write_names(random_names(5, random), out));
+    wire::ByteWriter out;
+    ASSERT_TRUE(wire::write_names(random_names(5, random), out));
     if (out.size() < 400) attack.near(out.bytes(), random);
   }
   attack.anywhere(20000, random);
@@ -172,13 +173,13 @@ TEST(HostileBytes, Names) {
 TEST(HostileBytes, Table) {
   Random random(92);
   Attack attack([](std::string_view bytes) {
-    const NamedTable table = read_table(bytes);
+    const wire::NamedTable table = wire::read_table(bytes);
     expect_sound(table);
-    const std::string again = write_table(table);
-    EXPECT_EQ(write_table(read_table(again)), again);
+    const std::string again = wire::write_table(table);
+    EXPECT_EQ(wire::write_table(wire::read_table(again)), again);
   });
   for (int round = 0; round < 40; ++round) {
-    const std::string bytes = write_table(random_table(random));
+    const std::string bytes = wire::write_table(random_table(random));
     if (bytes.size() < 1500) attack.near(bytes, random);
   }
   attack.anywhere(20000, random);
@@ -187,25 +188,25 @@ TEST(HostileBytes, Table) {
 
 TEST(HostileBytes, SavedRows) {
   Random random(93);
-  const NamedTable* table = nullptr;
+  const wire::NamedTable* table = nullptr;
   std::size_t count = 0;
   Attack attack([&table, &count](std::string_view bytes) {
-    const ReceivedRows arrived = read_rows(bytes, count, table->table);
+    const wire::ReceivedRows arrived = wire::read_rows(bytes, count, table->table);
     expect_sound(arrived, count, table->table);
     const auto* hints = arrived.hints.empty() ? nullptr : &arrived.hints;
-    const std::string again = write_rows({&table->table, &arrived.rows, nullptr, hints});
-    const ReceivedRows same = read_rows(again, count, table->table);
+    const std::string again = wire::write_rows({&table->table, &arrived.rows, nullptr, hints});
+    const wire::ReceivedRows same = wire::read_rows(again, count, table->table);
     EXPECT_EQ(same.rows.entry, arrived.rows.entry);
     EXPECT_EQ(same.rows.numbers, arrived.rows.numbers);
     EXPECT_EQ(same.hints, arrived.hints);
   });
   for (int round = 0; round < 200; ++round) {
     // As it arrives: its specs numbered as the wire has them.
-    const NamedTable read = read_table(write_table(random_table(random)));
+    const wire::NamedTable read = wire::read_table(wire::write_table(random_table(random)));
     table = &read;
     const OwnedPlan plan = random_plan(read.table, random);
-    const SavePlanView view = plan.view(read.table);
-    const std::string bytes = write_rows(view);
+    const columns::SavePlanView view = plan.view(read.table);
+    const std::string bytes = wire::write_rows(view);
     count = view.size();
     if (bytes.size() < 1500) attack.near(bytes, random);
     attack.anywhere(50, random);
@@ -220,10 +221,10 @@ TEST(HostileBytes, Reads) {
   std::string names;
   std::size_t count = 0;
   const auto read = [&count](std::string_view of_names, std::string_view rows) {
-    const NamedReads reads = read_reads(of_names, rows, count);
+    const wire::NamedReads reads = wire::read_reads(of_names, rows, count);
     expect_sound(reads, count);
-    const NamedReads same =
-        read_reads(write_read_names(reads.names), write_reads(reads.rows), count);
+    const wire::NamedReads same =
+        wire::read_reads(wire::write_read_names(reads.names), wire::write_reads(reads.rows), count);
     EXPECT_EQ(same.names, reads.names);
     EXPECT_EQ(same.rows.kind, reads.rows.kind);
     EXPECT_EQ(same.rows.name, reads.rows.name);
@@ -235,9 +236,9 @@ TEST(HostileBytes, Reads) {
   Attack on_rows([&](std::string_view bytes) { read(names, bytes); });
   Attack on_names([&](std::string_view bytes) { read(bytes, rows); });
   for (int round = 0; round < 60; ++round) {
-    const NamedReads reads = random_reads(random);
-    names = write_read_names(reads.names);
-    rows = write_reads(reads.rows);
+    const wire::NamedReads reads = random_reads(random);
+    names = wire::write_read_names(reads.names);
+    rows = wire::write_reads(reads.rows);
     count = reads.rows.size();
     if (rows.size() < 1500) on_rows.near(rows, random);
     if (names.size() < 400) on_names.near(names, random);

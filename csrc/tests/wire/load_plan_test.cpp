@@ -13,7 +13,7 @@ namespace {
 
 using std::string_literals::operator""s;
 
-void expect_same(const ReadColumns& found, const ReadColumns& expected) {
+void expect_same(const columns::ReadColumns& found, const columns::ReadColumns& expected) {
   EXPECT_EQ(found.kind, expected.kind);
   EXPECT_EQ(found.name, expected.name);
   EXPECT_EQ(found.wanted, expected.wanted);
@@ -23,24 +23,24 @@ void expect_same(const ReadColumns& found, const ReadColumns& expected) {
   EXPECT_EQ(found.numbers, expected.numbers);
 }
 
-void expect_round_trip(const NamedReads& reads) {
-  const std::string names = write_read_names(reads.names);
-  const std::string rows = write_reads(reads.rows);
+void expect_round_trip(const wire::NamedReads& reads) {
+  const std::string names = wire::write_read_names(reads.names);
+  const std::string rows = wire::write_reads(reads.rows);
   ASSERT_FALSE(names.empty());
   ASSERT_FALSE(rows.empty());
-  const NamedReads found = read_reads(names, rows, reads.rows.size());
+  const wire::NamedReads found = wire::read_reads(names, rows, reads.rows.size());
   EXPECT_EQ(found.names, reads.names);
   expect_same(found.rows, reads.rows);
 }
 
 /// One 1-d tensor read, moved by 5 where `column` is one of its first four; then bytes.
-NamedReads small_reads(std::size_t column) {
-  NamedReads reads;
+wire::NamedReads small_reads(std::size_t column) {
+  wire::NamedReads reads;
   reads.names = {"a", "b"};
-  std::int64_t* numbers = reads.rows.push(ReadKind::kTensor, 0, 1, 300, 1);
+  std::int64_t* numbers = reads.rows.push(columns::ReadKind::kTensor, 0, 1, 300, 1);
   numbers[4] = 7;
   if (column < 4) numbers[column] = 5;
-  reads.rows.push(ReadKind::kBytes, 1);
+  reads.rows.push(columns::ReadKind::kBytes, 1);
   return reads;
 }
 
@@ -49,9 +49,10 @@ TEST(WireReads, RandomReadsComeBack) {
   std::size_t tensors = 0;
   for (int round = 0; round < 3000; ++round) {
     SCOPED_TRACE(round);
-    const NamedReads reads = random_reads(random);
+    const wire::NamedReads reads = random_reads(random);
     expect_round_trip(reads);
-    tensors += static_cast<std::size_t>(std::ranges::count(reads.rows.kind, ReadKind::kTensor));
+    tensors +=
+        static_cast<std::size_t>(std::ranges::count(reads.rows.kind, columns::ReadKind::kTensor));
   }
   EXPECT_GT(tensors, 2000u);
 }
@@ -65,14 +66,14 @@ TEST(WireReads, AnyOneNumberThatIsNotZeroTravels) {
 }
 
 TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
-  NamedReads reads;
+  wire::NamedReads reads;
   reads.names = {"a", "b"};
-  reads.rows.push(ReadKind::kForeign, 0);
-  reads.rows.push(ReadKind::kBytes, 1);
-  reads.rows.push(ReadKind::kForeign, 1);
-  reads.rows.push(ReadKind::kBytes, 1);
-  reads.rows.push(ReadKind::kForeign, 2);
-  reads.rows.push(ReadKind::kBytes, 0);
+  reads.rows.push(columns::ReadKind::kForeign, 0);
+  reads.rows.push(columns::ReadKind::kBytes, 1);
+  reads.rows.push(columns::ReadKind::kForeign, 1);
+  reads.rows.push(columns::ReadKind::kBytes, 1);
+  reads.rows.push(columns::ReadKind::kForeign, 2);
+  reads.rows.push(columns::ReadKind::kBytes, 0);
   expect_round_trip(reads);
   reads.names.clear();
   reads.rows.truncate(1);
@@ -80,36 +81,37 @@ TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
 }
 
 TEST(WireReads, WhatCannotTravelGivesNoBytes) {
-  EXPECT_EQ(write_read_names({"a", std::string(kLongestName + 1, 'x')}), "");
-  ReadColumns rows;
-  rows.push(ReadKind::kTensor, 0, 0, 0, 64);
-  EXPECT_NE(write_reads(rows), "");
-  rows.push(ReadKind::kTensor, 0, 0, 0, 65);
-  EXPECT_EQ(write_reads(rows), "");
+  EXPECT_EQ(wire::write_read_names({"a", std::string(wire::kLongestName + 1, 'x')}), "");
+  columns::ReadColumns rows;
+  rows.push(columns::ReadKind::kTensor, 0, 0, 0, 64);
+  EXPECT_NE(wire::write_reads(rows), "");
+  rows.push(columns::ReadKind::kTensor, 0, 0, 0, 65);
+  EXPECT_EQ(wire::write_reads(rows), "");
 }
 
 TEST(WireReads, WrongCountsAreRefused) {
-  const NamedReads reads = small_reads(0);
-  const std::string names = write_read_names(reads.names);
-  const std::string rows = write_reads(reads.rows);
-  EXPECT_NO_THROW(read_reads(names, rows, 2));
+  const wire::NamedReads reads = small_reads(0);
+  const std::string names = wire::write_read_names(reads.names);
+  const std::string rows = wire::write_reads(reads.rows);
+  EXPECT_NO_THROW(wire::read_reads(names, rows, 2));
   for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{3}, SIZE_MAX}) {
-    EXPECT_THROW(read_reads(names, rows, count), BadWire);
+    EXPECT_THROW(wire::read_reads(names, rows, count), wire::BadWire);
     std::string other = rows;
     other[0] = static_cast<char>(count & 0x7F);
-    EXPECT_THROW(read_reads(names, other, count), BadWire);
+    EXPECT_THROW(wire::read_reads(names, other, count), wire::BadWire);
   }
-  EXPECT_THROW(read_reads(names, rows + '\0', 2), BadWire);
-  EXPECT_THROW(read_reads(names + '\0', rows, 2), BadWire);
+  EXPECT_THROW(wire::read_reads(names, rows + '\0', 2), wire::BadWire);
+  EXPECT_THROW(wire::read_reads(names + '\0', rows, 2), wire::BadWire);
 }
 
 TEST(WireReads, BadRowsAreRefused) {
-  const std::string names = write_read_names({"a", "b"});
+  const std::string names = wire::write_read_names({"a", "b"});
   const auto accepted = [&names](const std::string& row) {
-    EXPECT_NO_THROW(read_reads(names, "\1" + row, 1)) << ::testing::PrintToString(row);
+    EXPECT_NO_THROW(wire::read_reads(names, "\1" + row, 1)) << ::testing::PrintToString(row);
   };
   const auto refused = [&names](const std::string& row) {
-    EXPECT_THROW(read_reads(names, "\1" + row, 1), BadWire) << ::testing::PrintToString(row);
+    EXPECT_THROW(wire::read_reads(names, "\1" + row, 1), wire::BadWire)
+        << ::testing::PrintToString(row);
   };
   accepted("\0"s);                    // bytes, the name before
   accepted("\1"s);                    // bytes, the next name
@@ -128,15 +130,15 @@ TEST(WireReads, BadRowsAreRefused) {
   accepted("\4\0\0\x40\0"s + std::string(64, '\0'));
   refused("\4"s + std::string(10, '\xFF') + "\1\0\0\0"s);  // a number of more than 64 bits
   // Names past the last, step by step.
-  EXPECT_THROW(read_reads(names, "\2\1\1"s, 2), BadWire);
-  EXPECT_THROW(read_reads(write_read_names({}), "\1\0"s, 1), BadWire);
+  EXPECT_THROW(wire::read_reads(names, "\2\1\1"s, 2), wire::BadWire);
+  EXPECT_THROW(wire::read_reads(wire::write_read_names({}), "\1\0"s, 1), wire::BadWire);
 }
 
 // Other releases read these bytes: where they change, kWireVersion must be raised.
 TEST(WireReads, BytesOfThisWireVersion) {
-  EXPECT_EQ(write_read_names({"a", "b"}), "\2\1a\1b\2\1\0\1\1\0\0"s);
-  EXPECT_EQ(write_reads(small_reads(4).rows), "\2\4\1\xAC\2\1\0\x0E\1"s);
-  EXPECT_EQ(write_reads(small_reads(3).rows), "\2\4\1\xAC\2\1\1\0\0\0\x0A\x0E\1"s);
+  EXPECT_EQ(wire::write_read_names({"a", "b"}), "\2\1a\1b\2\1\0\1\1\0\0"s);
+  EXPECT_EQ(wire::write_reads(small_reads(4).rows), "\2\4\1\xAC\2\1\0\x0E\1"s);
+  EXPECT_EQ(wire::write_reads(small_reads(3).rows), "\2\4\1\xAC\2\1\1\0\0\0\x0A\x0E\1"s);
 }
 
 }  // namespace

@@ -7,21 +7,21 @@
 namespace shardplan::testing {
 namespace {
 
-std::string written(const PlanNames& names) {
-  ByteWriter out;
-  EXPECT_TRUE(write_names(names, out));
+std::string written(const wire::PlanNames& names) {
+  wire::ByteWriter out;
+  EXPECT_TRUE(wire::write_names(names, out));
   return out.take();
 }
 
-PlanNames read(std::string_view bytes) {
-  ByteReader in(bytes);
-  PlanNames names = read_names(in);
+wire::PlanNames read(std::string_view bytes) {
+  wire::ByteReader in(bytes);
+  wire::PlanNames names = wire::read_names(in);
   EXPECT_EQ(in.left(), 0u);
   return names;
 }
 
-void expect_round_trip(const PlanNames& names) {
-  const PlanNames found = read(written(names));
+void expect_round_trip(const wire::PlanNames& names) {
+  const wire::PlanNames found = read(written(names));
   EXPECT_EQ(found.names, names.names);
   EXPECT_EQ(found.shapes, names.shapes);
   EXPECT_EQ(found.shape_of_name, names.shape_of_name);
@@ -33,10 +33,10 @@ std::string by_hand(std::string_view parts_and_names) {
 }
 
 TEST(CountParts, OneMoreThanDots) {
-  EXPECT_EQ(count_parts(""), 1u);
-  EXPECT_EQ(count_parts("a"), 1u);
-  EXPECT_EQ(count_parts("."), 2u);
-  EXPECT_EQ(count_parts(".a..b."), 5u);
+  EXPECT_EQ(wire::count_parts(""), 1u);
+  EXPECT_EQ(wire::count_parts("a"), 1u);
+  EXPECT_EQ(wire::count_parts("."), 2u);
+  EXPECT_EQ(wire::count_parts(".a..b."), 5u);
 }
 
 TEST(WireNames, RandomNamesComeBack) {
@@ -68,7 +68,7 @@ TEST(WireNames, CountsAroundTheNibble) {
 }
 
 TEST(WireNames, SharedPrefixesTakeFewBytes) {
-  PlanNames names;
+  wire::PlanNames names;
   for (int layer = 0; layer < 100; ++layer) {
     for (const char* part : {"weight", "bias", "scale"}) {
       names.names.push_back("model.layers." + std::to_string(layer) + ".attention." + part);
@@ -80,39 +80,39 @@ TEST(WireNames, SharedPrefixesTakeFewBytes) {
 }
 
 TEST(WireNames, LongestNameAndOneLonger) {
-  std::string name(kLongestName, 'x');
+  std::string name(wire::kLongestName, 'x');
   name[500] = '.';
   expect_round_trip({{name, name}, {{{1, false}, {1, true}}}, {0, 0}});
-  ByteWriter out;
-  EXPECT_FALSE(write_names({{"a", name + "y"}, {}, {}}, out));
+  wire::ByteWriter out;
+  EXPECT_FALSE(wire::write_names({{"a", name + "y"}, {}, {}}, out));
 }
 
 // The most parts that a name can have: every one empty.
 TEST(WireNames, PathOfTheMostPartsTravelsOrIsLeftToTheCaller) {
-  const std::string name(kLongestName, '.');
-  const auto parts = static_cast<std::uint32_t>(kLongestName + 1);
-  ByteWriter out;
-  const PlanNames names{{name}, {{{parts, false}}}, {0}};
-  if (!write_names(names, out)) return;
+  const std::string name(wire::kLongestName, '.');
+  const auto parts = static_cast<std::uint32_t>(wire::kLongestName + 1);
+  wire::ByteWriter out;
+  const wire::PlanNames names{{name}, {{{parts, false}}}, {0}};
+  if (!wire::write_names(names, out)) return;
   EXPECT_NO_THROW(read(out.bytes()));
 }
 
 TEST(WireNames, PathsMustGiveTheirNames) {
-  const PlanNames fine{{"a.b.c", "d"}, {{{2, false}, {1, true}}, {{1, false}}}, {0, 1}};
+  const wire::PlanNames fine{{"a.b.c", "d"}, {{{2, false}, {1, true}}, {{1, false}}}, {0, 1}};
   expect_round_trip(fine);
-  PlanNames wrong = fine;
+  wire::PlanNames wrong = fine;
   wrong.shape_of_name = {1, 1};
-  EXPECT_THROW(read(written(wrong)), BadWire);
+  EXPECT_THROW(read(written(wrong)), wire::BadWire);
   wrong = fine;
   wrong.shape_of_name = {0, 2};
-  EXPECT_THROW(read(written(wrong)), BadWire);
+  EXPECT_THROW(read(written(wrong)), wire::BadWire);
   wrong.shape_of_name = {0, 1, 1};
-  EXPECT_THROW(read(written(wrong)), BadWire);
+  EXPECT_THROW(read(written(wrong)), wire::BadWire);
   wrong = fine;
   wrong.shapes[0] = {{3, false}, {0, false}};
-  EXPECT_THROW(read(written(wrong)), BadWire);
+  EXPECT_THROW(read(written(wrong)), wire::BadWire);
   wrong.shapes[0] = {};
-  EXPECT_THROW(read(written(wrong)), BadWire);
+  EXPECT_THROW(read(written(wrong)), wire::BadWire);
 }
 
 TEST(WireNames, WrittenByHand) {
@@ -128,8 +128,8 @@ TEST(WireNames, WrittenByHand) {
 TEST(WireNames, BadCounts) {
   const auto refused = [](std::string_view bytes) {
     const std::string whole = by_hand(bytes);
-    ByteReader in(whole);
-    EXPECT_THROW(read_names(in), BadWire) << ::testing::PrintToString(whole);
+    wire::ByteReader in(whole);
+    EXPECT_THROW(wire::read_names(in), wire::BadWire) << ::testing::PrintToString(whole);
   };
   using std::string_view_literals::operator""sv;
   refused("\x7F"sv);      // more parts than bytes
@@ -161,14 +161,14 @@ TEST(WireNames, BadCounts) {
 }
 
 TEST(WireNames, PartsAddUpToTooLongAName) {
-  ByteWriter out;
+  wire::ByteWriter out;
   out.varint(1);
   out.string(std::string(600, 'x'));
   out.varint(1);
   out.raw(std::string_view("\x02\x00\x00", 3));  // twice
   const std::string bytes = by_hand(out.bytes());
-  ByteReader in(bytes);
-  EXPECT_THROW(read_names(in), BadWire);
+  wire::ByteReader in(bytes);
+  EXPECT_THROW(wire::read_names(in), wire::BadWire);
 }
 
 }  // namespace

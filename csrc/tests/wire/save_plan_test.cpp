@@ -9,13 +9,13 @@
 namespace shardplan::testing {
 namespace {
 
-Numbers numbers_at(const SavePlanView& view, std::size_t position) {
+Numbers numbers_at(const columns::SavePlanView& view, std::size_t position) {
   const std::int64_t* numbers = view.numbers(position);
   return {numbers, numbers + 2 * view.ndim(position)};
 }
 
 /// That two tables say the same, whatever numbers their specs have.
-void expect_same(const NamedTable& found, const NamedTable& expected) {
+void expect_same(const wire::NamedTable& found, const wire::NamedTable& expected) {
   EXPECT_EQ(found.names.names, expected.names.names);
   EXPECT_EQ(found.names.shapes, expected.names.shapes);
   EXPECT_EQ(found.names.shape_of_name, expected.names.shape_of_name);
@@ -32,15 +32,15 @@ void expect_same(const NamedTable& found, const NamedTable& expected) {
   }
 }
 
-void expect_same_rows(const ReceivedRows& arrived, const SaveTable& table,
-                      const SavePlanView& expected) {
+void expect_same_rows(const wire::ReceivedRows& arrived, const columns::SaveTable& table,
+                      const columns::SavePlanView& expected) {
   ASSERT_EQ(arrived.rows.size(), expected.size());
   if (expected.hints == nullptr) {
     EXPECT_TRUE(arrived.hints.empty());
   } else {
     EXPECT_EQ(arrived.hints, *expected.hints);
   }
-  const SavePlanView found{&table, &arrived.rows};
+  const columns::SavePlanView found{&table, &arrived.rows};
   for (std::size_t at = 0; at < expected.size(); ++at) {
     SCOPED_TRACE(at);
     EXPECT_EQ(found.entry(at), expected.entry(at));
@@ -49,20 +49,20 @@ void expect_same_rows(const ReceivedRows& arrived, const SaveTable& table,
 }
 
 /// Two sharded tensors and bytes, and all three in order.
-NamedTable small_table() {
-  NamedTable table;
+wire::NamedTable small_table() {
+  wire::NamedTable table;
   table.names = {
       {"model.a", "model.b", "step"}, {{{1, false}, {1, false}}, {{1, false}}}, {0, 0, 1}};
   table.properties = {"f32"};
-  table.table.specs.push(WriteKind::kShard, 0, Numbers{8, 4});
-  table.table.specs.push(WriteKind::kBytes, 0, {});
+  table.table.specs.push(columns::WriteKind::kShard, 0, Numbers{8, 4});
+  table.table.specs.push(columns::WriteKind::kBytes, 0, {});
   table.table.name = {0, 1, 2};
   table.table.spec = {0, 0, 1};
   return table;
 }
 
-SaveRows small_rows() {
-  SaveRows rows;
+columns::SaveRows small_rows() {
+  columns::SaveRows rows;
   std::ranges::copy(Numbers{4, 0, 4, 4}, rows.push(0, 2));
   std::ranges::copy(Numbers{0, 0, 8, 4}, rows.push(1, 2));
   rows.push(2, 0);
@@ -73,66 +73,66 @@ TEST(WireTable, RandomTablesComeBack) {
   Random random(71);
   for (int round = 0; round < 2000; ++round) {
     SCOPED_TRACE(round);
-    const NamedTable table = random_table(random);
-    const std::string bytes = write_table(table);
+    const wire::NamedTable table = random_table(random);
+    const std::string bytes = wire::write_table(table);
     ASSERT_FALSE(bytes.empty());
-    const NamedTable found = read_table(bytes);
+    const wire::NamedTable found = wire::read_table(bytes);
     expect_same(found, table);
-    EXPECT_EQ(write_table(found), bytes);
+    EXPECT_EQ(wire::write_table(found), bytes);
   }
 }
 
 TEST(WireTable, EmptyTable) {
-  const NamedTable found = read_table(write_table({}));
+  const wire::NamedTable found = wire::read_table(wire::write_table({}));
   EXPECT_EQ(found.table.size(), 0u);
   EXPECT_TRUE(found.names.names.empty() && found.properties.empty());
 }
 
 TEST(WireTable, EqualSpecsTravelOnce) {
-  NamedTable table = small_table();
-  for (int i = 0; i < 50; ++i) table.table.specs.push(WriteKind::kShard, 0, Numbers{8, 4});
+  wire::NamedTable table = small_table();
+  for (int i = 0; i < 50; ++i) table.table.specs.push(columns::WriteKind::kShard, 0, Numbers{8, 4});
   table.table.spec = {40, 0, 1};
-  const NamedTable found = read_table(write_table(table));
+  const wire::NamedTable found = wire::read_table(wire::write_table(table));
   EXPECT_EQ(found.table.specs.size(), 2u);
   expect_same(found, table);
 }
 
 TEST(WireTable, WhatCannotTravelGivesNoBytes) {
-  NamedTable table = small_table();
-  table.names.names[1] = std::string(kLongestName + 1, 'x');
-  EXPECT_EQ(write_table(table), "");
+  wire::NamedTable table = small_table();
+  table.names.names[1] = std::string(wire::kLongestName + 1, 'x');
+  EXPECT_EQ(wire::write_table(table), "");
   table = small_table();
-  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMaxDims, 1));
-  EXPECT_NE(write_table(table), "");
-  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMaxDims + 1, 1));
-  EXPECT_EQ(write_table(table), "");
+  table.table.specs.push(columns::WriteKind::kTensor, 0, Numbers(columns::kMaxDims, 1));
+  EXPECT_NE(wire::write_table(table), "");
+  table.table.specs.push(columns::WriteKind::kTensor, 0, Numbers(columns::kMaxDims + 1, 1));
+  EXPECT_EQ(wire::write_table(table), "");
 }
 
 TEST(WireTable, MoreDimsThanTravelAreRefused) {
-  NamedTable table;
+  wire::NamedTable table;
   table.properties = {""};
-  table.table.specs.push(WriteKind::kTensor, 0, Numbers(kMaxDims, 0));
-  std::string bytes = write_table(table);
-  const std::size_t ndim = bytes.find(static_cast<char>(kMaxDims));
+  table.table.specs.push(columns::WriteKind::kTensor, 0, Numbers(columns::kMaxDims, 0));
+  std::string bytes = wire::write_table(table);
+  const std::size_t ndim = bytes.find(static_cast<char>(columns::kMaxDims));
   ASSERT_NE(ndim, std::string::npos);
-  EXPECT_EQ(read_table(bytes).table.specs.ndim[0], kMaxDims);
+  EXPECT_EQ(wire::read_table(bytes).table.specs.ndim[0], columns::kMaxDims);
   ++bytes[ndim];
   bytes.insert(ndim + 1, 1, '\0');  // the size that the new dim has
-  EXPECT_THROW(read_table(bytes), BadWire);
+  EXPECT_THROW(wire::read_table(bytes), wire::BadWire);
 }
 
 TEST(WireTable, IndicesOutsideTheirTablesAreRefused) {
   const auto refused = [](const auto& change) {
-    NamedTable table = small_table();
+    wire::NamedTable table = small_table();
     change(table);
-    EXPECT_THROW(read_table(write_table(table)), BadWire);
+    EXPECT_THROW(wire::read_table(wire::write_table(table)), wire::BadWire);
   };
-  refused([](NamedTable& t) { t.table.name[1] = 3; });
-  refused([](NamedTable& t) { t.table.name[2] = 0xFFFFFFFF; });
-  refused([](NamedTable& t) { t.names.names.pop_back(), t.names.shape_of_name.pop_back(); });
-  refused([](NamedTable& t) { t.properties.clear(); });
-  refused([](NamedTable& t) { t.table.specs.properties[0] = 1; });
-  EXPECT_THROW(read_table(write_table(small_table()) + '\0'), BadWire);
+  refused([](wire::NamedTable& t) { t.table.name[1] = 3; });
+  refused([](wire::NamedTable& t) { t.table.name[2] = 0xFFFFFFFF; });
+  refused([](wire::NamedTable& t) { t.names.names.pop_back(), t.names.shape_of_name.pop_back(); });
+  refused([](wire::NamedTable& t) { t.properties.clear(); });
+  refused([](wire::NamedTable& t) { t.table.specs.properties[0] = 1; });
+  EXPECT_THROW(wire::read_table(wire::write_table(small_table()) + '\0'), wire::BadWire);
 }
 
 TEST(WireRows, RandomPlansComeBack) {
@@ -140,67 +140,68 @@ TEST(WireRows, RandomPlansComeBack) {
   int with_rows = 0;
   for (int round = 0; round < 4000; ++round) {
     SCOPED_TRACE(round);
-    const NamedTable table = random_table(random);
+    const wire::NamedTable table = random_table(random);
     const OwnedPlan plan = random_plan(table.table, random);
-    const SavePlanView view = plan.view(table.table);
-    const std::string bytes = write_rows(view);
-    const NamedTable arrived = read_table(write_table(table));
-    expect_same_rows(read_rows(bytes, view.size(), arrived.table), arrived.table, view);
+    const columns::SavePlanView view = plan.view(table.table);
+    const std::string bytes = wire::write_rows(view);
+    const wire::NamedTable arrived = wire::read_table(wire::write_table(table));
+    expect_same_rows(wire::read_rows(bytes, view.size(), arrived.table), arrived.table, view);
     with_rows += view.size() > 2;
   }
   EXPECT_GT(with_rows, 1000);
 }
 
 TEST(WireRows, WholeTensorsInOrderTakeAByteEach) {
-  const NamedTable table = small_table();
-  SaveRows rows;
+  const wire::NamedTable table = small_table();
+  columns::SaveRows rows;
   for (const std::uint32_t entry : {0U, 1U}) {
     std::ranges::copy(Numbers{0, 0, 8, 4}, rows.push(entry, 2));
   }
   rows.push(2, 0);
-  const SavePlanView view{&table.table, &rows};
-  EXPECT_EQ(write_rows(view).size(), 3u);  // a mark, two boxes
+  const columns::SavePlanView view{&table.table, &rows};
+  EXPECT_EQ(wire::write_rows(view).size(), 3u);  // a mark, two boxes
 }
 
 TEST(WireRows, WrongCountsAreRefused) {
-  const NamedTable table = small_table();
-  const SaveRows rows = small_rows();
+  const wire::NamedTable table = small_table();
+  const columns::SaveRows rows = small_rows();
   const std::vector<std::uint32_t> chosen{0, 2};
   for (const auto* choice : {static_cast<const std::vector<std::uint32_t>*>(nullptr), &chosen}) {
-    const SavePlanView view{&table.table, &rows, choice};
-    const std::string bytes = write_rows(view);
-    EXPECT_NO_THROW(read_rows(bytes, view.size(), table.table));
+    const columns::SavePlanView view{&table.table, &rows, choice};
+    const std::string bytes = wire::write_rows(view);
+    EXPECT_NO_THROW(wire::read_rows(bytes, view.size(), table.table));
     for (const std::size_t count :
          {std::size_t{0}, view.size() - 1, view.size() + 1, std::size_t{1} << 40, SIZE_MAX}) {
-      EXPECT_THROW(read_rows(bytes, count, table.table), BadWire) << count;
+      EXPECT_THROW(wire::read_rows(bytes, count, table.table), wire::BadWire) << count;
     }
   }
 }
 
 TEST(WireRows, OfAnotherTableAreRefused) {
-  const NamedTable table = small_table();
-  const SaveRows rows = small_rows();
+  const wire::NamedTable table = small_table();
+  const columns::SaveRows rows = small_rows();
   const std::vector<std::uint32_t> chosen{1, 2};
-  const std::string bytes = write_rows({&table.table, &rows, &chosen});
-  SaveTable other = table.table;
+  const std::string bytes = wire::write_rows({&table.table, &rows, &chosen});
+  columns::SaveTable other = table.table;
   other.name.pop_back();
   other.spec.pop_back();
-  EXPECT_THROW(read_rows(bytes, 2, other), BadWire);
-  EXPECT_THROW(read_rows(bytes, 2, {}), BadWire);
+  EXPECT_THROW(wire::read_rows(bytes, 2, other), wire::BadWire);
+  EXPECT_THROW(wire::read_rows(bytes, 2, {}), wire::BadWire);
 }
 
 TEST(WireRows, BadMarksEntriesBoxesAndHintsAreRefused) {
-  const SaveTable table = small_table().table;
+  const columns::SaveTable table = small_table().table;
   const auto refused = [&table](const std::string& bytes, std::size_t count) {
-    EXPECT_THROW(read_rows(bytes, count, table), BadWire) << ::testing::PrintToString(bytes);
+    EXPECT_THROW(wire::read_rows(bytes, count, table), wire::BadWire)
+        << ::testing::PrintToString(bytes);
   };
   const auto bytes_of = [](std::uint8_t mark, const std::vector<std::int64_t>& numbers) {
-    ByteWriter out;
+    wire::ByteWriter out;
     out.byte(mark);
     for (const std::int64_t number : numbers) out.number(number);
     return out.take();
   };
-  EXPECT_NO_THROW(read_rows(bytes_of(0, {2, -1}), 2, table));  // entry 2 twice
+  EXPECT_NO_THROW(wire::read_rows(bytes_of(0, {2, -1}), 2, table));  // entry 2 twice
   refused("", 0);
   refused("\x04", 0);
   refused("\xFF", 0);
@@ -210,25 +211,25 @@ TEST(WireRows, BadMarksEntriesBoxesAndHintsAreRefused) {
   refused(bytes_of(0, {INT64_MAX}), 1);
   refused(bytes_of(0, {2, INT64_MAX}), 2);
   refused(bytes_of(0, {2, INT64_MIN}), 2);
-  EXPECT_NO_THROW(read_rows(bytes_of(0, {0, 0}), 1, table));
+  EXPECT_NO_THROW(wire::read_rows(bytes_of(0, {0, 0}), 1, table));
   refused(bytes_of(0, {0, 2}), 1);  // a third dim
-  EXPECT_NO_THROW(read_rows(bytes_of(2, {0, 0, 5}), 1, table));
-  EXPECT_NO_THROW(read_rows(bytes_of(2, {0, 0, -1}), 1, table));
+  EXPECT_NO_THROW(wire::read_rows(bytes_of(2, {0, 0, 5}), 1, table));
+  EXPECT_NO_THROW(wire::read_rows(bytes_of(2, {0, 0, -1}), 1, table));
   refused(bytes_of(2, {0, 0, -2}), 1);
   refused(bytes_of(2, {0, 0, INT64_MAX, 0, 0, 1}), 2);
 }
 
 // Other releases read these bytes: where they change, kWireVersion must be raised.
 TEST(WireSave, BytesOfThisWireVersion) {
-  const NamedTable table = small_table();
-  const SaveRows rows = small_rows();
-  const std::vector<std::int64_t> hints{3, 1, kNoHint};
+  const wire::NamedTable table = small_table();
+  const columns::SaveRows rows = small_rows();
+  const std::vector<std::int64_t> hints{3, 1, columns::kNoHint};
   using std::string_literals::operator""s;
-  EXPECT_EQ(write_table(table),
+  EXPECT_EQ(wire::write_table(table),
             "\4\5model\1a\1b\4step\3\2\0\1\x11\2\1\3"s  // parts, names
             "\2\2\2\2\1\2\3\0\0\1"s                     // paths
             "\1\3f32\2\2\0\2\x10\x08\0\3\0\0\2"s);      // properties, specs, entries
-  EXPECT_EQ(write_rows({&table.table, &rows, nullptr, &hints}), "\3\1\x08\x08\6\0\3"s);
+  EXPECT_EQ(wire::write_rows({&table.table, &rows, nullptr, &hints}), "\3\1\x08\x08\6\0\3"s);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include "bindings/common/python_object.h"
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// The chunks of one tensor as columns: what a chunk list of Metadata is filled from.
 class ChunkColumns {
@@ -19,11 +19,11 @@ class ChunkColumns {
   virtual py::list items() = 0;
 
   /// Appends every chunk; false where one does not have as many dims, or does not fit int64.
-  virtual bool append_to(Boxes& boxes) const = 0;
+  virtual bool append_to(boxes::Boxes& boxes) const = 0;
 
   /// Writes every chunk's offsets and sizes, `2 * ndim` numbers; false where one does not have as
   /// many dims.
   virtual bool copy_to(std::size_t ndim, std::int64_t* numbers) const = 0;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

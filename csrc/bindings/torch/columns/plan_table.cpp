@@ -10,7 +10,7 @@
 #include "core/util/hash.h"
 #include "core/wire/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// Numbers the names of a table, those of its mappings first.
@@ -39,7 +39,7 @@ class NameTable {
     return number;
   }
 
-  PlanNames take() { return std::move(table_); }
+  wire::PlanNames take() { return std::move(table_); }
 
  private:
   void add(PyObject* name, std::string_view text) {
@@ -53,7 +53,7 @@ class NameTable {
     }
   }
 
-  std::uint32_t shape_index(const PathShape& shape) {
+  std::uint32_t shape_index(const wire::PathShape& shape) {
     const auto found = std::ranges::find(table_.shapes, shape);
     if (found == table_.shapes.end()) {
       table_.shapes.push_back(shape);
@@ -62,7 +62,7 @@ class NameTable {
     return static_cast<std::uint32_t>(found - table_.shapes.begin());
   }
 
-  PlanNames table_;
+  wire::PlanNames table_;
   std::vector<PyObject*> objects_;  // kept alive by the table and the mappings
   std::unordered_map<std::string_view, std::uint32_t> numbers_;
   std::size_t indexed_ = 0;
@@ -83,7 +83,7 @@ std::optional<NameTable> with_mappings(const py::object& mappings) {
 }
 
 std::shared_ptr<const PlanTable> read(std::string_view bytes) {
-  NamedTable arrived = read_table(bytes);
+  wire::NamedTable arrived = wire::read_table(bytes);
   auto table = std::make_shared<PlanTable>();
   table->columns = std::move(arrived.table);
   for (const std::string& name : arrived.names.names) {
@@ -121,7 +121,7 @@ const std::vector<std::int64_t>& PlanTable::element_sizes() const {
     for (const PropertyValues& values : properties) {
       const auto size = py::reinterpret_steal<py::object>(
           PyObject_CallOneArg(types.element_size, values.at(field).ptr()));
-      std::int64_t element_size = kUnknownElementSize;
+      std::int64_t element_size = columns::kUnknownElementSize;
       if (!size || !read_int(size.ptr(), element_size)) PyErr_Clear();
       sizes.push_back(element_size);
     }
@@ -133,7 +133,7 @@ const std::vector<std::int64_t>& PlanTable::element_sizes() const {
 std::shared_ptr<const PlanTable> table_from_wire(std::string_view bytes) {
   // By content; never freed, for it owns nothing.
   static auto& known = *new std::unordered_map<std::uint64_t, std::weak_ptr<const PlanTable>>();
-  const std::uint64_t key = fingerprint(bytes);
+  const std::uint64_t key = util::fingerprint(bytes);
   if (auto table = known[key].lock(); table && table->bytes == bytes) return table;
   std::erase_if(known, [](const auto& entry) { return entry.second.expired(); });
   auto table = read(bytes);
@@ -146,7 +146,7 @@ std::string table_to_wire(const PlanTable& table, const py::object& mappings, bo
   std::optional<NameTable> mapped_names = with_mappings(mappings);
   mapped = mapped_names.has_value();
   NameTable names = mapped ? std::move(*mapped_names) : NameTable();
-  NamedTable named;
+  wire::NamedTable named;
   named.table.specs = table.columns.specs;
   named.table.spec = table.columns.spec;
   for (const std::uint32_t name : table.columns.name) {
@@ -160,7 +160,7 @@ std::string table_to_wire(const PlanTable& table, const py::object& mappings, bo
     unsendable.push_back(!row);
     named.properties.push_back(row ? std::move(*row) : std::string());
   }
-  return write_table(named);
+  return wire::write_table(named);
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -10,18 +10,18 @@
 #include "core/columns/plan.h"
 #include "core/wire/names.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A save plan's table with the objects that it points into: what all ranks' plans of one job
 /// share.
 struct PlanTable {
-  SaveTable columns;
+  columns::SaveTable columns;
   std::vector<py::object> names;
   std::vector<PropertyValues> properties;
 
   // Of a table that arrived:
   std::string bytes;  // as it travelled
-  std::vector<PathShape> shapes;
+  std::vector<wire::PathShape> shapes;
   std::vector<std::uint32_t> shape_of_name;
 
   /// The mappings (`planner_data`): fqn -> path. One dict for all plans of the table; not to be
@@ -45,4 +45,4 @@ std::shared_ptr<const PlanTable> table_from_wire(std::string_view bytes);
 std::string table_to_wire(const PlanTable& table, const py::object& mappings, bool& mapped,
                           std::vector<bool>& unsendable);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

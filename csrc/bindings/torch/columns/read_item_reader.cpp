@@ -5,14 +5,14 @@
 #include "bindings/torch/upstream/object_reader.h"
 #include "core/wire/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 class ReadItemReader {
  public:
   void add(const py::object& item) {
     if (read(item.ptr())) return;
-    columns_.rows.push(ReadKind::kForeign,
+    columns_.rows.push(columns::ReadKind::kForeign,
                        static_cast<std::uint32_t>(columns_.tables.foreign.size()));
     columns_.tables.foreign.push_back(item);
   }
@@ -43,7 +43,7 @@ class ReadItemReader {
           storage != zero || lengths != zero) {
         return false;
       }
-      columns_.rows.push(ReadKind::kBytes, name_row(wanted.name));
+      columns_.rows.push(columns::ReadKind::kBytes, name_row(wanted.name));
       return true;
     }
     if (type != types.read_tensor || !wanted.offset || !saved.offset || !wanted.hint ||
@@ -53,8 +53,8 @@ class ReadItemReader {
     const std::size_t ndim = dest.size();
     const Numbers* numbers[] = {&*wanted.offset, &*saved.offset, &dest, &storage, &lengths};
     const auto as_long = [ndim](const Numbers* column) { return column->size() == ndim; };
-    if (ndim > kMaxDims || !std::ranges::all_of(numbers, as_long)) return false;
-    std::int64_t* out = columns_.rows.push(ReadKind::kTensor, name_row(wanted.name),
+    if (ndim > columns::kMaxDims || !std::ranges::all_of(numbers, as_long)) return false;
+    std::int64_t* out = columns_.rows.push(columns::ReadKind::kTensor, name_row(wanted.name),
                                            static_cast<std::size_t>(*wanted.hint),
                                            static_cast<std::size_t>(*saved.hint), ndim);
     for (const Numbers* column : numbers) out = std::ranges::copy(*column, out).out;
@@ -80,4 +80,4 @@ LoadPlanColumns read_read_items(const py::object& list) {
   return reader.take();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -5,7 +5,7 @@
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/save_wire.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 void PlanRows::keep(std::size_t row, const py::object& item) {
   if (items.empty()) items.resize(columns.size());
@@ -41,7 +41,7 @@ py::object SavePlanColumns::item_at(std::size_t position) {
 }
 
 py::object SavePlanColumns::tensor_data(std::size_t position) {
-  const SavePlanView plan = view();
+  const columns::SavePlanView plan = view();
   const std::size_t row = plan.row(position);
   if (py::object seen = rows->tensor_data(row)) return seen;
   py::object made;
@@ -61,13 +61,13 @@ py::object SavePlanColumns::tensor_data(std::size_t position) {
 }
 
 py::object SavePlanColumns::item(std::size_t position) {
-  const SavePlanView plan = view();
+  const columns::SavePlanView plan = view();
   const std::size_t row = plan.row(position);
   if (py::object seen = rows->item(row)) return seen;
-  const WriteKind kind = plan.kind(position);
+  const columns::WriteKind kind = plan.kind(position);
   py::object made;
-  if (kind == WriteKind::kBytes) {
-    made = make_write_item(kind, make_index(name(position), kNoHint), py::none());
+  if (kind == columns::WriteKind::kBytes) {
+    made = make_write_item(kind, make_index(name(position), columns::kNoHint), py::none());
   } else {
     made = make_write_item(kind, index(position), tensor_data(position));
   }
@@ -76,14 +76,14 @@ py::object SavePlanColumns::item(std::size_t position) {
 }
 
 py::object SavePlanColumns::index(std::size_t position) const {
-  const SavePlanView plan = view();
+  const columns::SavePlanView plan = view();
   return make_index(name(position), plan.numbers(position), plan.ndim(position),
                     plan.hint(position));
 }
 
 py::object SavePlanColumns::item_of_global_plan(std::size_t position) {
-  const WriteKind kind = view().kind(position);
-  if (kind == WriteKind::kBytes) return item(position);
+  const columns::WriteKind kind = view().kind(position);
+  if (kind == columns::WriteKind::kBytes) return item(position);
   if (rows->is_foreign(view().row(position))) {
     return global->replaced.at({rank, static_cast<std::uint32_t>(position)});
   }
@@ -123,4 +123,4 @@ std::shared_ptr<SavePlanColumns> up_to_date(const std::shared_ptr<SavePlanColumn
   return reader.take();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

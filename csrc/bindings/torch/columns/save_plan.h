@@ -8,13 +8,13 @@
 #include "bindings/torch/columns/plan_table.h"
 #include "core/columns/plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 struct GlobalObjects;
 
 /// The rows of one rank's plan, with the items that exist for them.
 struct PlanRows {
-  SaveRows columns;
+  columns::SaveRows columns;
 
   /// A row: its WriteItem, where a caller gave it or one was made; empty where none is.
   std::vector<py::object> items;
@@ -52,7 +52,9 @@ class SavePlanColumns {
   std::uint32_t rank = 0;
 
   std::size_t size() const { return view().size(); }
-  SavePlanView view() const { return {&table->columns, &rows->columns, chosen.get(), hints.get()}; }
+  columns::SavePlanView view() const {
+    return {&table->columns, &rows->columns, chosen.get(), hints.get()};
+  }
   PyObject* name(std::size_t position) const {
     return table->names[table->columns.name[view().entry(position)]].ptr();
   }
@@ -82,4 +84,4 @@ std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items);
 /// Columns that say what their items say now: items that exist can have been changed by a caller.
 std::shared_ptr<SavePlanColumns> up_to_date(const std::shared_ptr<SavePlanColumns>& columns);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -6,14 +6,14 @@
 #include "bindings/torch/upstream/object_reader.h"
 #include "core/planning/dedup.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// What one item says.
 struct WriteItemReader::Reading {
-  WriteKind kind = WriteKind::kForeign;
+  columns::WriteKind kind = columns::WriteKind::kForeign;
   py::object name;
-  std::int64_t hint = kNoHint;
-  std::int64_t counted = kBytesOfTensor;
+  std::int64_t hint = columns::kNoHint;
+  std::int64_t counted = columns::kBytesOfTensor;
   Numbers shape;
   Numbers box;  // offsets, sizes
   PropertyValues properties;
@@ -21,19 +21,19 @@ struct WriteItemReader::Reading {
 
 namespace {
 
-bool read_kind(PyObject* type, WriteKind& kind) {
+bool read_kind(PyObject* type, columns::WriteKind& kind) {
   const UpstreamTypes& types = UpstreamTypes::get();
-  if (type == types.write_bytes) kind = WriteKind::kBytes;
-  if (type == types.write_tensor) kind = WriteKind::kTensor;
-  if (type == types.write_shard) kind = WriteKind::kShard;
-  return kind != WriteKind::kForeign;
+  if (type == types.write_bytes) kind = columns::WriteKind::kBytes;
+  if (type == types.write_tensor) kind = columns::WriteKind::kTensor;
+  if (type == types.write_shard) kind = columns::WriteKind::kShard;
+  return kind != columns::WriteKind::kForeign;
 }
 
 /// Whether an index and a chunk mean the same box, of a tensor of as many dims.
 bool fits(const std::optional<Numbers>& offset, const Numbers& box,
           const std::vector<std::int64_t>& shape) {
   return offset && offset->size() == shape.size() && box.size() == 2 * shape.size() &&
-         shape.size() <= kMaxDims &&
+         shape.size() <= columns::kMaxDims &&
          std::ranges::equal(*offset, std::span(box).first(offset->size()));
 }
 
@@ -53,8 +53,9 @@ bool WriteItemReader::read_upstream(PyObject* item, Reading& out) {
     return false;
   }
   out.name = index.name;
-  out.hint = index.hint.value_or(kNoHint);
-  if (out.kind == WriteKind::kBytes) return data == Py_None && !index.offset && !index.hint;
+  out.hint = index.hint.value_or(columns::kNoHint);
+  if (out.kind == columns::WriteKind::kBytes)
+    return data == Py_None && !index.offset && !index.hint;
   const py::object tensor = attributes_of(data, types.tensor_write_data, 3);
   const bool is_read = tensor && read_chunk_object(attribute(tensor, types.chunk_name), out.box) &&
                        read_size(attribute(tensor, types.size), out.shape) &&
@@ -77,7 +78,7 @@ bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
     return false;
   }
   out.name = index.name;
-  out.hint = index.hint.value_or(kNoHint);
+  out.hint = index.hint.value_or(columns::kNoHint);
   const auto bytes =
       py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(item, types.tensor_storage_size));
   if (!bytes) {
@@ -87,7 +88,7 @@ bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
   }
   out.counted = 1;
   if (!bytes.is_none() && (!read_int(bytes.ptr(), out.counted) || out.counted < 0)) return false;
-  if (out.kind == WriteKind::kBytes) return !index.offset;
+  if (out.kind == columns::WriteKind::kBytes) return !index.offset;
   const py::object data = read_attribute(item, types.tensor_data);
   if (!data || data.is_none()) return false;
   const py::object chunk = read_attribute(data.ptr(), types.chunk_name);
@@ -121,14 +122,14 @@ void WriteItemReader::add(const py::object& item) {
   add_hint(reading.hint);
   if (foreign || !rows_.foreign.empty()) {
     rows_.foreign.resize(row + 1);
-    rows_.counted.resize(row + 1, kBytesOfTensor);
+    rows_.counted.resize(row + 1, columns::kBytesOfTensor);
     rows_.foreign[row] = foreign;
     rows_.counted[row] = reading.counted;
   }
 }
 
 void WriteItemReader::add_row(const SavePlanColumns& columns, std::size_t position) {
-  const SavePlanView view = columns.view();
+  const columns::SavePlanView view = columns.view();
   Reading reading;
   reading.kind = view.kind(position);
   reading.name = py::reinterpret_borrow<py::object>(columns.name(position));
@@ -137,21 +138,22 @@ void WriteItemReader::add_row(const SavePlanColumns& columns, std::size_t positi
   reading.shape.assign(shape.begin(), shape.end());
   const std::int64_t* numbers = view.numbers(position);
   reading.box.assign(numbers, numbers + 2 * shape.size());
-  if (writes_tensor(reading.kind)) reading.properties = columns.properties(position);
+  if (columns::writes_tensor(reading.kind)) reading.properties = columns.properties(position);
   push(reading);
   if (!rows_.items.empty()) rows_.items.emplace_back();
   if (!rows_.foreign.empty()) rows_.foreign.push_back(false);
-  if (!rows_.counted.empty()) rows_.counted.push_back(kBytesOfTensor);
+  if (!rows_.counted.empty()) rows_.counted.push_back(columns::kBytesOfTensor);
   add_hint(reading.hint);
 }
 
 void WriteItemReader::add_hint(std::int64_t hint) {
-  if (hint != kNoHint && hints_.empty()) hints_.assign(rows_.columns.size() - 1, kNoHint);
-  if (hint != kNoHint || !hints_.empty()) hints_.push_back(hint);
+  if (hint != columns::kNoHint && hints_.empty())
+    hints_.assign(rows_.columns.size() - 1, columns::kNoHint);
+  if (hint != columns::kNoHint || !hints_.empty()) hints_.push_back(hint);
 }
 
 void WriteItemReader::push(const Reading& reading) {
-  SaveTable& table = table_.columns;
+  columns::SaveTable& table = table_.columns;
   const std::uint32_t properties =
       reading.properties.empty() ? 0 : properties_row(reading.properties);
   if (!table.specs.last_is(reading.kind, properties, reading.shape)) {
@@ -207,16 +209,16 @@ std::shared_ptr<SavePlanColumns> with_items(const SavePlanColumns& columns, cons
   WriteItemReader reader;
   std::size_t next = 0;
   for (std::size_t position = 0; position < columns.size(); ++position) {
-    if (columns.view().kind(position) != WriteKind::kForeign) {
+    if (columns.view().kind(position) != columns::WriteKind::kForeign) {
       reader.add_row(columns, position);
     } else if (next < items.size()) {
       reader.add(items[next++]);
     } else {
-      throw BadWire("lacks an item");
+      throw wire::BadWire("lacks an item");
     }
   }
-  if (next != items.size()) throw BadWire("has an item too many");
+  if (next != items.size()) throw wire::BadWire("has an item too many");
   return reader.take();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

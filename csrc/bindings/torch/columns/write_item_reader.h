@@ -5,7 +5,7 @@
 
 #include "bindings/torch/columns/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// Reads WriteItems, one by one, into the rows of a table.
 ///
@@ -44,4 +44,4 @@ std::shared_ptr<SavePlanColumns> read_write_items(const py::object& list);
 /// where there are not as many.
 std::shared_ptr<SavePlanColumns> with_items(const SavePlanColumns& columns, const py::list& items);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -12,24 +12,24 @@
 #include "core/metadata/metadata_reader.h"
 #include "core/pickle/opcodes.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// The classes and names of every record, where `keep` puts them.
-constexpr MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+constexpr metadata::MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 /// The entries of a pickled Metadata, its objects made where they are no columns.
-std::shared_ptr<SavedMetadata> saved_of(PickledMetadata& read, PickleObjects& objects) {
+std::shared_ptr<SavedMetadata> saved_of(metadata::PickledMetadata& read, PickleObjects& objects) {
   auto saved = std::make_shared<SavedMetadata>();
-  for (const PickleValue properties : read.properties) {
+  for (const pickle::Value properties : read.properties) {
     PropertyValues values;
     if (!read_properties(objects.object(properties).ptr(), values)) return nullptr;
     saved->properties.push_back(std::move(values));
   }
-  SaveTable& table = read.chunks.table;
+  columns::SaveTable& table = read.chunks.table;
   for (std::size_t entry = 0; entry < read.chunks.size(); ++entry) {
     const auto& [key, value] = read.entries[entry];
-    if (table.specs.kind[table.spec[entry]] == WriteKind::kForeign) {
+    if (table.specs.kind[table.spec[entry]] == columns::WriteKind::kForeign) {
       saved->foreign.push_back(objects.object(value));
     }
     saved->names.push_back(objects.object(key));
@@ -43,16 +43,16 @@ std::shared_ptr<SavedMetadata> saved_of(PickledMetadata& read, PickleObjects& ob
 
 py::object load_metadata(const py::object& readinto, const py::object& fill,
                          const py::object& places) {
-  Pickle pickle = [&] {
+  pickle::Pickle pickle = [&] {
     // Other threads run meanwhile; objects are made afterwards.
     const py::gil_scoped_release unlocked;
-    return read_pickle(source_of(readinto));
+    return pickle::read_pickle(source_of(readinto));
   }();
   const CollectorPause pause;
-  const auto texts = std::make_shared<const TextTable>(std::move(pickle.values.texts));
+  const auto texts = std::make_shared<const util::TextTable>(std::move(pickle.values.texts));
   PickleObjects objects(pickle.values, *texts);
   objects.check_texts();
-  std::optional<PickledMetadata> read = read_pickled_metadata(pickle, texts);
+  std::optional<metadata::PickledMetadata> read = metadata::read_pickled_metadata(pickle, texts);
   if (!read) return objects.object(pickle.root);
 
   const py::object metadata = objects.bare(pickle.root);
@@ -80,12 +80,12 @@ std::vector<bool> MetadataPickle::named_classes(const SavedMetadata* saved,
   bool tensors = false;
   bool bytes = false;
   if (saved != nullptr) {
-    const EntrySpecs& specs = saved->chunks.table.specs;
-    tensors = std::ranges::any_of(specs.kind, writes_tensor);
-    bytes = std::ranges::count(specs.kind, WriteKind::kBytes) > 0;
+    const columns::EntrySpecs& specs = saved->chunks.table.specs;
+    tensors = std::ranges::any_of(specs.kind, columns::writes_tensor);
+    bytes = std::ranges::count(specs.kind, columns::WriteKind::kBytes) > 0;
   }
   const bool places = storage != nullptr && storage->size() > 0;
-  const auto has_offset = [](std::uint8_t ndim) { return ndim != StorageRows::kNoOffset; };
+  const auto has_offset = [](std::uint8_t ndim) { return ndim != columns::StorageRows::kNoOffset; };
   const bool sizes = tensors || (places && std::ranges::any_of(storage->rows().ndim, has_offset));
   const bool chunks = saved != nullptr && saved->chunks.begin.back() > 0;
   return {sizes, chunks, tensors, bytes, places, places};
@@ -94,16 +94,16 @@ std::vector<bool> MetadataPickle::named_classes(const SavedMetadata* saved,
 void MetadataPickle::keep(const std::vector<py::bytes>& pickles) {
   for (const py::bytes& pickle : pickles) {
     raw(pickle);
-    out_.code(opcode::kMemoize);
-    out_.code(opcode::kPop);
+    out_.code(pickle::opcode::kMemoize);
+    out_.code(pickle::opcode::kPop);
     ++kept_;
   }
 }
 
 void MetadataPickle::keep_text(std::string_view text) {
   out_.text(text);
-  out_.code(opcode::kMemoize);
-  out_.code(opcode::kPop);
+  out_.code(pickle::opcode::kMemoize);
+  out_.code(pickle::opcode::kPop);
   out_.rest();
   ++kept_;
 }
@@ -116,7 +116,7 @@ std::size_t MetadataPickle::keep_texts(const SavedMetadata* saved, const Storage
   }
   first_name_ = kept_;
   if (storage != nullptr) {
-    const StorageRows& rows = storage->rows();
+    const columns::StorageRows& rows = storage->rows();
     for (std::size_t name = 0; name < rows.names->size(); ++name) keep_text((*rows.names)[name]);
     first_path_ = kept_;
     for (std::size_t path = 0; path < rows.paths->size(); ++path) keep_text((*rows.paths)[path]);
@@ -126,7 +126,7 @@ std::size_t MetadataPickle::keep_texts(const SavedMetadata* saved, const Storage
 
 void MetadataPickle::entries(const SavedMetadata& saved, const std::vector<py::bytes>& properties,
                              const std::vector<py::bytes>& foreign) {
-  EntryPickles pickles;
+  metadata::EntryPickles pickles;
   pickles.first_name = first_entry_;
   for (const py::bytes& pickle : properties) pickles.properties.emplace_back(pickle);
   std::vector<std::string> of_foreign;
@@ -134,12 +134,12 @@ void MetadataPickle::entries(const SavedMetadata& saved, const std::vector<py::b
   std::size_t next = 0;
   pickles.foreign = [&](std::size_t) { return of_foreign.at(next++); };
   const py::gil_scoped_release unlocked;
-  write_entries(out_, kMemo, saved.chunks, pickles);
+  metadata::write_entries(out_, kMemo, saved.chunks, pickles);
 }
 
 void MetadataPickle::storage(const StorageColumns& storage) {
   const py::gil_scoped_release unlocked;
-  write_storage(out_, kMemo, storage.rows(), first_name_, first_path_);
+  metadata::write_storage(out_, kMemo, storage.rows(), first_name_, first_path_);
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -8,7 +8,7 @@
 #include "bindings/torch/metadata/storage_columns.h"
 #include "core/metadata/metadata_writer.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// Reads what a metadata file holds, in upstream classes: of a Metadata, chunk lists are
 /// `fill(ChunkColumns)` and the storage_data is `places(StorageColumns)`.
@@ -50,11 +50,11 @@ class MetadataPickle {
  private:
   void keep_text(std::string_view text);
 
-  PickleWriter out_;
+  pickle::Writer out_;
   std::uint32_t kept_ = 0;
   std::uint32_t first_entry_ = 0;
   std::uint32_t first_name_ = 0;
   std::uint32_t first_path_ = 0;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -5,17 +5,17 @@
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/pickle/globals.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
-using Tag = PickleTag;
+using Tag = pickle::Tag;
 
 constexpr int kDeepest = 500;
 
 py::object steal(PyObject* made, const char* problem) {
   if (made == nullptr) {
     PyErr_Clear();
-    throw BadPickle(problem);
+    throw pickle::BadPickle(problem);
   }
   return py::reinterpret_steal<py::object>(made);
 }
@@ -35,13 +35,13 @@ bool all_texts(const py::tuple& arguments) {
   return true;
 }
 
-std::uint64_t key_of(PickleValue value) {
+std::uint64_t key_of(pickle::Value value) {
   return static_cast<std::uint64_t>(value.tag()) << 56 | value.at();
 }
 
 }  // namespace
 
-py::object PickleObjects::object(PickleValue value) {
+py::object PickleObjects::object(pickle::Value value) {
   switch (value.tag()) {
     case Tag::kNone: return py::none();
     case Tag::kFalse: return py::bool_(false);
@@ -56,7 +56,7 @@ py::object PickleObjects::object(PickleValue value) {
   const std::uint64_t key = key_of(value);
   const auto known = made_.find(key);
   if (known != made_.end()) return known->second;
-  if (depth_ == kDeepest) throw BadPickle("holds objects within objects, 500 deep");
+  if (depth_ == kDeepest) throw pickle::BadPickle("holds objects within objects, 500 deep");
   ++depth_;
   py::object made = make(value);
   --depth_;
@@ -72,13 +72,13 @@ const py::object& PickleObjects::text(std::size_t number) {
   py::object& made = text_objects_.at(number);
   if (!made) {
     auto text = text_from_pickle(texts_[number]);
-    if (!text) throw BadPickle("holds a text that is no UTF-8");
+    if (!text) throw pickle::BadPickle("holds a text that is no UTF-8");
     made = std::move(*text);
   }
   return made;
 }
 
-py::object PickleObjects::make(PickleValue value) {
+py::object PickleObjects::make(pickle::Value value) {
   switch (value.tag()) {
     case Tag::kFloat: return py::float_(values_.floats[value.at()]);
     case Tag::kBytes: return bytes_of(values_.bytes[value.at()]);
@@ -97,7 +97,7 @@ py::object PickleObjects::make(PickleValue value) {
   }
 }
 
-py::object PickleObjects::make_int(PickleValue value) const {
+py::object PickleObjects::make_int(pickle::Value value) const {
   if (value.tag() == Tag::kInt) return checked(PyLong_FromLongLong(value.number()));
   if (value.tag() == Tag::kWideInt) {
     return checked(PyLong_FromLongLong(values_.ints[value.at()]));
@@ -108,13 +108,13 @@ py::object PickleObjects::make_int(PickleValue value) const {
                                       py::arg("signed") = true);
 }
 
-py::list PickleObjects::items(PickleValue container) {
+py::list PickleObjects::items(pickle::Value container) {
   py::list made;
-  values_.for_each(container, [&](PickleValue value) { made.append(object(value)); });
+  values_.for_each(container, [&](pickle::Value value) { made.append(object(value)); });
   return made;
 }
 
-py::object PickleObjects::make_container(PickleValue value) {
+py::object PickleObjects::make_container(pickle::Value value) {
   py::object made;
   switch (value.tag()) {
     case Tag::kList: made = py::list(); break;
@@ -123,30 +123,30 @@ py::object PickleObjects::make_container(PickleValue value) {
     case Tag::kSet: made = py::set(); break;
     case Tag::kFrozenSet:
       return steal(PyFrozenSet_New(items(value).ptr()), "holds a set of what cannot be in one");
-    default: throw BadPickle("holds a value of no kind");
+    default: throw pickle::BadPickle("holds a value of no kind");
   }
   made_.emplace(key_of(value), made);  // before its items, which may hold it
   if (value.tag() == Tag::kList) {
-    values_.for_each(value, [&](PickleValue item) {
+    values_.for_each(value, [&](pickle::Value item) {
       if (PyList_Append(made.ptr(), object(item).ptr()) != 0) throw py::error_already_set();
     });
   } else if (value.tag() == Tag::kSet) {
-    values_.for_each(value, [&](PickleValue item) {
+    values_.for_each(value, [&](pickle::Value item) {
       if (PySet_Add(made.ptr(), object(item).ptr()) != 0) {
         PyErr_Clear();
-        throw BadPickle("holds a set of what cannot be in one");
+        throw pickle::BadPickle("holds a set of what cannot be in one");
       }
     });
   } else {
     py::object dict_key;
-    values_.for_each(value, [&](PickleValue item) {
+    values_.for_each(value, [&](pickle::Value item) {
       if (!dict_key) {
         dict_key = object(item);
         return;
       }
       if (PyObject_SetItem(made.ptr(), dict_key.ptr(), object(item).ptr()) != 0) {
         PyErr_Clear();
-        throw BadPickle("holds a dict with a key that cannot be one");
+        throw pickle::BadPickle("holds a dict with a key that cannot be one");
       }
       dict_key = py::object();
     });
@@ -159,18 +159,18 @@ py::object PickleObjects::constant(std::string_view name) const {
   const py::str key(name.data(), name.size());
   PyObject* found = PyDict_GetItemWithError(types.torch_names, key.ptr());
   if (found == nullptr || (Py_TYPE(found) != types.dtype && Py_TYPE(found) != types.layout)) {
-    throw BadPickle("names torch." + std::string(name) +
-                    ", which is no dtype or layout of this torch");
+    throw pickle::BadPickle("names torch." + std::string(name) +
+                            ", which is no dtype or layout of this torch");
   }
   return py::reinterpret_borrow<py::object>(found);
 }
 
 py::object PickleObjects::global(std::uint32_t number) {
-  const PickleGlobal& named = values_.globals[number];
-  const PickleRole role = role_of(named.module, named.name);
-  if (role == PickleRole::kConstant) return constant(named.name);
-  if (role == PickleRole::kUnknown || named.name == "encode" || named.name == "_get_layout") {
-    throw BadPickle("holds " + named.module + "." + named.name + " itself");
+  const pickle::Global& named = values_.globals[number];
+  const pickle::Role role = pickle::role_of(named.module, named.name);
+  if (role == pickle::Role::kConstant) return constant(named.name);
+  if (role == pickle::Role::kUnknown || named.name == "encode" || named.name == "_get_layout") {
+    throw pickle::BadPickle("holds " + named.module + "." + named.name + " itself");
   }
   const std::string module = named.module == "__builtin__"      ? "builtins"
                              : named.module == "pathlib._local" ? "pathlib"
@@ -178,20 +178,22 @@ py::object PickleObjects::global(std::uint32_t number) {
   const py::object found =
       py::getattr(py::module_::import(module.c_str()), named.name.c_str(), py::none());
   if (!PyType_Check(found.ptr())) {
-    throw BadPickle("names " + module + "." + named.name + ", which this torch does not have");
+    throw pickle::BadPickle("names " + module + "." + named.name +
+                            ", which this torch does not have");
   }
   return found;
 }
 
-py::object PickleObjects::bare(PickleValue value) {
+py::object PickleObjects::bare(pickle::Value value) {
   const py::object cls = global(values_.objects[value.at()].global);
   py::object made = cls.attr("__new__")(cls);
   made_.emplace(key_of(value), made);
   return made;
 }
 
-void PickleObjects::set(const py::object& object, PickleValue name, const py::object& attribute) {
-  if (name.tag() != Tag::kText) throw BadPickle("holds an object with an attribute of no name");
+void PickleObjects::set(const py::object& object, pickle::Value name, const py::object& attribute) {
+  if (name.tag() != Tag::kText)
+    throw pickle::BadPickle("holds an object with an attribute of no name");
   PyObject* key = Py_NewRef(text(name.at()).ptr());
   PyUnicode_InternInPlace(&key);
   const auto interned = py::reinterpret_steal<py::object>(key);
@@ -203,14 +205,14 @@ void PickleObjects::count_attribute() {
   constexpr std::size_t kAnyway = std::size_t{1} << 20;
   constexpr std::size_t kMaxPerValue = 8;
   if (++attributes_ > kAnyway && (attributes_ - kAnyway) / kMaxPerValue > values_.items.size()) {
-    throw BadPickle("gives so many objects the same state that " + std::to_string(attributes_) +
-                    " attributes would be made of " + std::to_string(values_.items.size()) +
-                    " values");
+    throw pickle::BadPickle("gives so many objects the same state that " +
+                            std::to_string(attributes_) + " attributes would be made of " +
+                            std::to_string(values_.items.size()) + " values");
   }
 }
 
-py::object PickleObjects::make_object(PickleValue value) {
-  const PickleValues::Object& read = values_.objects[value.at()];
+py::object PickleObjects::make_object(pickle::Value value) {
+  const pickle::Values::Object& read = values_.objects[value.at()];
   py::object made = bare(value);
   if (!read.built) return made;
   if (py::hasattr(made, "__setstate__")) {
@@ -219,39 +221,40 @@ py::object PickleObjects::make_object(PickleValue value) {
       made.attr("__setstate__")(state);
     } catch (py::error_already_set& error) {
       if (!error.matches(PyExc_Exception)) throw;
-      throw BadPickle("holds a " + values_.globals[read.global].name + " of no such state");
+      throw pickle::BadPickle("holds a " + values_.globals[read.global].name + " of no such state");
     }
     return made;
   }
-  if (read.state.tag() != Tag::kDict) throw BadPickle("holds an object whose state is no dict");
-  PickleValue name(Tag::kUnset);
-  values_.for_each(read.state, [&](PickleValue value_or_name) {
+  if (read.state.tag() != Tag::kDict)
+    throw pickle::BadPickle("holds an object whose state is no dict");
+  pickle::Value name(Tag::kUnset);
+  values_.for_each(read.state, [&](pickle::Value value_or_name) {
     if (name.tag() == Tag::kUnset) {
       name = value_or_name;
     } else {
       count_attribute();
       set(made, name, object(value_or_name));
-      name = PickleValue(Tag::kUnset);
+      name = pickle::Value(Tag::kUnset);
     }
   });
   return made;
 }
 
-py::object PickleObjects::make_call(PickleValue value) {
-  const PickleValues::Call& call = values_.calls[value.at()];
-  const PickleGlobal& named = values_.globals[call.global];
+py::object PickleObjects::make_call(pickle::Value value) {
+  const pickle::Values::Call& call = values_.calls[value.at()];
+  const pickle::Global& named = values_.globals[call.global];
   const py::tuple arguments = py::tuple(items(call.arguments));
   const std::string problem = "holds a " + named.name + " of other arguments";
   if (named.name == "_get_layout") {
     constexpr std::string_view kTorch = "torch.";
     const auto text = arguments.size() == 1 ? utf8(arguments[0].ptr()) : std::nullopt;
-    if (!text || !text->starts_with(kTorch)) throw BadPickle(problem);
+    if (!text || !text->starts_with(kTorch)) throw pickle::BadPickle(problem);
     return constant(text->substr(kTorch.size()));
   }
   if (named.name == "encode") {
     if (arguments.size() != 2 || !all_texts(arguments) ||
         PyUnicode_CompareWithASCIIString(arguments[1].ptr(), "latin1") != 0) {
-      throw BadPickle(problem);
+      throw pickle::BadPickle(problem);
     }
     return steal(PyUnicode_AsLatin1String(arguments[0].ptr()), problem.c_str());
   }
@@ -263,30 +266,30 @@ py::object PickleObjects::make_call(PickleValue value) {
                                PyFloat_CheckExact(arguments[1].ptr())
                      : named.name == "bytearray" ? one && PyBytes_CheckExact(arguments[0].ptr())
                                                  : one && PyLong_CheckExact(arguments[0].ptr());
-  if (!plain) throw BadPickle(problem);
+  if (!plain) throw pickle::BadPickle(problem);
   return steal(PyObject_CallObject(global(call.global).ptr(), arguments.ptr()), problem.c_str());
 }
 
-py::object PickleObjects::make_chunk(PickleValue value) const {
-  const PickleValues::Chunk& chunk = values_.chunks[value.at()];
+py::object PickleObjects::make_chunk(pickle::Value value) const {
+  const pickle::Values::Chunk& chunk = values_.chunks[value.at()];
   const auto offsets = values_.size(chunk.offsets);
   const auto sizes = values_.size(chunk.sizes);
-  return shardplan::make_chunk(make_size(offsets.data(), offsets.size()),
-                               make_size(sizes.data(), sizes.size()));
+  return bindings::make_chunk(make_size(offsets.data(), offsets.size()),
+                              make_size(sizes.data(), sizes.size()));
 }
 
-py::object PickleObjects::make_index(PickleValue value) {
-  const PickleValues::Index& index = values_.indices[value.at()];
+py::object PickleObjects::make_index(pickle::Value value) {
+  const pickle::Values::Index& index = values_.indices[value.at()];
   PyObject* fqn = text(index.fqn).ptr();
-  const std::int64_t hint = index.hint.tag() == Tag::kInt ? index.hint.number() : kNoHint;
-  if (index.offset.tag() != Tag::kSize) return shardplan::make_index(fqn, hint);
+  const std::int64_t hint = index.hint.tag() == Tag::kInt ? index.hint.number() : columns::kNoHint;
+  if (index.offset.tag() != Tag::kSize) return bindings::make_index(fqn, hint);
   const auto offset = values_.size(index.offset);
-  return shardplan::make_index(fqn, offset.data(), offset.size(), hint);
+  return bindings::make_index(fqn, offset.data(), offset.size(), hint);
 }
 
-py::object PickleObjects::make_place(PickleValue value) {
-  const PickleValues::Place& place = values_.places[value.at()];
+py::object PickleObjects::make_place(pickle::Value value) {
+  const pickle::Values::Place& place = values_.places[value.at()];
   return make_storage_info(text(place.path), place.offset, place.length);
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

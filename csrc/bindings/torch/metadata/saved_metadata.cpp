@@ -9,7 +9,7 @@
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// The chunks of one tensor of a metadata that was read, or that arrived.
@@ -29,7 +29,7 @@ class SavedChunkList : public ChunkColumns {
     }
     return made;
   }
-  bool append_to(Boxes& boxes) const override { return chunks().append_to(boxes, entry_); }
+  bool append_to(boxes::Boxes& boxes) const override { return chunks().append_to(boxes, entry_); }
   bool copy_to(std::size_t ndim, std::int64_t* numbers) const override {
     if (ndim != chunks().ndim(entry_)) return size() == 0;
     std::copy_n(chunks().chunk(entry_, 0), size() * 2 * ndim, numbers);
@@ -37,7 +37,7 @@ class SavedChunkList : public ChunkColumns {
   }
 
  private:
-  const SavedChunks& chunks() const { return saved_->chunks; }
+  const columns::SavedChunks& chunks() const { return saved_->chunks; }
 
   std::shared_ptr<const SavedMetadata> saved_;
   std::size_t entry_;
@@ -51,10 +51,10 @@ class EntryReader {
     saved_.names.push_back(py::reinterpret_borrow<py::object>(name));
     const UpstreamTypes& types = UpstreamTypes::get();
     if (attributes_of(value, {types.bytes_metadata, true}, 0)) {
-      saved_.chunks.push(number, WriteKind::kBytes, 0, {}, 0);
+      saved_.chunks.push(number, columns::WriteKind::kBytes, 0, {}, 0);
     } else if (!add_tensor(number, value)) {
       saved_.foreign.push_back(py::reinterpret_borrow<py::object>(value));
-      saved_.chunks.push(number, WriteKind::kForeign, 0, {}, 0);
+      saved_.chunks.push(number, columns::WriteKind::kForeign, 0, {}, 0);
     }
     return !shared_;
   }
@@ -74,15 +74,15 @@ class EntryReader {
     Numbers shape;
     PropertyValues values;
     if (!PyList_Check(chunks) || !read_size(attribute(all, types.size), shape) ||
-        shape.size() > kMaxDims || !read_properties(properties, values)) {
+        shape.size() > columns::kMaxDims || !read_properties(properties, values)) {
       return false;
     }
     const py::object source = unfilled(chunks);
     const std::size_t count = source ? source.cast<const ChunkColumns&>().size()
                                      : static_cast<std::size_t>(PyList_GET_SIZE(chunks));
     if (!source && !read_list(chunks, shape.size())) return false;
-    std::int64_t* numbers =
-        saved_.chunks.push(name, WriteKind::kShard, row_of(std::move(values)), shape, count);
+    std::int64_t* numbers = saved_.chunks.push(name, columns::WriteKind::kShard,
+                                               row_of(std::move(values)), shape, count);
     if (!source) {
       std::ranges::copy(read_, numbers);
       return true;
@@ -137,16 +137,16 @@ py::dict SavedMetadata::entries(const std::shared_ptr<const SavedMetadata>& save
   const CollectorPause pause;
   const auto bytes = py::reinterpret_borrow<py::object>(
       reinterpret_cast<PyObject*>(UpstreamTypes::get().bytes_metadata));
-  const SaveTable& table = saved->chunks.table;
+  const columns::SaveTable& table = saved->chunks.table;
   py::dict made;
   std::size_t foreign = 0;
   for (std::size_t entry = 0; entry < saved->chunks.size(); ++entry) {
     const std::uint32_t spec = table.spec[entry];
-    const WriteKind kind = table.specs.kind[spec];
+    const columns::WriteKind kind = table.specs.kind[spec];
     py::object value;
-    if (kind == WriteKind::kForeign) {
+    if (kind == columns::WriteKind::kForeign) {
       value = saved->foreign[foreign++];
-    } else if (kind == WriteKind::kBytes) {
+    } else if (kind == columns::WriteKind::kBytes) {
       value = bytes();
     } else {
       const auto shape = table.specs.shape(spec);
@@ -171,4 +171,4 @@ std::optional<SavedMetadata> read_saved_metadata(const py::dict& entries) {
   return reader.take();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -9,11 +9,11 @@
 #include "bindings/torch/upstream/item_maker.h"
 #include "core/columns/saved_chunks.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A `state_dict_metadata` as columns, with the objects that they point into.
 struct SavedMetadata {
-  SavedChunks chunks;
+  columns::SavedChunks chunks;
   std::vector<py::object> names;
   std::vector<PropertyValues> properties;
   std::vector<py::object> foreign;  // the values of kForeign entries, in order
@@ -27,4 +27,4 @@ struct SavedMetadata {
 /// no text, or entries share what can be changed: then upstream pickles keep it shared.
 std::optional<SavedMetadata> read_saved_metadata(const py::dict& entries);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

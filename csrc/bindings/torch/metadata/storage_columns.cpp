@@ -8,7 +8,7 @@
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// What a _StorageInfo says.
@@ -49,25 +49,26 @@ class RowReader {
     // Two keys that share one object keep it shared, as upstream pickles do.
     if (!met_.insert(place).second) return false;
     const auto name = utf8(key.name.ptr());
-    if (!name || (key.offset && key.offset->size() > kMaxDims)) return false;
-    const auto ndim =
-        key.offset ? static_cast<std::uint8_t>(key.offset->size()) : StorageRows::kNoOffset;
-    std::int64_t* numbers = rows_.push(names_->number_of(*name), ndim, key.hint.value_or(kNoHint),
-                                       paths_->number_of(at.path), at.begin, at.length);
+    if (!name || (key.offset && key.offset->size() > columns::kMaxDims)) return false;
+    const auto ndim = key.offset ? static_cast<std::uint8_t>(key.offset->size())
+                                 : columns::StorageRows::kNoOffset;
+    std::int64_t* numbers =
+        rows_.push(names_->number_of(*name), ndim, key.hint.value_or(columns::kNoHint),
+                   paths_->number_of(at.path), at.begin, at.length);
     if (key.offset) std::ranges::copy(*key.offset, numbers);
     return true;
   }
 
-  StorageRows take() {
+  columns::StorageRows take() {
     rows_.names = std::move(names_);
     rows_.paths = std::move(paths_);
     return std::move(rows_);
   }
 
  private:
-  StorageRows rows_;
-  std::shared_ptr<TextTable> names_ = std::make_shared<TextTable>();
-  std::shared_ptr<TextTable> paths_ = std::make_shared<TextTable>();
+  columns::StorageRows rows_;
+  std::shared_ptr<util::TextTable> names_ = std::make_shared<util::TextTable>();
+  std::shared_ptr<util::TextTable> paths_ = std::make_shared<util::TextTable>();
   std::unordered_set<PyObject*> met_;
 };
 
@@ -78,14 +79,14 @@ std::optional<std::int64_t> StorageColumns::find(const py::object& key) const {
   if (!read_upstream_index(key.ptr(), read)) return std::nullopt;
   const auto name = utf8(read.name.ptr());
   if (!name) return std::nullopt;
-  if (!index_) index_ = std::make_unique<StorageIndex>(rows_);
+  if (!index_) index_ = std::make_unique<columns::StorageIndex>(rows_);
   std::optional<std::span<const std::int64_t>> offset;
   if (read.offset) offset = *read.offset;
-  const auto row = index_->find({*name, offset}, read.hint.value_or(kNoHint));
+  const auto row = index_->find({*name, offset}, read.hint.value_or(columns::kNoHint));
   return row ? static_cast<std::int64_t>(*row) : -1;
 }
 
-const py::object& StorageColumns::text(std::vector<py::object>& made, const TextTable& texts,
+const py::object& StorageColumns::text(std::vector<py::object>& made, const util::TextTable& texts,
                                        std::uint32_t number) const {
   if (made.size() <= number) made.resize(texts.size());
   if (!made[number]) {
@@ -99,7 +100,8 @@ const py::object& StorageColumns::text(std::vector<py::object>& made, const Text
 py::object StorageColumns::key(std::size_t row) const {
   const py::object& name = text(names_, *rows_.names, rows_.name[row]);
   const auto offset = rows_.offset(row);
-  if (rows_.ndim[row] == StorageRows::kNoOffset) return make_index(name.ptr(), rows_.hint[row]);
+  if (rows_.ndim[row] == columns::StorageRows::kNoOffset)
+    return make_index(name.ptr(), rows_.hint[row]);
   return make_index(name.ptr(), offset.data(), offset.size(), rows_.hint[row]);
 }
 
@@ -135,7 +137,7 @@ bool StorageColumns::says(std::size_t row, const py::object& place) const {
          read.begin == rows_.begin[row] && read.length == rows_.length[row];
 }
 
-std::optional<StorageRows> read_results(const py::object& list) {
+std::optional<columns::StorageRows> read_results(const py::object& list) {
   const UpstreamTypes& types = UpstreamTypes::get();
   RowReader reader;
   for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list.ptr()); ++at) {
@@ -153,7 +155,7 @@ std::optional<StorageRows> read_results(const py::object& list) {
   return reader.take();
 }
 
-std::optional<StorageRows> read_storage_data(const py::dict& storage_data) {
+std::optional<columns::StorageRows> read_storage_data(const py::dict& storage_data) {
   RowReader reader;
   PyObject* index = nullptr;
   PyObject* place = nullptr;
@@ -164,4 +166,4 @@ std::optional<StorageRows> read_storage_data(const py::dict& storage_data) {
   return reader.take();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -8,17 +8,17 @@
 #include "bindings/common/python_object.h"
 #include "core/columns/storage_rows.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A `storage_data`, or a rank's write results, as columns.
 class StorageColumns {
  public:
-  explicit StorageColumns(StorageRows rows) : rows_(std::move(rows)) {}
+  explicit StorageColumns(columns::StorageRows rows) : rows_(std::move(rows)) {}
   // The index points into the rows.
   StorageColumns(const StorageColumns&) = delete;
   StorageColumns& operator=(const StorageColumns&) = delete;
 
-  const StorageRows& rows() const { return rows_; }
+  const columns::StorageRows& rows() const { return rows_; }
   std::size_t size() const { return rows_.size(); }
 
   /// The row whose key equals a MetadataIndex, or -1; nothing where `key` is no plain one.
@@ -38,20 +38,20 @@ class StorageColumns {
   bool says(std::size_t row, const py::object& place) const;
 
  private:
-  const py::object& text(std::vector<py::object>& made, const TextTable& texts,
+  const py::object& text(std::vector<py::object>& made, const util::TextTable& texts,
                          std::uint32_t number) const;
 
-  StorageRows rows_;
-  mutable std::unique_ptr<StorageIndex> index_;
+  columns::StorageRows rows_;
+  mutable std::unique_ptr<columns::StorageIndex> index_;
   mutable std::vector<py::object> names_;
   mutable std::vector<py::object> paths_;
 };
 
 /// Reads a list of upstream WriteResults; nothing where one says more than a row can.
-std::optional<StorageRows> read_results(const py::object& list);
+std::optional<columns::StorageRows> read_results(const py::object& list);
 
 /// Reads a dict of upstream MetadataIndex -> _StorageInfo; nothing where one says more than a row
 /// can.
-std::optional<StorageRows> read_storage_data(const py::dict& storage_data);
+std::optional<columns::StorageRows> read_storage_data(const py::dict& storage_data);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -4,9 +4,9 @@
 
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
-std::uint32_t GlobalObjects::entry_index(RowOfPlan row) const {
+std::uint32_t GlobalObjects::entry_index(planning::RowOfPlan row) const {
   return entry_of_name[(*name_of_entry[row.plan])[plans[row.plan].view().entry(row.position)]];
 }
 
@@ -18,8 +18,8 @@ std::optional<std::uint32_t> GlobalObjects::position_of(std::uint32_t rank, std:
   return static_cast<std::uint32_t>(found - chosen->begin());
 }
 
-py::object GlobalObjects::chunk(RowOfPlan row) const {
-  const SavePlanView view = plans[row.plan].view();
+py::object GlobalObjects::chunk(planning::RowOfPlan row) const {
+  const columns::SavePlanView view = plans[row.plan].view();
   if (const py::object data = plans[row.plan].rows->tensor_data(view.row(row.position))) {
     return checked(PyObject_GetAttr(data.ptr(), UpstreamTypes::get().chunk_name));
   }
@@ -30,18 +30,18 @@ py::object GlobalObjects::chunk(RowOfPlan row) const {
   return make_chunk(numbers, numbers + ndim, ndim);
 }
 
-py::object GlobalObjects::make_tensor_data(RowOfPlan row) const {
+py::object GlobalObjects::make_tensor_data(planning::RowOfPlan row) const {
   const auto shape = plans[row.plan].view().shape(row.position);
-  return shardplan::make_tensor_data(chunk(row),
-                                     make_properties(plans[row.plan].properties(row.position)),
-                                     make_size(shape.data(), shape.size()));
+  return bindings::make_tensor_data(chunk(row),
+                                    make_properties(plans[row.plan].properties(row.position)),
+                                    make_size(shape.data(), shape.size()));
 }
 
 py::list PlannedChunks::items() {
   GlobalObjects& objects = *objects_;
   if (!objects.chunks[entry_]) {
     const CollectorPause pause;
-    const SavedEntry& entry = objects.plan.entries[entry_];
+    const planning::SavedEntry& entry = objects.plan.entries[entry_];
     py::list made(entry.end - entry.begin);
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
       made[at - entry.begin] = objects.chunk(objects.plan.chunks[at]);
@@ -51,12 +51,12 @@ py::list PlannedChunks::items() {
   return py::list(objects.chunks[entry_].attr("copy")());
 }
 
-bool PlannedChunks::append_to(Boxes& boxes) const {
-  const SavedEntry& entry = objects_->plan.entries[entry_];
+bool PlannedChunks::append_to(boxes::Boxes& boxes) const {
+  const planning::SavedEntry& entry = objects_->plan.entries[entry_];
   boxes.reserve(boxes.size() + entry.end - entry.begin);
   for (std::size_t at = entry.begin; at < entry.end; ++at) {
-    const RowOfPlan row = objects_->plan.chunks[at];
-    const SavePlanView view = objects_->plans[row.plan].view();
+    const planning::RowOfPlan row = objects_->plan.chunks[at];
+    const columns::SavePlanView view = objects_->plans[row.plan].view();
     const std::int64_t* numbers = view.numbers(row.position);
     const std::size_t ndim = view.ndim(row.position);
     if (ndim != boxes.ndim() || !boxes.push(numbers, numbers + ndim)) return false;
@@ -65,14 +65,14 @@ bool PlannedChunks::append_to(Boxes& boxes) const {
 }
 
 bool PlannedChunks::copy_to(std::size_t ndim, std::int64_t* numbers) const {
-  const SavedEntry& entry = objects_->plan.entries[entry_];
+  const planning::SavedEntry& entry = objects_->plan.entries[entry_];
   for (std::size_t at = entry.begin; at < entry.end; ++at) {
-    const RowOfPlan row = objects_->plan.chunks[at];
-    const SavePlanView view = objects_->plans[row.plan].view();
+    const planning::RowOfPlan row = objects_->plan.chunks[at];
+    const columns::SavePlanView view = objects_->plans[row.plan].view();
     if (view.ndim(row.position) != ndim) return false;
     numbers = std::copy_n(view.numbers(row.position), 2 * ndim, numbers);
   }
   return true;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -11,13 +11,13 @@
 #include "bindings/torch/columns/save_plan.h"
 #include "core/planning/global_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// What the items of a global plan and its metadata share: as upstream, a chunk of the metadata is
 /// the chunk of an item, and size and properties are those of the first item of their name.
 struct GlobalObjects {
   std::vector<SavePlanColumns> plans;
-  GlobalPlan plan;
+  planning::GlobalPlan plan;
   std::vector<std::uint32_t> entry_of_name;
   std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> name_of_entry;  // a plan
 
@@ -26,16 +26,16 @@ struct GlobalObjects {
   /// The items that stand for foreign ones, with their index hints.
   std::map<std::pair<std::uint32_t, std::uint32_t>, py::object> replaced;
 
-  std::uint32_t entry_index(RowOfPlan row) const;
+  std::uint32_t entry_index(planning::RowOfPlan row) const;
 
   /// Where a row of a rank's plan is in its global plan; nothing where another rank writes it.
   std::optional<std::uint32_t> position_of(std::uint32_t rank, std::size_t row) const;
 
   /// The chunk of a row of a plan; made, where neither metadata nor an item has it.
-  py::object chunk(RowOfPlan row) const;
+  py::object chunk(planning::RowOfPlan row) const;
 
   /// What an item says of its tensor, with the chunk that the metadata has, if it has one.
-  py::object make_tensor_data(RowOfPlan row) const;
+  py::object make_tensor_data(planning::RowOfPlan row) const;
 };
 
 /// The chunks of one tensor of a global plan.
@@ -45,12 +45,12 @@ class PlannedChunks : public ChunkColumns {
       : objects_(std::move(objects)), entry_(entry) {}
 
   std::size_t size() const override {
-    const SavedEntry& entry = objects_->plan.entries[entry_];
+    const planning::SavedEntry& entry = objects_->plan.entries[entry_];
     return entry.end - entry.begin;
   }
   /// Made at the first call.
   py::list items() override;
-  bool append_to(Boxes& boxes) const override;
+  bool append_to(boxes::Boxes& boxes) const override;
   bool copy_to(std::size_t ndim, std::int64_t* numbers) const override;
 
  private:
@@ -58,4 +58,4 @@ class PlannedChunks : public ChunkColumns {
   std::uint32_t entry_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -11,7 +11,7 @@
 #include "core/planning/dedup.h"
 #include "core/planning/global_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// The plans of all ranks, their names numbered alike.
@@ -33,8 +33,8 @@ class AllPlans {
     return true;
   }
 
-  std::vector<RankPlan> ranks() const {
-    std::vector<RankPlan> all;
+  std::vector<columns::RankPlan> ranks() const {
+    std::vector<columns::RankPlan> all;
     for (std::size_t rank = 0; rank < plans.size(); ++rank) {
       const PlanRows& rows = *plans[rank].rows;
       all.push_back({plans[rank].view(),
@@ -103,7 +103,7 @@ std::shared_ptr<const std::vector<std::int64_t>> hints_of(const SavePlanColumns&
   if (!columns.hints) return nullptr;
   auto hints = std::make_shared<std::vector<std::int64_t>>();
   std::size_t next = 0;
-  const SavePlanView view = columns.view();
+  const columns::SavePlanView view = columns.view();
   for (std::size_t position = 0; position < view.size() && next < kept.size(); ++position) {
     if (view.row(position) != kept[next]) continue;
     hints->push_back(view.hint(position));
@@ -117,10 +117,10 @@ void replace_foreign(GlobalObjects& objects, std::uint32_t rank) {
   const SavePlanColumns& columns = objects.plans[rank];
   if (columns.rows->foreign.empty()) return;
   const py::object replace = py::reinterpret_borrow<py::object>(UpstreamTypes::get().replace);
-  const SavePlanView view = columns.view();
+  const columns::SavePlanView view = columns.view();
   for (std::uint32_t position = 0; position < view.size(); ++position) {
     const std::int64_t hint = objects.plan.hints[rank][position];
-    if (hint == kNoHint || !columns.rows->is_foreign(view.row(position))) continue;
+    if (hint == columns::kNoHint || !columns.rows->is_foreign(view.row(position))) continue;
     const py::object item = columns.rows->item(view.row(position));
     const py::object index = replace(item.attr("index"), py::arg("index") = hint);
     objects.replaced[{rank, position}] = replace(item, py::arg("index") = index);
@@ -133,7 +133,7 @@ py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
       reinterpret_cast<PyObject*>(UpstreamTypes::get().bytes_metadata));
   py::dict metadata;
   for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
-    const SavedEntry& entry = objects->plan.entries[at];
+    const planning::SavedEntry& entry = objects->plan.entries[at];
     if (entry.bytes) {
       metadata[names[at]] = bytes();
       continue;
@@ -149,8 +149,8 @@ py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
 
 bool same_row(const SavePlanColumns& a, const SavePlanColumns& b, std::size_t position,
               bool every_property) {
-  const SavePlanView of_a = a.view();
-  const SavePlanView of_b = b.view();
+  const columns::SavePlanView of_a = a.view();
+  const columns::SavePlanView of_b = b.view();
   if (of_a.kind(position) != of_b.kind(position) || of_a.hint(position) != of_b.hint(position) ||
       !std::ranges::equal(of_a.shape(position), of_b.shape(position)) ||
       !std::equal(of_a.numbers(position), of_a.numbers(position) + 2 * of_a.ndim(position),
@@ -160,7 +160,7 @@ bool same_row(const SavePlanColumns& a, const SavePlanColumns& b, std::size_t po
   PyObject* name = a.name(position);
   PyObject* other = b.name(position);
   if (name != other && PyUnicode_Compare(name, other) != 0) return false;
-  if (!every_property || !writes_tensor(of_a.kind(position))) return true;
+  if (!every_property || !columns::writes_tensor(of_a.kind(position))) return true;
   const PropertyValues& values = a.properties(position);
   const PropertyValues& others = b.properties(position);
   if (values.size() != others.size()) return false;
@@ -175,11 +175,11 @@ bool same_row(const SavePlanColumns& a, const SavePlanColumns& b, std::size_t po
 std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_rank) {
   AllPlans all;
   if (!all.read(plans)) return std::nullopt;
-  std::vector<RankPlan> ranks = all.ranks();
+  std::vector<columns::RankPlan> ranks = all.ranks();
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     ranks[rank].element_size = all.plans[rank].table->element_sizes();
   }
-  const auto kept = dedup(ranks, all.name_count(), save_to_lowest_rank, set_order);
+  const auto kept = planning::dedup(ranks, all.name_count(), save_to_lowest_rank, set_order);
   if (!kept) return std::nullopt;
   py::list made;
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
@@ -196,7 +196,7 @@ std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_r
 std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& fill) {
   AllPlans all;
   if (!all.read(plans)) return std::nullopt;
-  auto plan = make_global_plan(all.ranks(), all.name_count());
+  auto plan = planning::make_global_plan(all.ranks(), all.name_count());
   if (!plan) return std::nullopt;
   auto objects = std::make_shared<GlobalObjects>();
   objects->plan = std::move(*plan);
@@ -207,7 +207,7 @@ std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& 
   objects->entry_of_name.resize(all.name_count());
   std::vector<py::object> names;
   for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
-    const SavedEntry& entry = objects->plan.entries[at];
+    const planning::SavedEntry& entry = objects->plan.entries[at];
     objects->entry_of_name[entry.name] = at;
     names.push_back(
         py::reinterpret_borrow<py::object>(all.plans[entry.first.plan].name(entry.first.position)));
@@ -263,4 +263,4 @@ std::optional<bool> same_items(const py::object& items, const py::object& other,
   return true;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -4,7 +4,7 @@
 
 #include "bindings/torch/columns/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// The columns of each plan's items without what another plan writes
 /// (`_dedup_save_plans.dedup_save_plans`). plans: a list of their `items`. Nothing where upstream
@@ -27,4 +27,4 @@ void fill_chunks(const py::dict& state_dict_metadata);
 std::optional<bool> same_items(const py::object& items, const py::object& other,
                                bool every_property);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

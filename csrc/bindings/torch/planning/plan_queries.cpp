@@ -9,7 +9,7 @@
 #include "bindings/torch/wire/load_wire.h"
 #include "core/util/checked.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// Adds the elements of a box of these sizes; what does not fit int64 is left out.
@@ -18,15 +18,16 @@ void add_bytes(PlanLoad& load, const std::int64_t* sizes, std::size_t ndim,
   std::int64_t elements = 0;
   std::int64_t bytes = 0;
   std::int64_t sum = 0;
-  if (!volume({sizes, ndim}, elements) || !checked_mul(elements, element_size, bytes)) return;
-  if (bytes >= 0 && checked_add(load.bytes, bytes, sum)) load.bytes = sum;
+  if (!boxes::volume({sizes, ndim}, elements) || !util::checked_mul(elements, element_size, bytes))
+    return;
+  if (bytes >= 0 && util::checked_add(load.bytes, bytes, sum)) load.bytes = sum;
 }
 
 PlanLoad load_of(const LoadPlanColumns& columns, const py::dict& element_sizes) {
-  const ReadColumns& rows = columns.rows;
+  const columns::ReadColumns& rows = columns.rows;
   PlanLoad load{rows.size(), 0};
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    if (rows.kind[row] != ReadKind::kTensor) continue;
+    if (rows.kind[row] != columns::ReadKind::kTensor) continue;
     const py::object& name = columns.tables.names[rows.name[row]];
     PyObject* known = PyDict_GetItemWithError(element_sizes.ptr(), name.ptr());
     std::int64_t size = 0;
@@ -40,8 +41,8 @@ PlanLoad load_of(const LoadPlanColumns& columns, const py::dict& element_sizes) 
 
 }  // namespace
 
-std::optional<Boxes> boxes_of(const py::object& chunks, std::size_t ndim) {
-  Boxes boxes(ndim);
+std::optional<boxes::Boxes> boxes_of(const py::object& chunks, std::size_t ndim) {
+  boxes::Boxes boxes(ndim);
   if (!read_chunks(chunks.ptr(), boxes)) return std::nullopt;
   return boxes;
 }
@@ -55,13 +56,13 @@ std::optional<py::dict> writers_of(const py::list& plans, const py::list& names)
   const GlobalObjects& objects = *columns->global;
   py::dict entries;
   for (std::size_t at = 0; at < objects.plan.entries.size(); ++at) {
-    const RowOfPlan first = objects.plan.entries[at].first;
+    const planning::RowOfPlan first = objects.plan.entries[at].first;
     entries[objects.plans[first.plan].name(first.position)] = at;
   }
   py::dict writers;
   for (const py::handle name : names) {
     if (!entries.contains(name)) return std::nullopt;
-    const SavedEntry& entry = objects.plan.entries[entries[name].cast<std::size_t>()];
+    const planning::SavedEntry& entry = objects.plan.entries[entries[name].cast<std::size_t>()];
     py::list of_name;
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
       of_name.append(objects.plan.chunks[at].plan);
@@ -87,7 +88,7 @@ std::optional<py::dict> holders_of(const py::list& plans, const py::list& names)
       }
     }
     std::unordered_set<PyObject*> met;
-    const SavePlanView view = columns->view();
+    const columns::SavePlanView view = columns->view();
     for (std::size_t at = 0; at < view.size(); ++at) {
       PyObject* list = lists[view.entry(at)];
       if (list != nullptr && met.insert(list).second) {
@@ -103,11 +104,11 @@ std::optional<std::vector<PlanLoad>> written(const py::list& plans) {
   for (const py::handle items : plans) {
     const auto columns = save_columns_of(py::reinterpret_borrow<py::object>(items));
     if (!columns || columns->rows->opaque) return std::nullopt;
-    const SavePlanView view = columns->view();
+    const columns::SavePlanView view = columns->view();
     const std::vector<std::int64_t>& sizes = columns->table->element_sizes();
     PlanLoad load{view.size(), 0};
     for (std::size_t at = 0; at < view.size(); ++at) {
-      if (!writes_tensor(view.kind(at))) continue;
+      if (!columns::writes_tensor(view.kind(at))) continue;
       const std::int64_t size = sizes[columns->table->columns.specs.properties[view.spec(at)]];
       if (size > 0) add_bytes(load, view.numbers(at) + view.ndim(at), view.ndim(at), size);
     }
@@ -125,4 +126,4 @@ std::vector<PlanLoad> requested(const py::list& plans, const py::dict& element_s
   return loads;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

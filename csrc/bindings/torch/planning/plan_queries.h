@@ -8,11 +8,11 @@
 #include "bindings/common/python_object.h"
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// The boxes of a list of upstream chunks, or of one that is not filled. Nothing where one does not
 /// have `ndim` dims, or does not fit int64.
-std::optional<Boxes> boxes_of(const py::object& chunks, std::size_t ndim);
+std::optional<boxes::Boxes> boxes_of(const py::object& chunks, std::size_t ndim);
 
 /// Who writes the chunks of these names: a name -> the plan of each, in the order of the metadata.
 /// plans: the items of each plan of a global plan. Nothing where they are not untouched columns of
@@ -35,4 +35,4 @@ std::optional<std::vector<PlanLoad>> written(const py::list& plans);
 /// What each load plan reads. element_sizes: a name -> bytes an element of its tensor.
 std::vector<PlanLoad> requested(const py::list& plans, const py::dict& element_sizes);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -5,7 +5,7 @@
 #include "bindings/torch/columns/chunk_columns.h"
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 bool is_chunk(PyObject* object) {
@@ -36,7 +36,7 @@ bool read_chunk(PyObject* chunk, std::size_t ndim, std::int64_t* offsets, std::i
          read_tuple(sizes_object.ptr(), ndim, sizes);
 }
 
-bool read_chunks(PyObject* list, Boxes& out) {
+bool read_chunks(PyObject* list, boxes::Boxes& out) {
   if (!PyList_CheckExact(list)) {
     const py::object columns = columns_of(list);
     if (!columns) return false;
@@ -59,4 +59,4 @@ bool read_chunks(PyObject* list, Boxes& out) {
   return true;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

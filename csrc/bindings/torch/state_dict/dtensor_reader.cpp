@@ -5,7 +5,7 @@
 
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 bool carries_protocol(PyObject* object) {
@@ -20,15 +20,15 @@ bool carries_protocol(PyObject* object) {
   return false;
 }
 
-bool read_placement(PyObject* object, Placement& out) {
+bool read_placement(PyObject* object, boxes::Placement& out) {
   const UpstreamTypes& types = UpstreamTypes::get();
   if (Py_TYPE(object) == types.replicate) {
-    out = {Placement::Kind::kReplicate, 0, 1};
+    out = {boxes::Placement::Kind::kReplicate, 0, 1};
     return true;
   }
   const bool strided = Py_TYPE(object) == types.strided_shard;
   if (!strided && Py_TYPE(object) != types.shard) return false;
-  out = {strided ? Placement::Kind::kStridedShard : Placement::Kind::kShard, 0, 1};
+  out = {strided ? boxes::Placement::Kind::kStridedShard : boxes::Placement::Kind::kShard, 0, 1};
   const py::object dim = read_attribute(object, types.dim);
   if (!dim || !read_int(dim.ptr(), out.dim)) return false;
   if (!strided) return true;
@@ -85,7 +85,7 @@ const DTensorReader::Layout& DTensorReader::layout_of(PyObject* spec) {
   if (PyTuple_Check(object.ptr())) {
     layout.plain = true;
     for (Py_ssize_t i = 0; layout.plain && i < PyTuple_GET_SIZE(object.ptr()); ++i) {
-      Placement placement;
+      boxes::Placement placement;
       layout.plain = read_placement(PyTuple_GET_ITEM(object.ptr(), i), placement);
       layout.placements.push_back(placement);
     }
@@ -115,10 +115,10 @@ MeshMembership DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
   const at::IntArrayRef shape = tensor.sizes();
   offsets_.resize(shape.size());
   sizes_.resize(shape.size());
-  return local_box({shape.data(), shape.size()}, mesh.shape, mesh.coordinate, layout.placements,
-                   offsets_.data(), sizes_.data())
+  return boxes::local_box({shape.data(), shape.size()}, mesh.shape, mesh.coordinate,
+                          layout.placements, offsets_.data(), sizes_.data())
              ? MeshMembership::kHolds
              : MeshMembership::kForeign;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -12,7 +12,7 @@ namespace at {
 class Tensor;
 }
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// Whether `object` is exactly a torch.Tensor or Parameter that carries none of the protocols by
 /// which a tensor says itself how it is checkpointed.
@@ -56,7 +56,7 @@ class DTensorReader {
   struct Layout {
     py::object keep_alive;
     bool plain = false;
-    std::vector<Placement> placements;
+    std::vector<boxes::Placement> placements;
   };
 
   const Mesh& mesh_of(PyObject* spec);
@@ -70,4 +70,4 @@ class DTensorReader {
   py::object local_tensor_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

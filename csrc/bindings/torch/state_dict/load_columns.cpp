@@ -9,7 +9,7 @@
 #include "bindings/torch/upstream/types.h"
 #include "core/planning/read_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 class LoadReader {
@@ -45,14 +45,14 @@ class LoadReader {
       if (!size_matches(saved, tensor)) return false;
       const MeshMembership membership = dtensors_.read(object, tensor);
       if (membership != MeshMembership::kHolds) return membership == MeshMembership::kOutside;
-      Boxes wanted(tensor.sizes().size());
+      boxes::Boxes wanted(tensor.sizes().size());
       return wanted.push(dtensors_.offsets(), dtensors_.sizes()) && add_reads(name, saved, wanted);
     }
     if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, saved, object);
     if (!is_plain_tensor(object)) return false;
     const at::Tensor& tensor = tensor_in(object);
     if (!size_matches(saved, tensor)) return false;
-    Boxes wanted(tensor.sizes().size());
+    boxes::Boxes wanted(tensor.sizes().size());
     const std::vector<std::int64_t> zeros(wanted.ndim());
     return wanted.push(zeros.data(), tensor.sizes().data()) && add_reads(name, saved, wanted);
   }
@@ -62,7 +62,7 @@ class LoadReader {
       const MeshMembership membership = dtensors_.membership(object);
       if (membership != MeshMembership::kHolds) return membership == MeshMembership::kOutside;
     }
-    columns_.rows.push(ReadKind::kBytes, name);
+    columns_.rows.push(columns::ReadKind::kBytes, name);
     return true;
   }
 
@@ -72,7 +72,7 @@ class LoadReader {
     // Called, as upstream does, for the warning that it gives.
     checked(PyObject_CallMethodNoArgs(object, UpstreamTypes::get().size));
     if (!size_matches(saved, reading->shape)) return false;
-    Boxes wanted(reading->shape.size());
+    boxes::Boxes wanted(reading->shape.size());
     for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
       if (!wanted.push(reading->shard_offsets(shard), reading->shard_sizes(shard))) return false;
     }
@@ -91,16 +91,16 @@ class LoadReader {
     return read_tuple(size.ptr(), shape.size(), numbers.data()) && shape.equals(numbers);
   }
 
-  bool add_reads(std::uint32_t name, PyObject* saved, const Boxes& wanted) {
+  bool add_reads(std::uint32_t name, PyObject* saved, const boxes::Boxes& wanted) {
     const py::object chunks = read_attribute(saved, UpstreamTypes::get().chunks);
-    Boxes boxes(wanted.ndim());
+    boxes::Boxes boxes(wanted.ndim());
     return chunks && read_chunks(chunks.ptr(), boxes) &&
-           append_reads(name, boxes, wanted, columns_.rows);
+           planning::append_reads(name, boxes, wanted, columns_.rows);
   }
 
   void add_foreign(const py::object& fqn, PyObject* object) {
     for (const py::handle item : foreign_(fqn, py::handle(object))) {
-      columns_.rows.push(ReadKind::kForeign,
+      columns_.rows.push(columns::ReadKind::kForeign,
                          static_cast<std::uint32_t>(columns_.tables.foreign.size()));
       columns_.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
     }
@@ -134,14 +134,14 @@ std::optional<LoadPlanColumns> read_chunk_lists(const py::object& fqn, const py:
   }
   std::size_t ndim = 0;
   if (!read_ndim(list_item(local_chunks.ptr(), 0).ptr(), ndim)) return std::nullopt;
-  Boxes saved(ndim);
-  Boxes wanted(ndim);
+  boxes::Boxes saved(ndim);
+  boxes::Boxes wanted(ndim);
   if (!read_chunks(chunks.ptr(), saved) || !read_chunks(local_chunks.ptr(), wanted) ||
-      !append_reads(0, saved, wanted, columns.rows)) {
+      !planning::append_reads(0, saved, wanted, columns.rows)) {
     return std::nullopt;
   }
   columns.tables.names.push_back(fqn);
   return columns;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -5,11 +5,11 @@
 #include "bindings/torch/upstream/item_maker.h"
 #include "core/columns/plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A rank's load plan as columns, with the objects that its rows point into.
 struct LoadPlanColumns {
-  ReadColumns rows;
+  columns::ReadColumns rows;
   ReadTables tables;
 
   py::list items() const { return make_read_items(rows, tables); }
@@ -29,4 +29,4 @@ LoadPlanColumns read_state_dict(const py::object& state_dict, const py::dict& st
 std::optional<LoadPlanColumns> read_chunk_lists(const py::object& fqn, const py::object& chunks,
                                                 const py::object& local_chunks);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

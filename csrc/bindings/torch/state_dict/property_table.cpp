@@ -7,7 +7,7 @@
 #include "bindings/torch/upstream/object_reader.h"
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 py::object borrowed(const void* object) {
@@ -125,4 +125,4 @@ std::uint32_t PropertyTable::row_of(PropertyValues values) {
   return *last_values_;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -9,7 +9,7 @@
 
 #include "bindings/torch/upstream/item_maker.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// What TensorProperties says of a tensor.
 struct TensorTraits {
@@ -57,4 +57,4 @@ class PropertyTable {
   py::dict by_values_;  // of rows from upstream
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -11,7 +11,7 @@
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 class SaveReader {
@@ -54,7 +54,7 @@ class SaveReader {
     if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, object);
     if (is_plain_tensor(object)) return add_tensor(name, object);
     if (!is_plain_value(object)) return Outcome::kForeign;
-    push_row(WriteKind::kBytes, name, 0, {});
+    push_row(columns::WriteKind::kBytes, name, 0, {});
     return Outcome::kAdded;
   }
 
@@ -67,7 +67,7 @@ class SaveReader {
     if (!is_dense(local)) return Outcome::kForeign;
     const auto properties = properties_of_local(object, tensor, local);
     if (!properties) return Outcome::kForeign;
-    push_box(WriteKind::kShard, name, *properties, tensor.sizes(), dtensors_.offsets(),
+    push_box(columns::WriteKind::kShard, name, *properties, tensor.sizes(), dtensors_.offsets(),
              dtensors_.sizes());
     return Outcome::kAdded;
   }
@@ -91,7 +91,7 @@ class SaveReader {
                    : properties_.row_from_upstream(py::reinterpret_borrow<py::object>(object));
     if (!properties) return Outcome::kForeign;
     zeros_.resize(std::max(zeros_.size(), tensor.sizes().size()));
-    push_box(WriteKind::kTensor, name, *properties, tensor.sizes(), zeros_.data(),
+    push_box(columns::WriteKind::kTensor, name, *properties, tensor.sizes(), zeros_.data(),
              tensor.sizes().data());
     return Outcome::kAdded;
   }
@@ -102,8 +102,8 @@ class SaveReader {
     if (reading->shard_count == 0) return Outcome::kAdded;
     const std::uint32_t properties = properties_.row_of(std::move(reading->properties));
     for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
-      push_box(WriteKind::kShard, name, properties, reading->shape, reading->shard_offsets(shard),
-               reading->shard_sizes(shard));
+      push_box(columns::WriteKind::kShard, name, properties, reading->shape,
+               reading->shard_offsets(shard), reading->shard_sizes(shard));
     }
     return Outcome::kAdded;
   }
@@ -111,7 +111,8 @@ class SaveReader {
   void add_foreign(const py::object& fqn, PyObject* object) {
     for (const py::handle item : foreign_(fqn, py::handle(object))) {
       if (table_.names.empty()) table_.names.push_back(py::str());
-      push_row(WriteKind::kForeign, static_cast<std::uint32_t>(table_.names.size() - 1), 0, {});
+      push_row(columns::WriteKind::kForeign, static_cast<std::uint32_t>(table_.names.size() - 1), 0,
+               {});
       foreign_items_.append(item);
     }
   }
@@ -124,16 +125,16 @@ class SaveReader {
            PyDict_CheckExact(object);
   }
 
-  void push_box(WriteKind kind, std::uint32_t name, std::uint32_t properties, at::IntArrayRef shape,
-                const std::int64_t* offsets, const std::int64_t* sizes) {
+  void push_box(columns::WriteKind kind, std::uint32_t name, std::uint32_t properties,
+                at::IntArrayRef shape, const std::int64_t* offsets, const std::int64_t* sizes) {
     std::int64_t* numbers = push_row(kind, name, properties, shape);
     std::copy_n(offsets, shape.size(), numbers);
     std::copy_n(sizes, shape.size(), numbers + shape.size());
   }
 
-  std::int64_t* push_row(WriteKind kind, std::uint32_t name, std::uint32_t properties,
+  std::int64_t* push_row(columns::WriteKind kind, std::uint32_t name, std::uint32_t properties,
                          at::IntArrayRef shape) {
-    SaveTable& table = table_.columns;
+    columns::SaveTable& table = table_.columns;
     const std::span<const std::int64_t> sizes{shape.data(), shape.size()};
     if (!table.specs.last_is(kind, properties, sizes)) table.specs.push(kind, properties, sizes);
     const auto spec = static_cast<std::uint32_t>(table.specs.size() - 1);
@@ -146,7 +147,7 @@ class SaveReader {
 
   py::object foreign_;
   PlanTable table_;
-  SaveRows rows_;
+  columns::SaveRows rows_;
   py::list foreign_items_;
   PropertyTable properties_;
   const bool all_known_ = !UpstreamTypes::get().has_property(PropertyField::kUnknown);
@@ -170,4 +171,4 @@ std::optional<py::list> write_items(const py::object& fqn, const py::object& obj
   return reader.take()->items();
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

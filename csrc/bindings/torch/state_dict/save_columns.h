@@ -5,7 +5,7 @@
 
 #include "bindings/torch/columns/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// Reads a flat state dict (`default_planner.create_default_local_save_plan`).
 ///
@@ -18,4 +18,4 @@ std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
 /// upstream has to answer; a DTensor of whose mesh this rank is no part is such a case.
 std::optional<py::list> write_items(const py::object& fqn, const py::object& object);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

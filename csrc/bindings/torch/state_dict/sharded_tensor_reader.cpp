@@ -2,7 +2,7 @@
 
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 bool append_list(PyObject* list, std::size_t ndim, std::vector<std::int64_t>& out) {
@@ -74,4 +74,4 @@ std::optional<ShardedTensorReading> read_sharded_tensor(PyObject* object) {
   return reading;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

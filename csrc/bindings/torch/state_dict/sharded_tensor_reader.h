@@ -8,7 +8,7 @@
 #include "bindings/torch/upstream/item_maker.h"
 #include "core/boxes/box.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// What planning needs of a ShardedTensor: the tensor's size and the boxes of some of its shards.
 struct ShardedTensorReading {
@@ -30,4 +30,4 @@ struct ShardedTensorReading {
 /// upstream makes them (numbers that are no ints, dims that differ): ask upstream then.
 std::optional<ShardedTensorReading> read_sharded_tensor(PyObject* object);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

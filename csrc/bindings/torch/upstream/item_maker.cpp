@@ -5,7 +5,7 @@
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 struct Attribute {
@@ -46,7 +46,7 @@ py::object make_index_of(PyObject* fqn, PyObject* offset, PyObject* hint) {
 }
 
 py::object make_hint(std::int64_t hint) {
-  return hint == kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));
+  return hint == columns::kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));
 }
 
 /// A field's value for one item; strides get a tuple of their own, as a tensor gives at each call.
@@ -71,10 +71,11 @@ py::object make_read_item(PyObject* type, const py::object& dest_index,
                                 {types.lengths, lengths.ptr()}});
 }
 
-py::object make_read_item(const ReadColumns& rows, const ReadTables& tables, std::size_t row) {
+py::object make_read_item(const columns::ReadColumns& rows, const ReadTables& tables,
+                          std::size_t row) {
   const UpstreamTypes& types = UpstreamTypes::get();
   PyObject* fqn = tables.names[rows.name[row]].ptr();
-  if (rows.kind[row] == ReadKind::kBytes) {
+  if (rows.kind[row] == columns::ReadKind::kBytes) {
     const std::int64_t zero = 0;
     return make_read_item(types.read_bytes, make_index_of(fqn, nullptr, Py_None),
                           make_size(&zero, 1), make_index_of(fqn, nullptr, Py_None),
@@ -184,26 +185,28 @@ py::object make_write_result(const py::object& index, std::int64_t size_in_bytes
                                    {types.storage_data, storage_data.ptr()}});
 }
 
-py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data) {
+py::object make_write_item(columns::WriteKind kind, const py::object& index,
+                           const py::object& tensor_data) {
   const UpstreamTypes& types = UpstreamTypes::get();
-  PyObject* type = kind == WriteKind::kBytes    ? types.write_bytes
-                   : kind == WriteKind::kTensor ? types.write_tensor
-                                                : types.write_shard;
+  PyObject* type = kind == columns::WriteKind::kBytes    ? types.write_bytes
+                   : kind == columns::WriteKind::kTensor ? types.write_tensor
+                                                         : types.write_shard;
   return make(types.write_item, {{types.index, index.ptr()},
                                  {types.type, type},
                                  {types.bytes_io_data, Py_None},
                                  {types.tensor_data, tensor_data.ptr()}});
 }
 
-py::list make_read_items(const ReadColumns& rows, const ReadTables& tables) {
+py::list make_read_items(const columns::ReadColumns& rows, const ReadTables& tables) {
   const CollectorPause pause;
   py::list items(rows.size());
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    py::object item = rows.kind[row] == ReadKind::kForeign ? tables.foreign[rows.name[row]]
-                                                           : make_read_item(rows, tables, row);
+    py::object item = rows.kind[row] == columns::ReadKind::kForeign
+                          ? tables.foreign[rows.name[row]]
+                          : make_read_item(rows, tables, row);
     PyList_SET_ITEM(items.ptr(), static_cast<Py_ssize_t>(row), item.release().ptr());
   }
   return items;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

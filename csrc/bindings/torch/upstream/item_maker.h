@@ -7,7 +7,7 @@
 #include "bindings/common/python_object.h"
 #include "core/columns/plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// Makes the objects of DCP: each equals what upstream's own constructors give, attribute order
 /// included, so that its pickle does too.
@@ -41,7 +41,8 @@ py::object make_write_result(const py::object& index, std::int64_t size_in_bytes
                              const py::object& storage_data);
 
 /// A WriteItem without bytes_io_data; `tensor_data` is None for bytes.
-py::object make_write_item(WriteKind kind, const py::object& index, const py::object& tensor_data);
+py::object make_write_item(columns::WriteKind kind, const py::object& index,
+                           const py::object& tensor_data);
 
 /// The objects that the rows of a load plan point into.
 struct ReadTables {
@@ -50,6 +51,6 @@ struct ReadTables {
 };
 
 /// A list of every row's upstream ReadItem.
-py::list make_read_items(const ReadColumns& rows, const ReadTables& tables);
+py::list make_read_items(const columns::ReadColumns& rows, const ReadTables& tables);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

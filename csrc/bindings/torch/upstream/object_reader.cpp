@@ -1,6 +1,6 @@
 #include "bindings/torch/upstream/object_reader.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 py::object attributes_of(PyObject* object, const UpstreamClass& cls, Py_ssize_t count) {
   if (object == nullptr || Py_TYPE(object) != cls.type || !cls.known) return {};
@@ -60,4 +60,4 @@ bool read_properties(PyObject* object, PropertyValues& out) {
   return true;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -6,7 +6,7 @@
 #include "bindings/torch/upstream/item_maker.h"
 #include "bindings/torch/upstream/types.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// Reading of upstream dataclass objects by their attribute dicts. Only objects of exactly the
 /// upstream class that hold exactly its attributes are read; false means: it is something else, and
@@ -37,4 +37,4 @@ bool read_chunk_object(PyObject* chunk, Numbers& box);
 /// The values of a TensorProperties, in the order of the class's fields.
 bool read_properties(PyObject* object, PropertyValues& out);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

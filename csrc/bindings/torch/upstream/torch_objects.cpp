@@ -3,7 +3,7 @@
 #include <torch/csrc/Size.h>
 #include <torch/csrc/autograd/python_variable.h>
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 const at::Tensor& tensor_in(PyObject* object) {
   return THPVariable_Unpack(object);
@@ -13,4 +13,4 @@ py::object new_size(std::size_t ndim) {
   return checked(THPSizeType.tp_alloc(&THPSizeType, static_cast<Py_ssize_t>(ndim)));
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -6,7 +6,7 @@ namespace at {
 class Tensor;
 }
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 // What needs torch's headers of Python objects, which cost more to compile than all the others:
 // they are included by one file.
@@ -17,4 +17,4 @@ const at::Tensor& tensor_in(PyObject* object);
 /// A torch.Size of `ndim` items that the caller sets.
 py::object new_size(std::size_t ndim);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

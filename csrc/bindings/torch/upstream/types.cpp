@@ -5,7 +5,7 @@
 #include <string>
 #include <unordered_map>
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 PyObject* intern(const char* name) {
@@ -172,4 +172,4 @@ bool UpstreamTypes::dtensor_untouched() const {
          read_attribute(cls, create_chunk_list).ptr() == dtensor_create_chunk_list;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -6,7 +6,7 @@
 
 #include "bindings/common/python_object.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// An upstream dataclass. Where its fields are those known here its objects are made attribute by
 /// attribute, in the order its own __init__ sets them; else by calling it.
@@ -80,4 +80,4 @@ struct UpstreamTypes {
       *storage_data, *size_in_bytes, *relative_path, *length, *transform_descriptors;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -9,7 +9,7 @@
 #include "core/wire/envelope.h"
 #include "core/wire/load_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
@@ -19,18 +19,20 @@ std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
     if (!text) return std::nullopt;
     names.emplace_back(*text);
   }
-  const std::string table = write_read_names(names);
-  const std::string rows = write_reads(columns.rows);
+  const std::string table = wire::write_read_names(names);
+  const std::string rows = wire::write_reads(columns.rows);
   if (table.empty() || rows.empty()) return std::nullopt;
   PackedLoadPlan packed;
-  packed.bytes = py::bytes(seal(WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
+  packed.bytes = py::bytes(
+      wire::seal(wire::WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
   for (const py::object& item : columns.tables.foreign) packed.foreign.append(item);
   return packed;
 }
 
 LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
-  const Envelope contents = open(WireKind::kLoadPlan, kRelease, std::string_view(bytes));
-  NamedReads arrived = read_reads(contents.table, contents.rows, contents.items);
+  const wire::Envelope contents =
+      wire::open(wire::WireKind::kLoadPlan, kRelease, std::string_view(bytes));
+  wire::NamedReads arrived = wire::read_reads(contents.table, contents.rows, contents.items);
   LoadPlanColumns columns;
   columns.rows = std::move(arrived.rows);
   for (const std::string& name : arrived.names) {
@@ -40,8 +42,10 @@ LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
     columns.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
   }
   std::size_t wanted = 0;
-  for (const ReadKind kind : columns.rows.kind) wanted += kind == ReadKind::kForeign ? 1 : 0;
-  if (wanted != columns.tables.foreign.size()) throw BadWire("lacks an item, or has one too many");
+  for (const columns::ReadKind kind : columns.rows.kind)
+    wanted += kind == columns::ReadKind::kForeign ? 1 : 0;
+  if (wanted != columns.tables.foreign.size())
+    throw wire::BadWire("lacks an item, or has one too many");
   return columns;
 }
 
@@ -50,9 +54,9 @@ LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
 ReceivedLoadPlan::ReceivedLoadPlan(py::bytes bytes, py::object foreign)
     : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
   try {
-    items_ = open(WireKind::kLoadPlan, kRelease, std::string_view(bytes_)).items;
+    items_ = wire::open(wire::WireKind::kLoadPlan, kRelease, std::string_view(bytes_)).items;
     if (!PyList_CheckExact(foreign_.ptr())) problem_ = "has no list of items";
-  } catch (const BadWire& problem) {
+  } catch (const wire::BadWire& problem) {
     problem_ = problem.what();
   }
 }
@@ -61,7 +65,7 @@ const LoadPlanColumns& ReceivedLoadPlan::columns() {
   if (!columns_ && problem_.empty()) {
     try {
       columns_ = unpack(bytes_, foreign_);
-    } catch (const BadWire& problem) {
+    } catch (const wire::BadWire& problem) {
       problem_ = problem.what();
     }
   }
@@ -97,4 +101,4 @@ LoadPlanColumns load_columns_of(const py::object& items) {
   return read_read_items(checked(PySequence_List(items.ptr())));
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -6,7 +6,7 @@
 
 #include "bindings/torch/state_dict/load_columns.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A load plan as it travels.
 struct PackedLoadPlan {
@@ -46,4 +46,4 @@ LoadPlanColumns load_columns_of(const py::object& items);
 /// Packs a plan's items. Nothing where the plan has to travel as an upstream one.
 std::optional<PackedLoadPlan> pack_load_plan(const py::object& items);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -12,43 +12,44 @@
 #include "core/wire/envelope.h"
 #include "core/wire/storage.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// The names in these bytes: one table for equal bytes, as long as somebody holds it.
-std::shared_ptr<const TextTable> shared_names(std::string_view bytes) {
+std::shared_ptr<const util::TextTable> shared_names(std::string_view bytes) {
   struct Known {
     std::string bytes;
-    std::weak_ptr<const TextTable> names;
+    std::weak_ptr<const util::TextTable> names;
   };
   // By content; never freed, for it owns no Python object.
   static auto& known = *new std::unordered_map<std::uint64_t, Known>();
-  Known& entry = known[fingerprint(bytes)];
+  Known& entry = known[util::fingerprint(bytes)];
   if (auto names = entry.names.lock(); names && entry.bytes == bytes) return names;
-  auto names = std::make_shared<const TextTable>(read_storage_names(bytes));
+  auto names = std::make_shared<const util::TextTable>(wire::read_storage_names(bytes));
   entry = {std::string(bytes), names};
   std::erase_if(known, [](const auto& one) { return one.second.names.expired(); });
   return names;
 }
 
-std::shared_ptr<SavedMetadata> decode(const Envelope& contents, const py::object& foreign) {
-  NamedTable named = read_table(contents.table);
+std::shared_ptr<SavedMetadata> decode(const wire::Envelope& contents, const py::object& foreign) {
+  wire::NamedTable named = wire::read_table(contents.table);
   auto saved = std::make_shared<SavedMetadata>();
   for (const std::string& name : named.names.names) saved->names.push_back(text_from_utf8(name));
   for (const std::string& row : named.properties) {
     saved->properties.push_back(properties_from_wire(row));
   }
-  if (!PyList_CheckExact(foreign.ptr())) throw BadWire("has no list of values");
+  if (!PyList_CheckExact(foreign.ptr())) throw wire::BadWire("has no list of values");
   for (const py::handle value : foreign) {
     saved->foreign.push_back(py::reinterpret_borrow<py::object>(value));
   }
-  saved->chunks = read_chunks(contents.rows, std::move(named.table));
+  saved->chunks = wire::read_chunks(contents.rows, std::move(named.table));
   std::size_t wanted = 0;
   for (const std::uint32_t spec : saved->chunks.table.spec) {
-    wanted += saved->chunks.table.specs.kind[spec] == WriteKind::kForeign ? 1U : 0U;
+    wanted += saved->chunks.table.specs.kind[spec] == columns::WriteKind::kForeign ? 1U : 0U;
   }
-  if (wanted != saved->foreign.size()) throw BadWire("lacks a value, or has one too many");
-  if (contents.items != saved->chunks.size()) throw BadWire("counts other entries than it has");
+  if (wanted != saved->foreign.size()) throw wire::BadWire("lacks a value, or has one too many");
+  if (contents.items != saved->chunks.size())
+    throw wire::BadWire("counts other entries than it has");
   return saved;
 }
 
@@ -57,7 +58,7 @@ std::shared_ptr<SavedMetadata> decode(const Envelope& contents, const py::object
 std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries) {
   const auto saved = read_saved_metadata(entries);
   if (!saved) return std::nullopt;
-  NamedTable named;
+  wire::NamedTable named;
   named.table = saved->chunks.table;
   for (const py::object& name : saved->names) {
     const auto text = utf8(name.ptr());
@@ -69,28 +70,29 @@ std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries) {
     if (!row) return std::nullopt;
     named.properties.push_back(std::move(*row));
   }
-  const std::string table = write_table(named);
+  const std::string table = wire::write_table(named);
   if (table.empty()) return std::nullopt;
-  const std::string rows = write_chunks(saved->chunks);
+  const std::string rows = wire::write_chunks(saved->chunks);
   PackedMetadata packed;
-  packed.bytes =
-      py::bytes(seal(WireKind::kSavedChunks, kRelease, {saved->chunks.size(), table, rows}));
+  packed.bytes = py::bytes(
+      wire::seal(wire::WireKind::kSavedChunks, kRelease, {saved->chunks.size(), table, rows}));
   for (const py::object& value : saved->foreign) packed.foreign.append(value);
   return packed;
 }
 
-std::optional<py::bytes> pack_storage(const StorageRows& rows) {
-  const std::string names = write_storage_names(rows);
+std::optional<py::bytes> pack_storage(const columns::StorageRows& rows) {
+  const std::string names = wire::write_storage_names(rows);
   if (names.empty()) return std::nullopt;
-  return py::bytes(
-      seal(WireKind::kStorage, kRelease, {rows.size(), names, write_storage_rows(rows)}));
+  return py::bytes(wire::seal(wire::WireKind::kStorage, kRelease,
+                              {rows.size(), names, wire::write_storage_rows(rows)}));
 }
 
 py::dict ReceivedMetadata::entries(const py::object& fill) const {
   try {
-    const Envelope contents = open(WireKind::kSavedChunks, kRelease, std::string_view(bytes_));
+    const wire::Envelope contents =
+        wire::open(wire::WireKind::kSavedChunks, kRelease, std::string_view(bytes_));
     return SavedMetadata::entries(decode(contents, foreign_), fill);
-  } catch (const BadWire& problem) {
+  } catch (const wire::BadWire& problem) {
     throw py::value_error(std::string("the metadata from the coordinator cannot be read: it ") +
                           problem.what());
   }
@@ -98,8 +100,8 @@ py::dict ReceivedMetadata::entries(const py::object& fill) const {
 
 ReceivedStorage::ReceivedStorage(py::bytes bytes) : bytes_(std::move(bytes)) {
   try {
-    items_ = open(WireKind::kStorage, kRelease, std::string_view(bytes_)).items;
-  } catch (const BadWire& problem) {
+    items_ = wire::open(wire::WireKind::kStorage, kRelease, std::string_view(bytes_)).items;
+  } catch (const wire::BadWire& problem) {
     problem_ = problem.what();
   }
 }
@@ -107,10 +109,11 @@ ReceivedStorage::ReceivedStorage(py::bytes bytes) : bytes_(std::move(bytes)) {
 std::shared_ptr<StorageColumns> ReceivedStorage::columns() {
   if (!columns_ && problem_.empty()) {
     try {
-      const Envelope contents = open(WireKind::kStorage, kRelease, std::string_view(bytes_));
+      const wire::Envelope contents =
+          wire::open(wire::WireKind::kStorage, kRelease, std::string_view(bytes_));
       columns_ = std::make_shared<StorageColumns>(
-          read_storage_rows(contents.rows, contents.items, shared_names(contents.table)));
-    } catch (const BadWire& problem) {
+          wire::read_storage_rows(contents.rows, contents.items, shared_names(contents.table)));
+    } catch (const wire::BadWire& problem) {
       problem_ = problem.what();
     }
   }
@@ -118,4 +121,4 @@ std::shared_ptr<StorageColumns> ReceivedStorage::columns() {
   throw py::value_error("what another rank has saved cannot be read: it " + problem_);
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -7,7 +7,7 @@
 #include "bindings/torch/metadata/saved_metadata.h"
 #include "bindings/torch/metadata/storage_columns.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A state_dict_metadata as it travels.
 struct PackedMetadata {
@@ -19,7 +19,7 @@ struct PackedMetadata {
 std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries);
 
 /// Storage rows as they travel; nothing where they have to travel as upstream objects.
-std::optional<py::bytes> pack_storage(const StorageRows& rows);
+std::optional<py::bytes> pack_storage(const columns::StorageRows& rows);
 
 /// A state_dict_metadata as it arrived; decoded when it is first needed.
 class ReceivedMetadata {
@@ -57,4 +57,4 @@ class ReceivedStorage {
   std::shared_ptr<StorageColumns> columns_;
 };
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

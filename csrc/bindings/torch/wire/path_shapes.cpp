@@ -4,7 +4,7 @@
 #include <charconv>
 #include <string>
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 /// The text of an element of a path, as `str` gives it.
@@ -38,7 +38,7 @@ py::object text_from_utf8(std::string_view bytes) {
       PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr);
   if (text == nullptr) {
     PyErr_Clear();
-    throw BadWire("has a name that is no text");
+    throw wire::BadWire("has a name that is no text");
   }
   return py::reinterpret_steal<py::object>(text);
 }
@@ -53,15 +53,15 @@ std::optional<py::object> text_from_pickle(std::string_view bytes) {
   return py::reinterpret_steal<py::object>(text);
 }
 
-std::optional<PathShape> shape_of_path(std::string_view name, PyObject* path) {
+std::optional<wire::PathShape> shape_of_path(std::string_view name, PyObject* path) {
   if (!PyTuple_CheckExact(path) || PyTuple_GET_SIZE(path) == 0) return std::nullopt;
-  PathShape shape;
+  wire::PathShape shape;
   for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(path); ++at) {
     bool is_int = false;
     const auto text = text_of(PyTuple_GET_ITEM(path, at), is_int);
     if (!text || !name.starts_with(*text)) return std::nullopt;
     name.remove_prefix(text->size());
-    shape.push_back({static_cast<std::uint32_t>(count_parts(*text)), is_int});
+    shape.push_back({static_cast<std::uint32_t>(wire::count_parts(*text)), is_int});
     if (at + 1 == PyTuple_GET_SIZE(path)) break;
     if (!name.starts_with('.')) return std::nullopt;
     name.remove_prefix(1);
@@ -69,13 +69,13 @@ std::optional<PathShape> shape_of_path(std::string_view name, PyObject* path) {
   return name.empty() ? std::optional(shape) : std::nullopt;
 }
 
-py::tuple path_of(std::string_view name, const PathShape& shape) {
+py::tuple path_of(std::string_view name, const wire::PathShape& shape) {
   py::tuple path(shape.size());
   for (std::size_t at = 0; at < shape.size(); ++at) {
     std::size_t end = 0;
     for (std::uint32_t part = 0; part < shape[at].parts; ++part) {
       if (part > 0) ++end;
-      if (end > name.size()) throw BadWire("has a path that does not give its name");
+      if (end > name.size()) throw wire::BadWire("has a path that does not give its name");
       end = std::min(name.find('.', end), name.size());
     }
     const std::string_view text = name.substr(0, end);
@@ -87,11 +87,11 @@ py::tuple path_of(std::string_view name, const PathShape& shape) {
     std::int64_t number = 0;
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
     if (parsed.ec != std::errc() || std::to_string(number) != text) {
-      throw BadWire("has a path whose number is none");
+      throw wire::BadWire("has a path whose number is none");
     }
     path[at] = checked(PyLong_FromLongLong(number));
   }
   return path;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

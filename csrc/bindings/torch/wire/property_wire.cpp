@@ -4,7 +4,7 @@
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/wire/bytes.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 enum Tag : std::uint8_t { kNone, kFalse, kTrue, kInt, kInts, kTorchName, kPickled };
@@ -17,7 +17,7 @@ bool is_torch_constant(PyObject* value) {
          Py_TYPE(value) == types.memory_format;
 }
 
-bool write_value(PyObject* value, ByteWriter& out) {
+bool write_value(PyObject* value, wire::ByteWriter& out) {
   if (value == Py_None || PyBool_Check(value)) {
     out.byte(value == Py_None ? kNone : value == Py_True ? kTrue : kFalse);
     return true;
@@ -48,7 +48,7 @@ bool write_value(PyObject* value, ByteWriter& out) {
   return true;
 }
 
-py::object read_torch_constant(ByteReader& in) {
+py::object read_torch_constant(wire::ByteReader& in) {
   const std::string_view name = in.string();
   const py::object key = text_from_utf8(name);
   PyObject* found = PyDict_GetItemWithError(UpstreamTypes::get().torch_names, key.ptr());
@@ -57,7 +57,7 @@ py::object read_torch_constant(ByteReader& in) {
 }
 
 /// The value of a field that is unknown here, which torch's own pickle of it says.
-bool write_pickled(PyObject* value, ByteWriter& out) {
+bool write_pickled(PyObject* value, wire::ByteWriter& out) {
   const py::object bytes = py::reinterpret_steal<py::object>(
       PyObject_CallOneArg(UpstreamTypes::get().pickle_dumps, value));
   if (!bytes || !PyBytes_CheckExact(bytes.ptr())) {
@@ -69,17 +69,18 @@ bool write_pickled(PyObject* value, ByteWriter& out) {
   return true;
 }
 
-py::object read_pickled(ByteReader& in) {
+py::object read_pickled(wire::ByteReader& in) {
   const py::bytes bytes{std::string(in.string())};
   PyObject* value = PyObject_CallOneArg(UpstreamTypes::get().pickle_loads, bytes.ptr());
   if (value == nullptr) {
     const py::error_already_set error;
-    throw BadWire(std::string("has a tensor property that cannot be unpickled: ") + error.what());
+    throw wire::BadWire(std::string("has a tensor property that cannot be unpickled: ") +
+                        error.what());
   }
   return py::reinterpret_steal<py::object>(value);
 }
 
-py::object read_value(ByteReader& in) {
+py::object read_value(wire::ByteReader& in) {
   switch (in.byte()) {
     case kNone: return py::none();
     case kFalse: return py::bool_(false);
@@ -100,7 +101,7 @@ py::object read_value(ByteReader& in) {
 
 std::optional<std::string> properties_to_wire(const PropertyValues& values) {
   const UpstreamTypes& types = UpstreamTypes::get();
-  ByteWriter out;
+  wire::ByteWriter out;
   out.varint(values.size());
   for (std::size_t field = 0; field < values.size(); ++field) {
     const auto name = utf8(types.property_names[field]);
@@ -115,7 +116,7 @@ std::optional<std::string> properties_to_wire(const PropertyValues& values) {
 
 PropertyValues properties_from_wire(std::string_view bytes) {
   const UpstreamTypes& types = UpstreamTypes::get();
-  ByteReader in(bytes);
+  wire::ByteReader in(bytes);
   const std::size_t count = in.count();
   bool fits = count == types.property_names.size();
   PropertyValues values;
@@ -124,7 +125,7 @@ PropertyValues properties_from_wire(std::string_view bytes) {
     values.push_back(read_value(in));
   }
   if (!fits) {
-    throw BadWire(
+    throw wire::BadWire(
         "has tensor properties that this torch does not know: install the same torch on every "
         "rank");
   }
@@ -132,4 +133,4 @@ PropertyValues properties_from_wire(std::string_view bytes) {
   return values;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

@@ -6,7 +6,7 @@
 
 #include "bindings/torch/upstream/item_maker.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// The values of a TensorProperties as bytes, each with its field's name. The values of unknown
 /// fields are pickled. Nothing where another one is not a dtype, layout, memory format, bool, int,
@@ -18,4 +18,4 @@ std::optional<std::string> properties_to_wire(const PropertyValues& values);
 /// collective does with everything that travels; calls nothing else that the bytes name.
 PropertyValues properties_from_wire(std::string_view bytes);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

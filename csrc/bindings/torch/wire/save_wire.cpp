@@ -9,31 +9,32 @@
 #include "core/wire/envelope.h"
 #include "core/wire/save_plan.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 namespace {
 
 bool has_foreign(const SavePlanColumns& columns) {
-  return std::ranges::count(columns.table->columns.specs.kind, WriteKind::kForeign) > 0;
+  return std::ranges::count(columns.table->columns.specs.kind, columns::WriteKind::kForeign) > 0;
 }
 
 /// A table and rows in which each row that travels as an object is of one kForeign entry.
 struct Mixed {
   PlanTable table;
-  SaveRows rows;
+  columns::SaveRows rows;
   std::vector<std::int64_t> hints;
   py::list foreign;
 
-  SavePlanView view() const {
+  columns::SavePlanView view() const {
     return {&table.columns, &rows, nullptr, hints.empty() ? nullptr : &hints};
   }
 };
 
 bool travels_as_object(const SavePlanColumns& columns, std::size_t position,
                        const std::vector<bool>& unsendable) {
-  const SavePlanView view = columns.view();
-  const WriteKind kind = view.kind(position);
-  if (kind == WriteKind::kForeign || columns.rows->is_foreign(view.row(position))) return true;
-  return writes_tensor(kind) && !unsendable.empty() &&
+  const columns::SavePlanView view = columns.view();
+  const columns::WriteKind kind = view.kind(position);
+  if (kind == columns::WriteKind::kForeign || columns.rows->is_foreign(view.row(position)))
+    return true;
+  return columns::writes_tensor(kind) && !unsendable.empty() &&
          unsendable[view.table->specs.properties[view.spec(position)]];
 }
 
@@ -47,16 +48,16 @@ bool any_object(const SavePlanColumns& columns, const std::vector<bool>& unsenda
 
 Mixed mix(SavePlanColumns& columns, const std::vector<bool>& unsendable) {
   Mixed mixed;
-  SaveTable& table = mixed.table.columns;
-  const SavePlanView view = columns.view();
+  columns::SaveTable& table = mixed.table.columns;
+  const columns::SavePlanView view = columns.view();
   std::map<std::uint32_t, std::uint32_t> properties;
   for (std::size_t position = 0; position < view.size(); ++position) {
-    const WriteKind kind = view.kind(position);
+    const columns::WriteKind kind = view.kind(position);
     const std::uint32_t row = view.table->specs.properties[view.spec(position)];
     if (travels_as_object(columns, position, unsendable)) {
       mixed.foreign.append(columns.item_at(position));
-      table.specs.push(WriteKind::kForeign, 0, {});
-    } else if (!writes_tensor(kind)) {
+      table.specs.push(columns::WriteKind::kForeign, 0, {});
+    } else if (!columns::writes_tensor(kind)) {
       table.specs.push(kind, 0, {});
     } else {
       const auto [known, is_new] =
@@ -75,10 +76,11 @@ Mixed mix(SavePlanColumns& columns, const std::vector<bool>& unsendable) {
   return mixed;
 }
 
-PackedSavePlan sealed(std::string_view table, const SavePlanView& view) {
-  const std::string rows = write_rows(view);
+PackedSavePlan sealed(std::string_view table, const columns::SavePlanView& view) {
+  const std::string rows = wire::write_rows(view);
   PackedSavePlan packed;
-  packed.bytes = py::bytes(seal(WireKind::kSavePlan, kRelease, {view.size(), table, rows}));
+  packed.bytes =
+      py::bytes(wire::seal(wire::WireKind::kSavePlan, kRelease, {view.size(), table, rows}));
   return packed;
 }
 
@@ -87,9 +89,9 @@ PackedSavePlan sealed(std::string_view table, const SavePlanView& view) {
 ReceivedSavePlan::ReceivedSavePlan(py::bytes bytes, py::object foreign)
     : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
   try {
-    items_ = open(WireKind::kSavePlan, kRelease, std::string_view(bytes_)).items;
+    items_ = wire::open(wire::WireKind::kSavePlan, kRelease, std::string_view(bytes_)).items;
     if (!PyList_CheckExact(foreign_.ptr())) problem_ = "has no list of items";
-  } catch (const BadWire& problem) {
+  } catch (const wire::BadWire& problem) {
     problem_ = problem.what();
   }
 }
@@ -97,8 +99,8 @@ ReceivedSavePlan::ReceivedSavePlan(py::bytes bytes, py::object foreign)
 void ReceivedSavePlan::decode() {
   if (!columns_ && problem_.empty()) {
     try {
-      decode(open(WireKind::kSavePlan, kRelease, std::string_view(bytes_)));
-    } catch (const BadWire& problem) {
+      decode(wire::open(wire::WireKind::kSavePlan, kRelease, std::string_view(bytes_)));
+    } catch (const wire::BadWire& problem) {
       problem_ = problem.what();
     }
   }
@@ -109,7 +111,7 @@ py::dict ReceivedSavePlan::mappings() {
   decode();
   try {
     return table_->mappings();
-  } catch (const BadWire& problem) {
+  } catch (const wire::BadWire& problem) {
     problem_ = problem.what();
     refuse();
   }
@@ -119,10 +121,11 @@ void ReceivedSavePlan::refuse() const {
   throw UnreadablePlan("a save plan from another rank cannot be read: it " + problem_);
 }
 
-void ReceivedSavePlan::decode(const Envelope& contents) {
+void ReceivedSavePlan::decode(const wire::Envelope& contents) {
   auto columns = std::make_shared<SavePlanColumns>();
   columns->table = table_from_wire(contents.table);
-  ReceivedRows arrived = read_rows(contents.rows, contents.items, columns->table->columns);
+  wire::ReceivedRows arrived =
+      wire::read_rows(contents.rows, contents.items, columns->table->columns);
   columns->rows = std::make_shared<PlanRows>();
   columns->rows->columns = std::move(arrived.rows);
   if (!arrived.hints.empty()) {
@@ -169,4 +172,4 @@ std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::
   return packed;
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

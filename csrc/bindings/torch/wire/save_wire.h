@@ -8,7 +8,7 @@
 #include "bindings/torch/columns/save_plan.h"
 #include "core/wire/envelope.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A save plan as it arrived from another rank; decoded when it is first needed.
 class ReceivedSavePlan {
@@ -34,7 +34,7 @@ class ReceivedSavePlan {
 
  private:
   void decode();
-  void decode(const Envelope& contents);
+  void decode(const wire::Envelope& contents);
   [[noreturn]] void refuse() const;
 
   py::bytes bytes_;
@@ -58,4 +58,4 @@ struct PackedSavePlan {
 std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::object& mappings,
                                              ReceivedSavePlan* mapped_by);
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

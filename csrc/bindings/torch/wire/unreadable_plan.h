@@ -4,7 +4,7 @@
 
 #include "bindings/common/python_object.h"
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// A plan, or part of one, that another rank sent and that cannot be read here. In Python it is
 /// `UnreadablePlan`, a ValueError, which pickles as a plain ValueError.
@@ -20,4 +20,4 @@ inline py::object unreadable_plan_type() {
   return checked(Py_XNewRef(type));
 }
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings

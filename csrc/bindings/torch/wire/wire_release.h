@@ -2,9 +2,9 @@
 
 #include <string_view>
 
-namespace shardplan {
+namespace shardplan::bindings {
 
 /// What says on the wire which release wrote it.
 inline constexpr std::string_view kRelease{SHARDPLAN_VERSION};
 
-}  // namespace shardplan
+}  // namespace shardplan::bindings
