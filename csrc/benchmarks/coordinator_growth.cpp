@@ -138,11 +138,13 @@ void verify(const planning::Coordinator& coordinator) {
   const wire::Envelope last =
       wire::open(wire::WireKind::kSavePlan, kRelease, coordinator.sent().back());
   const wire::ReceivedRows arrived = wire::read_rows(last.rows, last.items, table);
-  expect(arrived.hints == coordinator.global().hints.back(), "what was sent is not the plan");
+  expect(arrived.chunk_indices == coordinator.global().chunk_indices.back(),
+         "what was sent is not the plan");
   for (std::size_t row = 0; row < arrived.rows.size(); ++row) {
     const auto shape = table.specs.shape(table.spec[arrived.rows.entry[row]]);
     const bool empty = arrived.rows.numbers[arrived.rows.first[row] + shape.size()] == 0;
-    expect(empty || arrived.hints[row] == ranks - 1, "the last shard is not the last chunk");
+    expect(empty || arrived.chunk_indices[row] == ranks - 1,
+           "the last shard is not the last chunk");
   }
 }
 

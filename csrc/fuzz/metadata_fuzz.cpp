@@ -25,13 +25,13 @@ pickle::Source source_of(std::string_view bytes, std::size_t at_once) {
 
 void look_at(const inspect::Checkpoint& checkpoint) {
   checkpoint.remarks();
-  checkpoint.parts_of_places();
+  checkpoint.parts_of_locations();
   const std::size_t entries = checkpoint.chunks().size();
   for (std::size_t entry = 0; entry < entries; ++entry) {
     checkpoint.name(entry);
     checkpoint.dtype(entry);
   }
-  const std::vector<std::int64_t> sizes(checkpoint.places().paths->size(), 1'000);
+  const std::vector<std::int64_t> sizes(checkpoint.locations().paths->size(), 1'000);
   inspect::check_storage(checkpoint, sizes);
   const std::vector<std::int64_t> mesh = {2, 2};
   const std::vector<std::vector<boxes::Placement>> layouts = {

@@ -56,10 +56,10 @@ void read_a_save_plan(Input input) {
   const wire::NamedTable& table = some_table();
   const wire::ReceivedRows rows = wire::read_rows(input.rest(), count, table.table);
   columns::SavePlanView view{&table.table, &rows.rows};
-  if (!rows.hints.empty()) view.hints = &rows.hints;
+  if (!rows.chunk_indices.empty()) view.chunk_indices = &rows.chunk_indices;
   const wire::ReceivedRows again = wire::read_rows(wire::write_rows(view), count, table.table);
   expect(again.rows.entry == rows.rows.entry && again.rows.numbers == rows.rows.numbers &&
-             again.hints == rows.hints,
+             again.chunk_indices == rows.chunk_indices,
          "a save plan is another one when it is read again");
 }
 
@@ -92,7 +92,7 @@ void read_a_storage(Input input) {
   const columns::StorageRows again =
       wire::read_storage_rows(wire::write_storage_rows(rows), count, names);
   expect(again.name == rows.name && again.begin == rows.begin && again.length == rows.length &&
-             again.numbers == rows.numbers && again.hint == rows.hint,
+             again.numbers == rows.numbers && again.chunk_index == rows.chunk_index,
          "storage rows are others when they are read again");
   expect(columns::StorageIndex(rows)
                  .find(rows.size() == 0 ? columns::StorageKey{} : rows.key(0), 0)

@@ -105,7 +105,7 @@ void fill_box(std::span<const std::int64_t> shape, std::int64_t* numbers, Random
 }  // namespace
 
 columns::SavePlanView OwnedPlan::view(const columns::SaveTable& table) const {
-  return {&table, &rows, chosen ? &*chosen : nullptr, hints ? &*hints : nullptr};
+  return {&table, &rows, chosen ? &*chosen : nullptr, chunk_indices ? &*chunk_indices : nullptr};
 }
 
 std::vector<columns::RankPlan> Job::ranks() const {
@@ -233,13 +233,13 @@ OwnedPlan random_plan(const columns::SaveTable& table, Random& random) {
   if (random.one_in(3)) plan.chosen = random_choice(rows, random.one_in(2) ? 3 : 100, random);
   if (!random.one_in(2)) return plan;
   const columns::SavePlanView view = plan.view(table);
-  std::vector<std::int64_t> hints(view.size(), columns::kNoHint);
-  for (std::size_t at = 0; at < hints.size(); ++at) {
+  std::vector<std::int64_t> chunk_indices(view.size(), columns::kNoChunkIndex);
+  for (std::size_t at = 0; at < chunk_indices.size(); ++at) {
     if (!columns::writes_tensor(view.kind(at)) || random.one_in(5)) continue;
     const std::int64_t number = random_number(random);
-    hints[at] = number < 0 ? ~number : number;
+    chunk_indices[at] = number < 0 ? ~number : number;
   }
-  plan.hints = std::move(hints);
+  plan.chunk_indices = std::move(chunk_indices);
   return plan;
 }
 
@@ -247,11 +247,11 @@ wire::NamedReads random_reads(Random& random) {
   wire::NamedReads out;
   out.names = random_names(6, random).names;
   const std::size_t rows = random.index(12);
-  std::uint32_t foreign = 0;
+  std::uint32_t objects = 0;
   for (std::size_t row = 0; row < rows; ++row) {
     const auto kind = static_cast<columns::ReadKind>(random.index(3));
-    if (kind == columns::ReadKind::kForeign || out.names.empty()) {
-      out.rows.push(columns::ReadKind::kForeign, foreign++);
+    if (kind == columns::ReadKind::kObject || out.names.empty()) {
+      out.rows.push(columns::ReadKind::kObject, objects++);
       continue;
     }
     const auto name = static_cast<std::uint32_t>(random.index(out.names.size()));

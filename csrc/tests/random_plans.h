@@ -18,7 +18,7 @@ namespace shardplan::testing {
 struct OwnedPlan {
   columns::SaveRows rows;
   std::optional<std::vector<std::uint32_t>> chosen;
-  std::optional<std::vector<std::int64_t>> hints;
+  std::optional<std::vector<std::int64_t>> chunk_indices;
 
   columns::SavePlanView view(const columns::SaveTable& table) const;
 };
@@ -51,8 +51,8 @@ wire::PlanNames random_names(std::size_t most, Random& random);
 
 wire::NamedTable random_table(Random& random);
 
-/// Rows of a table: all entries in order, or any; whole tensors or boxes; chosen, with hints, or
-/// not.
+/// Rows of a table: all entries in order, or any; whole tensors or boxes; chosen, with chunk
+/// indices, or not.
 OwnedPlan random_plan(const columns::SaveTable& table, Random& random);
 
 wire::NamedReads random_reads(Random& random);

@@ -120,7 +120,7 @@ def test_plain() -> None:
     saved = metadata()
     columns = native.saved_metadata(saved.state_dict_metadata)
     assert columns is not None
-    assert columns.foreign == []
+    assert columns.objects == []
     check_both_ways(saved)
     found = read(pickle.dumps(saved))
     assert type(found.storage_data) is StorageData

@@ -51,7 +51,7 @@ std::unique_ptr<inspect::Checkpoint> read(const py::object& readinto) {
   try {
     const py::gil_scoped_release unlocked;
     return std::make_unique<inspect::Checkpoint>([&](char* into, std::size_t at_most) {
-      pulse.look();
+      pulse.check();
       return source(into, at_most);
     });
   } catch (const pickle::BadPickle& problem) {
@@ -96,7 +96,7 @@ py::list arrangements(const inspect::Checkpoint& checkpoint) {
   {
     const py::gil_scoped_release unlocked;
     for (std::size_t entry = 0; entry < checkpoint.chunks().size(); ++entry) {
-      pulse.look();
+      pulse.check();
       boxes::Boxes boxes(checkpoint.chunks().ndim(entry));
       const bool fits = checkpoint.chunks().append_to(boxes, entry);
       found.push_back(fits ? boxes::recognise(boxes)
@@ -110,37 +110,37 @@ py::list arrangements(const inspect::Checkpoint& checkpoint) {
   return all;
 }
 
-py::object place(const inspect::Checkpoint& checkpoint, Texts& paths, std::uint32_t row) {
+py::object location(const inspect::Checkpoint& checkpoint, Texts& paths, std::uint32_t row) {
   if (row == inspect::Checkpoint::kNowhere) return py::none();
-  const columns::StorageRows& places = checkpoint.places();
+  const columns::StorageRows& locations = checkpoint.locations();
   const bool transformed = std::ranges::binary_search(checkpoint.transformed(), row);
-  return py::make_tuple(paths[places.path[row]], places.begin[row], places.length[row],
+  return py::make_tuple(paths[locations.path[row]], locations.begin[row], locations.length[row],
                         transformed);
 }
 
-py::list places_of(const inspect::Checkpoint& checkpoint, std::size_t entry) {
+py::list locations_of(const inspect::Checkpoint& checkpoint, std::size_t entry) {
   check_entry(checkpoint, entry);
   py::list all;
-  Texts paths(*checkpoint.places().paths);
+  Texts paths(*checkpoint.locations().paths);
   if (!columns::writes_tensor(checkpoint.kind(entry))) {
-    all.append(place(checkpoint, paths, checkpoint.place_of_object(entry)));
+    all.append(location(checkpoint, paths, checkpoint.location_of_object(entry)));
     return all;
   }
   const columns::SavedChunks& saved = checkpoint.chunks();
   for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
-    all.append(place(checkpoint, paths, checkpoint.place_of_chunk(at)));
+    all.append(location(checkpoint, paths, checkpoint.location_of_chunk(at)));
   }
   return all;
 }
 
-py::list unsound(const inspect::Checkpoint& checkpoint, bool must_fill) {
+py::list invalid_entries(const inspect::Checkpoint& checkpoint, bool must_fill) {
   std::vector<std::size_t> found;
   const util::Pulse pulse = signal_pulse();
   {
     const py::gil_scoped_release unlocked;
     const columns::SavedChunks& saved = checkpoint.chunks();
     for (std::size_t entry = 0; entry < saved.size(); ++entry) {
-      pulse.look();
+      pulse.check();
       if (!columns::writes_tensor(checkpoint.kind(entry))) continue;
       boxes::Boxes boxes(saved.ndim(entry));
       const auto shape = saved.table.specs.shape(saved.table.spec[entry]);
@@ -154,10 +154,10 @@ py::list unsound(const inspect::Checkpoint& checkpoint, bool must_fill) {
 }
 
 py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_sizes) {
-  const columns::StorageRows& places = checkpoint.places();
-  Numbers sizes(places.paths->size(), -1);
-  for (const std::uint32_t path : places.path) {
-    const py::str name = text_of((*places.paths)[path]);
+  const columns::StorageRows& locations = checkpoint.locations();
+  Numbers sizes(locations.paths->size(), -1);
+  for (const std::uint32_t path : locations.path) {
+    const py::str name = text_of((*locations.paths)[path]);
     if (sizes[path] < 0 && file_sizes.contains(name)) {
       sizes[path] = file_sizes[name].cast<std::int64_t>();
     }
@@ -167,7 +167,7 @@ py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_s
   {
     const py::gil_scoped_release unlocked;
     faults = inspect::check_storage(checkpoint, sizes);
-    parts = checkpoint.parts_of_places();
+    parts = checkpoint.parts_of_locations();
   }
   const auto part = [](const inspect::Checkpoint::Part& found) -> py::object {
     if (found.entry == inspect::Checkpoint::kNowhere) return py::none();
@@ -175,22 +175,22 @@ py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_s
       return py::make_tuple(found.entry, py::none());
     return py::make_tuple(found.entry, found.chunk);
   };
-  Texts names(*places.names);
-  Texts paths(*places.paths);
+  Texts names(*locations.names);
+  Texts paths(*locations.paths);
   const auto rows = [&](const std::vector<std::size_t>& found) {
     py::list listed;
     for (const std::size_t row : found) {
-      listed.append(py::make_tuple(part(parts[row]), names[places.name[row]],
-                                   place(checkpoint, paths, static_cast<std::uint32_t>(row))));
+      listed.append(py::make_tuple(part(parts[row]), names[locations.name[row]],
+                                   location(checkpoint, paths, static_cast<std::uint32_t>(row))));
     }
     return listed;
   };
-  py::list unplaced;
-  for (const std::size_t chunk : faults.unplaced_chunks) {
-    unplaced.append(part(checkpoint.part_of_chunk(chunk)));
+  py::list without_location;
+  for (const std::size_t chunk : faults.chunks_without_location) {
+    without_location.append(part(checkpoint.part_of_chunk(chunk)));
   }
-  for (const std::size_t entry : faults.unplaced_objects) {
-    unplaced.append(py::make_tuple(entry, py::none()));
+  for (const std::size_t entry : faults.objects_without_location) {
+    without_location.append(py::make_tuple(entry, py::none()));
   }
   using RowPairs = std::vector<std::pair<std::size_t, std::size_t>>;
   const auto pairs = [&](const RowPairs& found) {
@@ -199,7 +199,7 @@ py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_s
     return listed;
   };
   py::dict all;
-  all["unplaced"] = unplaced;
+  all["unplaced"] = without_location;
   all["unclaimed"] = rows(faults.unclaimed);
   all["no_file"] = rows(faults.no_file);
   all["beyond_end"] = rows(faults.beyond_end);
@@ -214,24 +214,24 @@ py::list files_of(const inspect::Checkpoint& checkpoint) {
     std::int64_t bytes = 0;
     std::int64_t end = 0;
   };
-  const columns::StorageRows& places = checkpoint.places();
-  std::vector<File> files(places.paths->size());
-  for (std::size_t row = 0; row < places.size(); ++row) {
+  const columns::StorageRows& locations = checkpoint.locations();
+  std::vector<File> files(locations.paths->size());
+  for (std::size_t row = 0; row < locations.size(); ++row) {
     if (checkpoint.is_replaced(row)) continue;
-    File& file = files[places.path[row]];
+    File& file = files[locations.path[row]];
     ++file.items;
     // Sums of hostile numbers wrap; that they are out of range is said by the check.
     file.bytes = static_cast<std::int64_t>(static_cast<std::uint64_t>(file.bytes) +
-                                           static_cast<std::uint64_t>(places.length[row]));
-    const auto end = static_cast<std::int64_t>(static_cast<std::uint64_t>(places.begin[row]) +
-                                               static_cast<std::uint64_t>(places.length[row]));
+                                           static_cast<std::uint64_t>(locations.length[row]));
+    const auto end = static_cast<std::int64_t>(static_cast<std::uint64_t>(locations.begin[row]) +
+                                               static_cast<std::uint64_t>(locations.length[row]));
     file.end = std::max(file.end, end);
   }
   py::list all;
   for (std::size_t path = 0; path < files.size(); ++path) {
     if (files[path].items == 0) continue;
-    all.append(py::make_tuple(text_of((*places.paths)[path]), files[path].items, files[path].bytes,
-                              files[path].end));
+    all.append(py::make_tuple(text_of((*locations.paths)[path]), files[path].items,
+                              files[path].bytes, files[path].end));
   }
   return all;
 }
@@ -243,13 +243,13 @@ Numbers stored_of(const inspect::Checkpoint& checkpoint) {
     if (row == inspect::Checkpoint::kNowhere) return;
     bytes[entry] =
         static_cast<std::int64_t>(static_cast<std::uint64_t>(bytes[entry]) +
-                                  static_cast<std::uint64_t>(checkpoint.places().length[row]));
+                                  static_cast<std::uint64_t>(checkpoint.locations().length[row]));
   };
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
     if (!columns::writes_tensor(checkpoint.kind(entry)))
-      add(entry, checkpoint.place_of_object(entry));
+      add(entry, checkpoint.location_of_object(entry));
     for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
-      add(entry, checkpoint.place_of_chunk(at));
+      add(entry, checkpoint.location_of_chunk(at));
     }
   }
   return bytes;
@@ -293,13 +293,13 @@ void register_checkpoint(py::module_& m) {
       .def("arrangements", &arrangements, "An entry: what arrangement() says of its boxes.")
       .def("boxes", &boxes_of, py::arg("entry"),
            "The boxes of an entry, or None where one ends beyond int64.")
-      .def("places", &places_of, py::arg("entry"),
+      .def("places", &locations_of, py::arg("entry"),
            "(file, first byte, bytes, whether they are transformed) a chunk, or None.")
       .def("stored", &stored_of, "Bytes that each entry takes in files.")
       .def("files", &files_of, "(file, items, bytes, where its last item ends) a file.")
-      .def_property_readonly("odd_places", &inspect::Checkpoint::odd_places,
+      .def_property_readonly("odd_places", &inspect::Checkpoint::unreadable_locations,
                              "Items of storage_data that say no place.")
-      .def("unsound", &unsound, py::arg("must_fill"),
+      .def("unsound", &invalid_entries, py::arg("must_fill"),
            "The entries whose boxes are out of bounds, overlap or, where asked for, leave holes.")
       .def("faults", &faults_of, py::arg("file_sizes"),
            "What is wrong with where the parts lie. file_sizes: a file -> its bytes.")

@@ -89,7 +89,7 @@ class StoredPart {
 
   data::PartBytes source(const util::Pulse& pulse) const {
     return [this, &pulse](std::uint64_t offset, char* into, std::size_t count) {
-      pulse.look();
+      pulse.check();
       const py::gil_scoped_acquire lock;
       const auto view = py::memoryview::from_memory(into, static_cast<py::ssize_t>(count));
       const py::object got = readinto_(offset, view);

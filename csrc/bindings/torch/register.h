@@ -5,7 +5,7 @@
 namespace shardplan::bindings {
 
 void register_boxes(pybind11::module_& m);
-void register_looks(pybind11::module_& m);
+void register_queries(pybind11::module_& m);
 void register_plans(pybind11::module_& m);
 void register_storage(pybind11::module_& m);
 void register_wire(pybind11::module_& m);

@@ -39,8 +39,8 @@ std::optional<bool> chunks_overlap(const py::object& a, const py::object& b) {
   return boxes::bounds_overlap(pair->starts(0), pair->starts(1), pair->ndim());
 }
 
-std::optional<std::vector<py::tuple>> chunks_meet(const py::object& saved,
-                                                  const py::object& current) {
+std::optional<std::vector<py::tuple>> overlap_of_chunks(const py::object& saved,
+                                                        const py::object& current) {
   const auto pair = read_pair(saved, current);
   if (!pair) return std::nullopt;
   const std::size_t ndim = pair->ndim();
@@ -124,7 +124,7 @@ void register_boxes(py::module_& m) {
   m.def("chunks_overlap", &chunks_overlap, py::arg("a"), py::arg("b"),
         "Whether two upstream chunks overlap, or None where upstream has to answer.");
   m.def(
-      "chunks_meet", &chunks_meet, py::arg("saved"), py::arg("current"),
+      "chunks_meet", &overlap_of_chunks, py::arg("saved"), py::arg("current"),
       "Where two upstream chunks meet: (dim, offset in saved, offset in current, length) a dim, or "
       "None where upstream has to answer.");
   m.def(

@@ -29,11 +29,12 @@ void register_plans(py::module_& m) {
 
   m.def(
       "save_columns",
-      [](const py::object& state_dict, const py::object& foreign) {
-        return read_state_dict(state_dict, foreign);
+      [](const py::object& state_dict, const py::object& upstream_items) {
+        return read_state_dict(state_dict, upstream_items);
       },
-      py::arg("state_dict"), py::arg("foreign"),
-      "The columns of a flat state dict; foreign(fqn, object) gives the items of what is not "
+      py::arg("state_dict"), py::arg("upstream_items"),
+      "The columns of a flat state dict; upstream_items(fqn, object) gives the items of what is "
+      "not "
       "read here.");
 
   m.def("write_items", &write_items, py::arg("fqn"), py::arg("object"),
@@ -42,11 +43,13 @@ void register_plans(py::module_& m) {
   m.def(
       "load_columns",
       [](const py::object& state_dict, const py::dict& state_dict_metadata, bool strict,
-         const py::object& foreign) {
-        return read_state_dict(state_dict, state_dict_metadata, strict, foreign);
+         const py::object& upstream_items) {
+        return read_state_dict(state_dict, state_dict_metadata, strict, upstream_items);
       },
-      py::arg("state_dict"), py::arg("state_dict_metadata"), py::arg("strict"), py::arg("foreign"),
-      "The columns of a flat state dict against a checkpoint's metadata; foreign(fqn, object) "
+      py::arg("state_dict"), py::arg("state_dict_metadata"), py::arg("strict"),
+      py::arg("upstream_items"),
+      "The columns of a flat state dict against a checkpoint's metadata; upstream_items(fqn, "
+      "object) "
       "gives the items, or raises the error, of what is not read here.");
 
   m.def("read_columns", &read_chunk_lists, py::arg("fqn"), py::arg("chunks"),

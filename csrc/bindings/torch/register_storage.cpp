@@ -59,7 +59,7 @@ void register_storage(py::module_& m) {
       .def("find", &StorageColumns::find, py::arg("key"),
            "The row of a MetadataIndex, or -1; None where the key is no plain one.")
       .def("columns", [](const std::shared_ptr<StorageColumns>& columns) { return columns; })
-      .def("place", &StorageColumns::place, py::arg("row"), "A row's _StorageInfo, made anew.")
+      .def("place", &StorageColumns::location, py::arg("row"), "A row's _StorageInfo, made anew.")
       .def("pairs", &StorageColumns::pairs, py::arg("made"),
            "Each row's (MetadataIndex, _StorageInfo); made: row -> _StorageInfo that exists.")
       .def("says", &StorageColumns::says, py::arg("row"), py::arg("place"),
@@ -75,7 +75,7 @@ void register_storage(py::module_& m) {
           "The rows as upstream WriteResults. ValueError where the bytes are broken.");
 
   py::class_<ReceivedMetadata>(m, "ReceivedMetadata", "A state_dict_metadata as it arrived.")
-      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
+      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("objects"))
       .def(
           "entries", &ReceivedMetadata::entries, py::arg("fill"),
           "The dict in upstream classes, whose chunk lists are fill(columns). ValueError where the "
@@ -83,7 +83,7 @@ void register_storage(py::module_& m) {
 
   py::class_<SavedMetadata, std::shared_ptr<SavedMetadata>>(m, "SavedMetadata",
                                                             "A state_dict_metadata as columns.")
-      .def_property_readonly("foreign", [](const SavedMetadata& saved) { return saved.foreign; })
+      .def_property_readonly("objects", [](const SavedMetadata& saved) { return saved.objects; })
       .def_property_readonly(
           "properties",
           [](const SavedMetadata& saved) {
@@ -101,7 +101,7 @@ void register_storage(py::module_& m) {
       .def("keep_texts", &MetadataPickle::keep_texts, py::arg("saved"), py::arg("storage"))
       .def("raw", &MetadataPickle::raw, py::arg("opcodes"))
       .def("entries", &MetadataPickle::entries, py::arg("saved"), py::arg("properties"),
-           py::arg("foreign"))
+           py::arg("objects"))
       .def("storage", &MetadataPickle::storage, py::arg("storage"))
       .def("stop", &MetadataPickle::stop);
 
@@ -133,7 +133,7 @@ void register_storage(py::module_& m) {
       [](const py::dict& entries) -> std::optional<py::tuple> {
         auto packed = pack_saved_metadata(entries);
         if (!packed) return std::nullopt;
-        return py::make_tuple(packed->bytes, packed->foreign);
+        return py::make_tuple(packed->bytes, packed->objects);
       },
       py::arg("state_dict_metadata"),
       "Its bytes and the values that travel as objects; None where it travels as an upstream one.");

@@ -34,7 +34,7 @@ void register_unreadable_plan(py::module_& m) {
 void register_wire(py::module_& m) {
   register_unreadable_plan(m);
   py::class_<ReceivedSavePlan>(m, "ReceivedSave", "A save plan as it arrived from another rank.")
-      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
+      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("objects"))
       .def("__len__", &ReceivedSavePlan::size)
       .def("items", &ReceivedSavePlan::items,
            "The rows as upstream WriteItems. UnreadablePlan where the bytes are broken.")
@@ -42,7 +42,7 @@ void register_wire(py::module_& m) {
            "The paths of the names, one dict for all plans of one table: not to be changed.");
 
   py::class_<ReceivedLoadPlan>(m, "ReceivedLoad", "A load plan as it arrived from another rank.")
-      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("foreign"))
+      .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("objects"))
       .def("__len__", &ReceivedLoadPlan::size)
       .def("items", &ReceivedLoadPlan::items,
            "The rows as upstream ReadItems. UnreadablePlan where the bytes are broken.");
@@ -53,7 +53,7 @@ void register_wire(py::module_& m) {
          ReceivedSavePlan* mapped_by) -> std::optional<py::tuple> {
         auto packed = pack_save_plan(items, mappings, mapped_by);
         if (!packed) return std::nullopt;
-        return py::make_tuple(packed->bytes, packed->foreign, packed->mapped);
+        return py::make_tuple(packed->bytes, packed->objects, packed->mapped);
       },
       py::arg("items"), py::arg("mappings"), py::arg("mapped_by"),
       "A save plan's bytes, the items that travel as objects, and whether the mappings are in the "
@@ -64,7 +64,7 @@ void register_wire(py::module_& m) {
       [](const py::object& items) -> std::optional<py::tuple> {
         auto packed = pack_load_plan(items);
         if (!packed) return std::nullopt;
-        return py::make_tuple(packed->bytes, packed->foreign);
+        return py::make_tuple(packed->bytes, packed->objects);
       },
       py::arg("items"),
       "A load plan's bytes and the items that travel as objects; None where it travels as an "

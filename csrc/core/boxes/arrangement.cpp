@@ -60,8 +60,8 @@ Arrangement recognise(const Boxes& boxes) {
     }
     for (std::size_t at = 0; at < full.size(); ++at) {
       const Span span(boxes.start(full[at], dim), boxes.end(full[at], dim));
-      const auto place = std::ranges::lower_bound(spans, span) - spans.begin();
-      cell[at] = cell[at] * spans.size() + static_cast<std::size_t>(place);
+      const auto location = std::ranges::lower_bound(spans, span) - spans.begin();
+      cell[at] = cell[at] * spans.size() + static_cast<std::size_t>(location);
     }
     cells *= spans.size();
     sharded += spans.size() > 1 ? 1 : 0;

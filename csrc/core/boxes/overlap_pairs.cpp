@@ -21,8 +21,8 @@ std::vector<BoxPair> overlapping_pairs(const Boxes& boxes, std::span<const std::
     return std::lexicographical_compare(boxes.starts(a), boxes.ends(a), boxes.starts(b),
                                         boxes.ends(b));
   });
-  std::vector<std::size_t> place(boxes.size());
-  for (std::size_t at = 0; at < order.size(); ++at) place[order[at]] = at;
+  std::vector<std::size_t> location(boxes.size());
+  for (std::size_t at = 0; at < order.size(); ++at) location[order[at]] = at;
 
   const BoxTree tree(boxes);
   std::vector<BoxPair> pairs;
@@ -31,7 +31,7 @@ std::vector<BoxPair> overlapping_pairs(const Boxes& boxes, std::span<const std::
     if (pairs.size() >= most) break;
     met.clear();
     tree.query(boxes.starts(box), [&](std::size_t other) {
-      if (place[other] < place[box]) met.push_back(other);
+      if (location[other] < location[box]) met.push_back(other);
     });
     std::ranges::sort(met, [&](std::size_t a, std::size_t b) {
       return std::pair(boxes.end(a, sweep), a) < std::pair(boxes.end(b, sweep), b);

@@ -33,7 +33,7 @@ std::uint64_t mixed(std::uint64_t x) {
 }
 
 /// Where a coordinate of the dim with this key lies in the measure.
-std::uint64_t place(std::uint64_t dim_key, std::int64_t coordinate) {
+std::uint64_t location(std::uint64_t dim_key, std::int64_t coordinate) {
   const std::uint64_t hash =
       mixed(dim_key + static_cast<std::uint64_t>(coordinate) * 0x9e3779b97f4a7c15);
   return add_modulo(hash & kPrime, hash >> 61);
@@ -59,8 +59,8 @@ Tiling::Measured Tiling::volume(const std::int64_t* starts, const std::int64_t* 
   for (std::size_t dim = 0; dim < dim_keys_.size(); ++dim) {
     for (std::size_t i = 0; i < product.size(); ++i) {
       const std::uint64_t key = dim_keys_[dim][i];
-      product[i] = multiply_modulo(product[i],
-                                   subtract_modulo(place(key, ends[dim]), place(key, starts[dim])));
+      product[i] = multiply_modulo(
+          product[i], subtract_modulo(location(key, ends[dim]), location(key, starts[dim])));
     }
   }
   return product;

@@ -11,9 +11,9 @@ namespace shardplan::columns {
 /// The most dims of a tensor, as torch has it.
 inline constexpr std::size_t kMaxDims = 64;
 
-/// What a row of a save plan writes. Of a `kForeign` row the columns know nothing: its item is an
+/// What a row of a save plan writes. Of a `kObject` row the columns know nothing: its item is an
 /// object that they only point at.
-enum class WriteKind : std::uint8_t { kBytes, kTensor, kShard, kForeign };
+enum class WriteKind : std::uint8_t { kBytes, kTensor, kShard, kObject };
 
 inline bool writes_tensor(WriteKind kind) {
   return kind == WriteKind::kTensor || kind == WriteKind::kShard;
@@ -63,7 +63,7 @@ struct SaveTable {
 
 /// The rows of one rank's save plan, in the order of the items.
 struct SaveRows {
-  std::vector<std::uint32_t> entry;   // into the table; for kForeign entries too
+  std::vector<std::uint32_t> entry;   // into the table; for kObject entries too
   std::vector<std::size_t> first;     // into numbers
   std::vector<std::int64_t> numbers;  // a row: offsets, sizes; 2 * ndim
 
@@ -78,8 +78,8 @@ struct SaveRows {
   }
 };
 
-/// No index hint: `MetadataIndex.index` is None.
-inline constexpr std::int64_t kNoHint = -1;
+/// No chunk index: `MetadataIndex.index` is None.
+inline constexpr std::int64_t kNoChunkIndex = -1;
 
 /// A plan as its table, its rows, and the choice among them that a global plan makes. Whoever makes
 /// one keeps what it points at alive.
@@ -87,7 +87,8 @@ struct SavePlanView {
   const SaveTable* table = nullptr;
   const SaveRows* rows = nullptr;
   const std::vector<std::uint32_t>* chosen = nullptr;  // rows, ascending; none: every row
-  const std::vector<std::int64_t>* hints = nullptr;    // a chosen row: its index hint, or kNoHint
+  const std::vector<std::int64_t>* chunk_indices =
+      nullptr;  // a chosen row: its chunk index, or kNoChunkIndex
 
   std::size_t size() const { return chosen != nullptr ? chosen->size() : rows->size(); }
   std::size_t row(std::size_t position) const {
@@ -97,8 +98,8 @@ struct SavePlanView {
   std::uint32_t spec(std::size_t position) const { return table->spec[entry(position)]; }
   WriteKind kind(std::size_t position) const { return table->specs.kind[spec(position)]; }
   std::size_t ndim(std::size_t position) const { return table->specs.ndim[spec(position)]; }
-  std::int64_t hint(std::size_t position) const {
-    return hints != nullptr ? (*hints)[position] : kNoHint;
+  std::int64_t chunk_index(std::size_t position) const {
+    return chunk_indices != nullptr ? (*chunk_indices)[position] : kNoChunkIndex;
   }
   std::span<const std::int64_t> shape(std::size_t position) const {
     return table->specs.shape(spec(position));
@@ -110,12 +111,12 @@ struct SavePlanView {
 };
 
 /// What a row of a load plan reads.
-enum class ReadKind : std::uint8_t { kBytes, kTensor, kForeign };
+enum class ReadKind : std::uint8_t { kBytes, kTensor, kObject };
 
 /// A load plan as columns, one row a read item, in the order of the items.
 struct ReadColumns {
   std::vector<ReadKind> kind;
-  std::vector<std::uint32_t> name;  // into the names; for kForeign into the foreign items
+  std::vector<std::uint32_t> name;  // into the names; for kObject into the foreign items
   std::vector<std::size_t> wanted;  // index among the tensor's wanted boxes
   std::vector<std::size_t> saved;   // index among the tensor's saved boxes
   std::vector<std::uint32_t> ndim;

@@ -11,7 +11,7 @@
 namespace shardplan::columns {
 
 /// The tensors and bytes of a checkpoint, `state_dict_metadata` as columns: an entry a key, in
-/// order. Of a kForeign entry the columns know nothing.
+/// order. Of a kObject entry the columns know nothing.
 struct SavedChunks {
   SaveTable table;
   std::vector<std::size_t> begin{0};  // an entry and one more: into the chunks

@@ -44,7 +44,7 @@ StorageRows without_repeats(const StorageRows& rows) {
   const StorageIndex index(rows);
   std::vector<std::size_t> at(rows.size());  // a row that was first: where it is among those kept
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const std::size_t first = index.find(rows.key(row), kNoHint).value_or(row);
+    const std::size_t first = index.find(rows.key(row), kNoChunkIndex).value_or(row);
     if (first != row) {
       kept.path[at[first]] = rows.path[row];
       kept.begin[at[first]] = rows.begin[row];
@@ -53,8 +53,8 @@ StorageRows without_repeats(const StorageRows& rows) {
     }
     at[row] = kept.size();
     std::ranges::copy(rows.offset(row),
-                      kept.push(rows.name[row], rows.ndim[row], rows.hint[row], rows.path[row],
-                                rows.begin[row], rows.length[row]));
+                      kept.push(rows.name[row], rows.ndim[row], rows.chunk_index[row],
+                                rows.path[row], rows.begin[row], rows.length[row]));
   }
   return kept;
 }
@@ -64,7 +64,7 @@ StorageRows without_repeats(const StorageRows& rows) {
 void StorageRows::reserve(std::size_t rows, std::size_t of_numbers) {
   name.reserve(rows);
   path.reserve(rows);
-  hint.reserve(rows);
+  chunk_index.reserve(rows);
   begin.reserve(rows);
   length.reserve(rows);
   ndim.reserve(rows);
@@ -73,11 +73,11 @@ void StorageRows::reserve(std::size_t rows, std::size_t of_numbers) {
 }
 
 std::int64_t* StorageRows::push(std::uint32_t row_name, std::uint8_t row_ndim,
-                                std::int64_t row_hint, std::uint32_t row_path,
+                                std::int64_t row_index, std::uint32_t row_path,
                                 std::int64_t row_begin, std::int64_t row_length) {
   name.push_back(row_name);
   ndim.push_back(row_ndim);
-  hint.push_back(row_hint);
+  chunk_index.push_back(row_index);
   path.push_back(row_path);
   begin.push_back(row_begin);
   length.push_back(row_length);
@@ -97,17 +97,18 @@ StorageIndex::StorageIndex(const StorageRows& rows) : rows_(rows), begin_(rows.n
   }
 }
 
-std::optional<std::size_t> StorageIndex::find(const StorageKey& key, std::int64_t hint) const {
+std::optional<std::size_t> StorageIndex::find(const StorageKey& key,
+                                              std::int64_t chunk_index) const {
   const auto name = rows_.names->find(key.fqn);
-  return name ? find(*name, key.offset, hint) : std::nullopt;
+  return name ? find(*name, key.offset, chunk_index) : std::nullopt;
 }
 
 std::optional<std::size_t> StorageIndex::find(std::uint32_t name, const Offset& offset,
-                                              std::int64_t hint) const {
+                                              std::int64_t chunk_index) const {
   const std::size_t begin = begin_[name];
   const std::size_t count = begin_[name + 1] - begin;
-  if (hint >= 0 && static_cast<std::uint64_t>(hint) < count) {
-    const std::size_t row = by_name_[begin + static_cast<std::size_t>(hint)];
+  if (chunk_index >= 0 && static_cast<std::uint64_t>(chunk_index) < count) {
+    const std::size_t row = by_name_[begin + static_cast<std::size_t>(chunk_index)];
     if (has_offset(rows_, row, offset)) return row;
   }
   return count == 0 ? std::nullopt : find_hashed(name, offset);
@@ -173,10 +174,10 @@ StorageRows merge_results(std::span<const StorageRows* const> results) {
     if (is_new) of_names->second = numbers_in(*names, *result->names);
     const std::vector<std::uint32_t> of_paths = numbers_in(*paths, *result->paths);
     for (std::size_t row = 0; row < result->size(); ++row) {
-      std::ranges::copy(
-          result->offset(row),
-          merged.push(of_names->second[result->name[row]], result->ndim[row], result->hint[row],
-                      of_paths[result->path[row]], result->begin[row], result->length[row]));
+      std::ranges::copy(result->offset(row),
+                        merged.push(of_names->second[result->name[row]], result->ndim[row],
+                                    result->chunk_index[row], of_paths[result->path[row]],
+                                    result->begin[row], result->length[row]));
     }
   }
   merged.names = std::move(names);

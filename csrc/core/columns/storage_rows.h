@@ -28,8 +28,8 @@ struct StorageRows {
   std::shared_ptr<const util::TextTable> paths;
   std::vector<std::uint32_t> name;
   std::vector<std::uint32_t> path;
-  std::vector<std::int64_t> hint;   // the index of the key, or kNoHint for None
-  std::vector<std::int64_t> begin;  // in the file, in bytes
+  std::vector<std::int64_t> chunk_index;  // the index of the key, or kNoChunkIndex for None
+  std::vector<std::int64_t> begin;        // in the file, in bytes
   std::vector<std::int64_t> length;
   std::vector<std::uint8_t> ndim;  // of the key's offset; kNoOffset where it is None
   std::vector<std::size_t> first;  // into numbers
@@ -50,7 +50,7 @@ struct StorageRows {
   void reserve(std::size_t rows, std::size_t of_numbers);
 
   /// Appends a row, and returns the numbers of its offset, to be written by the caller.
-  std::int64_t* push(std::uint32_t row_name, std::uint8_t row_ndim, std::int64_t row_hint,
+  std::int64_t* push(std::uint32_t row_name, std::uint8_t row_ndim, std::int64_t row_index,
                      std::uint32_t row_path, std::int64_t row_begin, std::int64_t row_length);
 };
 
@@ -62,11 +62,11 @@ class StorageIndex {
 
   using Offset = std::optional<std::span<const std::int64_t>>;
 
-  /// The row of a key, or nothing. `hint`: which of the rows of its name it may be.
-  std::optional<std::size_t> find(const StorageKey& key, std::int64_t hint) const;
+  /// The row of a key, or nothing. `chunk index`: which of the rows of its name it may be.
+  std::optional<std::size_t> find(const StorageKey& key, std::int64_t chunk_index) const;
   /// The same, of a name's number in the names of the rows.
   std::optional<std::size_t> find(std::uint32_t name, const Offset& offset,
-                                  std::int64_t hint) const;
+                                  std::int64_t chunk_index) const;
 
   /// Whether no key comes twice.
   bool unique() const;
@@ -78,7 +78,7 @@ class StorageIndex {
   const StorageRows& rows_;
   std::vector<std::size_t> begin_;            // a name: into by_name_
   std::vector<std::uint32_t> by_name_;        // rows, name by name
-  mutable std::vector<std::uint32_t> slots_;  // row + 1; made when a hint does not help
+  mutable std::vector<std::uint32_t> slots_;  // row + 1; made when a chunk index does not help
 };
 
 /// The storage_data of many ranks' results, as `FileSystemWriter.finish` puts it together: of a key

@@ -23,15 +23,15 @@ std::string_view dtype_of(const pickle::Values& values, pickle::Value properties
 
 Checkpoint::Checkpoint(const pickle::Source& source) : pickle_(pickle::read_pickle(source)) {
   texts_ = std::make_shared<const util::TextTable>(std::move(pickle_.values.texts));
-  auto read = metadata::read_pickled_metadata(pickle_, texts_, metadata::Purpose::kLook);
+  auto read = metadata::read_pickled_metadata(pickle_, texts_, metadata::Purpose::kInspect);
   if (!read) throw pickle::BadPickle("holds no Metadata of a checkpoint");
   if (!read->has_chunks) throw pickle::BadPickle("has no state_dict_metadata of names");
-  places_.names = texts_;
-  places_.paths = texts_;
-  if (read->storage) places_ = std::move(*read->storage);
+  locations_.names = texts_;
+  locations_.paths = texts_;
+  if (read->storage) locations_ = std::move(*read->storage);
   metadata_ = std::move(*read);
   read_dtypes();
-  find_places();
+  find_locations();
 }
 
 void Checkpoint::read_dtypes() {
@@ -45,14 +45,15 @@ std::string_view Checkpoint::dtype(std::size_t entry) const {
   return dtypes_[chunks().table.specs.properties[chunks().table.spec[entry]]];
 }
 
-/// A row of places() -> the last one of its key, which is what a dict keeps; empty where no key
-/// comes twice. The hint of a key is no part of it.
+/// A row of locations() -> the last one of its key, which is what a dict keeps; empty where no key
+/// comes twice. The chunk index of a key is no part of it.
 std::vector<std::uint32_t> Checkpoint::last_of_keys(const columns::StorageIndex& index) {
   if (index.unique()) return {};
-  std::vector<std::uint32_t> first(places().size());
-  std::vector<std::uint32_t> last(places().size());
+  std::vector<std::uint32_t> first(locations().size());
+  std::vector<std::uint32_t> last(locations().size());
   for (std::uint32_t row = 0; row < first.size(); ++row) {
-    const auto found = index.find(places().name[row], places().key(row).offset, columns::kNoHint);
+    const auto found =
+        index.find(locations().name[row], locations().key(row).offset, columns::kNoChunkIndex);
     first[row] = static_cast<std::uint32_t>(found.value_or(row));
     last[first[row]] = row;
   }
@@ -66,12 +67,12 @@ std::vector<std::uint32_t> Checkpoint::last_of_keys(const columns::StorageIndex&
   return last;
 }
 
-void Checkpoint::find_places() {
-  const columns::StorageIndex index(places());
+void Checkpoint::find_locations() {
+  const columns::StorageIndex index(locations());
   const std::vector<std::uint32_t> last = last_of_keys(index);
   const auto find = [&](std::uint32_t name, columns::StorageIndex::Offset offset,
-                        std::size_t hint) {
-    const auto row = index.find(name, offset, static_cast<std::int64_t>(hint));
+                        std::size_t chunk_index) {
+    const auto row = index.find(name, offset, static_cast<std::int64_t>(chunk_index));
     if (!row) return kNowhere;
     return last.empty() ? static_cast<std::uint32_t>(*row) : last[*row];
   };
@@ -90,8 +91,8 @@ void Checkpoint::find_places() {
   }
 }
 
-std::vector<Checkpoint::Part> Checkpoint::parts_of_places() const {
-  std::vector<Part> parts(places().size());
+std::vector<Checkpoint::Part> Checkpoint::parts_of_locations() const {
+  std::vector<Part> parts(locations().size());
   const columns::SavedChunks& saved = chunks();
   for (std::uint32_t entry = 0; entry < saved.size(); ++entry) {
     if (of_object_[entry] != kNowhere) parts[of_object_[entry]] = {entry, kNowhere};

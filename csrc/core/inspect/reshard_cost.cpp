@@ -30,10 +30,10 @@ std::int64_t bytes_of(std::span<const std::int64_t> sizes, std::int64_t element_
 }
 
 /// Numbers the files of a checkpoint from zero on.
-std::vector<std::uint32_t> file_numbers(const columns::StorageRows& places, std::size_t& count) {
-  std::vector<std::uint32_t> numbers(places.paths->size(), Checkpoint::kNowhere);
+std::vector<std::uint32_t> file_numbers(const columns::StorageRows& locations, std::size_t& count) {
+  std::vector<std::uint32_t> numbers(locations.paths->size(), Checkpoint::kNowhere);
   count = 0;
-  for (const std::uint32_t path : places.path) {
+  for (const std::uint32_t path : locations.path) {
     if (numbers[path] == Checkpoint::kNowhere) {
       numbers[path] = static_cast<std::uint32_t>(count++);
     }
@@ -111,7 +111,7 @@ class Costs {
       : checkpoint_(checkpoint),
         pulse_(pulse),
         mesh_shape_(mesh_shape),
-        file_of_(file_numbers(checkpoint.places(), files_)),
+        file_of_(file_numbers(checkpoint.locations(), files_)),
         words_((files_ + 63) / 64) {}
 
   void add_tensor(std::size_t entry, const std::vector<boxes::Placement>& layout,
@@ -142,29 +142,29 @@ class Costs {
       pulse_.beat();
       const std::size_t chunk = rows_.saved[row];
       Group& group = groups.all()[rows_.wanted[row]];
-      const std::uint32_t place = checkpoint_.place_of_chunk(saved.begin[entry] + chunk);
-      if (place == Checkpoint::kNowhere) {
+      const std::uint32_t location = checkpoint_.location_of_chunk(saved.begin[entry] + chunk);
+      if (location == Checkpoint::kNowhere) {
         add(bytes_of({saved.chunk(entry, chunk) + sizes.size(), sizes.size()}, element_size),
             group.cost.read);
         ++group.cost.requests;
       } else {
-        open(group, place);
+        open(group, location);
       }
     }
   }
 
   void add_object(std::size_t entry) {
-    const std::uint32_t place = checkpoint_.place_of_object(entry);
-    if (place == Checkpoint::kNowhere) return;
+    const std::uint32_t location = checkpoint_.location_of_object(entry);
+    if (location == Checkpoint::kNowhere) return;
     Groups& everyone = groups_of(std::vector<boxes::Placement>(mesh_shape_.size()));
-    open(everyone.all()[0], place);
-    add(checkpoint_.places().length[place], everyone.all()[0].cost.wanted);
+    open(everyone.all()[0], location);
+    add(checkpoint_.locations().length[location], everyone.all()[0].cost.wanted);
   }
 
   std::vector<RankCost> of_ranks() const {
     std::vector<RankCost> costs(boxes::rank_count(mesh_shape_));
     for (std::size_t rank = 0; rank < costs.size(); ++rank) {
-      pulse_.look();
+      pulse_.check();
       Files files(words_);
       for (const auto& [layout, groups] : layouts_) {
         const Group& group = groups.of_rank(rank);
@@ -186,11 +186,11 @@ class Costs {
     return layouts_.try_emplace(key, mesh_shape_, layout, words_, pulse_).first->second;
   }
 
-  void open(Group& group, std::uint32_t place) {
-    const columns::StorageRows& places = checkpoint_.places();
-    add(places.length[place], group.cost.read);
+  void open(Group& group, std::uint32_t location) {
+    const columns::StorageRows& locations = checkpoint_.locations();
+    add(locations.length[location], group.cost.read);
     ++group.cost.requests;
-    const std::uint32_t file = file_of_[places.path[place]];
+    const std::uint32_t file = file_of_[locations.path[location]];
     group.files[file / 64] |= std::uint64_t{1} << (file % 64);
   }
 
@@ -238,7 +238,7 @@ std::vector<RankCost> reshard_cost(const Checkpoint& checkpoint,
   check_layouts(checkpoint, mesh_shape, layouts, layout_of);
   Costs costs(checkpoint, mesh_shape, pulse);
   for (std::size_t entry = 0; entry < entries; ++entry) {
-    pulse.look();
+    pulse.check();
     if (columns::writes_tensor(checkpoint.kind(entry))) {
       costs.add_tensor(entry, layouts[layout_of[entry]], element_sizes[entry]);
     } else {
@@ -261,7 +261,7 @@ std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::
   const columns::SavedChunks& saved = checkpoint.chunks();
   const auto ranks = static_cast<double>(boxes::rank_count(mesh_shape));
   std::size_t files = 0;
-  file_numbers(checkpoint.places(), files);
+  file_numbers(checkpoint.locations(), files);
   const double group =
       kGroup + static_cast<double>(files) / 8 + 16 * static_cast<double>(mesh_shape.size());
   std::map<Numbers, double> known;  // a layout: its groups

@@ -10,8 +10,8 @@
 namespace shardplan::inspect {
 namespace {
 
-void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
-  std::vector<bool> claimed(checkpoint.places().size());
+void find_parts_without_location(const Checkpoint& checkpoint, StorageFaults& faults) {
+  std::vector<bool> claimed(checkpoint.locations().size());
   const auto claim = [&](std::uint32_t row) {
     if (row == Checkpoint::kNowhere) return false;
     claimed[row] = true;
@@ -19,12 +19,13 @@ void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
   };
   const columns::SavedChunks& saved = checkpoint.chunks();
   for (std::size_t chunk = 0; chunk < saved.begin.back(); ++chunk) {
-    if (!claim(checkpoint.place_of_chunk(chunk))) faults.unplaced_chunks.push_back(chunk);
+    if (!claim(checkpoint.location_of_chunk(chunk)))
+      faults.chunks_without_location.push_back(chunk);
   }
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
     if (checkpoint.kind(entry) == columns::WriteKind::kBytes &&
-        !claim(checkpoint.place_of_object(entry))) {
-      faults.unplaced_objects.push_back(entry);
+        !claim(checkpoint.location_of_object(entry))) {
+      faults.objects_without_location.push_back(entry);
     }
   }
   for (std::size_t row = 0; row < claimed.size(); ++row) {
@@ -34,7 +35,7 @@ void find_unplaced(const Checkpoint& checkpoint, StorageFaults& faults) {
 
 /// Of rows in the order of their files and of where they begin in them.
 void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
-  const columns::StorageRows& rows = checkpoint.places();
+  const columns::StorageRows& rows = checkpoint.locations();
   std::vector<std::size_t> order;
   for (std::size_t row = 0; row < rows.size(); ++row) {
     const bool is_read = !checkpoint.is_replaced(row);
@@ -66,12 +67,12 @@ void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
 
 StorageFaults check_storage(const Checkpoint& checkpoint,
                             std::span<const std::int64_t> file_sizes) {
-  const columns::StorageRows& rows = checkpoint.places();
+  const columns::StorageRows& rows = checkpoint.locations();
   if (file_sizes.size() != rows.paths->size()) {
     throw std::invalid_argument("there is one file size a text of a checkpoint's paths");
   }
   StorageFaults faults;
-  find_unplaced(checkpoint, faults);
+  find_parts_without_location(checkpoint, faults);
   faults.repeated.assign(checkpoint.repeated().begin(), checkpoint.repeated().end());
   for (std::size_t row = 0; row < rows.size(); ++row) {
     if (checkpoint.is_replaced(row)) continue;

@@ -38,7 +38,7 @@ class MetadataReader {
         texts_(texts),
         exact_(purpose == Purpose::kObjects),
         chunk_seen_(pickle.values.chunks.size()),
-        place_seen_(pickle.values.places.size()) {}
+        place_seen_(pickle.values.locations.size()) {}
 
   bool read(pickle::Value root) {
     const auto attributes = state_of(root, "Metadata");
@@ -86,7 +86,7 @@ class MetadataReader {
       seen[key.at()] = true;
       const auto name = static_cast<std::uint32_t>(key.at());
       if (!read_bytes(name, value) && !read_tensor(name, value)) {
-        out_.chunks.push(name, columns::WriteKind::kForeign, 0, {}, 0);
+        out_.chunks.push(name, columns::WriteKind::kObject, 0, {}, 0);
       }
       if (exact_ && shared_) return false;
     }
@@ -178,7 +178,8 @@ class MetadataReader {
       if (is_key) {
         key = value;
       } else {
-        plain = exact_ ? plain && push_place(rows, key, value) : look_at_place(rows, key, value);
+        plain =
+            exact_ ? plain && push_place(rows, key, value) : read_location_once(rows, key, value);
       }
       is_key = !is_key;
     });
@@ -186,38 +187,38 @@ class MetadataReader {
   }
 
   bool push_place(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
-    if (key.tag() != Tag::kIndex || value.tag() != Tag::kPlace) return false;
+    if (key.tag() != Tag::kIndex || value.tag() != Tag::kLocation) return false;
     const pickle::Values::Index& index = values_.indices[key.at()];
-    const pickle::Values::Place& place = values_.places[value.at()];
+    const pickle::Values::Location& location = values_.locations[value.at()];
     if (exact_ && place_seen_[value.at()]) return false;
     place_seen_[value.at()] = true;
-    push_row(rows, index, place);
+    push_row(rows, index, location);
     return true;
   }
 
   void push_row(columns::StorageRows& rows, const pickle::Values::Index& index,
-                const pickle::Values::Place& place) {
+                const pickle::Values::Location& location) {
     const bool has_offset = index.offset.tag() == Tag::kSize;
     charge(has_offset ? 1 + index.offset.ndim() : 1);
-    std::int64_t* numbers =
-        rows.push(index.fqn,
-                  has_offset ? static_cast<std::uint8_t>(index.offset.ndim())
-                             : columns::StorageRows::kNoOffset,
-                  index.hint.tag() == Tag::kInt ? index.hint.number() : columns::kNoHint,
-                  place.path, place.offset, place.length);
+    std::int64_t* numbers = rows.push(
+        index.fqn,
+        has_offset ? static_cast<std::uint8_t>(index.offset.ndim())
+                   : columns::StorageRows::kNoOffset,
+        index.chunk_index.tag() == Tag::kInt ? index.chunk_index.number() : columns::kNoChunkIndex,
+        location.path, location.offset, location.length);
     if (has_offset) std::ranges::copy(values_.size(index.offset), numbers);
   }
 
   /// A place that is plain, or that has more to it; counts what is none.
-  bool look_at_place(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
+  bool read_location_once(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
     if (push_place(rows, key, value)) return true;
-    pickle::Values::Place place;
-    if (key.tag() != Tag::kIndex || !read_odd_place(value, place)) {
-      ++out_.odd_places;
+    pickle::Values::Location location;
+    if (key.tag() != Tag::kIndex || !read_any_location(value, location)) {
+      ++out_.unreadable_locations;
       return false;
     }
     out_.transformed.push_back(rows.size());
-    push_row(rows, values_.indices[key.at()], place);
+    push_row(rows, values_.indices[key.at()], location);
     return true;
   }
 
@@ -225,18 +226,18 @@ class MetadataReader {
     return value.tag() == Tag::kInt ? value.number() : values_.ints[value.at()];
   }
 
-  bool read_odd_place(pickle::Value value, pickle::Values::Place& place) {
+  bool read_any_location(pickle::Value value, pickle::Values::Location& location) {
     const auto state = state_of(value, "_StorageInfo");
     if (!state) return false;
     int found = 0;
     for (const auto& [name, attribute] : *state) {
       const bool number = attribute.tag() == Tag::kInt || attribute.tag() == Tag::kWideInt;
       if (is_text(name, "relative_path") && attribute.tag() == Tag::kText) {
-        place.path = static_cast<std::uint32_t>(attribute.at());
+        location.path = static_cast<std::uint32_t>(attribute.at());
       } else if (is_text(name, "offset") && number) {
-        place.offset = number_of(attribute);
+        location.offset = number_of(attribute);
       } else if (is_text(name, "length") && number) {
-        place.length = number_of(attribute);
+        location.length = number_of(attribute);
       } else {
         continue;
       }

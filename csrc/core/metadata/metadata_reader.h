@@ -27,7 +27,7 @@ struct PickledMetadata {
   /// it was read to be looked at.
   std::vector<std::size_t> transformed;
   /// Items of storage_data that are no row; only where it was read to be looked at.
-  std::size_t odd_places = 0;
+  std::size_t unreadable_locations = 0;
   /// Every attribute, by name, in order.
   std::vector<std::pair<pickle::Value, pickle::Value>> attributes;
 };
@@ -35,7 +35,7 @@ struct PickledMetadata {
 /// What the columns are for.
 enum class Purpose : std::uint8_t {
   kObjects,  // the objects of the file: columns of what they say exactly
-  kLook,     // to be looked at: what objects share, or have besides, is left out
+  kInspect,  // to be looked at: what objects share, or have besides, is left out
 };
 
 /// The columns of a pickle whose root is a Metadata; nothing for another root. Takes the pickle's

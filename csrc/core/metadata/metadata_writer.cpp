@@ -50,7 +50,7 @@ void fill(pickle::Writer& out, std::size_t count, std::uint8_t with, Write&& wri
     out.code(pickle::opcode::kMark);
     for (std::size_t at = begin; at < std::min(begin + kBatch, count); ++at) {
       write(at);
-      out.rest();
+      out.flush_if_full();
     }
     out.code(with);
   }
@@ -64,8 +64,8 @@ void write_entries(pickle::Writer& out, const MetadataMemo& memo,
     out.get(pickles.first_name + static_cast<std::uint32_t>(entry));
     const std::size_t spec = chunks.table.spec[entry];
     const columns::WriteKind kind = chunks.table.specs.kind[spec];
-    if (kind == columns::WriteKind::kForeign) {
-      out.raw(pickles.foreign(entry));
+    if (kind == columns::WriteKind::kObject) {
+      out.raw(pickles.objects(entry));
       return;
     }
     object(out, kind == columns::WriteKind::kBytes ? memo.bytes_class : memo.tensor_class);
@@ -93,17 +93,17 @@ void write_storage(pickle::Writer& out, const MetadataMemo& memo, const columns:
     out.get(memo.fqn);
     out.get(first_name + rows.name[row]);
     out.get(memo.index);
-    if (rows.hint[row] == columns::kNoHint) {
+    if (rows.chunk_index[row] == columns::kNoChunkIndex) {
       out.code(pickle::opcode::kNone);
     } else {
-      out.number(rows.hint[row]);
+      out.number(rows.chunk_index[row]);
     }
     if (rows.ndim[row] != columns::StorageRows::kNoOffset) {
       out.get(memo.offset);
       size(out, memo, rows.offset(row));
     }
     end_state(out);
-    object(out, memo.place_class);
+    object(out, memo.location_class);
     begin_state(out);
     out.get(memo.relative_path);
     out.get(first_path + rows.path[row]);

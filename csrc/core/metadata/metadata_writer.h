@@ -14,7 +14,7 @@ namespace shardplan::metadata {
 
 /// Where the pickle of a Metadata keeps in its memo what every record of it names.
 struct MetadataMemo {
-  std::uint32_t size_class, chunk_class, tensor_class, bytes_class, index_class, place_class;
+  std::uint32_t size_class, chunk_class, tensor_class, bytes_class, index_class, location_class;
   std::uint32_t offsets, sizes, properties, size, chunks, fqn, index, offset, relative_path, length;
 };
 
@@ -22,7 +22,7 @@ struct MetadataMemo {
 struct EntryPickles {
   std::uint32_t first_name = 0;                     // of the entries' keys in the memo
   std::vector<std::string> properties;              // a row of properties: its TensorProperties
-  std::function<std::string(std::size_t)> foreign;  // a kForeign entry: its value
+  std::function<std::string(std::size_t)> objects;  // a kObject entry: its value
 };
 
 /// Writes a state_dict_metadata.

@@ -24,7 +24,7 @@ constexpr std::string_view kSharded = "torch.distributed._shard.sharded_tensor.m
 constexpr Known kKnown[] = {
     {kMetadata, "ChunkStorageMetadata", Role::kChunk},
     {kMetadata, "MetadataIndex", Role::kIndex},
-    {kFiles, "_StorageInfo", Role::kPlace},
+    {kFiles, "_StorageInfo", Role::kLocation},
     {"torch", "Size", Role::kSize},
     {kMetadata, "Metadata", Role::kObject},
     {kMetadata, "TensorStorageMetadata", Role::kObject},

@@ -14,7 +14,7 @@ enum class Role : std::uint8_t {
   kSize,
   kChunk,
   kIndex,
-  kPlace,
+  kLocation,
   kList,
   kDict,
   kOrderedDict,

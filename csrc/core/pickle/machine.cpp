@@ -228,7 +228,7 @@ class Machine : private Stack {
     const Value cls = pop();
     const Role is = role(cls);
     const bool made_bare =
-        is == Role::kObject || is == Role::kChunk || is == Role::kIndex || is == Role::kPlace;
+        is == Role::kObject || is == Role::kChunk || is == Role::kIndex || is == Role::kLocation;
     if (!made_bare || arguments.tag() != Tag::kTuple || values_.count(arguments) != 0) {
       fail("makes an object of no class, or with arguments");
     }
@@ -380,8 +380,8 @@ class Machine : private Stack {
     } else if (is == Role::kIndex && add_index(items)) {
       record = Value(Tag::kIndex, values_.indices.size() - 1);
       taken = Value(Tag::kStateOfIndex, record.at());
-    } else if (is == Role::kPlace && add_place(items)) {
-      record = Value(Tag::kPlace, values_.places.size() - 1);
+    } else if (is == Role::kLocation && add_place(items)) {
+      record = Value(Tag::kLocation, values_.locations.size() - 1);
       taken = Value(Tag::kStateOfPlace, record.at());
     } else {
       return false;
@@ -425,11 +425,11 @@ class Machine : private Stack {
 
   bool add_index(std::span<const Value> items) {
     std::array<Value, 3> read;
-    if (!read_state<3>(items, {kFqn, kHint, kOffset}, read) || read[0].tag() != Tag::kText) {
+    if (!read_state<3>(items, {kFqn, kChunkIndex, kOffset}, read) || read[0].tag() != Tag::kText) {
       return false;
     }
-    const bool hinted = read[1].tag() == Tag::kInt && read[1].number() >= 0;
-    if (!hinted && read[1].tag() != Tag::kNone) return false;
+    const bool has_indices = read[1].tag() == Tag::kInt && read[1].number() >= 0;
+    if (!has_indices && read[1].tag() != Tag::kNone) return false;
     if (read[2].tag() != Tag::kSize && read[2].tag() != Tag::kUnset) return false;
     values_.indices.push_back({static_cast<std::uint32_t>(read[0].at()), read[2], read[1]});
     return true;
@@ -441,7 +441,7 @@ class Machine : private Stack {
         read[1].tag() != Tag::kInt || read[2].tag() != Tag::kInt) {
       return false;
     }
-    values_.places.push_back(
+    values_.locations.push_back(
         {static_cast<std::uint32_t>(read[0].at()), read[1].number(), read[2].number()});
     return true;
   }

@@ -37,15 +37,15 @@ Value Stack::restored(Value value) {
     case Tag::kStateOfIndex: {
       const Values::Index index = values_.indices[value.at()];
       attribute(kFqn, Value(Tag::kText, index.fqn));
-      attribute(kHint, index.hint);
+      attribute(kChunkIndex, index.chunk_index);
       if (index.offset.tag() != Tag::kUnset) attribute(kOffset, index.offset);
       break;
     }
     case Tag::kStateOfPlace: {
-      const Values::Place place = values_.places[value.at()];
-      attribute(kPath, Value(Tag::kText, place.path));
-      attribute(kOffset, number(place.offset));
-      attribute(kLength, number(place.length));
+      const Values::Location location = values_.locations[value.at()];
+      attribute(kPath, Value(Tag::kText, location.path));
+      attribute(kOffset, number(location.offset));
+      attribute(kLength, number(location.length));
       break;
     }
     default: fail("asks for what it did not put into the memo");

@@ -19,7 +19,7 @@ namespace shardplan::pickle {
 class Stack {
  protected:
   /// The attributes of records, by their numbers among the texts.
-  enum Attribute : std::uint8_t { kOffsets, kSizes, kFqn, kHint, kOffset, kPath, kLength };
+  enum Attribute : std::uint8_t { kOffsets, kSizes, kFqn, kChunkIndex, kOffset, kPath, kLength };
 
   explicit Stack(const Source& source);
 

@@ -40,7 +40,7 @@ enum class Tag : std::uint8_t {
   kSize,
   kChunk,
   kIndex,
-  kPlace,
+  kLocation,
   // Only in the memo: what was taken apart, and is put together again where a file asks for it.
   kTupleOfSize,
   kArgumentsOfSize,
@@ -120,10 +120,10 @@ struct Values {
   };
   struct Index {
     std::uint32_t fqn = 0;  // into texts
-    Value offset;  // kSize, kNone, or kUnset where the object has no attribute of that name
-    Value hint;    // kInt or kNone
+    Value offset;       // kSize, kNone, or kUnset where the object has no attribute of that name
+    Value chunk_index;  // kInt or kNone
   };
-  struct Place {
+  struct Location {
     std::uint32_t path = 0;  // into texts
     std::int64_t offset = 0;
     std::int64_t length = 0;
@@ -141,7 +141,7 @@ struct Values {
   util::Arena<Call> calls;
   util::Arena<Chunk> chunks;
   util::Arena<Index> indices;
-  util::Arena<Place> places;
+  util::Arena<Location> locations;
 
   std::span<const std::int64_t> size(Value value) const {
     return {numbers.data() + value.first(), value.ndim()};

@@ -28,7 +28,7 @@ class Writer {
   void tuple(std::span<const std::int64_t> numbers);
 
   /// Between two values: lets what is written go, once it fills a frame.
-  void rest() {
+  void flush_if_full() {
     if (frame_.size() >= kFrame) flush();
   }
   /// Ends the pickle.

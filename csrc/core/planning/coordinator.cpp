@@ -20,7 +20,7 @@ Coordinator::Coordinator(std::vector<std::string> arrived, std::string release,
 void Coordinator::read() {
   rows_.reserve(arrived_.size());
   for (std::string& bytes : arrived_) {
-    pulse_.look();
+    pulse_.check();
     const wire::Envelope plan = wire::open(wire::WireKind::kSavePlan, release_, bytes);
     if (rows_.empty()) {
       table_bytes_ = plan.table;
@@ -77,9 +77,9 @@ void Coordinator::check() const {
 void Coordinator::write() {
   sent_.reserve(plans_.size());
   for (std::size_t rank = 0; rank < plans_.size(); ++rank) {
-    pulse_.look();
+    pulse_.check();
     columns::SavePlanView view = plans_[rank].view;
-    view.hints = &global_.hints[rank];
+    view.chunk_indices = &global_.chunk_indices[rank];
     const std::string rows = wire::write_rows(view);
     sent_.push_back(
         wire::seal(wire::WireKind::kSavePlan, release_, {view.size(), table_bytes_, rows}));

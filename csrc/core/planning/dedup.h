@@ -21,7 +21,7 @@ using SetOrder = std::function<std::vector<std::uint32_t>(std::span<const std::u
 /// same name and offset stay together.
 ///
 /// Linear in the rows. Gives rows of `SavePlanView::rows`, ascending; nothing where a number of
-/// bytes is not known or does not fit int64. No row may be kForeign. `pulse` beats meanwhile.
+/// bytes is not known or does not fit int64. No row may be kObject. `pulse` beats meanwhile.
 std::optional<std::vector<std::vector<std::uint32_t>>> dedup(
     std::span<const columns::RankPlan> plans, std::size_t name_count, bool save_to_lowest_rank,
     const SetOrder& set_order, const util::Pulse& pulse = {});

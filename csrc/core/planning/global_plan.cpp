@@ -6,12 +6,12 @@ std::optional<GlobalPlan> make_global_plan(std::span<const columns::RankPlan> pl
                                            std::size_t name_count, const util::Pulse& pulse) {
   constexpr std::uint32_t kNotSeen = 0xFFFFFFFF;
   GlobalPlan made;
-  made.hints.reserve(plans.size());
+  made.chunk_indices.reserve(plans.size());
   std::vector<std::uint32_t> entry_of(name_count, kNotSeen);
   std::vector<std::int64_t> count(name_count);
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     const columns::SavePlanView& view = plans[rank].view;
-    std::vector<std::int64_t> hints(view.size(), columns::kNoHint);
+    std::vector<std::int64_t> chunk_indices(view.size(), columns::kNoChunkIndex);
     for (std::size_t position = 0; position < view.size(); ++position) {
       pulse.beat();
       const std::uint32_t name = plans[rank].name(position);
@@ -29,9 +29,9 @@ std::optional<GlobalPlan> make_global_plan(std::span<const columns::RankPlan> pl
              0,
              0});
       }
-      if (kind != columns::WriteKind::kBytes) hints[position] = count[name]++;
+      if (kind != columns::WriteKind::kBytes) chunk_indices[position] = count[name]++;
     }
-    made.hints.push_back(std::move(hints));
+    made.chunk_indices.push_back(std::move(chunk_indices));
   }
 
   std::size_t total = 0;
@@ -44,10 +44,10 @@ std::optional<GlobalPlan> make_global_plan(std::span<const columns::RankPlan> pl
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
       pulse.beat();
-      const std::int64_t hint = made.hints[rank][position];
-      if (hint == columns::kNoHint) continue;
+      const std::int64_t chunk_index = made.chunk_indices[rank][position];
+      if (chunk_index == columns::kNoChunkIndex) continue;
       const SavedEntry& entry = made.entries[entry_of[plans[rank].name(position)]];
-      made.chunks[entry.begin + static_cast<std::size_t>(hint)] = {
+      made.chunks[entry.begin + static_cast<std::size_t>(chunk_index)] = {
           static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(position)};
     }
   }

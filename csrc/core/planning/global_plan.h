@@ -21,13 +21,14 @@ struct SavedEntry {
 
 /// Many plans as one (`default_planner.create_default_global_save_plan`).
 struct GlobalPlan {
-  std::vector<SavedEntry> entries;               // in the order in which plans first name them
-  std::vector<RowOfPlan> chunks;                 // entry by entry, in the order of the plans
-  std::vector<std::vector<std::int64_t>> hints;  // a plan's positions: index among the chunks
+  std::vector<SavedEntry> entries;  // in the order in which plans first name them
+  std::vector<RowOfPlan> chunks;    // entry by entry, in the order of the plans
+  std::vector<std::vector<std::int64_t>>
+      chunk_indices;  // a plan's positions: index among the chunks
 };
 
 /// Numbers the chunks of each name through all plans. Linear in the rows. Nothing where upstream
-/// raises: a name that is written twice and is not sharded. No row may be kForeign. `pulse` beats
+/// raises: a name that is written twice and is not sharded. No row may be kObject. `pulse` beats
 /// meanwhile.
 std::optional<GlobalPlan> make_global_plan(std::span<const columns::RankPlan> plans,
                                            std::size_t name_count, const util::Pulse& pulse = {});

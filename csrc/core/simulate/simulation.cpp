@@ -63,7 +63,7 @@ class World {
       // Vectors that grow have room for half as much again.
       rows += kRow + 1.5 * 16 * ndim;
       written += holders;
-      metadata += 1.5 * holders * (kPlace + 24 * ndim);
+      metadata += 1.5 * holders * (kLocation + 24 * ndim);
     }
     const auto entries = static_cast<double>(layouts_.size());
     const double sent = ranks * (static_cast<double>(bytes_.size()) + kPlan) +
@@ -114,7 +114,7 @@ class World {
   // for a rank anyway, of a row that is looked at for replicas, of one that is numbered, of a
   // place.
   static constexpr double kRow = 12, kPlan = 50, kRank = 500, kDedup = 16.4, kGlobal = 20,
-                          kPlace = 41;
+                          kLocation = 41;
 
   std::string plan_of(const std::vector<std::int64_t>& coordinate, const util::Pulse& pulse) const {
     columns::SaveRows rows;
@@ -157,7 +157,7 @@ std::int64_t bytes_of_row(const columns::RankPlan& plan, std::size_t position) {
 /// The metadata of the global plan as a file has it; nothing of it is kept.
 std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util::Pulse& pulse) {
   columns::SavedChunks chunks;
-  columns::StorageRows places;
+  columns::StorageRows locations;
   const auto names = std::make_shared<util::TextTable>();
   const auto paths = std::make_shared<util::TextTable>();
   std::vector<std::int64_t> written(coordinator.plans().size());
@@ -178,15 +178,15 @@ std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util:
           bytes_of_row(coordinator.plans()[row.plan], row.position) + kAround;
       const auto path = paths->number_of("__" + std::to_string(row.plan) + "_0.distcp");
       std::copy_n(box, shape.size(),
-                  places.push(name, static_cast<std::uint8_t>(shape.size()),
-                              static_cast<std::int64_t>(at - entry.begin), path, written[row.plan],
-                              length));
+                  locations.push(name, static_cast<std::uint8_t>(shape.size()),
+                                 static_cast<std::int64_t>(at - entry.begin), path,
+                                 written[row.plan], length));
       written[row.plan] += length;
     }
   }
   std::size_t bytes = 0;
   pickle::Writer out([&](std::string_view block) {
-    pulse.look();
+    pulse.check();
     bytes += block.size();
   });
   constexpr metadata::MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -201,7 +201,7 @@ std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util:
   pickles.first_name = kFirstName;
   pickles.properties.assign(coordinator.table().properties.size(), std::string(kProperties, ' '));
   metadata::write_entries(out, kMemo, chunks, pickles);
-  metadata::write_storage(out, kMemo, places, kFirstName,
+  metadata::write_storage(out, kMemo, locations, kFirstName,
                           kFirstName + static_cast<std::uint32_t>(names->size()));
   out.stop();
   return bytes;

@@ -17,11 +17,11 @@ class Pulse {
 
   /// For loops whose rounds take less than a microsecond or so.
   void beat() const {
-    if (++beats_ % kBeats == 0) look();
+    if (++beats_ % kBeats == 0) check();
   }
 
   /// For those whose rounds take longer.
-  void look() const {
+  void check() const {
     if (!ask_ || std::chrono::steady_clock::now() < next_) return;
     ask_();
     next_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);

@@ -59,8 +59,8 @@ std::string write_reads(const columns::ReadColumns& rows) {
   out.varint(rows.size());
   std::uint32_t before = 0;
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const bool foreign = rows.kind[row] == columns::ReadKind::kForeign;
-    const std::uint32_t name = foreign ? before : rows.name[row];
+    const bool is_object = rows.kind[row] == columns::ReadKind::kObject;
+    const std::uint32_t name = is_object ? before : rows.name[row];
     const Step step = name == before ? kSame : name == before + 1 ? kNext : kOther;
     out.byte(static_cast<std::uint8_t>(static_cast<unsigned>(rows.kind[row]) << kKindShift | step));
     if (step == kOther) out.varint(name);
@@ -82,16 +82,16 @@ NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t
   ByteReader in(rows);
   if (in.count() != count) in.fail("counts other rows than it has");
   std::uint32_t before = 0;
-  std::uint32_t foreign = 0;
+  std::uint32_t objects = 0;
   for (std::size_t row = 0; row < count; ++row) {
     const unsigned head = in.byte();
     const unsigned kind = head >> kKindShift;
     const unsigned step = head & ((1U << kKindShift) - 1);
-    if (kind > static_cast<unsigned>(columns::ReadKind::kForeign) || step > kOther) {
+    if (kind > static_cast<unsigned>(columns::ReadKind::kObject) || step > kOther) {
       in.fail("has a row of no kind");
     }
-    if (kind == static_cast<unsigned>(columns::ReadKind::kForeign)) {
-      out.rows.push(columns::ReadKind::kForeign, foreign++);
+    if (kind == static_cast<unsigned>(columns::ReadKind::kObject)) {
+      out.rows.push(columns::ReadKind::kObject, objects++);
       continue;
     }
     before = read_name(in, static_cast<Step>(step), before, out.names.size());

@@ -17,7 +17,7 @@ struct NamedReads {
 /// The bytes of a load plan's names; empty where one is too long to travel.
 std::string write_read_names(const std::vector<std::string>& names);
 
-/// The bytes of a load plan's rows; empty where a row has too many dims to travel. kForeign rows
+/// The bytes of a load plan's rows; empty where a row has too many dims to travel. kObject rows
 /// keep their place.
 std::string write_reads(const columns::ReadColumns& rows);
 

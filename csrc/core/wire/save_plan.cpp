@@ -7,7 +7,7 @@ namespace shardplan::wire {
 namespace {
 
 constexpr std::uint8_t kInOrder = 1;  // row i is of entry i
-constexpr std::uint8_t kHints = 2;
+constexpr std::uint8_t kChunkIndices = 2;
 
 /// Whether a dim of a row is not all of its tensor's.
 std::uint64_t cut_dims(std::span<const std::int64_t> shape, const std::int64_t* numbers) {
@@ -46,7 +46,7 @@ std::vector<std::uint32_t> distinct(const columns::EntrySpecs& specs,
 
 void read_spec(ByteReader& in, std::size_t property_rows, columns::EntrySpecs& specs) {
   const std::uint8_t kind = in.byte();
-  if (kind > static_cast<std::uint8_t>(columns::WriteKind::kForeign))
+  if (kind > static_cast<std::uint8_t>(columns::WriteKind::kObject))
     in.fail("has an entry of no kind");
   if (!columns::writes_tensor(static_cast<columns::WriteKind>(kind))) {
     specs.push(static_cast<columns::WriteKind>(kind), 0, {});
@@ -133,10 +133,11 @@ std::string write_rows(const columns::SavePlanView& view) {
   ByteWriter out;
   bool in_order = view.size() == view.table->size();
   for (std::size_t at = 0; in_order && at < view.size(); ++at) in_order = view.entry(at) == at;
-  const bool hinted = view.hints != nullptr;
-  out.byte(static_cast<std::uint8_t>((in_order ? kInOrder : 0) | (hinted ? kHints : 0)));
+  const bool has_indices = view.chunk_indices != nullptr;
+  out.byte(
+      static_cast<std::uint8_t>((in_order ? kInOrder : 0) | (has_indices ? kChunkIndices : 0)));
   std::int64_t next = 0;
-  std::int64_t last_hint = 0;
+  std::int64_t last_index = 0;
   for (std::size_t at = 0; at < view.size(); ++at) {
     const std::int64_t entry = view.entry(at);
     if (!in_order) out.number(entry - next);
@@ -151,9 +152,9 @@ std::string write_rows(const columns::SavePlanView& view) {
       out.number(numbers[dim]);
       out.number(numbers[shape.size() + dim]);
     }
-    if (!hinted) continue;
-    out.number(wrapping_add(view.hint(at), -last_hint));
-    last_hint = view.hint(at);
+    if (!has_indices) continue;
+    out.number(wrapping_add(view.chunk_index(at), -last_index));
+    last_index = view.chunk_index(at);
   }
   return out.take();
 }
@@ -161,17 +162,17 @@ std::string write_rows(const columns::SavePlanView& view) {
 ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns::SaveTable& table) {
   ByteReader in(bytes);
   const std::uint8_t flags = in.byte();
-  if (flags > (kInOrder | kHints)) in.fail("has a mark of no meaning");
+  if (flags > (kInOrder | kChunkIndices)) in.fail("has a mark of no meaning");
   const bool in_order = (flags & kInOrder) != 0;
-  const bool hinted = (flags & kHints) != 0;
+  const bool has_indices = (flags & kChunkIndices) != 0;
   if (in_order ? count != table.size() : count > in.left())
     in.fail("counts other rows than it has");
   ReceivedRows out;
   out.rows.entry.reserve(count);
   out.rows.first.reserve(count);
-  if (hinted) out.hints.assign(count, columns::kNoHint);
+  if (has_indices) out.chunk_indices.assign(count, columns::kNoChunkIndex);
   std::int64_t next = 0;
-  std::int64_t last_hint = 0;
+  std::int64_t last_index = 0;
   for (std::size_t row = 0; row < count; ++row) {
     const std::int64_t entry = in_order ? next : wrapping_add(next, in.number());
     if (entry < 0 || static_cast<std::uint64_t>(entry) >= table.size()) {
@@ -183,10 +184,10 @@ ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns:
         out.rows.push(static_cast<std::uint32_t>(entry), table.specs.ndim[spec]);
     if (!columns::writes_tensor(table.specs.kind[spec])) continue;
     read_box(in, table.specs.shape(spec), numbers);
-    if (!hinted) continue;
-    last_hint = wrapping_add(last_hint, in.number());
-    if (last_hint < columns::kNoHint) in.fail("has an index below zero");
-    out.hints[row] = last_hint;
+    if (!has_indices) continue;
+    last_index = wrapping_add(last_index, in.number());
+    if (last_index < columns::kNoChunkIndex) in.fail("has an index below zero");
+    out.chunk_indices[row] = last_index;
   }
   if (in.left() != 0) in.fail("goes on after its rows");
   return out;

@@ -24,13 +24,13 @@ std::string write_table(const NamedTable& table);
 /// Reads what `write_table` wrote. Throws BadWire.
 NamedTable read_table(std::string_view bytes);
 
-/// The bytes of a plan's rows: what differs by rank. kForeign rows keep their place.
+/// The bytes of a plan's rows: what differs by rank. kObject rows keep their place.
 std::string write_rows(const columns::SavePlanView& view);
 
 /// A plan's rows as they arrived.
 struct ReceivedRows {
   columns::SaveRows rows;
-  std::vector<std::int64_t> hints;  // empty: none has one
+  std::vector<std::int64_t> chunk_indices;  // empty: none has one
 };
 
 /// Reads `count` rows of a table. Throws BadWire; allocates at most 3,000 bytes for each byte read

@@ -15,7 +15,7 @@ enum : std::uint8_t {
   kOtherName = 1,  // not the name after the last
   kOtherPath = 2,
   kOtherBegin = 4,  // not where the last row ends
-  kOtherHint = 8,
+  kOtherIndex = 8,
   kOtherDims = 16,
 };
 
@@ -24,14 +24,14 @@ struct Expected {
   std::uint32_t name = 0;
   std::uint32_t path = 0;
   std::int64_t begin = 0;
-  std::int64_t hint = columns::kNoHint;
+  std::int64_t chunk_index = columns::kNoChunkIndex;
   std::uint8_t ndim = columns::StorageRows::kNoOffset;
 
   void follow(const columns::StorageRows& rows, std::size_t row) {
     name = rows.name[row] + 1;
     path = rows.path[row];
     if (!util::checked_add(rows.begin[row], rows.length[row], begin)) begin = 0;
-    hint = rows.hint[row];
+    chunk_index = rows.chunk_index[row];
     ndim = rows.ndim[row];
   }
 };
@@ -76,17 +76,17 @@ std::string write_storage_rows(const columns::StorageRows& rows) {
   for (std::size_t path = 0; path < rows.paths->size(); ++path) out.string((*rows.paths)[path]);
   Expected expected;
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const auto differs =
-        static_cast<std::uint8_t>((rows.name[row] != expected.name ? kOtherName : 0) |
-                                  (rows.path[row] != expected.path ? kOtherPath : 0) |
-                                  (rows.begin[row] != expected.begin ? kOtherBegin : 0) |
-                                  (rows.hint[row] != expected.hint ? kOtherHint : 0) |
-                                  (rows.ndim[row] != expected.ndim ? kOtherDims : 0));
+    const auto differs = static_cast<std::uint8_t>(
+        (rows.name[row] != expected.name ? kOtherName : 0) |
+        (rows.path[row] != expected.path ? kOtherPath : 0) |
+        (rows.begin[row] != expected.begin ? kOtherBegin : 0) |
+        (rows.chunk_index[row] != expected.chunk_index ? kOtherIndex : 0) |
+        (rows.ndim[row] != expected.ndim ? kOtherDims : 0));
     out.byte(differs);
     if ((differs & kOtherName) != 0) out.varint(rows.name[row]);
     if ((differs & kOtherPath) != 0) out.varint(rows.path[row]);
     if ((differs & kOtherBegin) != 0) out.number(rows.begin[row]);
-    if ((differs & kOtherHint) != 0) out.number(rows.hint[row]);
+    if ((differs & kOtherIndex) != 0) out.number(rows.chunk_index[row]);
     if ((differs & kOtherDims) != 0) out.byte(rows.ndim[row]);
     if (!rows.offset(row).empty()) write_offset(rows.offset(row), out);
     out.number(rows.length[row]);
@@ -126,16 +126,16 @@ columns::StorageRows read_storage_rows(std::string_view bytes, std::size_t count
     if ((differs & kOtherName) != 0) expected.name = in.index(names->size());
     if ((differs & kOtherPath) != 0) expected.path = in.index(paths->size());
     if ((differs & kOtherBegin) != 0) expected.begin = in.number();
-    if ((differs & kOtherHint) != 0) expected.hint = in.number();
+    if ((differs & kOtherIndex) != 0) expected.chunk_index = in.number();
     if ((differs & kOtherDims) != 0) expected.ndim = in.byte();
     if (expected.name >= names->size() || expected.path >= paths->size()) {
       in.fail("points outside a table");
     }
-    if (expected.hint < columns::kNoHint) in.fail("has an index below zero");
+    if (expected.chunk_index < columns::kNoChunkIndex) in.fail("has an index below zero");
     const bool has_offset = expected.ndim != columns::StorageRows::kNoOffset;
     if (has_offset && expected.ndim > columns::kMaxDims) in.fail("has an offset of too many dims");
-    std::int64_t* numbers =
-        rows.push(expected.name, expected.ndim, expected.hint, expected.path, expected.begin, 0);
+    std::int64_t* numbers = rows.push(expected.name, expected.ndim, expected.chunk_index,
+                                      expected.path, expected.begin, 0);
     if (has_offset && expected.ndim > 0) read_offset(in, numbers, expected.ndim);
     rows.length[row] = in.number();
     expected.follow(rows, row);

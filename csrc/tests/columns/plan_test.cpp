@@ -84,7 +84,7 @@ TEST(SavePlanView, EveryRowWhereNoneIsChosen) {
     EXPECT_EQ(view.row(at), at);
     EXPECT_EQ(view.entry(at), rows.entry[at]);
     EXPECT_EQ(view.spec(at), table.spec[rows.entry[at]]);
-    EXPECT_EQ(view.hint(at), columns::kNoHint);
+    EXPECT_EQ(view.chunk_index(at), columns::kNoChunkIndex);
     EXPECT_EQ(view.ndim(at), view.shape(at).size());
   }
   EXPECT_EQ(view.kind(0), columns::WriteKind::kShard);
@@ -98,8 +98,8 @@ TEST(SavePlanView, HintsAreOfPositionsAllElseOfChosenRows) {
   const columns::SaveTable table = small_table();
   const columns::SaveRows rows = small_rows();
   const std::vector<std::uint32_t> chosen{2, 3, 4};
-  const std::vector<std::int64_t> hints{7, columns::kNoHint, 9};
-  const columns::SavePlanView view{&table, &rows, &chosen, &hints};
+  const std::vector<std::int64_t> chunk_indices{7, columns::kNoChunkIndex, 9};
+  const columns::SavePlanView view{&table, &rows, &chosen, &chunk_indices};
   ASSERT_EQ(view.size(), 3u);
   EXPECT_EQ(view.row(0), 2u);
   EXPECT_EQ(view.entry(1), 3u);
@@ -108,9 +108,9 @@ TEST(SavePlanView, HintsAreOfPositionsAllElseOfChosenRows) {
   EXPECT_EQ(view.ndim(1), 0u);
   EXPECT_TRUE(std::ranges::equal(view.shape(0), Numbers{4, 5}));
   EXPECT_EQ(view.numbers(2)[0], 15);
-  EXPECT_EQ(view.hint(0), 7);
-  EXPECT_EQ(view.hint(1), columns::kNoHint);
-  EXPECT_EQ(view.hint(2), 9);
+  EXPECT_EQ(view.chunk_index(0), 7);
+  EXPECT_EQ(view.chunk_index(1), columns::kNoChunkIndex);
+  EXPECT_EQ(view.chunk_index(2), 9);
 
   const std::vector<std::uint32_t> none;
   EXPECT_EQ((columns::SavePlanView{&table, &rows, &none}).size(), 0u);
@@ -130,7 +130,7 @@ TEST(ReadColumns, TruncateDropsRowsAndTheirNumbers) {
   push_filled(rows, 2, 1);
   push_filled(rows, 0, 2);
   push_filled(rows, 1, 3);
-  rows.push(columns::ReadKind::kForeign, 1);
+  rows.push(columns::ReadKind::kObject, 1);
 
   rows.truncate(9);
   EXPECT_EQ(rows.size(), 5u);

@@ -25,13 +25,13 @@ columns::SavedChunks random_chunks(unsigned seed) {
   std::mt19937_64 random(seed);
   const auto below = [&](std::uint64_t end) { return random() % end; };
   const auto number = [&]() -> std::int64_t {
-    constexpr std::int64_t kOdd[] = {INT64_MIN, INT64_MAX, -1, 1LL << 40};
-    return below(9) == 0 ? kOdd[below(4)] : static_cast<std::int64_t>(below(70'000));
+    constexpr std::int64_t kUnreadable[] = {INT64_MIN, INT64_MAX, -1, 1LL << 40};
+    return below(9) == 0 ? kUnreadable[below(4)] : static_cast<std::int64_t>(below(70'000));
   };
   columns::SavedChunks made;
   for (std::uint32_t entry = 0; entry < below(8); ++entry) {
     const auto kind = below(5) == 0   ? columns::WriteKind::kBytes
-                      : below(5) == 0 ? columns::WriteKind::kForeign
+                      : below(5) == 0 ? columns::WriteKind::kObject
                                       : columns::WriteKind::kShard;
     if (kind != columns::WriteKind::kShard) {
       made.push(entry, kind, 0, {}, 0);
@@ -162,7 +162,7 @@ std::string pickled(const columns::SavedChunks& chunks, const columns::StorageRo
   std::string properties = "\x8c"s + static_cast<char>(metadata.size()) + metadata +
                            "\x8c\x10TensorProperties\x93)\x81(t"s + "b";
   pickles.properties = {properties};
-  pickles.foreign = [](std::size_t) { return "N"s; };
+  pickles.objects = [](std::size_t) { return "N"s; };
   metadata::write_entries(out, memo, chunks, pickles);
   out.text("storage_data");
   metadata::write_storage(out, memo, rows, first_name, first_path);
@@ -182,8 +182,8 @@ TEST(MetadataWriter, WhatItWritesIsReadBack) {
     for (std::int64_t at = 0; at < count; ++at) {
       const std::string name = "name " + std::to_string(at % 300);
       const auto path = paths->number_of("path " + std::to_string(at % 5));
-      rows.push(names->number_of(name), 1, at % 2 == 0 ? columns::kNoHint : at, path, at << 33,
-                at)[0] = at;
+      rows.push(names->number_of(name), 1, at % 2 == 0 ? columns::kNoChunkIndex : at, path,
+                at << 33, at)[0] = at;
     }
     rows.names = names;
     rows.paths = paths;
@@ -204,7 +204,7 @@ TEST(MetadataWriter, WhatItWritesIsReadBack) {
     ASSERT_TRUE(read->storage.has_value());
     ASSERT_EQ(read->storage->begin, rows.begin);
     ASSERT_EQ(read->storage->length, rows.length);
-    ASSERT_EQ(read->storage->hint, rows.hint);
+    ASSERT_EQ(read->storage->chunk_index, rows.chunk_index);
     ASSERT_EQ(read->storage->numbers, rows.numbers);
   }
 }

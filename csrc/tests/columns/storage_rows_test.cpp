@@ -20,7 +20,7 @@ namespace {
 struct Row {
   std::string fqn;
   std::optional<std::vector<std::int64_t>> offset;
-  std::int64_t hint;
+  std::int64_t chunk_index;
   std::string path;
   std::int64_t begin;
   std::int64_t length;
@@ -38,7 +38,7 @@ columns::StorageRows rows_of(const std::vector<Row>& all) {
   for (const Row& row : all) {
     const auto ndim = row.offset ? static_cast<std::uint8_t>(row.offset->size())
                                  : columns::StorageRows::kNoOffset;
-    std::int64_t* numbers = rows.push(names->number_of(row.fqn), ndim, row.hint,
+    std::int64_t* numbers = rows.push(names->number_of(row.fqn), ndim, row.chunk_index,
                                       paths->number_of(row.path), row.begin, row.length);
     if (row.offset) std::ranges::copy(*row.offset, numbers);
   }
@@ -55,8 +55,8 @@ std::vector<Row> rows_in(const columns::StorageRows& rows) {
                    rows.ndim[row] == columns::StorageRows::kNoOffset
                        ? std::nullopt
                        : std::optional(std::vector<std::int64_t>(offset.begin(), offset.end())),
-                   rows.hint[row], std::string((*rows.paths)[rows.path[row]]), rows.begin[row],
-                   rows.length[row]});
+                   rows.chunk_index[row], std::string((*rows.paths)[rows.path[row]]),
+                   rows.begin[row], rows.length[row]});
   }
   return all;
 }
@@ -69,13 +69,16 @@ class RandomRows {
     return static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(end));
   }
   std::int64_t number() {
-    constexpr std::int64_t kOdd[] = {INT64_MIN, INT64_MAX, -1, 1LL << 40};
-    return below(8) == 0 ? kOdd[below(4)] : below(5);
+    constexpr std::int64_t kUnreadable[] = {INT64_MIN, INT64_MAX, -1, 1LL << 40};
+    return below(8) == 0 ? kUnreadable[below(4)] : below(5);
   }
   Row row() {
-    Row made{
-        "n" + std::to_string(below(4)), std::nullopt, below(4) == 0 ? columns::kNoHint : below(6),
-        "p" + std::to_string(below(3)), number(),     number()};
+    Row made{"n" + std::to_string(below(4)),
+             std::nullopt,
+             below(4) == 0 ? columns::kNoChunkIndex : below(6),
+             "p" + std::to_string(below(3)),
+             number(),
+             number()};
     if (below(5) != 0) {
       made.offset.emplace();
       for (std::int64_t dim = below(4); dim > 0; --dim) made.offset->push_back(number());
@@ -174,7 +177,7 @@ TEST(WireStorage, BrokenRowsAreRefusedOrInRange) {
         ASSERT_LT(read.name[row], names->size());
         ASSERT_LT(read.path[row], read.paths->size());
         ASSERT_LE(read.first[row] + read.offset(row).size(), read.numbers.size());
-        ASSERT_GE(read.hint[row], columns::kNoHint);
+        ASSERT_GE(read.chunk_index[row], columns::kNoChunkIndex);
       }
     } catch (const wire::BadWire& problem) {
       ASSERT_NE(std::string(problem.what()).find("at byte"), std::string::npos);

@@ -28,7 +28,7 @@ inspect::Checkpoint read(std::string_view bytes) {
 std::vector<std::int64_t> sizes(const inspect::Checkpoint& checkpoint, std::int64_t of_0,
                                 std::int64_t of_1) {
   std::vector<std::int64_t> all;
-  const util::TextTable& paths = *checkpoint.places().paths;
+  const util::TextTable& paths = *checkpoint.locations().paths;
   for (std::size_t text = 0; text < paths.size(); ++text) {
     all.push_back(paths[text] == "__0_0.distcp" ? of_0 : paths[text] == "__1_0.distcp" ? of_1 : -1);
   }
@@ -47,15 +47,15 @@ TEST(Checkpoint, OfAnUpstreamPickle) {
     EXPECT_EQ(checkpoint.name(1), "x");
     EXPECT_EQ(checkpoint.kind(1), columns::WriteKind::kBytes);
     EXPECT_EQ(checkpoint.dtype(1), "");
-    EXPECT_EQ(checkpoint.place_of_chunk(0), 0);
-    EXPECT_EQ(checkpoint.place_of_chunk(1), 1);
-    EXPECT_EQ(checkpoint.place_of_object(1), 2);
+    EXPECT_EQ(checkpoint.location_of_chunk(0), 0);
+    EXPECT_EQ(checkpoint.location_of_chunk(1), 1);
+    EXPECT_EQ(checkpoint.location_of_object(1), 2);
     const auto remarks = checkpoint.remarks();
     const std::pair<std::string, std::string> version("version", "1.0.0");
     EXPECT_NE(std::ranges::find(remarks, version), remarks.end());
     EXPECT_EQ(checkpoint.part_of_chunk(1).entry, 0);
     EXPECT_EQ(checkpoint.part_of_chunk(1).chunk, 1);
-    const auto parts = checkpoint.parts_of_places();
+    const auto parts = checkpoint.parts_of_locations();
     EXPECT_EQ(parts[1].chunk, 1);
     EXPECT_EQ(parts[2].chunk, inspect::Checkpoint::kNowhere);
   }
@@ -75,9 +75,9 @@ TEST(Checkpoint, EveryBitFlipIsReadOrRefused) {
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
     try {
       const inspect::Checkpoint checkpoint = read(flipped);
-      const std::vector<std::int64_t> none(checkpoint.places().paths->size(), -1);
+      const std::vector<std::int64_t> none(checkpoint.locations().paths->size(), -1);
       const inspect::StorageFaults faults = inspect::check_storage(checkpoint, none);
-      EXPECT_EQ(faults.no_file.size() + faults.repeated.size(), checkpoint.places().size());
+      EXPECT_EQ(faults.no_file.size() + faults.repeated.size(), checkpoint.locations().size());
       const std::vector<std::vector<boxes::Placement>> layouts = {{{}}};
       const std::vector<std::uint32_t> layout_of(checkpoint.chunks().size());
       const std::vector<std::int64_t> element_sizes(checkpoint.chunks().size(), 4);
@@ -92,7 +92,7 @@ TEST(StorageFaults, NoneOfAWholeCheckpoint) {
   const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
   const inspect::StorageFaults faults =
       inspect::check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd));
-  EXPECT_TRUE(faults.unplaced_chunks.empty() && faults.unplaced_objects.empty());
+  EXPECT_TRUE(faults.chunks_without_location.empty() && faults.objects_without_location.empty());
   EXPECT_TRUE(faults.no_file.empty() && faults.beyond_end.empty() && faults.shared.empty());
   EXPECT_TRUE(faults.unclaimed.empty());
 }
@@ -111,17 +111,18 @@ TEST(StorageFaults, FilesThatAreGoneOrShort) {
 TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
   for (const int protocol : {2, 4}) {
     std::string twice(upstream_pickle(protocol));
-    // The offset of the second key, [2, 0], becomes that of the first; their hints still differ.
+    // The offset of the second key, [2, 0], becomes that of the first; their chunk indices still
+    // differ.
     twice[twice.rfind("K\2K") + 1] = 0;
     const inspect::Checkpoint checkpoint = read(twice);
-    EXPECT_EQ(checkpoint.place_of_chunk(0), 1);
-    EXPECT_EQ(checkpoint.place_of_chunk(1), inspect::Checkpoint::kNowhere);
-    EXPECT_EQ(checkpoint.parts_of_places()[0].entry, inspect::Checkpoint::kNowhere);
+    EXPECT_EQ(checkpoint.location_of_chunk(0), 1);
+    EXPECT_EQ(checkpoint.location_of_chunk(1), inspect::Checkpoint::kNowhere);
+    EXPECT_EQ(checkpoint.parts_of_locations()[0].entry, inspect::Checkpoint::kNowhere);
     const inspect::StorageFaults faults =
         inspect::check_storage(checkpoint, sizes(checkpoint, kEnd, -1));
     EXPECT_EQ(faults.repeated, (std::vector<std::pair<std::size_t, std::size_t>>{{0, 1}}));
     EXPECT_EQ(faults.no_file, (std::vector<std::size_t>{1}));
-    EXPECT_EQ(faults.unplaced_chunks, (std::vector<std::size_t>{1}));
+    EXPECT_EQ(faults.chunks_without_location, (std::vector<std::size_t>{1}));
     EXPECT_TRUE(faults.unclaimed.empty() && faults.shared.empty());
   }
 }

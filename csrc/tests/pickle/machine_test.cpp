@@ -77,7 +77,7 @@ TEST_P(UpstreamPickle, BecomesColumns) {
   EXPECT_EQ((*rows.paths)[rows.path[1]], "__1_0.distcp");
   EXPECT_EQ(rows.begin[1], 5'000'000'000);
   EXPECT_EQ(rows.length[2], 11);
-  EXPECT_EQ(rows.hint, (std::vector<std::int64_t>{0, 1, columns::kNoHint}));
+  EXPECT_EQ(rows.chunk_index, (std::vector<std::int64_t>{0, 1, columns::kNoChunkIndex}));
   EXPECT_EQ(rows.ndim[2], columns::StorageRows::kNoOffset);
   EXPECT_EQ(found.attributes.size(), 5U);
 }
@@ -334,8 +334,7 @@ TEST(PickledMetadata, OddEntriesAndSharedOnesAreNoColumns) {
   pickle::Pickle odd = read("\x80\x04" + cls + "}(" + text("a") + "K\x01uub.");
   const metadata::PickledMetadata found = metadata_in(odd);
   ASSERT_TRUE(found.has_chunks);
-  EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[0]],
-            columns::WriteKind::kForeign);
+  EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[0]], columns::WriteKind::kObject);
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ Cost cost_of(const std::string& file) {
     metadata::read_pickled_metadata(pickle, texts, metadata::Purpose::kObjects);
     const inspect::Checkpoint checkpoint(source_of(file));
     checkpoint.remarks();
-    checkpoint.parts_of_places();
+    checkpoint.parts_of_locations();
   } catch (const pickle::BadPickle& problem) {
     cost.problem = problem.what();
   }

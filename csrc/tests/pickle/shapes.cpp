@@ -26,11 +26,11 @@ std::string number(std::size_t at) {
 
 /// A Metadata of these entries and places. `first`: what is put into the memo before.
 std::string metadata(const std::string& first, const std::string& entries,
-                     const std::string& places, const std::string& more = "") {
+                     const std::string& locations, const std::string& more = "") {
   return "\x80\x04" + first +
          object(kMetadataModule, "Metadata",
                 pickled_text("state_dict_metadata") + "}(" + entries + "u" +
-                    pickled_text("storage_data") + "}(" + places + "u" + more) +
+                    pickled_text("storage_data") + "}(" + locations + "u" + more) +
          ".";
 }
 

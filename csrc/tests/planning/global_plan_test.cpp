@@ -37,7 +37,7 @@ void PrintTo(const Entry& entry, std::ostream* out) {
 
 struct Merged {
   std::vector<Entry> entries;
-  std::vector<std::vector<std::int64_t>> hints;
+  std::vector<std::vector<std::int64_t>> chunk_indices;
 };
 
 /// `create_default_global_save_plan`, statement by statement; nothing where it raises.
@@ -45,7 +45,7 @@ std::optional<Merged> upstream(std::span<const columns::RankPlan> plans) {
   Merged out;
   std::map<std::uint32_t, std::size_t> md;  // name: into entries
   for (std::uint32_t rank = 0; rank < plans.size(); ++rank) {
-    std::vector<std::int64_t> hints;
+    std::vector<std::int64_t> chunk_indices;
     for (std::uint32_t position = 0; position < plans[rank].view.size(); ++position) {
       const std::uint32_t name = plans[rank].name(position);
       const columns::WriteKind kind = plans[rank].view.kind(position);
@@ -55,15 +55,15 @@ std::optional<Merged> upstream(std::span<const columns::RankPlan> plans) {
         out.entries.push_back({name, row, kind == columns::WriteKind::kBytes, {}});
       }
       if (kind == columns::WriteKind::kBytes) {
-        hints.push_back(columns::kNoHint);
+        chunk_indices.push_back(columns::kNoChunkIndex);
         continue;
       }
       Entry& entry = out.entries[md[name]];
       if (entry.bytes) return std::nullopt;  // BytesStorageMetadata has no chunks
-      hints.push_back(static_cast<std::int64_t>(entry.chunks.size()));
+      chunk_indices.push_back(static_cast<std::int64_t>(entry.chunks.size()));
       entry.chunks.push_back(row);
     }
-    out.hints.push_back(std::move(hints));
+    out.chunk_indices.push_back(std::move(chunk_indices));
   }
   return out;
 }
@@ -87,7 +87,7 @@ void expect_as_upstream(std::span<const columns::RankPlan> plans, std::size_t na
   }
   EXPECT_EQ(end, made->chunks.size());
   EXPECT_EQ(entries, expected->entries);
-  EXPECT_EQ(made->hints, expected->hints);
+  EXPECT_EQ(made->chunk_indices, expected->chunk_indices);
 }
 
 /// Each name as one sharded tensor, no dims.
@@ -135,19 +135,19 @@ TEST(MakeGlobalPlan, RandomJobsAsUpstream) {
 TEST(MakeGlobalPlan, NoPlansAndPlansWithoutRows) {
   const std::optional<planning::GlobalPlan> none = planning::make_global_plan({}, 0);
   ASSERT_TRUE(none);
-  EXPECT_TRUE(none->entries.empty() && none->chunks.empty() && none->hints.empty());
+  EXPECT_TRUE(none->entries.empty() && none->chunks.empty() && none->chunk_indices.empty());
   const std::optional<planning::GlobalPlan> empty =
       planning::make_global_plan(shards(3, {{}, {}}).ranks(), 3);
   ASSERT_TRUE(empty);
   EXPECT_TRUE(empty->entries.empty() && empty->chunks.empty());
-  EXPECT_EQ(empty->hints, std::vector<std::vector<std::int64_t>>(2));
+  EXPECT_EQ(empty->chunk_indices, std::vector<std::vector<std::int64_t>>(2));
 }
 
 TEST(MakeGlobalPlan, ChunksAreNumberedThroughAllPlans) {
   const Job job = shards(3, {{2, 0, 2}, {0, 1}, {2}});
   const std::optional<planning::GlobalPlan> made = planning::make_global_plan(job.ranks(), 3);
   ASSERT_TRUE(made);
-  EXPECT_EQ(made->hints, (std::vector<std::vector<std::int64_t>>{{0, 0, 1}, {1, 0}, {2}}));
+  EXPECT_EQ(made->chunk_indices, (std::vector<std::vector<std::int64_t>>{{0, 0, 1}, {1, 0}, {2}}));
   ASSERT_EQ(made->entries.size(), 3u);  // in the order in which they are first named
   EXPECT_EQ(made->entries[0].name, 2u);
   EXPECT_EQ(made->entries[1].name, 0u);
@@ -183,7 +183,8 @@ TEST(MakeGlobalPlan, BytesHaveNeitherChunkNorHint) {
   job.tables[0].specs.kind[0] = columns::WriteKind::kBytes;
   const std::optional<planning::GlobalPlan> made = planning::make_global_plan(job.ranks(), 2);
   ASSERT_TRUE(made);
-  EXPECT_EQ(made->hints, (std::vector<std::vector<std::int64_t>>{{columns::kNoHint, 0, 1}}));
+  EXPECT_EQ(made->chunk_indices,
+            (std::vector<std::vector<std::int64_t>>{{columns::kNoChunkIndex, 0, 1}}));
   EXPECT_TRUE(made->entries[0].bytes);
   EXPECT_EQ(made->entries[0].begin, made->entries[0].end);
   EXPECT_FALSE(made->entries[1].bytes);

@@ -103,13 +103,13 @@ TEST(WireBounds, NamesThatShareAll) {
 }
 
 TEST(WireBounds, CountsBeforeWhatTheyCount) {
-  for (std::size_t place = 0; place < 8; ++place) {
+  for (std::size_t location = 0; location < 8; ++location) {
     for (const std::uint64_t count : {UINT64_C(5000), UINT64_MAX / 8}) {
       wire::ByteWriter out;
-      out.raw(zeros(place));
+      out.raw(zeros(location));
       out.varint(count);
       out.raw(zeros(5000));
-      EXPECT_LE(allocated([&out] { wire::read_table(out.bytes()); }), 100 * out.size()) << place;
+      EXPECT_LE(allocated([&out] { wire::read_table(out.bytes()); }), 100 * out.size()) << location;
     }
   }
 }
@@ -118,9 +118,9 @@ TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
   for (const columns::WriteKind kind : {columns::WriteKind::kShard, columns::WriteKind::kBytes}) {
     const std::size_t ndim = columns::writes_tensor(kind) ? columns::kMaxDims : 0;
     const wire::NamedTable table = table_of(kind, ndim, 3000);
-    for (const bool hinted : {false, true}) {
-      const std::string mark(1, hinted ? '\3' : '\1');
-      const std::size_t bytes_of_row = columns::writes_tensor(kind) ? hinted ? 2 : 1 : 0;
+    for (const bool has_indices : {false, true}) {
+      const std::string mark(1, has_indices ? '\3' : '\1');
+      const std::size_t bytes_of_row = columns::writes_tensor(kind) ? has_indices ? 2 : 1 : 0;
       const std::string bytes = mark + zeros(3000 * bytes_of_row);
       const std::size_t asked = allocated([&] { wire::read_rows(bytes, 3000, table.table); });
       // Rows of no bytes are bound by their table.

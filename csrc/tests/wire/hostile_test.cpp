@@ -37,7 +37,7 @@ void expect_sound(const wire::NamedTable& named) {
   ASSERT_EQ(specs.ndim.size(), specs.size());
   ASSERT_EQ(specs.first.size(), specs.size());
   for (std::size_t spec = 0; spec < specs.size(); ++spec) {
-    ASSERT_LE(specs.kind[spec], columns::WriteKind::kForeign);
+    ASSERT_LE(specs.kind[spec], columns::WriteKind::kObject);
     ASSERT_LE(specs.ndim[spec], columns::writes_tensor(specs.kind[spec]) ? columns::kMaxDims : 0);
     ASSERT_LE(specs.first[spec] + specs.ndim[spec], specs.shapes.size());
     if (!columns::writes_tensor(specs.kind[spec])) continue;
@@ -60,9 +60,10 @@ void expect_sound(const wire::ReceivedRows& arrived, std::size_t count,
     ASSERT_LE(rows.first[row] + std::size_t{2} * table.specs.ndim[table.spec[rows.entry[row]]],
               rows.numbers.size());
   }
-  if (arrived.hints.empty()) return;
-  ASSERT_EQ(arrived.hints.size(), count);
-  for (const std::int64_t hint : arrived.hints) EXPECT_GE(hint, columns::kNoHint);
+  if (arrived.chunk_indices.empty()) return;
+  ASSERT_EQ(arrived.chunk_indices.size(), count);
+  for (const std::int64_t chunk_index : arrived.chunk_indices)
+    EXPECT_GE(chunk_index, columns::kNoChunkIndex);
 }
 
 void expect_sound(const wire::NamedReads& reads, std::size_t count) {
@@ -73,13 +74,13 @@ void expect_sound(const wire::NamedReads& reads, std::size_t count) {
                                  rows.ndim.size(), rows.first.size()}) {
     ASSERT_EQ(size, count);
   }
-  std::uint32_t foreign = 0;
+  std::uint32_t objects = 0;
   for (std::size_t row = 0; row < count; ++row) {
-    ASSERT_LE(rows.kind[row], columns::ReadKind::kForeign);
+    ASSERT_LE(rows.kind[row], columns::ReadKind::kObject);
     ASSERT_LE(rows.ndim[row], rows.kind[row] == columns::ReadKind::kTensor ? columns::kMaxDims : 0);
     ASSERT_LE(rows.first[row] + std::size_t{5} * rows.ndim[row], rows.numbers.size());
-    if (rows.kind[row] == columns::ReadKind::kForeign) {
-      EXPECT_EQ(rows.name[row], foreign++);
+    if (rows.kind[row] == columns::ReadKind::kObject) {
+      EXPECT_EQ(rows.name[row], objects++);
     } else {
       ASSERT_LT(rows.name[row], reads.names.size());
     }
@@ -193,12 +194,13 @@ TEST(HostileBytes, SavedRows) {
   Attack attack([&table, &count](std::string_view bytes) {
     const wire::ReceivedRows arrived = wire::read_rows(bytes, count, table->table);
     expect_sound(arrived, count, table->table);
-    const auto* hints = arrived.hints.empty() ? nullptr : &arrived.hints;
-    const std::string again = wire::write_rows({&table->table, &arrived.rows, nullptr, hints});
+    const auto* chunk_indices = arrived.chunk_indices.empty() ? nullptr : &arrived.chunk_indices;
+    const std::string again =
+        wire::write_rows({&table->table, &arrived.rows, nullptr, chunk_indices});
     const wire::ReceivedRows same = wire::read_rows(again, count, table->table);
     EXPECT_EQ(same.rows.entry, arrived.rows.entry);
     EXPECT_EQ(same.rows.numbers, arrived.rows.numbers);
-    EXPECT_EQ(same.hints, arrived.hints);
+    EXPECT_EQ(same.chunk_indices, arrived.chunk_indices);
   });
   for (int round = 0; round < 200; ++round) {
     // As it arrives: its specs numbered as the wire has them.

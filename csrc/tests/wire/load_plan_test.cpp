@@ -68,11 +68,11 @@ TEST(WireReads, AnyOneNumberThatIsNotZeroTravels) {
 TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
   wire::NamedReads reads;
   reads.names = {"a", "b"};
-  reads.rows.push(columns::ReadKind::kForeign, 0);
+  reads.rows.push(columns::ReadKind::kObject, 0);
   reads.rows.push(columns::ReadKind::kBytes, 1);
-  reads.rows.push(columns::ReadKind::kForeign, 1);
+  reads.rows.push(columns::ReadKind::kObject, 1);
   reads.rows.push(columns::ReadKind::kBytes, 1);
-  reads.rows.push(columns::ReadKind::kForeign, 2);
+  reads.rows.push(columns::ReadKind::kObject, 2);
   reads.rows.push(columns::ReadKind::kBytes, 0);
   expect_round_trip(reads);
   reads.names.clear();

@@ -35,10 +35,10 @@ void expect_same(const wire::NamedTable& found, const wire::NamedTable& expected
 void expect_same_rows(const wire::ReceivedRows& arrived, const columns::SaveTable& table,
                       const columns::SavePlanView& expected) {
   ASSERT_EQ(arrived.rows.size(), expected.size());
-  if (expected.hints == nullptr) {
-    EXPECT_TRUE(arrived.hints.empty());
+  if (expected.chunk_indices == nullptr) {
+    EXPECT_TRUE(arrived.chunk_indices.empty());
   } else {
-    EXPECT_EQ(arrived.hints, *expected.hints);
+    EXPECT_EQ(arrived.chunk_indices, *expected.chunk_indices);
   }
   const columns::SavePlanView found{&table, &arrived.rows};
   for (std::size_t at = 0; at < expected.size(); ++at) {
@@ -223,13 +223,14 @@ TEST(WireRows, BadMarksEntriesBoxesAndHintsAreRefused) {
 TEST(WireSave, BytesOfThisWireVersion) {
   const wire::NamedTable table = small_table();
   const columns::SaveRows rows = small_rows();
-  const std::vector<std::int64_t> hints{3, 1, columns::kNoHint};
+  const std::vector<std::int64_t> chunk_indices{3, 1, columns::kNoChunkIndex};
   using std::string_literals::operator""s;
   EXPECT_EQ(wire::write_table(table),
             "\4\5model\1a\1b\4step\3\2\0\1\x11\2\1\3"s  // parts, names
             "\2\2\2\2\1\2\3\0\0\1"s                     // paths
             "\1\3f32\2\2\0\2\x10\x08\0\3\0\0\2"s);      // properties, specs, entries
-  EXPECT_EQ(wire::write_rows({&table.table, &rows, nullptr, &hints}), "\3\1\x08\x08\6\0\3"s);
+  EXPECT_EQ(wire::write_rows({&table.table, &rows, nullptr, &chunk_indices}),
+            "\3\1\x08\x08\6\0\3"s);
 }
 
 }  // namespace

@@ -12,9 +12,9 @@ class ReadItemReader {
  public:
   void add(const py::object& item) {
     if (read(item.ptr())) return;
-    columns_.rows.push(columns::ReadKind::kForeign,
-                       static_cast<std::uint32_t>(columns_.tables.foreign.size()));
-    columns_.tables.foreign.push_back(item);
+    columns_.rows.push(columns::ReadKind::kObject,
+                       static_cast<std::uint32_t>(columns_.tables.objects.size()));
+    columns_.tables.objects.push_back(item);
   }
 
   LoadPlanColumns take() { return std::move(columns_); }
@@ -39,15 +39,15 @@ class ReadItemReader {
     PyObject* type = attribute(all, types.type);
     if (type == types.read_bytes) {
       const Numbers zero{0};
-      if (wanted.offset || saved.offset || wanted.hint || saved.hint || dest != zero ||
-          storage != zero || lengths != zero) {
+      if (wanted.offset || saved.offset || wanted.chunk_index || saved.chunk_index ||
+          dest != zero || storage != zero || lengths != zero) {
         return false;
       }
       columns_.rows.push(columns::ReadKind::kBytes, name_row(wanted.name));
       return true;
     }
-    if (type != types.read_tensor || !wanted.offset || !saved.offset || !wanted.hint ||
-        !saved.hint) {
+    if (type != types.read_tensor || !wanted.offset || !saved.offset || !wanted.chunk_index ||
+        !saved.chunk_index) {
       return false;
     }
     const std::size_t ndim = dest.size();
@@ -55,8 +55,8 @@ class ReadItemReader {
     const auto as_long = [ndim](const Numbers* column) { return column->size() == ndim; };
     if (ndim > columns::kMaxDims || !std::ranges::all_of(numbers, as_long)) return false;
     std::int64_t* out = columns_.rows.push(columns::ReadKind::kTensor, name_row(wanted.name),
-                                           static_cast<std::size_t>(*wanted.hint),
-                                           static_cast<std::size_t>(*saved.hint), ndim);
+                                           static_cast<std::size_t>(*wanted.chunk_index),
+                                           static_cast<std::size_t>(*saved.chunk_index), ndim);
     for (const Numbers* column : numbers) out = std::ranges::copy(*column, out).out;
     return true;
   }

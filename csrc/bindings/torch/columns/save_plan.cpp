@@ -67,7 +67,7 @@ py::object SavePlanColumns::item(std::size_t position) {
   const columns::WriteKind kind = plan.kind(position);
   py::object made;
   if (kind == columns::WriteKind::kBytes) {
-    made = make_write_item(kind, make_index(name(position), columns::kNoHint), py::none());
+    made = make_write_item(kind, make_index(name(position), columns::kNoChunkIndex), py::none());
   } else {
     made = make_write_item(kind, index(position), tensor_data(position));
   }
@@ -78,13 +78,13 @@ py::object SavePlanColumns::item(std::size_t position) {
 py::object SavePlanColumns::index(std::size_t position) const {
   const columns::SavePlanView plan = view();
   return make_index(name(position), plan.numbers(position), plan.ndim(position),
-                    plan.hint(position));
+                    plan.chunk_index(position));
 }
 
 py::object SavePlanColumns::item_of_global_plan(std::size_t position) {
   const columns::WriteKind kind = view().kind(position);
   if (kind == columns::WriteKind::kBytes) return item(position);
-  if (rows->is_foreign(view().row(position))) {
+  if (rows->is_object(view().row(position))) {
     return global->replaced.at({rank, static_cast<std::uint32_t>(position)});
   }
   return make_write_item(kind, index(position), tensor_data(position));

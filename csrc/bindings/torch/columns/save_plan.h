@@ -20,10 +20,10 @@ struct PlanRows {
   std::vector<py::object> items;
   /// A row: whether its item says more than the columns (a subclass, attributes of its own), so
   /// that it travels as an object; empty where none does.
-  std::vector<bool> foreign;
+  std::vector<bool> objects;
   /// A row: bytes that its item counts for itself, or kBytesOfTensor; empty where none is foreign.
   std::vector<std::int64_t> counted;
-  /// Whether some item's key or box could not be read: its row is kForeign.
+  /// Whether some item's key or box could not be read: its row is kObject.
   bool opaque = false;
   /// Whether a caller made items that share an object which can be changed.
   bool shared = false;
@@ -35,7 +35,7 @@ struct PlanRows {
   std::uint32_t rank = 0;
 
   py::object item(std::size_t row) const { return items.empty() ? py::object() : items[row]; }
-  bool is_foreign(std::size_t row) const { return !foreign.empty() && foreign[row]; }
+  bool is_object(std::size_t row) const { return !objects.empty() && objects[row]; }
   void keep(std::size_t row, const py::object& item);
   py::object tensor_data(std::size_t row) const;
   void keep_tensor_data(std::size_t row, const py::object& data);
@@ -46,14 +46,14 @@ class SavePlanColumns {
  public:
   std::shared_ptr<const PlanTable> table;
   std::shared_ptr<PlanRows> rows;
-  std::shared_ptr<const std::vector<std::uint32_t>> chosen;  // none: every row
-  std::shared_ptr<const std::vector<std::int64_t>> hints;    // none: no row has one
-  std::shared_ptr<GlobalObjects> global;                     // of a global plan, with `rank`
+  std::shared_ptr<const std::vector<std::uint32_t>> chosen;        // none: every row
+  std::shared_ptr<const std::vector<std::int64_t>> chunk_indices;  // none: no row has one
+  std::shared_ptr<GlobalObjects> global;                           // of a global plan, with `rank`
   std::uint32_t rank = 0;
 
   std::size_t size() const { return view().size(); }
   columns::SavePlanView view() const {
-    return {&table->columns, &rows->columns, chosen.get(), hints.get()};
+    return {&table->columns, &rows->columns, chosen.get(), chunk_indices.get()};
   }
   PyObject* name(std::size_t position) const {
     return table->names[table->columns.name[view().entry(position)]].ptr();

@@ -10,9 +10,9 @@ namespace shardplan::bindings {
 
 /// What one item says.
 struct WriteItemReader::Reading {
-  columns::WriteKind kind = columns::WriteKind::kForeign;
+  columns::WriteKind kind = columns::WriteKind::kObject;
   py::object name;
-  std::int64_t hint = columns::kNoHint;
+  std::int64_t chunk_index = columns::kNoChunkIndex;
   std::int64_t counted = columns::kBytesOfTensor;
   Numbers shape;
   Numbers box;  // offsets, sizes
@@ -26,7 +26,7 @@ bool read_kind(PyObject* type, columns::WriteKind& kind) {
   if (type == types.write_bytes) kind = columns::WriteKind::kBytes;
   if (type == types.write_tensor) kind = columns::WriteKind::kTensor;
   if (type == types.write_shard) kind = columns::WriteKind::kShard;
-  return kind != columns::WriteKind::kForeign;
+  return kind != columns::WriteKind::kObject;
 }
 
 /// Whether an index and a chunk mean the same box, of a tensor of as many dims.
@@ -53,9 +53,9 @@ bool WriteItemReader::read_upstream(PyObject* item, Reading& out) {
     return false;
   }
   out.name = index.name;
-  out.hint = index.hint.value_or(columns::kNoHint);
+  out.chunk_index = index.chunk_index.value_or(columns::kNoChunkIndex);
   if (out.kind == columns::WriteKind::kBytes)
-    return data == Py_None && !index.offset && !index.hint;
+    return data == Py_None && !index.offset && !index.chunk_index;
   const py::object tensor = attributes_of(data, types.tensor_write_data, 3);
   const bool is_read = tensor && read_chunk_object(attribute(tensor, types.chunk_name), out.box) &&
                        read_size(attribute(tensor, types.size), out.shape) &&
@@ -68,7 +68,7 @@ bool WriteItemReader::read_upstream(PyObject* item, Reading& out) {
   return is_read;
 }
 
-bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
+bool WriteItemReader::read_object(PyObject* item, Reading& out) {
   const UpstreamTypes& types = UpstreamTypes::get();
   const py::object type = read_attribute(item, types.type);
   const py::object index_object = read_attribute(item, types.index);
@@ -78,7 +78,7 @@ bool WriteItemReader::read_foreign(PyObject* item, Reading& out) {
     return false;
   }
   out.name = index.name;
-  out.hint = index.hint.value_or(columns::kNoHint);
+  out.chunk_index = index.chunk_index.value_or(columns::kNoChunkIndex);
   const auto bytes =
       py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(item, types.tensor_storage_size));
   if (!bytes) {
@@ -107,11 +107,11 @@ void WriteItemReader::meet(PyObject* object) {
 void WriteItemReader::add(const py::object& item) {
   const std::size_t row = rows_.columns.size();
   Reading reading;
-  bool foreign = false;
+  bool is_object = false;
   if (!read_upstream(item.ptr(), reading)) {
     reading = Reading();
-    foreign = true;
-    if (!read_foreign(item.ptr(), reading)) {
+    is_object = true;
+    if (!read_object(item.ptr(), reading)) {
       reading = Reading();
       rows_.opaque = true;
     }
@@ -119,11 +119,11 @@ void WriteItemReader::add(const py::object& item) {
   push(reading);
   rows_.items.resize(row + 1);
   rows_.items[row] = item;
-  add_hint(reading.hint);
-  if (foreign || !rows_.foreign.empty()) {
-    rows_.foreign.resize(row + 1);
+  add_chunk_index(reading.chunk_index);
+  if (is_object || !rows_.objects.empty()) {
+    rows_.objects.resize(row + 1);
     rows_.counted.resize(row + 1, columns::kBytesOfTensor);
-    rows_.foreign[row] = foreign;
+    rows_.objects[row] = is_object;
     rows_.counted[row] = reading.counted;
   }
 }
@@ -133,7 +133,7 @@ void WriteItemReader::add_row(const SavePlanColumns& columns, std::size_t positi
   Reading reading;
   reading.kind = view.kind(position);
   reading.name = py::reinterpret_borrow<py::object>(columns.name(position));
-  reading.hint = view.hint(position);
+  reading.chunk_index = view.chunk_index(position);
   const auto shape = view.shape(position);
   reading.shape.assign(shape.begin(), shape.end());
   const std::int64_t* numbers = view.numbers(position);
@@ -141,15 +141,16 @@ void WriteItemReader::add_row(const SavePlanColumns& columns, std::size_t positi
   if (columns::writes_tensor(reading.kind)) reading.properties = columns.properties(position);
   push(reading);
   if (!rows_.items.empty()) rows_.items.emplace_back();
-  if (!rows_.foreign.empty()) rows_.foreign.push_back(false);
+  if (!rows_.objects.empty()) rows_.objects.push_back(false);
   if (!rows_.counted.empty()) rows_.counted.push_back(columns::kBytesOfTensor);
-  add_hint(reading.hint);
+  add_chunk_index(reading.chunk_index);
 }
 
-void WriteItemReader::add_hint(std::int64_t hint) {
-  if (hint != columns::kNoHint && hints_.empty())
-    hints_.assign(rows_.columns.size() - 1, columns::kNoHint);
-  if (hint != columns::kNoHint || !hints_.empty()) hints_.push_back(hint);
+void WriteItemReader::add_chunk_index(std::int64_t chunk_index) {
+  if (chunk_index != columns::kNoChunkIndex && chunk_indices_.empty())
+    chunk_indices_.assign(rows_.columns.size() - 1, columns::kNoChunkIndex);
+  if (chunk_index != columns::kNoChunkIndex || !chunk_indices_.empty())
+    chunk_indices_.push_back(chunk_index);
 }
 
 void WriteItemReader::push(const Reading& reading) {
@@ -191,8 +192,9 @@ std::shared_ptr<SavePlanColumns> WriteItemReader::take() {
   auto columns = std::make_shared<SavePlanColumns>();
   columns->table = std::make_shared<const PlanTable>(std::move(table_));
   columns->rows = std::make_shared<PlanRows>(std::move(rows_));
-  if (!hints_.empty()) {
-    columns->hints = std::make_shared<const std::vector<std::int64_t>>(std::move(hints_));
+  if (!chunk_indices_.empty()) {
+    columns->chunk_indices =
+        std::make_shared<const std::vector<std::int64_t>>(std::move(chunk_indices_));
   }
   return columns;
 }
@@ -209,7 +211,7 @@ std::shared_ptr<SavePlanColumns> with_items(const SavePlanColumns& columns, cons
   WriteItemReader reader;
   std::size_t next = 0;
   for (std::size_t position = 0; position < columns.size(); ++position) {
-    if (columns.view().kind(position) != columns::WriteKind::kForeign) {
+    if (columns.view().kind(position) != columns::WriteKind::kObject) {
       reader.add_row(columns, position);
     } else if (next < items.size()) {
       reader.add(items[next++]);

@@ -25,22 +25,22 @@ class WriteItemReader {
   struct Reading;
 
   bool read_upstream(PyObject* item, Reading& out);
-  bool read_foreign(PyObject* item, Reading& out);
+  bool read_object(PyObject* item, Reading& out);
   void push(const Reading& reading);
-  void add_hint(std::int64_t hint);
+  void add_chunk_index(std::int64_t chunk_index);
   std::uint32_t properties_row(const PropertyValues& values);
   void meet(PyObject* object);
 
   std::unordered_set<PyObject*> met_;  // objects that can be changed
   PlanTable table_;
   PlanRows rows_;
-  std::vector<std::int64_t> hints_;
+  std::vector<std::int64_t> chunk_indices_;
 };
 
 /// The columns of a list of items, which they keep.
 std::shared_ptr<SavePlanColumns> read_write_items(const py::object& list);
 
-/// The columns with these items, in their order, in the place of the kForeign rows. Throws BadWire
+/// The columns with these items, in their order, in the place of the kObject rows. Throws BadWire
 /// where there are not as many.
 std::shared_ptr<SavePlanColumns> with_items(const SavePlanColumns& columns, const py::list& items);
 

@@ -29,8 +29,8 @@ std::shared_ptr<SavedMetadata> saved_of(metadata::PickledMetadata& read, PickleO
   columns::SaveTable& table = read.chunks.table;
   for (std::size_t entry = 0; entry < read.chunks.size(); ++entry) {
     const auto& [key, value] = read.entries[entry];
-    if (table.specs.kind[table.spec[entry]] == columns::WriteKind::kForeign) {
-      saved->foreign.push_back(objects.object(value));
+    if (table.specs.kind[table.spec[entry]] == columns::WriteKind::kObject) {
+      saved->objects.push_back(objects.object(value));
     }
     saved->names.push_back(objects.object(key));
     table.name[entry] = static_cast<std::uint32_t>(entry);
@@ -42,7 +42,7 @@ std::shared_ptr<SavedMetadata> saved_of(metadata::PickledMetadata& read, PickleO
 }  // namespace
 
 py::object load_metadata(const py::object& readinto, const py::object& fill,
-                         const py::object& places) {
+                         const py::object& locations) {
   pickle::Pickle pickle = [&] {
     // Other threads run meanwhile; objects are made afterwards.
     const py::gil_scoped_release unlocked;
@@ -60,7 +60,7 @@ py::object load_metadata(const py::object& readinto, const py::object& fill,
     const std::string_view attribute = (*texts)[name.at()];
     py::object made;
     if (attribute == "storage_data" && read->storage) {
-      made = places(std::make_shared<StorageColumns>(std::move(*read->storage)));
+      made = locations(std::make_shared<StorageColumns>(std::move(*read->storage)));
     } else if (attribute == "state_dict_metadata" && read->has_chunks) {
       if (const auto saved = saved_of(*read, objects)) made = SavedMetadata::entries(saved, fill);
     }
@@ -84,11 +84,12 @@ std::vector<bool> MetadataPickle::named_classes(const SavedMetadata* saved,
     tensors = std::ranges::any_of(specs.kind, columns::writes_tensor);
     bytes = std::ranges::count(specs.kind, columns::WriteKind::kBytes) > 0;
   }
-  const bool places = storage != nullptr && storage->size() > 0;
+  const bool locations = storage != nullptr && storage->size() > 0;
   const auto has_offset = [](std::uint8_t ndim) { return ndim != columns::StorageRows::kNoOffset; };
-  const bool sizes = tensors || (places && std::ranges::any_of(storage->rows().ndim, has_offset));
+  const bool sizes =
+      tensors || (locations && std::ranges::any_of(storage->rows().ndim, has_offset));
   const bool chunks = saved != nullptr && saved->chunks.begin.back() > 0;
-  return {sizes, chunks, tensors, bytes, places, places};
+  return {sizes, chunks, tensors, bytes, locations, locations};
 }
 
 void MetadataPickle::keep(const std::vector<py::bytes>& pickles) {
@@ -104,7 +105,7 @@ void MetadataPickle::keep_text(std::string_view text) {
   out_.text(text);
   out_.code(pickle::opcode::kMemoize);
   out_.code(pickle::opcode::kPop);
-  out_.rest();
+  out_.flush_if_full();
   ++kept_;
 }
 
@@ -125,14 +126,14 @@ std::size_t MetadataPickle::keep_texts(const SavedMetadata* saved, const Storage
 }
 
 void MetadataPickle::entries(const SavedMetadata& saved, const std::vector<py::bytes>& properties,
-                             const std::vector<py::bytes>& foreign) {
+                             const std::vector<py::bytes>& objects) {
   metadata::EntryPickles pickles;
   pickles.first_name = first_entry_;
   for (const py::bytes& pickle : properties) pickles.properties.emplace_back(pickle);
-  std::vector<std::string> of_foreign;
-  for (const py::bytes& pickle : foreign) of_foreign.emplace_back(pickle);
+  std::vector<std::string> of_objects;
+  for (const py::bytes& pickle : objects) of_objects.emplace_back(pickle);
   std::size_t next = 0;
-  pickles.foreign = [&](std::size_t) { return of_foreign.at(next++); };
+  pickles.objects = [&](std::size_t) { return of_objects.at(next++); };
   const py::gil_scoped_release unlocked;
   metadata::write_entries(out_, kMemo, saved.chunks, pickles);
 }

@@ -16,7 +16,7 @@ namespace shardplan::bindings {
 /// readinto(memoryview) -> int: as of a binary file
 /// Throws UnknownGlobal, or BadPickle, and lets the error of `readinto` pass.
 py::object load_metadata(const py::object& readinto, const py::object& fill,
-                         const py::object& places);
+                         const py::object& locations);
 
 /// Writes the pickle of a Metadata, part by part, in the order of the calls.
 class MetadataPickle {
@@ -37,10 +37,10 @@ class MetadataPickle {
   /// Opcodes as they are, without frames.
   void raw(const py::bytes& opcodes) { out_.raw(std::string_view(opcodes)); }
 
-  /// The state_dict_metadata: `properties` has the pickle of each row of properties, and `foreign`
+  /// The state_dict_metadata: `properties` has the pickle of each row of properties, and `objects`
   /// that of each foreign entry.
   void entries(const SavedMetadata& saved, const std::vector<py::bytes>& properties,
-               const std::vector<py::bytes>& foreign);
+               const std::vector<py::bytes>& objects);
 
   /// The storage_data.
   void storage(const StorageColumns& storage);

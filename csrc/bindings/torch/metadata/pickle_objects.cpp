@@ -92,7 +92,7 @@ py::object PickleObjects::make(pickle::Value value) {
     case Tag::kCall: return make_call(value);
     case Tag::kChunk: return make_chunk(value);
     case Tag::kIndex: return make_index(value);
-    case Tag::kPlace: return make_place(value);
+    case Tag::kLocation: return make_place(value);
     default: return make_container(value);
   }
 }
@@ -281,15 +281,16 @@ py::object PickleObjects::make_chunk(pickle::Value value) const {
 py::object PickleObjects::make_index(pickle::Value value) {
   const pickle::Values::Index& index = values_.indices[value.at()];
   PyObject* fqn = text(index.fqn).ptr();
-  const std::int64_t hint = index.hint.tag() == Tag::kInt ? index.hint.number() : columns::kNoHint;
-  if (index.offset.tag() != Tag::kSize) return bindings::make_index(fqn, hint);
+  const std::int64_t chunk_index =
+      index.chunk_index.tag() == Tag::kInt ? index.chunk_index.number() : columns::kNoChunkIndex;
+  if (index.offset.tag() != Tag::kSize) return bindings::make_index(fqn, chunk_index);
   const auto offset = values_.size(index.offset);
-  return bindings::make_index(fqn, offset.data(), offset.size(), hint);
+  return bindings::make_index(fqn, offset.data(), offset.size(), chunk_index);
 }
 
 py::object PickleObjects::make_place(pickle::Value value) {
-  const pickle::Values::Place& place = values_.places[value.at()];
-  return make_storage_info(text(place.path), place.offset, place.length);
+  const pickle::Values::Location& location = values_.locations[value.at()];
+  return make_storage_info(text(location.path), location.offset, location.length);
 }
 
 }  // namespace shardplan::bindings

@@ -53,8 +53,8 @@ class EntryReader {
     if (attributes_of(value, {types.bytes_metadata, true}, 0)) {
       saved_.chunks.push(number, columns::WriteKind::kBytes, 0, {}, 0);
     } else if (!add_tensor(number, value)) {
-      saved_.foreign.push_back(py::reinterpret_borrow<py::object>(value));
-      saved_.chunks.push(number, columns::WriteKind::kForeign, 0, {}, 0);
+      saved_.objects.push_back(py::reinterpret_borrow<py::object>(value));
+      saved_.chunks.push(number, columns::WriteKind::kObject, 0, {}, 0);
     }
     return !shared_;
   }
@@ -139,13 +139,13 @@ py::dict SavedMetadata::entries(const std::shared_ptr<const SavedMetadata>& save
       reinterpret_cast<PyObject*>(UpstreamTypes::get().bytes_metadata));
   const columns::SaveTable& table = saved->chunks.table;
   py::dict made;
-  std::size_t foreign = 0;
+  std::size_t objects = 0;
   for (std::size_t entry = 0; entry < saved->chunks.size(); ++entry) {
     const std::uint32_t spec = table.spec[entry];
     const columns::WriteKind kind = table.specs.kind[spec];
     py::object value;
-    if (kind == columns::WriteKind::kForeign) {
-      value = saved->foreign[foreign++];
+    if (kind == columns::WriteKind::kObject) {
+      value = saved->objects[objects++];
     } else if (kind == columns::WriteKind::kBytes) {
       value = bytes();
     } else {

@@ -16,14 +16,14 @@ struct SavedMetadata {
   columns::SavedChunks chunks;
   std::vector<py::object> names;
   std::vector<PropertyValues> properties;
-  std::vector<py::object> foreign;  // the values of kForeign entries, in order
+  std::vector<py::object> objects;  // the values of kObject entries, in order
 
   /// The dict, in upstream classes; `fill(ChunkColumns)` gives its chunk lists.
   static py::dict entries(const std::shared_ptr<const SavedMetadata>& saved,
                           const py::object& fill);
 };
 
-/// Reads a dict of upstream classes; an entry of anything else is kForeign. Nothing where a key is
+/// Reads a dict of upstream classes; an entry of anything else is kObject. Nothing where a key is
 /// no text, or entries share what can be changed: then upstream pickles keep it shared.
 std::optional<SavedMetadata> read_saved_metadata(const py::dict& entries);
 

@@ -12,7 +12,7 @@ namespace shardplan::bindings {
 namespace {
 
 /// What a _StorageInfo says.
-struct Place {
+struct Location {
   std::string_view path;
   std::int64_t begin = 0;
   std::int64_t length = 0;
@@ -22,7 +22,7 @@ bool read_exact_int(PyObject* object, std::int64_t& out) {
   return object != nullptr && PyLong_CheckExact(object) && read_int(object, out);
 }
 
-bool read_place(PyObject* object, Place& out) {
+bool read_location(PyObject* object, Location& out) {
   const UpstreamTypes& types = UpstreamTypes::get();
   if (object == nullptr || Py_TYPE(object) != types.storage_info.type ||
       !types.storage_info.known) {
@@ -42,18 +42,18 @@ bool read_place(PyObject* object, Place& out) {
 
 class RowReader {
  public:
-  bool add(PyObject* index, PyObject* place) {
+  bool add(PyObject* index, PyObject* location) {
     UpstreamIndex key;
-    Place at;
-    if (!read_upstream_index(index, key) || !read_place(place, at)) return false;
+    Location at;
+    if (!read_upstream_index(index, key) || !read_location(location, at)) return false;
     // Two keys that share one object keep it shared, as upstream pickles do.
-    if (!met_.insert(place).second) return false;
+    if (!met_.insert(location).second) return false;
     const auto name = utf8(key.name.ptr());
     if (!name || (key.offset && key.offset->size() > columns::kMaxDims)) return false;
     const auto ndim = key.offset ? static_cast<std::uint8_t>(key.offset->size())
                                  : columns::StorageRows::kNoOffset;
     std::int64_t* numbers =
-        rows_.push(names_->number_of(*name), ndim, key.hint.value_or(columns::kNoHint),
+        rows_.push(names_->number_of(*name), ndim, key.chunk_index.value_or(columns::kNoChunkIndex),
                    paths_->number_of(at.path), at.begin, at.length);
     if (key.offset) std::ranges::copy(*key.offset, numbers);
     return true;
@@ -82,7 +82,7 @@ std::optional<std::int64_t> StorageColumns::find(const py::object& key) const {
   if (!index_) index_ = std::make_unique<columns::StorageIndex>(rows_);
   std::optional<std::span<const std::int64_t>> offset;
   if (read.offset) offset = *read.offset;
-  const auto row = index_->find({*name, offset}, read.hint.value_or(columns::kNoHint));
+  const auto row = index_->find({*name, offset}, read.chunk_index.value_or(columns::kNoChunkIndex));
   return row ? static_cast<std::int64_t>(*row) : -1;
 }
 
@@ -101,11 +101,11 @@ py::object StorageColumns::key(std::size_t row) const {
   const py::object& name = text(names_, *rows_.names, rows_.name[row]);
   const auto offset = rows_.offset(row);
   if (rows_.ndim[row] == columns::StorageRows::kNoOffset)
-    return make_index(name.ptr(), rows_.hint[row]);
-  return make_index(name.ptr(), offset.data(), offset.size(), rows_.hint[row]);
+    return make_index(name.ptr(), rows_.chunk_index[row]);
+  return make_index(name.ptr(), offset.data(), offset.size(), rows_.chunk_index[row]);
 }
 
-py::object StorageColumns::place(std::size_t row) const {
+py::object StorageColumns::location(std::size_t row) const {
   return make_storage_info(text(paths_, *rows_.paths, rows_.path[row]), rows_.begin[row],
                            rows_.length[row]);
 }
@@ -117,7 +117,7 @@ py::list StorageColumns::pairs(const py::dict& made) const {
     const py::object number = checked(PyLong_FromSize_t(row));
     const py::object known = py::reinterpret_borrow<py::object>(
         made.empty() ? nullptr : PyDict_GetItemWithError(made.ptr(), number.ptr()));
-    all[row] = py::make_tuple(key(row), known ? known : place(row));
+    all[row] = py::make_tuple(key(row), known ? known : location(row));
   }
   return all;
 }
@@ -126,14 +126,14 @@ py::list StorageColumns::results() const {
   const CollectorPause pause;
   py::list all(size());
   for (std::size_t row = 0; row < size(); ++row) {
-    all[row] = make_write_result(key(row), rows_.length[row], place(row));
+    all[row] = make_write_result(key(row), rows_.length[row], location(row));
   }
   return all;
 }
 
-bool StorageColumns::says(std::size_t row, const py::object& place) const {
-  Place read;
-  return read_place(place.ptr(), read) && read.path == (*rows_.paths)[rows_.path[row]] &&
+bool StorageColumns::says(std::size_t row, const py::object& location) const {
+  Location read;
+  return read_location(location.ptr(), read) && read.path == (*rows_.paths)[rows_.path[row]] &&
          read.begin == rows_.begin[row] && read.length == rows_.length[row];
 }
 
@@ -146,9 +146,10 @@ std::optional<columns::StorageRows> read_results(const py::object& list) {
     if (!all) return std::nullopt;
     PyObject* info = attribute(all, types.storage_data);
     std::int64_t bytes = 0;
-    Place place;
-    if (!read_exact_int(attribute(all, types.size_in_bytes), bytes) || !read_place(info, place) ||
-        bytes != place.length || !reader.add(attribute(all, types.index), info)) {
+    Location location;
+    if (!read_exact_int(attribute(all, types.size_in_bytes), bytes) ||
+        !read_location(info, location) || bytes != location.length ||
+        !reader.add(attribute(all, types.index), info)) {
       return std::nullopt;
     }
   }
@@ -158,10 +159,10 @@ std::optional<columns::StorageRows> read_results(const py::object& list) {
 std::optional<columns::StorageRows> read_storage_data(const py::dict& storage_data) {
   RowReader reader;
   PyObject* index = nullptr;
-  PyObject* place = nullptr;
+  PyObject* location = nullptr;
   Py_ssize_t at = 0;
-  while (PyDict_Next(storage_data.ptr(), &at, &index, &place) != 0) {
-    if (!reader.add(index, place)) return std::nullopt;
+  while (PyDict_Next(storage_data.ptr(), &at, &index, &location) != 0) {
+    if (!reader.add(index, location)) return std::nullopt;
   }
   return reader.take();
 }

@@ -26,7 +26,7 @@ class StorageColumns {
 
   /// A row's MetadataIndex and _StorageInfo, made anew.
   py::object key(std::size_t row) const;
-  py::object place(std::size_t row) const;
+  py::object location(std::size_t row) const;
 
   /// The keys of all rows, and the places; `made`: row -> place that exists.
   py::list pairs(const py::dict& made) const;
@@ -35,7 +35,7 @@ class StorageColumns {
   py::list results() const;
 
   /// Whether a place says what its row says.
-  bool says(std::size_t row, const py::object& place) const;
+  bool says(std::size_t row, const py::object& location) const;
 
  private:
   const py::object& text(std::vector<py::object>& made, const util::TextTable& texts,

@@ -24,7 +24,7 @@ py::object GlobalObjects::chunk(planning::RowOfPlan row) const {
     return checked(PyObject_GetAttr(data.ptr(), UpstreamTypes::get().chunk_name));
   }
   const std::uint32_t entry = entry_index(row);
-  if (chunks[entry]) return chunks[entry][py::int_(plan.hints[row.plan][row.position])];
+  if (chunks[entry]) return chunks[entry][py::int_(plan.chunk_indices[row.plan][row.position])];
   const std::size_t ndim = view.ndim(row.position);
   const std::int64_t* numbers = view.numbers(row.position);
   return make_chunk(numbers, numbers + ndim, ndim);

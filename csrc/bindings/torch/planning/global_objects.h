@@ -23,7 +23,7 @@ struct GlobalObjects {
 
   std::vector<py::object> items;   // a plan: the list of its items, once made
   std::vector<py::object> chunks;  // an entry: the list of its chunks, once made
-  /// The items that stand for foreign ones, with their index hints.
+  /// The items that stand for foreign ones, with their chunk indices.
   std::map<std::pair<std::uint32_t, std::uint32_t>, py::object> replaced;
 
   std::uint32_t entry_index(planning::RowOfPlan row) const;

@@ -98,31 +98,32 @@ std::vector<std::uint32_t> set_order(std::span<const std::uint32_t> ranks) {
   return order;
 }
 
-std::shared_ptr<const std::vector<std::int64_t>> hints_of(const SavePlanColumns& columns,
-                                                          const std::vector<std::uint32_t>& kept) {
-  if (!columns.hints) return nullptr;
-  auto hints = std::make_shared<std::vector<std::int64_t>>();
+std::shared_ptr<const std::vector<std::int64_t>> chunk_indices_of(
+    const SavePlanColumns& columns, const std::vector<std::uint32_t>& kept) {
+  if (!columns.chunk_indices) return nullptr;
+  auto chunk_indices = std::make_shared<std::vector<std::int64_t>>();
   std::size_t next = 0;
   const columns::SavePlanView view = columns.view();
   for (std::size_t position = 0; position < view.size() && next < kept.size(); ++position) {
     if (view.row(position) != kept[next]) continue;
-    hints->push_back(view.hint(position));
+    chunk_indices->push_back(view.chunk_index(position));
     ++next;
   }
-  return hints;
+  return chunk_indices;
 }
 
 /// Numbers what says more than the columns now, where an error of its class reaches every rank.
-void replace_foreign(GlobalObjects& objects, std::uint32_t rank) {
+void replace_objects(GlobalObjects& objects, std::uint32_t rank) {
   const SavePlanColumns& columns = objects.plans[rank];
-  if (columns.rows->foreign.empty()) return;
+  if (columns.rows->objects.empty()) return;
   const py::object replace = py::reinterpret_borrow<py::object>(UpstreamTypes::get().replace);
   const columns::SavePlanView view = columns.view();
   for (std::uint32_t position = 0; position < view.size(); ++position) {
-    const std::int64_t hint = objects.plan.hints[rank][position];
-    if (hint == columns::kNoHint || !columns.rows->is_foreign(view.row(position))) continue;
+    const std::int64_t chunk_index = objects.plan.chunk_indices[rank][position];
+    if (chunk_index == columns::kNoChunkIndex || !columns.rows->is_object(view.row(position)))
+      continue;
     const py::object item = columns.rows->item(view.row(position));
-    const py::object index = replace(item.attr("index"), py::arg("index") = hint);
+    const py::object index = replace(item.attr("index"), py::arg("index") = chunk_index);
     objects.replaced[{rank, position}] = replace(item, py::arg("index") = index);
   }
 }
@@ -151,7 +152,8 @@ bool same_row(const SavePlanColumns& a, const SavePlanColumns& b, std::size_t po
               bool every_property) {
   const columns::SavePlanView of_a = a.view();
   const columns::SavePlanView of_b = b.view();
-  if (of_a.kind(position) != of_b.kind(position) || of_a.hint(position) != of_b.hint(position) ||
+  if (of_a.kind(position) != of_b.kind(position) ||
+      of_a.chunk_index(position) != of_b.chunk_index(position) ||
       !std::ranges::equal(of_a.shape(position), of_b.shape(position)) ||
       !std::equal(of_a.numbers(position), of_a.numbers(position) + 2 * of_a.ndim(position),
                   of_b.numbers(position))) {
@@ -185,7 +187,7 @@ std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_r
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     auto columns = std::make_shared<SavePlanColumns>(all.plans[rank]);
     if ((*kept)[rank].size() != columns->size()) {
-      columns->hints = hints_of(*columns, (*kept)[rank]);
+      columns->chunk_indices = chunk_indices_of(*columns, (*kept)[rank]);
       columns->chosen = std::make_shared<const std::vector<std::uint32_t>>((*kept)[rank]);
     }
     made.append(std::move(columns));
@@ -216,12 +218,12 @@ std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& 
   py::list made;
   for (std::uint32_t rank = 0; rank < all.plans.size(); ++rank) {
     auto columns = std::make_shared<SavePlanColumns>(all.plans[rank]);
-    columns->hints = {objects, &objects->plan.hints[rank]};
+    columns->chunk_indices = {objects, &objects->plan.chunk_indices[rank]};
     columns->global = objects;
     columns->rank = rank;
     columns->rows->planned = objects;
     columns->rows->rank = rank;
-    replace_foreign(*objects, rank);
+    replace_objects(*objects, rank);
     made.append(std::move(columns));
   }
   return py::make_tuple(made, make_metadata(objects, names, fill));
@@ -255,7 +257,7 @@ std::optional<bool> same_items(const py::object& items, const py::object& other,
   if (!a || !b) return std::nullopt;
   a = up_to_date(a);
   b = up_to_date(b);
-  if (!a->rows->foreign.empty() || !b->rows->foreign.empty()) return std::nullopt;
+  if (!a->rows->objects.empty() || !b->rows->objects.empty()) return std::nullopt;
   if (a->size() != b->size()) return false;
   for (std::size_t position = 0; position < a->size(); ++position) {
     if (!same_row(*a, *b, position, every_property)) return false;

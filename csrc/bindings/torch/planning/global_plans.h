@@ -11,7 +11,7 @@ namespace shardplan::bindings {
 /// has to answer.
 std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_rank);
 
-/// The columns of each plan's items with their index hints, and the `state_dict_metadata`
+/// The columns of each plan's items with their chunk indices, and the `state_dict_metadata`
 /// (`default_planner.create_default_global_save_plan`).
 ///
 /// fill(columns): a list that fills itself from them, for the chunks of a tensor

@@ -96,21 +96,21 @@ const DTensorReader::Layout& DTensorReader::layout_of(PyObject* spec) {
 
 MeshMembership DTensorReader::membership(PyObject* object) {
   const py::object spec = read_attribute(object, UpstreamTypes::get().spec);
-  return enabled_ && spec ? mesh_of(spec.ptr()).membership : MeshMembership::kForeign;
+  return enabled_ && spec ? mesh_of(spec.ptr()).membership : MeshMembership::kObject;
 }
 
 MeshMembership DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
-  if (!enabled_ || carries_protocol(object)) return MeshMembership::kForeign;
+  if (!enabled_ || carries_protocol(object)) return MeshMembership::kObject;
   const UpstreamTypes& types = UpstreamTypes::get();
   const py::object spec = read_attribute(object, types.spec);
-  if (!spec) return MeshMembership::kForeign;
+  if (!spec) return MeshMembership::kObject;
   const Mesh& mesh = mesh_of(spec.ptr());
   if (mesh.membership != MeshMembership::kHolds) return mesh.membership;
   const Layout& layout = layout_of(spec.ptr());
   local_tensor_ = read_attribute(object, types.local_tensor);
   if (!layout.plain || !local_tensor_ || !is_plain_tensor(local_tensor_.ptr()) ||
       !is_dense(tensor)) {
-    return MeshMembership::kForeign;
+    return MeshMembership::kObject;
   }
   const at::IntArrayRef shape = tensor.sizes();
   offsets_.resize(shape.size());
@@ -118,7 +118,7 @@ MeshMembership DTensorReader::read(PyObject* object, const at::Tensor& tensor) {
   return boxes::local_box({shape.data(), shape.size()}, mesh.shape, mesh.coordinate,
                           layout.placements, offsets_.data(), sizes_.data())
              ? MeshMembership::kHolds
-             : MeshMembership::kForeign;
+             : MeshMembership::kObject;
 }
 
 }  // namespace shardplan::bindings

@@ -25,7 +25,7 @@ bool is_dense(const at::Tensor& tensor);
 enum class MeshMembership {
   kHolds,    // this rank is in the mesh and holds `box`
   kOutside,  // this rank is not in the mesh
-  kForeign,  // not one that can be read here: ask upstream
+  kObject,   // not one that can be read here: ask upstream
 };
 
 /// Reads the local boxes of DTensors. One reader serves one plan: meshes and placements that many
@@ -49,7 +49,7 @@ class DTensorReader {
  private:
   struct Mesh {
     py::object keep_alive;
-    MeshMembership membership = MeshMembership::kForeign;
+    MeshMembership membership = MeshMembership::kObject;
     std::vector<std::int64_t> shape;
     std::vector<std::int64_t> coordinate;
   };

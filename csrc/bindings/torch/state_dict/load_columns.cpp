@@ -14,20 +14,20 @@ namespace {
 
 class LoadReader {
  public:
-  LoadReader(const py::dict& metadata, bool strict, const py::object& foreign)
-      : metadata_(metadata), strict_(strict), foreign_(foreign) {}
+  LoadReader(const py::dict& metadata, bool strict, const py::object& upstream_items)
+      : metadata_(metadata), strict_(strict), upstream_items_(upstream_items) {}
 
   void add(const py::object& fqn, PyObject* object) {
     const auto saved =
         py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(metadata_.ptr(), fqn.ptr()));
     if (!saved) {
       if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-      if (strict_) add_foreign(fqn, object);
+      if (strict_) add_object(fqn, object);
       return;
     }
     const auto name = static_cast<std::uint32_t>(columns_.tables.names.size());
     if (!PyUnicode_CheckExact(fqn.ptr()) || !add_known(name, saved.ptr(), object)) {
-      add_foreign(fqn, object);
+      add_object(fqn, object);
       return;
     }
     columns_.tables.names.push_back(fqn);
@@ -98,17 +98,17 @@ class LoadReader {
            planning::append_reads(name, boxes, wanted, columns_.rows);
   }
 
-  void add_foreign(const py::object& fqn, PyObject* object) {
-    for (const py::handle item : foreign_(fqn, py::handle(object))) {
-      columns_.rows.push(columns::ReadKind::kForeign,
-                         static_cast<std::uint32_t>(columns_.tables.foreign.size()));
-      columns_.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
+  void add_object(const py::object& fqn, PyObject* object) {
+    for (const py::handle item : upstream_items_(fqn, py::handle(object))) {
+      columns_.rows.push(columns::ReadKind::kObject,
+                         static_cast<std::uint32_t>(columns_.tables.objects.size()));
+      columns_.tables.objects.push_back(py::reinterpret_borrow<py::object>(item));
     }
   }
 
   const py::dict& metadata_;
   bool strict_;
-  const py::object& foreign_;
+  const py::object& upstream_items_;
   LoadPlanColumns columns_;
   DTensorReader dtensors_;
 };
@@ -116,8 +116,8 @@ class LoadReader {
 }  // namespace
 
 LoadPlanColumns read_state_dict(const py::object& state_dict, const py::dict& state_dict_metadata,
-                                bool strict, const py::object& foreign) {
-  LoadReader reader(state_dict_metadata, strict, foreign);
+                                bool strict, const py::object& upstream_items) {
+  LoadReader reader(state_dict_metadata, strict, upstream_items);
   for_each_entry(state_dict,
                  [&](const py::object& fqn, PyObject* object) { reader.add(fqn, object); });
   return reader.take();

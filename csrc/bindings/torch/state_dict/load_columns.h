@@ -20,9 +20,9 @@ struct LoadPlanColumns {
 ///
 /// state_dict_metadata: a dict of fqn -> TensorStorageMetadata or BytesStorageMetadata
 /// strict: whether a key that the checkpoint lacks is upstream's to refuse, else skipped
-/// foreign(fqn, object): upstream's read items, or its error, for what is not read here
+/// upstream_items(fqn, object): upstream's read items, or its error, for what is not read here
 LoadPlanColumns read_state_dict(const py::object& state_dict, const py::dict& state_dict_metadata,
-                                bool strict, const py::object& foreign);
+                                bool strict, const py::object& upstream_items);
 
 /// The reads of one tensor (`planner_helpers.create_read_items_for_chunk_list`): `chunks` are the
 /// saved ones, `local_chunks` the wanted ones. Nothing where either is not read here.

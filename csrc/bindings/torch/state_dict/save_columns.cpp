@@ -16,10 +16,10 @@ namespace {
 
 class SaveReader {
  public:
-  explicit SaveReader(py::object foreign) : foreign_(std::move(foreign)) {}
+  explicit SaveReader(py::object upstream_items) : upstream_items_(std::move(upstream_items)) {}
 
   void add(const py::object& fqn, PyObject* object) {
-    if (add_known(fqn, object) == Outcome::kForeign) add_foreign(fqn, object);
+    if (add_known(fqn, object) == Outcome::kObject) add_object(fqn, object);
   }
 
   /// Adds one entry whether or not this rank is in its mesh; false where upstream has to answer.
@@ -33,15 +33,15 @@ class SaveReader {
     columns->table = std::make_shared<const PlanTable>(std::move(table_));
     columns->rows = std::make_shared<PlanRows>();
     columns->rows->columns = std::move(rows_);
-    if (foreign_items_.empty()) return columns;
-    return with_items(*columns, foreign_items_);
+    if (object_items_.empty()) return columns;
+    return with_items(*columns, object_items_);
   }
 
  private:
-  enum class Outcome { kAdded, kSkipped, kForeign };
+  enum class Outcome { kAdded, kSkipped, kObject };
 
   Outcome add_known(const py::object& fqn, PyObject* object) {
-    if (!PyUnicode_CheckExact(fqn.ptr())) return Outcome::kForeign;
+    if (!PyUnicode_CheckExact(fqn.ptr())) return Outcome::kObject;
     const auto name = static_cast<std::uint32_t>(table_.names.size());
     const Outcome outcome = add_rows(name, object);
     if (outcome == Outcome::kAdded) table_.names.push_back(fqn);
@@ -53,7 +53,7 @@ class SaveReader {
     if (Py_TYPE(object) == types.dtensor) return add_dtensor(name, object);
     if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, object);
     if (is_plain_tensor(object)) return add_tensor(name, object);
-    if (!is_plain_value(object)) return Outcome::kForeign;
+    if (!is_plain_value(object)) return Outcome::kObject;
     push_row(columns::WriteKind::kBytes, name, 0, {});
     return Outcome::kAdded;
   }
@@ -62,11 +62,11 @@ class SaveReader {
     const at::Tensor& tensor = tensor_in(object);
     const MeshMembership membership = dtensors_.read(object, tensor);
     if (membership == MeshMembership::kOutside) return Outcome::kSkipped;
-    if (membership == MeshMembership::kForeign) return Outcome::kForeign;
+    if (membership == MeshMembership::kObject) return Outcome::kObject;
     const at::Tensor& local = tensor_in(dtensors_.local_tensor());
-    if (!is_dense(local)) return Outcome::kForeign;
+    if (!is_dense(local)) return Outcome::kObject;
     const auto properties = properties_of_local(object, tensor, local);
-    if (!properties) return Outcome::kForeign;
+    if (!properties) return Outcome::kObject;
     push_box(columns::WriteKind::kShard, name, *properties, tensor.sizes(), dtensors_.offsets(),
              dtensors_.sizes());
     return Outcome::kAdded;
@@ -85,11 +85,11 @@ class SaveReader {
 
   Outcome add_tensor(std::uint32_t name, PyObject* object) {
     const at::Tensor& tensor = tensor_in(object);
-    if (!is_dense(tensor)) return Outcome::kForeign;
+    if (!is_dense(tensor)) return Outcome::kObject;
     const auto properties =
         all_known_ ? properties_.row_of(tensor, tensor.requires_grad())
                    : properties_.row_from_upstream(py::reinterpret_borrow<py::object>(object));
-    if (!properties) return Outcome::kForeign;
+    if (!properties) return Outcome::kObject;
     zeros_.resize(std::max(zeros_.size(), tensor.sizes().size()));
     push_box(columns::WriteKind::kTensor, name, *properties, tensor.sizes(), zeros_.data(),
              tensor.sizes().data());
@@ -98,7 +98,7 @@ class SaveReader {
 
   Outcome add_sharded_tensor(std::uint32_t name, PyObject* object) {
     auto reading = read_sharded_tensor(object);
-    if (!reading) return Outcome::kForeign;
+    if (!reading) return Outcome::kObject;
     if (reading->shard_count == 0) return Outcome::kAdded;
     const std::uint32_t properties = properties_.row_of(std::move(reading->properties));
     for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
@@ -108,12 +108,12 @@ class SaveReader {
     return Outcome::kAdded;
   }
 
-  void add_foreign(const py::object& fqn, PyObject* object) {
-    for (const py::handle item : foreign_(fqn, py::handle(object))) {
+  void add_object(const py::object& fqn, PyObject* object) {
+    for (const py::handle item : upstream_items_(fqn, py::handle(object))) {
       if (table_.names.empty()) table_.names.push_back(py::str());
-      push_row(columns::WriteKind::kForeign, static_cast<std::uint32_t>(table_.names.size() - 1), 0,
+      push_row(columns::WriteKind::kObject, static_cast<std::uint32_t>(table_.names.size() - 1), 0,
                {});
-      foreign_items_.append(item);
+      object_items_.append(item);
     }
   }
 
@@ -145,10 +145,10 @@ class SaveReader {
     return rows_.push(static_cast<std::uint32_t>(table.size() - 1), shape.size());
   }
 
-  py::object foreign_;
+  py::object upstream_items_;
   PlanTable table_;
   columns::SaveRows rows_;
-  py::list foreign_items_;
+  py::list object_items_;
   PropertyTable properties_;
   const bool all_known_ = !UpstreamTypes::get().has_property(PropertyField::kUnknown);
   DTensorReader dtensors_;
@@ -158,8 +158,8 @@ class SaveReader {
 }  // namespace
 
 std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
-                                                 const py::object& foreign) {
-  SaveReader reader(foreign);
+                                                 const py::object& upstream_items) {
+  SaveReader reader(upstream_items);
   for_each_entry(state_dict,
                  [&](const py::object& fqn, PyObject* object) { reader.add(fqn, object); });
   return reader.take();

@@ -9,10 +9,10 @@ namespace shardplan::bindings {
 
 /// Reads a flat state dict (`default_planner.create_default_local_save_plan`).
 ///
-/// `foreign(fqn, object)` gives upstream's write items for what is not read here: tensor
+/// `upstream_items(fqn, object)` gives upstream's write items for what is not read here: tensor
 /// subclasses, objects that say themselves how they are written, hooks that a caller replaced.
 std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
-                                                 const py::object& foreign);
+                                                 const py::object& upstream_items);
 
 /// The upstream write items of one entry (`planner_helpers._create_write_items`), or nothing where
 /// upstream has to answer; a DTensor of whose mesh this rank is no part is such a case.

@@ -38,15 +38,17 @@ py::object make(const UpstreamClass& cls, std::initializer_list<Attribute> attri
   return made;
 }
 
-py::object make_index_of(PyObject* fqn, PyObject* offset, PyObject* hint) {
+py::object make_index_of(PyObject* fqn, PyObject* offset, PyObject* chunk_index) {
   const UpstreamTypes& types = UpstreamTypes::get();
-  if (offset == nullptr) return make(types.metadata_index, {{types.fqn, fqn}, {types.index, hint}});
+  if (offset == nullptr)
+    return make(types.metadata_index, {{types.fqn, fqn}, {types.index, chunk_index}});
   return make(types.metadata_index,
-              {{types.fqn, fqn}, {types.index, hint}, {types.offset, offset}});
+              {{types.fqn, fqn}, {types.index, chunk_index}, {types.offset, offset}});
 }
 
-py::object make_hint(std::int64_t hint) {
-  return hint == columns::kNoHint ? py::none() : checked(PyLong_FromLongLong(hint));
+py::object make_chunk_index(std::int64_t chunk_index) {
+  return chunk_index == columns::kNoChunkIndex ? py::none()
+                                               : checked(PyLong_FromLongLong(chunk_index));
 }
 
 /// A field's value for one item; strides get a tuple of their own, as a tensor gives at each call.
@@ -159,12 +161,12 @@ py::object make_tensor_metadata(const py::object& properties, const py::object& 
 }
 
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
-                      std::int64_t hint) {
-  return make_index_of(fqn, make_size(offset, ndim).ptr(), make_hint(hint).ptr());
+                      std::int64_t chunk_index) {
+  return make_index_of(fqn, make_size(offset, ndim).ptr(), make_chunk_index(chunk_index).ptr());
 }
 
-py::object make_index(PyObject* fqn, std::int64_t hint) {
-  return make_index_of(fqn, nullptr, make_hint(hint).ptr());
+py::object make_index(PyObject* fqn, std::int64_t chunk_index) {
+  return make_index_of(fqn, nullptr, make_chunk_index(chunk_index).ptr());
 }
 
 py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length) {
@@ -201,8 +203,8 @@ py::list make_read_items(const columns::ReadColumns& rows, const ReadTables& tab
   const CollectorPause pause;
   py::list items(rows.size());
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    py::object item = rows.kind[row] == columns::ReadKind::kForeign
-                          ? tables.foreign[rows.name[row]]
+    py::object item = rows.kind[row] == columns::ReadKind::kObject
+                          ? tables.objects[rows.name[row]]
                           : make_read_item(rows, tables, row);
     PyList_SET_ITEM(items.ptr(), static_cast<Py_ssize_t>(row), item.release().ptr());
   }

@@ -27,12 +27,12 @@ py::object make_tensor_data(const py::object& chunk, const py::object& propertie
 py::object make_tensor_metadata(const py::object& properties, const py::object& size,
                                 const py::object& chunks);
 
-/// A MetadataIndex; `hint` is kNoHint or its index.
+/// A MetadataIndex; `chunk index` is kNoChunkIndex or its index.
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
-                      std::int64_t hint);
+                      std::int64_t chunk_index);
 
 /// A MetadataIndex without an offset.
-py::object make_index(PyObject* fqn, std::int64_t hint);
+py::object make_index(PyObject* fqn, std::int64_t chunk_index);
 
 /// A _StorageInfo without transforms, as it is once it was pickled.
 py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length);
@@ -47,7 +47,7 @@ py::object make_write_item(columns::WriteKind kind, const py::object& index,
 /// The objects that the rows of a load plan point into.
 struct ReadTables {
   std::vector<py::object> names;
-  std::vector<py::object> foreign;
+  std::vector<py::object> objects;
 };
 
 /// A list of every row's upstream ReadItem.

@@ -32,7 +32,8 @@ bool read_upstream_index(PyObject* index, UpstreamIndex& out) {
   if (!out.name || !PyUnicode_CheckExact(out.name.ptr()) || number == nullptr) return false;
   if (PyDict_GET_SIZE(all.ptr()) != (offset == nullptr ? 2 : 3)) return false;
   if (number != Py_None) {
-    if (!PyLong_CheckExact(number) || !read_int(number, out.hint.emplace()) || *out.hint < 0) {
+    if (!PyLong_CheckExact(number) || !read_int(number, out.chunk_index.emplace()) ||
+        *out.chunk_index < 0) {
       return false;
     }
   }

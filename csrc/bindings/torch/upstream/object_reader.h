@@ -23,11 +23,11 @@ PyObject* attribute(const py::object& attributes, PyObject* name);
 /// Appends the numbers of a torch.Size of plain ints that fit int64.
 bool read_size(PyObject* size, Numbers& out);
 
-/// A MetadataIndex. `hint` is left alone where its index is None, else it is 0 or more.
+/// A MetadataIndex. `chunk index` is left alone where its index is None, else it is 0 or more.
 struct UpstreamIndex {
   py::object name;
   std::optional<Numbers> offset;
-  std::optional<std::int64_t> hint;
+  std::optional<std::int64_t> chunk_index;
 };
 bool read_upstream_index(PyObject* index, UpstreamIndex& out);
 

@@ -25,11 +25,11 @@ std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
   PackedLoadPlan packed;
   packed.bytes = py::bytes(
       wire::seal(wire::WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
-  for (const py::object& item : columns.tables.foreign) packed.foreign.append(item);
+  for (const py::object& item : columns.tables.objects) packed.objects.append(item);
   return packed;
 }
 
-LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
+LoadPlanColumns unpack(const py::bytes& bytes, const py::object& objects) {
   const wire::Envelope contents =
       wire::open(wire::WireKind::kLoadPlan, kRelease, std::string_view(bytes));
   wire::NamedReads arrived = wire::read_reads(contents.table, contents.rows, contents.items);
@@ -38,24 +38,24 @@ LoadPlanColumns unpack(const py::bytes& bytes, const py::object& foreign) {
   for (const std::string& name : arrived.names) {
     columns.tables.names.push_back(text_from_utf8(name));
   }
-  for (const py::handle item : foreign) {
-    columns.tables.foreign.push_back(py::reinterpret_borrow<py::object>(item));
+  for (const py::handle item : objects) {
+    columns.tables.objects.push_back(py::reinterpret_borrow<py::object>(item));
   }
   std::size_t wanted = 0;
   for (const columns::ReadKind kind : columns.rows.kind)
-    wanted += kind == columns::ReadKind::kForeign ? 1 : 0;
-  if (wanted != columns.tables.foreign.size())
+    wanted += kind == columns::ReadKind::kObject ? 1 : 0;
+  if (wanted != columns.tables.objects.size())
     throw wire::BadWire("lacks an item, or has one too many");
   return columns;
 }
 
 }  // namespace
 
-ReceivedLoadPlan::ReceivedLoadPlan(py::bytes bytes, py::object foreign)
-    : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
+ReceivedLoadPlan::ReceivedLoadPlan(py::bytes bytes, py::object objects)
+    : bytes_(std::move(bytes)), objects_(std::move(objects)) {
   try {
     items_ = wire::open(wire::WireKind::kLoadPlan, kRelease, std::string_view(bytes_)).items;
-    if (!PyList_CheckExact(foreign_.ptr())) problem_ = "has no list of items";
+    if (!PyList_CheckExact(objects_.ptr())) problem_ = "has no list of items";
   } catch (const wire::BadWire& problem) {
     problem_ = problem.what();
   }
@@ -64,7 +64,7 @@ ReceivedLoadPlan::ReceivedLoadPlan(py::bytes bytes, py::object foreign)
 const LoadPlanColumns& ReceivedLoadPlan::columns() {
   if (!columns_ && problem_.empty()) {
     try {
-      columns_ = unpack(bytes_, foreign_);
+      columns_ = unpack(bytes_, objects_);
     } catch (const wire::BadWire& problem) {
       problem_ = problem.what();
     }
@@ -82,7 +82,7 @@ std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
     }
     if (source && py::isinstance<ReceivedLoadPlan>(source)) {
       const auto& arrived = source.cast<const ReceivedLoadPlan&>();
-      return PackedLoadPlan{arrived.bytes(), arrived.foreign()};
+      return PackedLoadPlan{arrived.bytes(), arrived.objects()};
     }
     // Whatever another list says that it holds.
     return pack(read_read_items(checked(PySequence_List(items.ptr()))));

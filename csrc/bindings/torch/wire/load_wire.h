@@ -11,7 +11,7 @@ namespace shardplan::bindings {
 /// A load plan as it travels.
 struct PackedLoadPlan {
   py::bytes bytes;
-  py::list foreign;  // items that travel as objects, in the order of their rows
+  py::list objects;  // items that travel as objects, in the order of their rows
 };
 
 /// A load plan as it was received from another rank: decoded once, when it is first needed, and
@@ -19,7 +19,7 @@ struct PackedLoadPlan {
 class ReceivedLoadPlan {
  public:
   /// Never throws for what the bytes hold: that is said at first use.
-  ReceivedLoadPlan(py::bytes bytes, py::object foreign);
+  ReceivedLoadPlan(py::bytes bytes, py::object objects);
 
   /// Number of items; 1 where the bytes are broken, so that nobody takes the plan for an empty one.
   std::size_t size() const { return problem_.empty() ? items_ : 1; }
@@ -30,11 +30,11 @@ class ReceivedLoadPlan {
   py::list items() { return columns().items(); }
 
   py::object bytes() const { return bytes_; }
-  py::object foreign() const { return foreign_; }
+  py::object objects() const { return objects_; }
 
  private:
   py::bytes bytes_;
-  py::object foreign_;
+  py::object objects_;
   std::size_t items_ = 0;
   std::string problem_;
   std::optional<LoadPlanColumns> columns_;

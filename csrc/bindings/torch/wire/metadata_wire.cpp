@@ -31,23 +31,23 @@ std::shared_ptr<const util::TextTable> shared_names(std::string_view bytes) {
   return names;
 }
 
-std::shared_ptr<SavedMetadata> decode(const wire::Envelope& contents, const py::object& foreign) {
+std::shared_ptr<SavedMetadata> decode(const wire::Envelope& contents, const py::object& objects) {
   wire::NamedTable named = wire::read_table(contents.table);
   auto saved = std::make_shared<SavedMetadata>();
   for (const std::string& name : named.names.names) saved->names.push_back(text_from_utf8(name));
   for (const std::string& row : named.properties) {
     saved->properties.push_back(properties_from_wire(row));
   }
-  if (!PyList_CheckExact(foreign.ptr())) throw wire::BadWire("has no list of values");
-  for (const py::handle value : foreign) {
-    saved->foreign.push_back(py::reinterpret_borrow<py::object>(value));
+  if (!PyList_CheckExact(objects.ptr())) throw wire::BadWire("has no list of values");
+  for (const py::handle value : objects) {
+    saved->objects.push_back(py::reinterpret_borrow<py::object>(value));
   }
   saved->chunks = wire::read_chunks(contents.rows, std::move(named.table));
   std::size_t wanted = 0;
   for (const std::uint32_t spec : saved->chunks.table.spec) {
-    wanted += saved->chunks.table.specs.kind[spec] == columns::WriteKind::kForeign ? 1U : 0U;
+    wanted += saved->chunks.table.specs.kind[spec] == columns::WriteKind::kObject ? 1U : 0U;
   }
-  if (wanted != saved->foreign.size()) throw wire::BadWire("lacks a value, or has one too many");
+  if (wanted != saved->objects.size()) throw wire::BadWire("lacks a value, or has one too many");
   if (contents.items != saved->chunks.size())
     throw wire::BadWire("counts other entries than it has");
   return saved;
@@ -76,7 +76,7 @@ std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries) {
   PackedMetadata packed;
   packed.bytes = py::bytes(
       wire::seal(wire::WireKind::kSavedChunks, kRelease, {saved->chunks.size(), table, rows}));
-  for (const py::object& value : saved->foreign) packed.foreign.append(value);
+  for (const py::object& value : saved->objects) packed.objects.append(value);
   return packed;
 }
 
@@ -91,7 +91,7 @@ py::dict ReceivedMetadata::entries(const py::object& fill) const {
   try {
     const wire::Envelope contents =
         wire::open(wire::WireKind::kSavedChunks, kRelease, std::string_view(bytes_));
-    return SavedMetadata::entries(decode(contents, foreign_), fill);
+    return SavedMetadata::entries(decode(contents, objects_), fill);
   } catch (const wire::BadWire& problem) {
     throw py::value_error(std::string("the metadata from the coordinator cannot be read: it ") +
                           problem.what());

@@ -12,7 +12,7 @@ namespace shardplan::bindings {
 /// A state_dict_metadata as it travels.
 struct PackedMetadata {
   py::bytes bytes;
-  py::list foreign;  // values that travel as objects
+  py::list objects;  // values that travel as objects
 };
 
 /// Nothing where it has to travel as an upstream one.
@@ -25,15 +25,15 @@ std::optional<py::bytes> pack_storage(const columns::StorageRows& rows);
 class ReceivedMetadata {
  public:
   /// Never throws for what the bytes hold: that is said at first use.
-  ReceivedMetadata(py::bytes bytes, py::object foreign)
-      : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {}
+  ReceivedMetadata(py::bytes bytes, py::object objects)
+      : bytes_(std::move(bytes)), objects_(std::move(objects)) {}
 
   /// The dict in upstream classes. Throws ValueError where the bytes are broken.
   py::dict entries(const py::object& fill) const;
 
  private:
   py::bytes bytes_;
-  py::object foreign_;
+  py::object objects_;
 };
 
 /// A storage_data, or a rank's write results, as it arrived; decoded when it is first needed.

@@ -12,19 +12,19 @@
 namespace shardplan::bindings {
 namespace {
 
-bool has_foreign(const SavePlanColumns& columns) {
-  return std::ranges::count(columns.table->columns.specs.kind, columns::WriteKind::kForeign) > 0;
+bool has_objects(const SavePlanColumns& columns) {
+  return std::ranges::count(columns.table->columns.specs.kind, columns::WriteKind::kObject) > 0;
 }
 
-/// A table and rows in which each row that travels as an object is of one kForeign entry.
+/// A table and rows in which each row that travels as an object is of one kObject entry.
 struct Mixed {
   PlanTable table;
   columns::SaveRows rows;
-  std::vector<std::int64_t> hints;
-  py::list foreign;
+  std::vector<std::int64_t> chunk_indices;
+  py::list objects;
 
   columns::SavePlanView view() const {
-    return {&table.columns, &rows, nullptr, hints.empty() ? nullptr : &hints};
+    return {&table.columns, &rows, nullptr, chunk_indices.empty() ? nullptr : &chunk_indices};
   }
 };
 
@@ -32,14 +32,14 @@ bool travels_as_object(const SavePlanColumns& columns, std::size_t position,
                        const std::vector<bool>& unsendable) {
   const columns::SavePlanView view = columns.view();
   const columns::WriteKind kind = view.kind(position);
-  if (kind == columns::WriteKind::kForeign || columns.rows->is_foreign(view.row(position)))
+  if (kind == columns::WriteKind::kObject || columns.rows->is_object(view.row(position)))
     return true;
   return columns::writes_tensor(kind) && !unsendable.empty() &&
          unsendable[view.table->specs.properties[view.spec(position)]];
 }
 
 bool any_object(const SavePlanColumns& columns, const std::vector<bool>& unsendable) {
-  if (columns.rows->foreign.empty() && std::ranges::count(unsendable, true) == 0) return false;
+  if (columns.rows->objects.empty() && std::ranges::count(unsendable, true) == 0) return false;
   for (std::size_t position = 0; position < columns.size(); ++position) {
     if (travels_as_object(columns, position, unsendable)) return true;
   }
@@ -55,8 +55,8 @@ Mixed mix(SavePlanColumns& columns, const std::vector<bool>& unsendable) {
     const columns::WriteKind kind = view.kind(position);
     const std::uint32_t row = view.table->specs.properties[view.spec(position)];
     if (travels_as_object(columns, position, unsendable)) {
-      mixed.foreign.append(columns.item_at(position));
-      table.specs.push(columns::WriteKind::kForeign, 0, {});
+      mixed.objects.append(columns.item_at(position));
+      table.specs.push(columns::WriteKind::kObject, 0, {});
     } else if (!columns::writes_tensor(kind)) {
       table.specs.push(kind, 0, {});
     } else {
@@ -71,7 +71,7 @@ Mixed mix(SavePlanColumns& columns, const std::vector<bool>& unsendable) {
     const std::size_t ndim = table.specs.ndim[position];
     std::copy_n(view.numbers(position), 2 * ndim,
                 mixed.rows.push(static_cast<std::uint32_t>(position), ndim));
-    if (view.hints != nullptr) mixed.hints.push_back(view.hint(position));
+    if (view.chunk_indices != nullptr) mixed.chunk_indices.push_back(view.chunk_index(position));
   }
   return mixed;
 }
@@ -86,11 +86,11 @@ PackedSavePlan sealed(std::string_view table, const columns::SavePlanView& view)
 
 }  // namespace
 
-ReceivedSavePlan::ReceivedSavePlan(py::bytes bytes, py::object foreign)
-    : bytes_(std::move(bytes)), foreign_(std::move(foreign)) {
+ReceivedSavePlan::ReceivedSavePlan(py::bytes bytes, py::object objects)
+    : bytes_(std::move(bytes)), objects_(std::move(objects)) {
   try {
     items_ = wire::open(wire::WireKind::kSavePlan, kRelease, std::string_view(bytes_)).items;
-    if (!PyList_CheckExact(foreign_.ptr())) problem_ = "has no list of items";
+    if (!PyList_CheckExact(objects_.ptr())) problem_ = "has no list of items";
   } catch (const wire::BadWire& problem) {
     problem_ = problem.what();
   }
@@ -128,12 +128,13 @@ void ReceivedSavePlan::decode(const wire::Envelope& contents) {
       wire::read_rows(contents.rows, contents.items, columns->table->columns);
   columns->rows = std::make_shared<PlanRows>();
   columns->rows->columns = std::move(arrived.rows);
-  if (!arrived.hints.empty()) {
-    columns->hints = std::make_shared<const std::vector<std::int64_t>>(std::move(arrived.hints));
+  if (!arrived.chunk_indices.empty()) {
+    columns->chunk_indices =
+        std::make_shared<const std::vector<std::int64_t>>(std::move(arrived.chunk_indices));
   }
   table_ = columns->table;
-  const bool plain = !has_foreign(*columns) && PyList_GET_SIZE(foreign_.ptr()) == 0;
-  columns_ = plain ? std::move(columns) : with_items(*columns, foreign_);
+  const bool plain = !has_objects(*columns) && PyList_GET_SIZE(objects_.ptr()) == 0;
+  columns_ = plain ? std::move(columns) : with_items(*columns, objects_);
   bytes_ = py::bytes();
 }
 
@@ -163,7 +164,7 @@ std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::
     bytes = table_to_wire(mixed.table, paths, mapped, unsendable);
     if (bytes.empty()) return std::nullopt;
     packed = sealed(bytes, mixed.view());
-    packed->foreign = mixed.foreign;
+    packed->objects = mixed.objects;
   } else {
     if (bytes.empty()) return std::nullopt;
     packed = sealed(bytes, columns->view());

@@ -15,7 +15,7 @@ class ReceivedSavePlan {
  public:
   /// bytes: what `pack_save_plan` gave; foreign: its list of items
   /// Never throws for what the bytes hold: that is said at first use.
-  ReceivedSavePlan(py::bytes bytes, py::object foreign);
+  ReceivedSavePlan(py::bytes bytes, py::object objects);
 
   /// Number of items; 1 where the bytes are broken, so that nobody takes the plan for an empty one.
   std::size_t size() const { return problem_.empty() ? items_ : 1; }
@@ -38,7 +38,7 @@ class ReceivedSavePlan {
   [[noreturn]] void refuse() const;
 
   py::bytes bytes_;
-  py::object foreign_;
+  py::object objects_;
   std::size_t items_ = 0;
   std::string problem_;
   std::shared_ptr<SavePlanColumns> columns_;
@@ -48,7 +48,7 @@ class ReceivedSavePlan {
 /// A plan as it travels.
 struct PackedSavePlan {
   py::bytes bytes;
-  py::list foreign;     // items that travel as objects, in the order of their rows
+  py::list objects;     // items that travel as objects, in the order of their rows
   bool mapped = false;  // whether the mappings are in the bytes
 };
 

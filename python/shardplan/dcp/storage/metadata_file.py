@@ -102,7 +102,7 @@ def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
     for name, value in state.items():
         file.raw(_opcodes(pickler, name))
         if name == "state_dict_metadata" and saved is not None:
-            file.entries(saved, of_properties, [_opcodes(pickler, one) for one in saved.foreign])
+            file.entries(saved, of_properties, [_opcodes(pickler, one) for one in saved.objects])
         elif name == "storage_data" and storage is not None:
             file.storage(storage)
         else:

@@ -15,7 +15,7 @@ py::list pairs_of(const std::vector<PlanLoad>& loads) {
 
 }  // namespace
 
-void register_looks(py::module_& m) {
+void register_queries(py::module_& m) {
   m.def("boxes_of", &boxes_of, py::arg("chunks"), py::arg("ndim"),
         "The boxes of a list of upstream chunks, or None where they cannot be read.");
   m.def("writers_of", &writers_of, py::arg("plans"), py::arg("names"),
