@@ -1,26 +1,24 @@
-// How the coordinator's time and memory grow with the ranks, in the columns alone: no Python, no
-// object made. Llama 3 405B with Adam under FSDP, wire bytes of every rank in, wire bytes out.
+// Measures how the time and memory of the coordinator grow with the number of ranks, without
+// Python: from the encoded plan of every rank to the encoded global plans, for Llama 3 405B with
+// Adam under FSDP.
 
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/boxes/layout.h"
-#include "core/columns/plan.h"
 #include "core/planning/coordinator.h"
+#include "core/simulate/world.h"
 #include "core/util/clock.h"
-#include "core/wire/envelope.h"
 #include "core/wire/save_plan.h"
 
 namespace shardplan::benchmarks {
@@ -28,84 +26,44 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-constexpr std::string_view kRelease = "growth";
-constexpr std::int64_t kElementSize = 4;  // float32
-
-/// A table of sharded tensors, entry i of name i.
-class Model {
- public:
-  /// As `with_adam(llama(LLAMA3_405B))` of benchmarks/workloads.
-  static Model llama_405b_with_adam() {
-    constexpr std::int64_t kDim = 16'384;
-    constexpr std::int64_t kHidden = 53'248;
-    constexpr std::int64_t kKv = 1'024;
-    constexpr std::int64_t kVocabulary = 128'256;
-    const std::vector<std::pair<const char*, Shape>> of_layer = {
-        {"attention.wq", {kDim, kDim}},
-        {"attention.wk", {kKv, kDim}},
-        {"attention.wv", {kKv, kDim}},
-        {"attention.wo", {kDim, kDim}},
-        {"feed_forward.w1", {kHidden, kDim}},
-        {"feed_forward.w2", {kDim, kHidden}},
-        {"feed_forward.w3", {kHidden, kDim}},
-        {"attention_norm", {kDim}},
-        {"ffn_norm", {kDim}},
-    };
-    std::vector<std::pair<std::string, Shape>> parameters;
-    parameters.emplace_back("tok_embeddings.weight", Shape{kVocabulary, kDim});
-    for (int layer = 0; layer < 126; ++layer) {
-      for (const auto& [name, shape] : of_layer) {
-        parameters.emplace_back("layers." + std::to_string(layer) + "." + name + ".weight", shape);
-      }
+/// Llama 3 405B with Adam, as `with_adam(llama(LLAMA3_405B))` of benchmarks/workloads.
+std::vector<simulate::SimulatedTensor> llama_405b_with_adam() {
+  constexpr std::int64_t kDim = 16'384;
+  constexpr std::int64_t kHidden = 53'248;
+  constexpr std::int64_t kKv = 1'024;
+  constexpr std::int64_t kVocabulary = 128'256;
+  const std::vector<std::pair<const char*, Shape>> of_layer = {
+      {"attention.wq", {kDim, kDim}},
+      {"attention.wk", {kKv, kDim}},
+      {"attention.wv", {kKv, kDim}},
+      {"attention.wo", {kDim, kDim}},
+      {"feed_forward.w1", {kHidden, kDim}},
+      {"feed_forward.w2", {kDim, kHidden}},
+      {"feed_forward.w3", {kHidden, kDim}},
+      {"attention_norm", {kDim}},
+      {"ffn_norm", {kDim}},
+  };
+  std::vector<std::pair<std::string, Shape>> parameters;
+  parameters.emplace_back("tok_embeddings.weight", Shape{kVocabulary, kDim});
+  for (int layer = 0; layer < 126; ++layer) {
+    for (const auto& [name, shape] : of_layer) {
+      parameters.emplace_back("layers." + std::to_string(layer) + "." + name + ".weight", shape);
     }
-    parameters.emplace_back("norm.weight", Shape{kDim});
-    parameters.emplace_back("output.weight", Shape{kVocabulary, kDim});
-
-    Model model;
-    for (const auto& [name, shape] : parameters) model.add("model." + name, shape);
-    for (const auto& [name, shape] : parameters) {
-      model.add("optim.state." + name + ".exp_avg", shape);
-      model.add("optim.state." + name + ".exp_avg_sq", shape);
-    }
-    return model;
   }
+  parameters.emplace_back("norm.weight", Shape{kDim});
+  parameters.emplace_back("output.weight", Shape{kVocabulary, kDim});
 
-  const wire::NamedTable& table() const { return table_; }
-
-  /// What a rank sends: its shards of dim 0, the last ones shorter or empty, as torch chunks.
-  std::string plan_of(std::int64_t rank, std::int64_t ranks, std::string_view table_bytes) const {
-    const boxes::Placement placement{boxes::Placement::Kind::kShard, 0};
-    const columns::EntrySpecs& specs = table_.table.specs;
-    columns::SaveRows rows;
-    for (std::uint32_t entry = 0; entry < table_.table.size(); ++entry) {
-      const auto shape = specs.shape(table_.table.spec[entry]);
-      std::int64_t* numbers = rows.push(entry, shape.size());
-      if (!boxes::local_box(shape, {&ranks, 1}, {&rank, 1}, {&placement, 1}, numbers,
-                            numbers + shape.size())) {
-        throw std::logic_error("a shard has no box");
-      }
-    }
-    const std::string bytes = wire::write_rows({&table_.table, &rows});
-    return wire::seal(wire::WireKind::kSavePlan, kRelease, {rows.size(), table_bytes, bytes});
+  std::vector<simulate::SimulatedTensor> model;
+  const auto add = [&](const std::string& name, const Shape& shape) {
+    model.push_back({name, shape, "float32", 4, 0});
+  };
+  for (const auto& [name, shape] : parameters) add("model." + name, shape);
+  for (const auto& [name, shape] : parameters) {
+    add("optim.state." + name + ".exp_avg", shape);
+    add("optim.state." + name + ".exp_avg_sq", shape);
   }
-
- private:
-  Model() { table_.properties = {"float32"}; }
-
-  /// Adds a tensor, whose path in the state dict is one key: its whole name.
-  void add(const std::string& name, const Shape& shape) {
-    const wire::PathShape path = {{static_cast<std::uint32_t>(wire::count_parts(name)), false}};
-    const auto known = std::ranges::find(table_.names.shapes, path);
-    table_.names.shape_of_name.push_back(
-        static_cast<std::uint32_t>(known - table_.names.shapes.begin()));
-    if (known == table_.names.shapes.end()) table_.names.shapes.push_back(path);
-    table_.table.name.push_back(static_cast<std::uint32_t>(table_.names.names.size()));
-    table_.names.names.push_back(name);
-    table_.table.spec.push_back(table_.table.specs.push(columns::WriteKind::kShard, 0, shape));
-  }
-
-  wire::NamedTable table_;
-};
+  return model;
+}
 
 void expect(bool holds, const char* what) {
   if (!holds) throw std::runtime_error(what);
@@ -122,60 +80,54 @@ double peak_memory() {
 #endif
 }
 
-/// That every shard with elements is written, of those without one a tensor; that the last rank's
-/// are the last chunks; and that what is sent says so.
-void verify(const planning::Coordinator& coordinator) {
-  const columns::SaveTable& table = coordinator.table().table;
+/// Checks that every shard with elements is written, that a tensor with empty shards has one of
+/// them, that the shards of the last rank are the last chunks, and that the plans sent say so.
+void verify(const planning::Coordinator& coordinator, const columns::SaveTable& table,
+            const std::vector<std::string>& sent) {
   const auto ranks = static_cast<std::int64_t>(coordinator.plans().size());
-  expect(coordinator.global().entries.size() == table.size(), "not every tensor is in the plan");
+  expect(coordinator.global().entries.size() == table.size(), "a tensor is not in the global plan");
   for (const planning::SavedEntry& entry : coordinator.global().entries) {
     const std::int64_t length = table.specs.shape(table.spec[entry.name])[0];
-    const std::int64_t a_shard = (length + ranks - 1) / ranks;
-    const std::int64_t full = (length + a_shard - 1) / a_shard;
+    const std::int64_t rows_of_shard = (length + ranks - 1) / ranks;
+    const std::int64_t full = (length + rows_of_shard - 1) / rows_of_shard;
     expect(static_cast<std::int64_t>(entry.end - entry.begin) == full + (full < ranks ? 1 : 0),
-           "a tensor has other chunks than its shards");
+           "the chunks of a tensor are not its shards");
   }
-  const wire::Envelope last =
-      wire::open(wire::WireKind::kSavePlan, kRelease, coordinator.sent().back());
-  const wire::ReceivedRows arrived = wire::read_rows(last.rows, last.items, table);
-  expect(arrived.chunk_indices == coordinator.global().chunk_indices.back(),
-         "what was sent is not the plan");
-  for (std::size_t row = 0; row < arrived.rows.size(); ++row) {
-    const auto shape = table.specs.shape(table.spec[arrived.rows.entry[row]]);
-    const bool empty = arrived.rows.numbers[arrived.rows.first[row] + shape.size()] == 0;
-    expect(empty || arrived.chunk_indices[row] == ranks - 1,
-           "the last shard is not the last chunk");
+  const wire::ReceivedRows last = simulate::decode_plan(sent.back(), table);
+  expect(last.chunk_indices == coordinator.global().chunk_indices.back(),
+         "the plan that was sent is not the global plan");
+  for (std::size_t row = 0; row < last.rows.size(); ++row) {
+    const auto shape = table.specs.shape(table.spec[last.rows.entry[row]]);
+    const bool empty = last.rows.numbers[last.rows.first[row] + shape.size()] == 0;
+    expect(empty || last.chunk_indices[row] == ranks - 1, "the last shard is not the last chunk");
   }
 }
 
 /// Prints the row of the table for this many ranks.
 void measure(std::int64_t ranks) {
-  const Model model = Model::llama_405b_with_adam();
-  const std::string table = wire::write_table(model.table());
-  std::vector<std::string> arrived;
+  const std::vector<std::int64_t> mesh_shape = {ranks};
+  const std::vector<std::vector<boxes::Placement>> layouts = {
+      {{boxes::Placement::Kind::kShard, 0}}};
+  const simulate::World world(llama_405b_with_adam(), mesh_shape, layouts);
+  std::vector<std::string> arrived = world.plans();
   std::size_t wire = 0;
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    arrived.push_back(model.plan_of(rank, ranks, table));
-    wire += arrived.back().size();
-  }
-  const double items = static_cast<double>(model.table().table.size()) * static_cast<double>(ranks);
+  for (const std::string& plan : arrived) wire += plan.size();
+  const double items = static_cast<double>(world.table().table.size()) * static_cast<double>(ranks);
 
-  const util::Pulse pulse;
-  planning::Coordinator coordinator(std::move(arrived), std::string(kRelease), {kElementSize},
-                                    pulse);
   util::Clock clock;
-  coordinator.read();
+  const simulate::ReceivedPlans received(std::move(arrived), world.element_sizes());
+  planning::Coordinator coordinator(received.ranks(), received.name_count());
   const double read = clock.lap();
-  coordinator.drop_replicas();
+  expect(coordinator.drop_replicas(false, simulate::ascending), "the bytes do not fit int64");
   const double dedup = clock.lap();
-  coordinator.plan();
+  expect(coordinator.plan(), "a name is written twice");
   const double plan = clock.lap();
-  coordinator.check();
+  expect(coordinator.invalid_entries().empty(), "the chunks of a tensor do not cover it");
   const double check = clock.lap();
-  coordinator.write();
+  const std::vector<std::string> sent = received.encode(coordinator);
   const double write = clock.lap();
   const double peak = peak_memory();
-  verify(coordinator);
+  verify(coordinator, received.table().table, sent);
 
   const double all = read + dedup + plan + check + write;
   std::printf(

@@ -18,27 +18,27 @@ namespace {
 using Numbers = std::vector<std::int64_t>;
 using TensorTuple = std::tuple<std::string, Numbers, std::string, std::int64_t, std::uint32_t>;
 
-std::vector<simulate::ImaginedTensor> imagined_of(const std::vector<TensorTuple>& tensors) {
-  std::vector<simulate::ImaginedTensor> imagined;
+std::vector<simulate::SimulatedTensor> tensors_from(const std::vector<TensorTuple>& tensors) {
+  std::vector<simulate::SimulatedTensor> parsed_tensors;
   for (const auto& [name, shape, dtype, element_size, layout] : tensors) {
-    imagined.push_back({name, shape, dtype, element_size, layout});
+    parsed_tensors.push_back({name, shape, dtype, element_size, layout});
   }
-  return imagined;
+  return parsed_tensors;
 }
 
 std::uint64_t memory(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
                      const std::vector<std::vector<PlacementTuple>>& layouts) {
-  return simulate::simulation_memory(imagined_of(tensors), mesh_shape, layouts_from(layouts));
+  return simulate::simulation_memory(tensors_from(tensors), mesh_shape, layouts_from(layouts));
 }
 
 py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
                   const std::vector<std::vector<PlacementTuple>>& layouts, std::size_t look_at) {
-  const std::vector<simulate::ImaginedTensor> imagined = imagined_of(tensors);
+  const std::vector<simulate::SimulatedTensor> parsed_tensors = tensors_from(tensors);
   const util::Pulse pulse = signal_pulse();
   const auto parsed = layouts_from(layouts);
   const simulate::Simulation done = [&] {
     const py::gil_scoped_release unlocked;
-    return simulate::simulate_save(imagined, mesh_shape, parsed, look_at, pulse);
+    return simulate::simulate_save(parsed_tensors, mesh_shape, parsed, look_at, pulse);
   }();
   py::list ranks;
   for (const simulate::Simulation::OfRank& rank : done.ranks) {

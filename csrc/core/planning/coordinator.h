@@ -1,56 +1,57 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <utility>
 #include <vector>
 
+#include "core/columns/rank_plan.h"
 #include "core/planning/dedup.h"
 #include "core/planning/global_plan.h"
-#include "core/wire/save_plan.h"
+#include "core/util/pulse.h"
 
 namespace shardplan::planning {
 
-/// What the coordinator of a save does between the bytes of the local plans and those of the final
-/// ones, on columns alone, stage by stage. For worlds that are imagined: of plans that differ in
-/// what their tables say, or that hold objects, it knows nothing, and ranks that have as little to
-/// write as each other come in ascending order, not in that of a CPython set.
+/// The stages of a coordinator between the local plans of all ranks and the global plan. The
+/// bindings, the simulation and the benchmark run these stages; each decodes and encodes plans in
+/// its own way.
 class Coordinator {
  public:
-  /// arrived: a rank's plan, sealed by this release
-  /// element_sizes: a row of the table's properties -> bytes an element
-  /// pulse:   beats while a stage runs; outlives the coordinator
-  Coordinator(std::vector<std::string> arrived, std::string release,
-              std::vector<std::int64_t> element_sizes, const util::Pulse& pulse);
+  /// plans:      one per rank; the coordinator does not own what they point to
+  /// name_count: number of distinct names in all plans
+  /// pulse:      beats during every stage
+  Coordinator(std::vector<columns::RankPlan> plans, std::size_t name_count, util::Pulse pulse = {});
 
-  // The plans point into the coordinator.
+  // The plans point into the coordinator once `drop_replicas` has returned.
   Coordinator(const Coordinator&) = delete;
   Coordinator& operator=(const Coordinator&) = delete;
 
-  // The stages, in their order; what one needs no more is freed after it. They throw
-  // std::runtime_error, which says what is wrong, and BadWire.
-  void read();
-  void drop_replicas();
-  void plan();
-  void check() const;
-  void write();
+  /// Drops the rows that another rank writes (`_dedup_save_plans.dedup_save_plans`); see `dedup`.
+  /// Returns false, and drops nothing, if the number of bytes of a row is unknown or does not fit
+  /// int64.
+  [[nodiscard]] bool drop_replicas(bool save_to_lowest_rank, const SetOrder& set_order);
 
-  const wire::NamedTable& table() const { return table_; }
+  /// Makes the global plan (`default_planner.create_default_global_save_plan`) of the rows that are
+  /// left. Returns false if upstream raises: a name that is not sharded is written twice.
+  [[nodiscard]] bool plan();
+
+  /// Returns the entries of the global plan whose boxes leave the tensor, overlap or, for more than
+  /// one rank, leave holes (`default_planner._validate_global_plan`), ascending. Call after `plan`.
+  std::vector<std::uint32_t> invalid_entries() const;
+
   const std::vector<columns::RankPlan>& plans() const { return plans_; }
+  /// For each rank, the rows that it still writes, ascending; empty before `drop_replicas`.
+  const std::vector<std::vector<std::uint32_t>>& kept() const { return kept_; }
   const GlobalPlan& global() const { return global_; }
-  const std::vector<std::string>& sent() const { return sent_; }
+  /// Moves the global plan out.
+  GlobalPlan take_global() { return std::move(global_); }
 
  private:
-  std::vector<std::string> arrived_;
-  std::string release_;
-  std::vector<std::int64_t> element_sizes_;
-  const util::Pulse& pulse_;
-  std::string table_bytes_;
-  wire::NamedTable table_;
-  std::vector<columns::SaveRows> rows_;
   std::vector<columns::RankPlan> plans_;
+  std::size_t name_count_;
+  util::Pulse pulse_;
   std::vector<std::vector<std::uint32_t>> kept_;
   GlobalPlan global_;
-  std::vector<std::string> sent_;
 };
 
 }  // namespace shardplan::planning

@@ -3,141 +3,23 @@
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
-#include <string_view>
-#include <unordered_set>
+#include <string>
+#include <utility>
 
 #include "core/boxes/mesh.h"
 #include "core/metadata/metadata_writer.h"
 #include "core/planning/coordinator.h"
 #include "core/util/checked.h"
 #include "core/util/clock.h"
-#include "core/wire/envelope.h"
 
 namespace shardplan::simulate {
 namespace {
 
-constexpr std::string_view kRelease = "simulation";
-/// What torch.save adds to the bytes of a tensor, about.
-constexpr std::int64_t kAround = 1'100;
-/// What a TensorProperties takes in a metadata file, about; and what a mapping takes beside the
-/// name, which it has twice.
+// Approximate numbers of bytes: what torch.save adds to the data of a tensor, a TensorProperties in
+// a metadata file, and a mapping in it beside its name, which is written twice.
+constexpr std::int64_t kPartOverhead = 1'100;
 constexpr std::size_t kProperties = 25;
 constexpr std::size_t kMapping = 15;
-
-/// The table that all ranks share, and the plans that they send.
-class World {
- public:
-  World(std::span<const ImaginedTensor> tensors, std::span<const std::int64_t> mesh_shape,
-        std::span<const std::vector<boxes::Placement>> layouts)
-      : mesh_shape_(mesh_shape) {
-    for (const ImaginedTensor& tensor : tensors) add(tensor, layouts);
-    bytes_ = wire::write_table(table_);
-    if (bytes_.empty()) throw std::invalid_argument("a name, or a number of dims, is too large");
-  }
-
-  const std::vector<std::int64_t>& element_sizes() const { return element_sizes_; }
-
-  std::vector<std::string> plans(const util::Pulse& pulse) const {
-    std::vector<std::string> plans;
-    boxes::for_each_coordinate(mesh_shape_, [&](const std::vector<std::int64_t>& coordinate) {
-      plans.push_back(plan_of(coordinate, pulse));
-    });
-    return plans;
-  }
-
-  /// About what the stages hold at once, in bytes; as a double, for it may be beyond any integer.
-  double memory() const {
-    const auto ranks = static_cast<double>(boxes::rank_count(mesh_shape_));
-    const std::vector<std::int64_t> first(mesh_shape_.size());
-    const auto plan = static_cast<double>(plan_of(first, {}).size());
-    double rows = 0;      // bytes of one rank's rows
-    double written = 0;   // rows of all ranks, replicas dropped
-    double metadata = 0;  // bytes of the columns of the metadata
-    for (std::size_t entry = 0; entry < layouts_.size(); ++entry) {
-      const auto ndim = static_cast<double>(table_.table.specs.ndim[table_.table.spec[entry]]);
-      double holders = 1;
-      for (std::size_t dim = 0; dim < mesh_shape_.size(); ++dim) {
-        if (layouts_[entry][dim].kind == boxes::Placement::Kind::kReplicate) continue;
-        holders *= static_cast<double>(mesh_shape_[dim]);
-      }
-      // Vectors that grow have room for half as much again.
-      rows += kRow + 1.5 * 16 * ndim;
-      written += holders;
-      metadata += 1.5 * holders * (kLocation + 24 * ndim);
-    }
-    const auto entries = static_cast<double>(layouts_.size());
-    const double sent = ranks * (static_cast<double>(bytes_.size()) + kPlan) +
-                        written * (plan - static_cast<double>(bytes_.size())) / entries;
-    const double dedup = ranks * entries * kDedup;
-    const double global = written * kGlobal + sent + metadata;
-    return ranks * (rows + kRank) + std::max({ranks * (plan + kPlan), dedup, global});
-  }
-
- private:
-  void add(const ImaginedTensor& tensor, std::span<const std::vector<boxes::Placement>> layouts) {
-    if (tensor.layout >= layouts.size() || layouts[tensor.layout].size() != mesh_shape_.size()) {
-      throw std::invalid_argument("a layout has one placement a dim of the mesh");
-    }
-    if (!names_.insert(tensor.name).second) {
-      throw std::invalid_argument(tensor.name + " comes twice");
-    }
-    std::int64_t bytes = tensor.element_size;
-    for (const std::int64_t size : tensor.shape) {
-      if (size < 0 || !util::checked_mul(bytes, size, bytes)) {
-        throw std::invalid_argument("the size of " + tensor.name + " is negative, or too large");
-      }
-    }
-    layouts_.push_back(boxes::fitted(layouts[tensor.layout], tensor.shape.size()));
-    const wire::PathShape path = {
-        {static_cast<std::uint32_t>(wire::count_parts(tensor.name)), false}};
-    const auto known = std::ranges::find(table_.names.shapes, path);
-    table_.names.shape_of_name.push_back(
-        static_cast<std::uint32_t>(known - table_.names.shapes.begin()));
-    if (known == table_.names.shapes.end()) table_.names.shapes.push_back(path);
-    table_.table.name.push_back(static_cast<std::uint32_t>(table_.names.names.size()));
-    table_.names.names.push_back(tensor.name);
-    table_.table.spec.push_back(
-        table_.table.specs.push(columns::WriteKind::kShard, properties_of(tensor), tensor.shape));
-  }
-
-  std::uint32_t properties_of(const ImaginedTensor& tensor) {
-    const auto known = std::ranges::find(table_.properties, tensor.dtype);
-    const auto row = static_cast<std::uint32_t>(known - table_.properties.begin());
-    if (known == table_.properties.end()) {
-      table_.properties.push_back(tensor.dtype);
-      element_sizes_.push_back(tensor.element_size);
-    }
-    return row;
-  }
-
-  // Bytes of memory: of a row in the plan of a rank, of a plan beside its bytes, of what is held
-  // for a rank anyway, of a row that is looked at for replicas, of one that is numbered, of a
-  // place.
-  static constexpr double kRow = 12, kPlan = 50, kRank = 500, kDedup = 16.4, kGlobal = 20,
-                          kLocation = 41;
-
-  std::string plan_of(const std::vector<std::int64_t>& coordinate, const util::Pulse& pulse) const {
-    columns::SaveRows rows;
-    for (std::uint32_t entry = 0; entry < table_.table.size(); ++entry) {
-      pulse.beat();
-      const auto shape = table_.table.specs.shape(table_.table.spec[entry]);
-      std::int64_t* numbers = rows.push(entry, shape.size());
-      if (!boxes::local_box(shape, mesh_shape_, coordinate, layouts_[entry], numbers,
-                            numbers + shape.size())) {
-        throw std::invalid_argument(table_.names.names[entry] + " cannot be laid out so");
-      }
-    }
-    const std::string bytes = wire::write_rows({&table_.table, &rows});
-    return wire::seal(wire::WireKind::kSavePlan, kRelease, {rows.size(), bytes_, bytes});
-  }
-
-  std::span<const std::int64_t> mesh_shape_;
-  wire::NamedTable table_;
-  std::unordered_set<std::string> names_;
-  std::vector<std::int64_t> element_sizes_;
-  std::vector<std::vector<boxes::Placement>> layouts_;  // an entry
-  std::string bytes_;
-};
 
 std::size_t bytes_of(const std::vector<std::string>& plans) {
   std::size_t bytes = 0;
@@ -154,8 +36,10 @@ std::int64_t bytes_of_row(const columns::RankPlan& plan, std::size_t position) {
   return bytes;
 }
 
-/// The metadata of the global plan as a file has it; nothing of it is kept.
-std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util::Pulse& pulse) {
+/// Returns the size of the metadata file of the global plan. The file is written block by block,
+/// and each block is dropped.
+std::size_t metadata_bytes(const ReceivedPlans& received, const planning::Coordinator& coordinator,
+                           const util::Pulse& pulse) {
   columns::SavedChunks chunks;
   columns::StorageRows locations;
   const auto names = std::make_shared<util::TextTable>();
@@ -164,7 +48,7 @@ std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util:
   for (const planning::SavedEntry& entry : coordinator.global().entries) {
     const columns::RankPlan& first = coordinator.plans()[entry.first.plan];
     const auto shape = first.view.shape(entry.first.position);
-    const auto name = names->number_of(coordinator.table().names.names[entry.name]);
+    const auto name = names->number_of(received.table().names.names[entry.name]);
     const std::uint32_t properties =
         first.view.table->specs.properties[first.view.spec(entry.first.position)];
     std::int64_t* numbers =
@@ -175,7 +59,7 @@ std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util:
       const std::int64_t* box = coordinator.plans()[row.plan].view.numbers(row.position);
       numbers = std::copy_n(box, 2 * shape.size(), numbers);
       const std::int64_t length =
-          bytes_of_row(coordinator.plans()[row.plan], row.position) + kAround;
+          bytes_of_row(coordinator.plans()[row.plan], row.position) + kPartOverhead;
       const auto path = paths->number_of("__" + std::to_string(row.plan) + "_0.distcp");
       std::copy_n(box, shape.size(),
                   locations.push(name, static_cast<std::uint8_t>(shape.size()),
@@ -194,12 +78,12 @@ std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util:
   for (const util::TextTable* texts : {names.get(), paths.get()}) {
     for (std::size_t text = 0; text < texts->size(); ++text) out.text((*texts)[text]);
   }
-  for (const std::string& name : coordinator.table().names.names) {
+  for (const std::string& name : received.table().names.names) {
     bytes += 2 * name.size() + kMapping;
   }
   metadata::EntryPickles pickles;
   pickles.first_name = kFirstName;
-  pickles.properties.assign(coordinator.table().properties.size(), std::string(kProperties, ' '));
+  pickles.properties.assign(received.table().properties.size(), std::string(kProperties, ' '));
   metadata::write_entries(out, kMemo, chunks, pickles);
   metadata::write_storage(out, kMemo, locations, kFirstName,
                           kFirstName + static_cast<std::uint32_t>(names->size()));
@@ -207,7 +91,8 @@ std::size_t metadata_bytes(const planning::Coordinator& coordinator, const util:
   return bytes;
 }
 
-void look_at(const planning::Coordinator& coordinator, std::size_t tensor, Simulation& out) {
+/// Adds the chunks of the selected tensor.
+void add_chunks(const planning::Coordinator& coordinator, std::size_t tensor, Simulation& out) {
   for (const planning::SavedEntry& entry : coordinator.global().entries) {
     if (entry.name != tensor) continue;
     for (std::size_t at = entry.begin; at < entry.end; ++at) {
@@ -222,10 +107,10 @@ void look_at(const planning::Coordinator& coordinator, std::size_t tensor, Simul
 
 }  // namespace
 
-Simulation simulate_save(std::span<const ImaginedTensor> tensors,
+Simulation simulate_save(std::span<const SimulatedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
-                         std::span<const std::vector<boxes::Placement>> layouts, std::size_t tensor,
-                         const util::Pulse& pulse) {
+                         std::span<const std::vector<boxes::Placement>> layouts,
+                         std::size_t selected, const util::Pulse& pulse) {
   const std::size_t ranks = boxes::rank_count(mesh_shape);
   const World world(tensors, mesh_shape, layouts);
   Simulation out;
@@ -235,22 +120,26 @@ Simulation simulate_save(std::span<const ImaginedTensor> tensors,
   std::vector<std::string> plans = world.plans(pulse);
   stage("local plans");
   out.wire_in = bytes_of(plans);
-  planning::Coordinator coordinator(std::move(plans), std::string(kRelease), world.element_sizes(),
-                                    pulse);
   clock.lap();
-  coordinator.read();
+  const ReceivedPlans received(std::move(plans), world.element_sizes(), pulse);
+  planning::Coordinator coordinator(received.ranks(), received.name_count(), pulse);
   stage("read");
-  coordinator.drop_replicas();
+  if (!coordinator.drop_replicas(false, ascending)) {
+    throw std::runtime_error("the bytes of a plan do not fit int64");
+  }
   stage("dedup");
-  coordinator.plan();
+  if (!coordinator.plan()) throw std::runtime_error("a name is written twice");
   stage("global plan");
-  coordinator.check();
+  const std::vector<std::uint32_t> invalid = coordinator.invalid_entries();
+  if (!invalid.empty()) {
+    const std::uint32_t name = coordinator.global().entries[invalid.front()].name;
+    throw std::runtime_error("the chunks of " + received.table().names.names[name] +
+                             " do not cover it exactly once");
+  }
   stage("validation");
-  coordinator.write();
+  out.wire_out = bytes_of(received.encode(coordinator, pulse));
   stage("write");
-  out.wire_out = bytes_of(coordinator.sent());
-  clock.lap();
-  out.metadata = metadata_bytes(coordinator, pulse);
+  out.metadata = metadata_bytes(received, coordinator, pulse);
   stage("metadata file");
   for (const columns::RankPlan& plan : coordinator.plans()) {
     Simulation::OfRank rank{static_cast<std::int64_t>(plan.view.size()), 0};
@@ -262,11 +151,11 @@ Simulation simulate_save(std::span<const ImaginedTensor> tensors,
     }
     out.ranks.push_back(rank);
   }
-  look_at(coordinator, tensor, out);
+  add_chunks(coordinator, selected, out);
   return out;
 }
 
-std::uint64_t simulation_memory(std::span<const ImaginedTensor> tensors,
+std::uint64_t simulation_memory(std::span<const SimulatedTensor> tensors,
                                 std::span<const std::int64_t> mesh_shape,
                                 std::span<const std::vector<boxes::Placement>> layouts) {
   boxes::rank_count(mesh_shape);

@@ -7,53 +7,45 @@
 #include <vector>
 
 #include "core/boxes/layout.h"
+#include "core/simulate/world.h"
 #include "core/util/pulse.h"
 
 namespace shardplan::simulate {
 
-/// A tensor of a model that is imagined.
-struct ImaginedTensor {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  std::string dtype;
-  std::int64_t element_size = 0;
-  std::uint32_t layout = 0;  // into the layouts
-};
-
-/// What a save of such a model would be, and how long its planning took here.
+/// A simulated save: what each rank writes and sends, and the seconds that planning took here.
 struct Simulation {
   struct OfRank {
     std::int64_t items = 0;
     std::int64_t bytes = 0;
   };
-  std::vector<OfRank> ranks;  // what each writes, replicas dropped
-  std::size_t items = 0;      // before replicas are dropped
-  std::size_t wire_in = 0;    // bytes of the plans that arrive, and of those that are sent
-  std::size_t wire_out = 0;
-  std::size_t metadata = 0;  // bytes of the metadata file, to a few in a hundred
-  /// Stages and their seconds: every rank's local plan, one after another; then the coordinator's.
+  std::vector<OfRank> ranks;  // written by each rank, without dropped replicas
+  std::size_t items = 0;      // of all ranks, before replicas are dropped
+  std::size_t wire_in = 0;    // bytes of the plans that the coordinator receives
+  std::size_t wire_out = 0;   // bytes of the plans that it sends
+  std::size_t metadata = 0;   // bytes of the metadata file, within a few percent
+  /// Name and seconds of each stage: the local plans of all ranks one after another, then the
+  /// stages of the coordinator.
   std::vector<std::pair<std::string, double>> stages;
-  /// Of one tensor: the offsets, then the sizes, of its chunks; and who writes each.
+  /// Offsets and sizes of each chunk of the selected tensor, 2 * ndim numbers per chunk.
   std::vector<std::int64_t> boxes;
-  std::vector<std::uint32_t> writers;
+  std::vector<std::uint32_t> writers;  // the rank that writes each of these chunks
 };
 
-/// Plans a save by a world of this mesh, as upstream's default planner does, on columns alone.
+/// Plans a save by the ranks of a mesh as upstream's default planner does, on columns alone.
 ///
-/// layouts: ways to lay tensors out, one placement a mesh dim; one of a dim that a tensor lacks
-///          replicates
-/// look_at: the tensor whose chunks are wanted
-/// pulse:   beats meanwhile
+/// mesh_shape, layouts: as `World`
+/// selected:            index of the tensor whose chunks are returned
+/// pulse:               beats during every stage
 ///
-/// Throws std::invalid_argument and std::runtime_error, which say what cannot be planned.
-Simulation simulate_save(std::span<const ImaginedTensor> tensors,
+/// Throws as `World`, and std::runtime_error if the plan is not valid.
+Simulation simulate_save(std::span<const SimulatedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
                          std::span<const std::vector<boxes::Placement>> layouts,
-                         std::size_t look_at, const util::Pulse& pulse = {});
+                         std::size_t selected, const util::Pulse& pulse = {});
 
-/// Bytes of memory that such a simulation takes at its peak, to a factor of two or so: the plans of
-/// every rank are held at once. Made of the first rank's plan; throws as simulate_save does.
-std::uint64_t simulation_memory(std::span<const ImaginedTensor> tensors,
+/// Estimates the peak memory of such a simulation in bytes, within a factor of about two. The plans
+/// of all ranks are held at once; the estimate is made from the plan of rank 0. Throws as `World`.
+std::uint64_t simulation_memory(std::span<const SimulatedTensor> tensors,
                                 std::span<const std::int64_t> mesh_shape,
                                 std::span<const std::vector<boxes::Placement>> layouts);
 

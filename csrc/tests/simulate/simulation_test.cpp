@@ -22,8 +22,8 @@ std::int64_t total(const simulate::Simulation& done) {
 }
 
 TEST(Simulation, ShardsOfEveryRankAreWrittenOnce) {
-  const std::vector<simulate::ImaginedTensor> tensors = {{"a", {7, 4}, "float32", 4, 0},
-                                                         {"b", {3}, "bfloat16", 2, 0}};
+  const std::vector<simulate::SimulatedTensor> tensors = {{"a", {7, 4}, "float32", 4, 0},
+                                                          {"b", {3}, "bfloat16", 2, 0}};
   const simulate::Simulation done =
       simulate::simulate_save(tensors, Numbers{2, 2}, Layouts{{kRows, kColumns}}, 0);
   EXPECT_EQ(done.items, 8);
@@ -37,7 +37,7 @@ TEST(Simulation, ShardsOfEveryRankAreWrittenOnce) {
 }
 
 TEST(Simulation, ReplicasAreDroppedAndSpread) {
-  std::vector<simulate::ImaginedTensor> tensors;
+  std::vector<simulate::SimulatedTensor> tensors;
   for (int at = 0; at < 8; ++at) tensors.push_back({std::to_string(at), {16}, "float32", 4, 0});
   const simulate::Simulation done =
       simulate::simulate_save(tensors, Numbers{4}, Layouts{{kReplicate}}, 0);
@@ -48,19 +48,19 @@ TEST(Simulation, ReplicasAreDroppedAndSpread) {
 }
 
 TEST(Simulation, WhatCannotBePlannedIsRefused) {
-  const std::vector<simulate::ImaginedTensor> one = {{"a", {4}, "float32", 4, 0}};
+  const std::vector<simulate::SimulatedTensor> one = {{"a", {4}, "float32", 4, 0}};
   EXPECT_THROW(simulate::simulate_save(one, Numbers{}, Layouts{{}}, 0), std::invalid_argument);
   EXPECT_THROW(simulate::simulate_save(one, Numbers{2}, Layouts{{kRows, kRows}}, 0),
                std::invalid_argument);
   EXPECT_THROW(simulate::simulate_save(one, Numbers{2}, Layouts{}, 0), std::invalid_argument);
-  const std::vector<simulate::ImaginedTensor> negative = {{"a", {-4}, "float32", 4, 0}};
+  const std::vector<simulate::SimulatedTensor> negative = {{"a", {-4}, "float32", 4, 0}};
   EXPECT_THROW(simulate::simulate_save(negative, Numbers{2}, Layouts{{kRows}}, 0),
                std::invalid_argument);
-  const std::vector<simulate::ImaginedTensor> huge = {{"a", {INT64_MAX, 2}, "float32", 4, 0}};
+  const std::vector<simulate::SimulatedTensor> huge = {{"a", {INT64_MAX, 2}, "float32", 4, 0}};
   EXPECT_THROW(simulate::simulate_save(huge, Numbers{2}, Layouts{{kRows}}, 0),
                std::invalid_argument);
-  const std::vector<simulate::ImaginedTensor> twice = {{"a", {4}, "float32", 4, 0},
-                                                       {"a", {4}, "float32", 4, 0}};
+  const std::vector<simulate::SimulatedTensor> twice = {{"a", {4}, "float32", 4, 0},
+                                                        {"a", {4}, "float32", 4, 0}};
   EXPECT_THROW(simulate::simulate_save(twice, Numbers{2}, Layouts{{kRows}}, 0),
                std::invalid_argument);
 }

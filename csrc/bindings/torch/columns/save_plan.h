@@ -11,6 +11,7 @@
 namespace shardplan::bindings {
 
 struct GlobalObjects;
+class NameNumbers;
 
 /// The rows of one rank's plan, with the items that exist for them.
 struct PlanRows {
@@ -48,7 +49,8 @@ class SavePlanColumns {
   std::shared_ptr<PlanRows> rows;
   std::shared_ptr<const std::vector<std::uint32_t>> chosen;        // none: every row
   std::shared_ptr<const std::vector<std::int64_t>> chunk_indices;  // none: no row has one
-  std::shared_ptr<GlobalObjects> global;                           // of a global plan, with `rank`
+  std::shared_ptr<NameNumbers> names;     // of all plans that were deduplicated with this one
+  std::shared_ptr<GlobalObjects> global;  // of a global plan, with `rank`
   std::uint32_t rank = 0;
 
   std::size_t size() const { return view().size(); }

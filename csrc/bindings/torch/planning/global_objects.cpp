@@ -52,16 +52,8 @@ py::list PlannedChunks::items() {
 }
 
 bool PlannedChunks::append_to(boxes::Boxes& boxes) const {
-  const planning::SavedEntry& entry = objects_->plan.entries[entry_];
-  boxes.reserve(boxes.size() + entry.end - entry.begin);
-  for (std::size_t at = entry.begin; at < entry.end; ++at) {
-    const planning::RowOfPlan row = objects_->plan.chunks[at];
-    const columns::SavePlanView view = objects_->plans[row.plan].view();
-    const std::int64_t* numbers = view.numbers(row.position);
-    const std::size_t ndim = view.ndim(row.position);
-    if (ndim != boxes.ndim() || !boxes.push(numbers, numbers + ndim)) return false;
-  }
-  return true;
+  const auto view_of = [&](std::uint32_t rank) { return objects_->plans[rank].view(); };
+  return planning::append_boxes(objects_->plan, entry_, view_of, boxes);
 }
 
 bool PlannedChunks::copy_to(std::size_t ndim, std::int64_t* numbers) const {

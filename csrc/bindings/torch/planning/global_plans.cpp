@@ -1,90 +1,16 @@
 #include "bindings/torch/planning/global_plans.h"
 
 #include <algorithm>
-#include <map>
-#include <string>
 
-#include "bindings/torch/columns/write_item_reader.h"
 #include "bindings/torch/planning/global_objects.h"
+#include "bindings/torch/planning/rank_plans.h"
 #include "bindings/torch/upstream/types.h"
-#include "bindings/torch/wire/unreadable_plan.h"
-#include "core/planning/dedup.h"
-#include "core/planning/global_plan.h"
+#include "core/planning/coordinator.h"
 
 namespace shardplan::bindings {
 namespace {
 
-/// The plans of all ranks, their names numbered alike.
-class AllPlans {
- public:
-  /// Says in its error which rank's plan cannot be read.
-  bool read(const py::list& items_of_ranks) {
-    for (std::size_t rank = 0; rank < items_of_ranks.size(); ++rank) {
-      try {
-        if (!add(items_of_ranks[rank])) return false;
-      } catch (const py::error_already_set& error) {
-        // Raised in Python: by a source of ours, or by a list of a caller's, whose error it is.
-        if (!error.matches(unreadable_plan_type())) throw;
-        throw py::value_error(of_rank(rank) + py::str(error.value()).cast<std::string>());
-      } catch (const UnreadablePlan& error) {
-        throw py::value_error(of_rank(rank) + error.what());
-      }
-    }
-    return true;
-  }
-
-  std::vector<columns::RankPlan> ranks() const {
-    std::vector<columns::RankPlan> all;
-    for (std::size_t rank = 0; rank < plans.size(); ++rank) {
-      const PlanRows& rows = *plans[rank].rows;
-      all.push_back({plans[rank].view(),
-                     *name_of_entry[rank],
-                     {},
-                     rows.counted.empty() ? nullptr : &rows.counted});
-    }
-    return all;
-  }
-
-  std::size_t name_count() const { return numbers_.size(); }
-
-  std::vector<SavePlanColumns> plans;
-  std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> name_of_entry;
-
- private:
-  static std::string of_rank(std::size_t rank) { return "rank " + std::to_string(rank) + ": "; }
-
-  bool add(const py::object& items) {
-    auto columns = save_columns_of(items);
-    if (!columns) return false;
-    // Items of a global plan have other indices than the rows that they were made of.
-    columns = columns->global ? read_write_items(columns->items()) : up_to_date(columns);
-    if (columns->rows->opaque) return false;
-    auto& numbers = by_table_[columns->table];
-    if (!numbers) numbers = number_names(*columns->table);
-    name_of_entry.push_back(numbers);
-    plans.push_back(*columns);
-    return true;
-  }
-
-  std::shared_ptr<const std::vector<std::uint32_t>> number_names(const PlanTable& table) {
-    std::vector<std::uint32_t> of_name;
-    for (const py::object& name : table.names) {
-      const py::object number = checked(PyLong_FromSize_t(numbers_.size()));
-      PyObject* known = PyDict_SetDefault(numbers_.ptr(), name.ptr(), number.ptr());
-      if (known == nullptr) throw py::error_already_set();
-      of_name.push_back(static_cast<std::uint32_t>(PyLong_AsUnsignedLong(known)));
-    }
-    auto of_entry = std::make_shared<std::vector<std::uint32_t>>();
-    of_entry->reserve(table.columns.size());
-    for (const std::uint32_t name : table.columns.name) of_entry->push_back(of_name[name]);
-    return of_entry;
-  }
-
-  py::dict numbers_;
-  std::map<std::shared_ptr<const PlanTable>, std::shared_ptr<const std::vector<std::uint32_t>>>
-      by_table_;
-};
-
+/// Returns the ranks in the order in which a CPython set of them is iterated.
 std::vector<std::uint32_t> set_order(std::span<const std::uint32_t> ranks) {
   const py::object set = checked(PySet_New(nullptr));
   for (const std::uint32_t rank : ranks) {
@@ -175,38 +101,40 @@ bool same_row(const SavePlanColumns& a, const SavePlanColumns& b, std::size_t po
 }  // namespace
 
 std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_rank) {
-  AllPlans all;
+  RankPlans all;
   if (!all.read(plans)) return std::nullopt;
   std::vector<columns::RankPlan> ranks = all.ranks();
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     ranks[rank].element_size = all.plans[rank].table->element_sizes();
   }
-  const auto kept = planning::dedup(ranks, all.name_count(), save_to_lowest_rank, set_order);
-  if (!kept) return std::nullopt;
+  planning::Coordinator coordinator(std::move(ranks), all.names->size());
+  if (!coordinator.drop_replicas(save_to_lowest_rank, set_order)) return std::nullopt;
   py::list made;
-  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+  for (std::size_t rank = 0; rank < all.plans.size(); ++rank) {
+    const std::vector<std::uint32_t>& kept = coordinator.kept()[rank];
     auto columns = std::make_shared<SavePlanColumns>(all.plans[rank]);
-    if ((*kept)[rank].size() != columns->size()) {
-      columns->chunk_indices = chunk_indices_of(*columns, (*kept)[rank]);
-      columns->chosen = std::make_shared<const std::vector<std::uint32_t>>((*kept)[rank]);
+    if (kept.size() != columns->size()) {
+      columns->chunk_indices = chunk_indices_of(*columns, kept);
+      columns->chosen = std::make_shared<const std::vector<std::uint32_t>>(kept);
     }
+    columns->names = all.names;
     made.append(std::move(columns));
   }
   return made;
 }
 
 std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& fill) {
-  AllPlans all;
+  RankPlans all;
   if (!all.read(plans)) return std::nullopt;
-  auto plan = planning::make_global_plan(all.ranks(), all.name_count());
-  if (!plan) return std::nullopt;
+  planning::Coordinator coordinator(all.ranks(), all.names->size());
+  if (!coordinator.plan()) return std::nullopt;
   auto objects = std::make_shared<GlobalObjects>();
-  objects->plan = std::move(*plan);
+  objects->plan = coordinator.take_global();
   objects->plans = all.plans;
   objects->name_of_entry = all.name_of_entry;
   objects->items.resize(all.plans.size());
   objects->chunks.resize(objects->plan.entries.size());
-  objects->entry_of_name.resize(all.name_count());
+  objects->entry_of_name.resize(all.names->size());
   std::vector<py::object> names;
   for (std::uint32_t at = 0; at < objects->plan.entries.size(); ++at) {
     const planning::SavedEntry& entry = objects->plan.entries[at];
@@ -219,6 +147,7 @@ std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& 
   for (std::uint32_t rank = 0; rank < all.plans.size(); ++rank) {
     auto columns = std::make_shared<SavePlanColumns>(all.plans[rank]);
     columns->chunk_indices = {objects, &objects->plan.chunk_indices[rank]};
+    columns->names = nullptr;
     columns->global = objects;
     columns->rank = rank;
     columns->rows->planned = objects;
