@@ -72,7 +72,7 @@ def test_results(worlds: Worlds, tmp_path: Path, break_it: Break, at: int) -> No
         assert list(failures) == [0]
         kind, text = failures[0]
         assert kind == "ValueError"
-        assert text.startswith(f"rank {at}: what another rank has saved cannot be read: it ")
+        assert text.startswith(f"rank {at}: the storage data from another rank cannot be read: it ")
         assert took < SOON
     assert not (tmp_path / "broken" / ".metadata").exists()
     assert_same_checkpoint(tmp_path / "next", tmp_path / "upstream")

@@ -6,9 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/torch/columns/chunk_columns.h"
 #include "bindings/torch/register.h"
-#include "bindings/torch/state_dict/chunk_reader.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
+#include "bindings/torch/upstream/chunk_reader.h"
 #include "bindings/torch/upstream/item_maker.h"
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/upstream/types.h"
@@ -82,7 +83,7 @@ bool is_valid(PyObject* saved, bool must_fill) {
   std::vector<std::int64_t> shape(static_cast<std::size_t>(PyTuple_GET_SIZE(size.ptr())));
   if (shape.empty()) return true;
   boxes::Boxes boxes(shape.size());
-  return read_tuple(size.ptr(), shape.size(), shape.data()) && read_chunks(chunks.ptr(), boxes) &&
+  return read_tuple(size.ptr(), shape.size(), shape.data()) && append_chunks(chunks.ptr(), boxes) &&
          boxes::check_boxes(boxes, shape, must_fill) == boxes::Fault::kNone;
 }
 

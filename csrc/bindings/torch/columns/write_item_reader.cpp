@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bindings/torch/upstream/chunk_reader.h"
 #include "bindings/torch/upstream/object_reader.h"
 #include "core/planning/dedup.h"
 
@@ -57,7 +58,7 @@ bool WriteItemReader::read_upstream(PyObject* item, Reading& out) {
   if (out.kind == columns::WriteKind::kBytes)
     return data == Py_None && !index.offset && !index.chunk_index;
   const py::object tensor = attributes_of(data, types.tensor_write_data, 3);
-  const bool is_read = tensor && read_chunk_object(attribute(tensor, types.chunk_name), out.box) &&
+  const bool is_read = tensor && read_exact_chunk(attribute(tensor, types.chunk_name), out.box) &&
                        read_size(attribute(tensor, types.size), out.shape) &&
                        fits(index.offset, out.box, out.shape) &&
                        read_properties(attribute(tensor, types.properties), out.properties);
@@ -96,7 +97,7 @@ bool WriteItemReader::read_object(PyObject* item, Reading& out) {
   const py::object properties = read_attribute(data.ptr(), types.properties);
   meet(chunk.ptr());
   meet(properties.ptr());
-  return chunk && size && properties && read_chunk_object(chunk.ptr(), out.box) &&
+  return chunk && size && properties && read_exact_chunk(chunk.ptr(), out.box) &&
          read_size(size.ptr(), out.shape) && fits(index.offset, out.box, out.shape);
 }
 

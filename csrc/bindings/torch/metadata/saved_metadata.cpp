@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/torch/state_dict/property_table.h"
+#include "bindings/torch/upstream/chunk_reader.h"
 #include "bindings/torch/upstream/object_reader.h"
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
@@ -59,7 +60,10 @@ class EntryReader {
     return !shared_;
   }
 
-  SavedMetadata take() { return std::move(saved_); }
+  SavedMetadata take() {
+    saved_.properties = properties_.take();
+    return std::move(saved_);
+  }
 
  private:
   bool add_tensor(std::uint32_t name, PyObject* value) {
@@ -81,8 +85,9 @@ class EntryReader {
     const std::size_t count = source ? source.cast<const ChunkColumns&>().size()
                                      : static_cast<std::size_t>(PyList_GET_SIZE(chunks));
     if (!source && !read_list(chunks, shape.size())) return false;
-    std::int64_t* numbers = saved_.chunks.push(name, columns::WriteKind::kShard,
-                                               row_of(std::move(values)), shape, count);
+    std::int64_t* numbers =
+        saved_.chunks.push(name, columns::WriteKind::kShard,
+                           properties_.row_of_equal(std::move(values)), shape, count);
     if (!source) {
       std::ranges::copy(read_, numbers);
       return true;
@@ -106,7 +111,7 @@ class EntryReader {
       PyObject* chunk = PyList_GET_ITEM(list, at);
       meet(chunk);
       box.clear();
-      if (!read_chunk_object(chunk, box) || box.size() != 2 * ndim) return false;
+      if (!read_exact_chunk(chunk, box) || box.size() != 2 * ndim) return false;
       read_.insert(read_.end(), box.begin(), box.end());
     }
     return true;
@@ -114,18 +119,9 @@ class EntryReader {
 
   void meet(PyObject* object) { shared_ = shared_ || !met_.insert(object).second; }
 
-  /// One row for values that can stand for each other.
-  std::uint32_t row_of(PropertyValues values) {
-    const py::tuple key = property_key(values);
-    const py::int_ next(saved_.properties.size());
-    const py::object row = rows_.attr("setdefault")(key, next);
-    if (row.is(next)) saved_.properties.push_back(std::move(values));
-    return row.cast<std::uint32_t>();
-  }
-
   SavedMetadata saved_;
   Numbers read_;
-  py::dict rows_;  // of properties
+  PropertyTable properties_;
   std::unordered_set<PyObject*> met_;
   bool shared_ = false;
 };

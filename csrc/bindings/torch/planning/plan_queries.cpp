@@ -3,9 +3,9 @@
 #include <map>
 #include <unordered_set>
 
+#include "bindings/torch/columns/chunk_columns.h"
 #include "bindings/torch/columns/read_item_reader.h"
 #include "bindings/torch/planning/global_objects.h"
-#include "bindings/torch/state_dict/chunk_reader.h"
 #include "bindings/torch/wire/load_wire.h"
 #include "core/util/checked.h"
 
@@ -43,7 +43,7 @@ PlanLoad load_of(const LoadPlanColumns& columns, const py::dict& element_sizes) 
 
 std::optional<boxes::Boxes> boxes_of(const py::object& chunks, std::size_t ndim) {
   boxes::Boxes boxes(ndim);
-  if (!read_chunks(chunks.ptr(), boxes)) return std::nullopt;
+  if (!append_chunks(chunks.ptr(), boxes)) return std::nullopt;
   return boxes;
 }
 

@@ -2,9 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "bindings/torch/state_dict/chunk_reader.h"
+#include "bindings/torch/columns/chunk_columns.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
 #include "bindings/torch/state_dict/sharded_tensor_reader.h"
+#include "bindings/torch/upstream/chunk_reader.h"
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/upstream/types.h"
 #include "core/planning/read_plan.h"
@@ -94,7 +95,7 @@ class LoadReader {
   bool add_reads(std::uint32_t name, PyObject* saved, const boxes::Boxes& wanted) {
     const py::object chunks = read_attribute(saved, UpstreamTypes::get().chunks);
     boxes::Boxes boxes(wanted.ndim());
-    return chunks && read_chunks(chunks.ptr(), boxes) &&
+    return chunks && append_chunks(chunks.ptr(), boxes) &&
            planning::append_reads(name, boxes, wanted, columns_.rows);
   }
 
@@ -136,7 +137,7 @@ std::optional<LoadPlanColumns> read_chunk_lists(const py::object& fqn, const py:
   if (!read_ndim(list_item(local_chunks.ptr(), 0).ptr(), ndim)) return std::nullopt;
   boxes::Boxes saved(ndim);
   boxes::Boxes wanted(ndim);
-  if (!read_chunks(chunks.ptr(), saved) || !read_chunks(local_chunks.ptr(), wanted) ||
+  if (!append_chunks(chunks.ptr(), saved) || !append_chunks(local_chunks.ptr(), wanted) ||
       !planning::append_reads(0, saved, wanted, columns.rows)) {
     return std::nullopt;
   }

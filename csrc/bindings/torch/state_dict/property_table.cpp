@@ -50,8 +50,8 @@ bool is_tuple_of_ints(PyObject* value) {
   return true;
 }
 
-}  // namespace
-
+/// Returns a hashable key, valid as long as the values live: equal for values that are
+/// interchangeable.
 py::tuple property_key(const PropertyValues& values) {
   py::tuple key(2 * values.size());
   for (std::size_t field = 0; field < values.size(); ++field) {
@@ -67,6 +67,8 @@ py::tuple property_key(const PropertyValues& values) {
   }
   return key;
 }
+
+}  // namespace
 
 std::size_t PropertyTable::Hash::operator()(const TensorTraits& traits) const {
   std::size_t hash = static_cast<std::size_t>(traits.dtype) * 8 +
@@ -107,6 +109,10 @@ std::optional<std::uint32_t> PropertyTable::row_from_upstream(const py::object& 
                                         types.create_from_tensor, tensor.ptr()));
   PropertyValues values;
   if (!read_properties(made.ptr(), values)) return std::nullopt;
+  return row_of_equal(std::move(values));
+}
+
+std::uint32_t PropertyTable::row_of_equal(PropertyValues values) {
   const py::tuple key = property_key(values);
   const py::int_ next(rows_.size());
   const py::object row = by_values_.attr("setdefault")(key, next);

@@ -11,7 +11,7 @@
 
 namespace shardplan::bindings {
 
-/// What TensorProperties says of a tensor.
+/// The fields of a TensorProperties.
 struct TensorTraits {
   at::ScalarType dtype;
   at::Layout layout;
@@ -22,25 +22,25 @@ struct TensorTraits {
   bool operator==(const TensorTraits&) const = default;
 };
 
-/// A hashable key, equal for values that can stand for each other: immutable ones that are equal
-/// and of one class, else the same objects. Valid as long as the values live.
-py::tuple property_key(const PropertyValues& values);
-
-/// The distinct tensor properties of a plan.
+/// The distinct tensor properties of a plan or of a metadata, one row each.
 class PropertyTable {
  public:
-  /// Row of the properties that `TensorProperties.create_from_tensor(tensor)` gives, with
-  /// `requires_grad` in place of the tensor's. Nothing where upstream has to answer. Call only if
-  /// every field of the class is known.
+  /// Returns the row of `TensorProperties.create_from_tensor(tensor)`, with `requires_grad` in
+  /// place of the tensor's, or nothing if upstream has to answer. Call only if every field of the
+  /// class is known.
   std::optional<std::uint32_t> row_of(const at::Tensor& tensor, bool requires_grad);
 
-  /// Row of the properties that upstream's `create_from_tensor(tensor)` gives, which is called:
-  /// for a TensorProperties with fields that native code does not know. Nothing where what it
-  /// gives cannot be read.
+  /// Returns the row of the same properties, made by upstream: for a TensorProperties with fields
+  /// that native code does not know. Returns nothing if upstream's object cannot be read.
   std::optional<std::uint32_t> row_from_upstream(const py::object& tensor);
 
-  /// Row of the properties with these values, which are compared by identity.
+  /// Returns the row of these values. They share a row with the values of the last call if all are
+  /// the same objects.
   std::uint32_t row_of(PropertyValues values);
+
+  /// Returns the row of values that are interchangeable with these: immutable values that are equal
+  /// and of one class, or the same objects.
+  std::uint32_t row_of_equal(PropertyValues values);
 
   std::vector<PropertyValues> take() { return std::move(rows_); }
 
@@ -54,7 +54,7 @@ class PropertyTable {
   std::optional<TensorTraits> last_;
   std::uint32_t last_row_ = 0;
   std::optional<std::uint32_t> last_values_;
-  py::dict by_values_;  // of rows from upstream
+  py::dict by_values_;
 };
 
 }  // namespace shardplan::bindings

@@ -40,14 +40,6 @@ bool read_upstream_index(PyObject* index, UpstreamIndex& out) {
   return offset == nullptr || read_size(offset, out.offset.emplace());
 }
 
-bool read_chunk_object(PyObject* chunk, Numbers& box) {
-  const UpstreamTypes& types = UpstreamTypes::get();
-  const py::object all = attributes_of(chunk, types.chunk, 2);
-  if (!all || !read_size(attribute(all, types.offsets), box)) return false;
-  const std::size_t ndim = box.size();
-  return read_size(attribute(all, types.sizes), box) && box.size() == 2 * ndim;
-}
-
 bool read_properties(PyObject* object, PropertyValues& out) {
   const UpstreamTypes& types = UpstreamTypes::get();
   const auto count = static_cast<Py_ssize_t>(types.property_names.size());

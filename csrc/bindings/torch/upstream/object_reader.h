@@ -31,9 +31,6 @@ struct UpstreamIndex {
 };
 bool read_upstream_index(PyObject* index, UpstreamIndex& out);
 
-/// Reads a chunk's offsets, then its sizes, of as many dims, into an empty box.
-bool read_chunk_object(PyObject* chunk, Numbers& box);
-
 /// The values of a TensorProperties, in the order of the class's fields.
 bool read_properties(PyObject* object, PropertyValues& out);
 

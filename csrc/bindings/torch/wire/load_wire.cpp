@@ -4,9 +4,6 @@
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
 #include "bindings/torch/wire/unreadable_plan.h"
-#include "bindings/torch/wire/wire_release.h"
-#include "core/wire/bytes.h"
-#include "core/wire/envelope.h"
 #include "core/wire/load_plan.h"
 
 namespace shardplan::bindings {
@@ -29,9 +26,7 @@ std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
   return packed;
 }
 
-LoadPlanColumns unpack(const py::bytes& bytes, const py::object& objects) {
-  const wire::Envelope contents =
-      wire::open(wire::WireKind::kLoadPlan, kRelease, std::string_view(bytes));
+LoadPlanColumns unpack(const wire::Envelope& contents, const py::object& objects) {
   wire::NamedReads arrived = wire::read_reads(contents.table, contents.rows, contents.items);
   LoadPlanColumns columns;
   columns.rows = std::move(arrived.rows);
@@ -52,25 +47,16 @@ LoadPlanColumns unpack(const py::bytes& bytes, const py::object& objects) {
 }  // namespace
 
 ReceivedLoadPlan::ReceivedLoadPlan(py::bytes bytes, py::object objects)
-    : bytes_(std::move(bytes)), objects_(std::move(objects)) {
-  try {
-    items_ = wire::open(wire::WireKind::kLoadPlan, kRelease, std::string_view(bytes_)).items;
-    if (!PyList_CheckExact(objects_.ptr())) problem_ = "has no list of items";
-  } catch (const wire::BadWire& problem) {
-    problem_ = problem.what();
-  }
+    : ReceivedBytes(wire::WireKind::kLoadPlan, std::move(bytes)), objects_(std::move(objects)) {
+  if (!PyList_CheckExact(objects_.ptr())) refuse("has no list of items");
 }
 
 const LoadPlanColumns& ReceivedLoadPlan::columns() {
-  if (!columns_ && problem_.empty()) {
-    try {
-      columns_ = unpack(bytes_, objects_);
-    } catch (const wire::BadWire& problem) {
-      problem_ = problem.what();
-    }
+  if (!columns_) {
+    read([&](const wire::Envelope& contents) { columns_ = unpack(contents, objects_); });
   }
   if (columns_) return *columns_;
-  throw UnreadablePlan("a load plan from another rank cannot be read: it " + problem_);
+  throw UnreadablePlan("a load plan from another rank cannot be read: it " + problem());
 }
 
 std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {

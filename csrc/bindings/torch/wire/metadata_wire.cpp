@@ -6,10 +6,8 @@
 
 #include "bindings/torch/wire/path_shapes.h"
 #include "bindings/torch/wire/property_wire.h"
-#include "bindings/torch/wire/wire_release.h"
 #include "core/util/hash.h"
 #include "core/wire/chunks.h"
-#include "core/wire/envelope.h"
 #include "core/wire/storage.h"
 
 namespace shardplan::bindings {
@@ -87,38 +85,23 @@ std::optional<py::bytes> pack_storage(const columns::StorageRows& rows) {
                               {rows.size(), names, wire::write_storage_rows(rows)}));
 }
 
-py::dict ReceivedMetadata::entries(const py::object& fill) const {
-  try {
-    const wire::Envelope contents =
-        wire::open(wire::WireKind::kSavedChunks, kRelease, std::string_view(bytes_));
-    return SavedMetadata::entries(decode(contents, objects_), fill);
-  } catch (const wire::BadWire& problem) {
-    throw py::value_error(std::string("the metadata from the coordinator cannot be read: it ") +
-                          problem.what());
+py::dict ReceivedMetadata::entries(const py::object& fill) {
+  std::shared_ptr<SavedMetadata> saved;
+  if (!read([&](const wire::Envelope& contents) { saved = decode(contents, objects_); })) {
+    throw py::value_error("the metadata from the coordinator cannot be read: it " + problem());
   }
-}
-
-ReceivedStorage::ReceivedStorage(py::bytes bytes) : bytes_(std::move(bytes)) {
-  try {
-    items_ = wire::open(wire::WireKind::kStorage, kRelease, std::string_view(bytes_)).items;
-  } catch (const wire::BadWire& problem) {
-    problem_ = problem.what();
-  }
+  return SavedMetadata::entries(saved, fill);
 }
 
 std::shared_ptr<StorageColumns> ReceivedStorage::columns() {
-  if (!columns_ && problem_.empty()) {
-    try {
-      const wire::Envelope contents =
-          wire::open(wire::WireKind::kStorage, kRelease, std::string_view(bytes_));
+  if (!columns_) {
+    read([&](const wire::Envelope& contents) {
       columns_ = std::make_shared<StorageColumns>(
           wire::read_storage_rows(contents.rows, contents.items, shared_names(contents.table)));
-    } catch (const wire::BadWire& problem) {
-      problem_ = problem.what();
-    }
+    });
   }
   if (columns_) return columns_;
-  throw py::value_error("what another rank has saved cannot be read: it " + problem_);
+  throw py::value_error("the storage data from another rank cannot be read: it " + problem());
 }
 
 }  // namespace shardplan::bindings

@@ -2,58 +2,54 @@
 
 #include <memory>
 #include <optional>
-#include <string>
 
 #include "bindings/torch/metadata/saved_metadata.h"
 #include "bindings/torch/metadata/storage_columns.h"
+#include "bindings/torch/wire/received_bytes.h"
 
 namespace shardplan::bindings {
 
-/// A state_dict_metadata as it travels.
+/// An encoded `state_dict_metadata`.
 struct PackedMetadata {
   py::bytes bytes;
-  py::list objects;  // values that travel as objects
+  py::list objects;  // the values of object rows, in the order of the rows
 };
 
-/// Nothing where it has to travel as an upstream one.
+/// Returns nothing if the dict has to travel as upstream's objects.
 std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries);
 
-/// Storage rows as they travel; nothing where they have to travel as upstream objects.
+/// Encodes storage rows. Returns nothing if they have to travel as upstream's objects.
 std::optional<py::bytes> pack_storage(const columns::StorageRows& rows);
 
-/// A state_dict_metadata as it arrived; decoded when it is first needed.
-class ReceivedMetadata {
+/// A `state_dict_metadata` that was received; decoded when it is first used.
+class ReceivedMetadata : public ReceivedBytes {
  public:
-  /// Never throws for what the bytes hold: that is said at first use.
+  /// bytes, objects: those of a PackedMetadata
   ReceivedMetadata(py::bytes bytes, py::object objects)
-      : bytes_(std::move(bytes)), objects_(std::move(objects)) {}
+      : ReceivedBytes(wire::WireKind::kSavedChunks, std::move(bytes)),
+        objects_(std::move(objects)) {}
 
-  /// The dict in upstream classes. Throws ValueError where the bytes are broken.
-  py::dict entries(const py::object& fill) const;
+  /// The dict in upstream's classes. Throws ValueError if the bytes are broken.
+  ///
+  /// fill(columns): a lazy list of the chunks of a tensor
+  py::dict entries(const py::object& fill);
 
  private:
-  py::bytes bytes_;
   py::object objects_;
 };
 
-/// A storage_data, or a rank's write results, as it arrived; decoded when it is first needed.
-class ReceivedStorage {
+/// A `storage_data`, or the write results of a rank, that was received; decoded when it is first
+/// used.
+class ReceivedStorage : public ReceivedBytes {
  public:
-  /// Never throws for what the bytes hold: that is said at first use.
-  explicit ReceivedStorage(py::bytes bytes);
+  /// bytes: those of `pack_storage`
+  explicit ReceivedStorage(py::bytes bytes)
+      : ReceivedBytes(wire::WireKind::kStorage, std::move(bytes)) {}
 
-  /// Number of rows; 1 where the bytes are broken, so that nobody takes them for none.
-  std::size_t size() const { return problem_.empty() ? items_ : 1; }
-
-  /// Throws ValueError where the bytes are broken.
+  /// Throws ValueError if the bytes are broken.
   std::shared_ptr<StorageColumns> columns();
 
-  const py::bytes& bytes() const { return bytes_; }
-
  private:
-  py::bytes bytes_;
-  std::size_t items_ = 0;
-  std::string problem_;
   std::shared_ptr<StorageColumns> columns_;
 };
 

@@ -5,8 +5,6 @@
 
 #include "bindings/torch/columns/write_item_reader.h"
 #include "bindings/torch/wire/unreadable_plan.h"
-#include "bindings/torch/wire/wire_release.h"
-#include "core/wire/envelope.h"
 #include "core/wire/save_plan.h"
 
 namespace shardplan::bindings {
@@ -87,38 +85,24 @@ PackedSavePlan sealed(std::string_view table, const columns::SavePlanView& view)
 }  // namespace
 
 ReceivedSavePlan::ReceivedSavePlan(py::bytes bytes, py::object objects)
-    : bytes_(std::move(bytes)), objects_(std::move(objects)) {
-  try {
-    items_ = wire::open(wire::WireKind::kSavePlan, kRelease, std::string_view(bytes_)).items;
-    if (!PyList_CheckExact(objects_.ptr())) problem_ = "has no list of items";
-  } catch (const wire::BadWire& problem) {
-    problem_ = problem.what();
-  }
+    : ReceivedBytes(wire::WireKind::kSavePlan, std::move(bytes)), objects_(std::move(objects)) {
+  if (!PyList_CheckExact(objects_.ptr())) refuse("has no list of items");
 }
 
 void ReceivedSavePlan::decode() {
-  if (!columns_ && problem_.empty()) {
-    try {
-      decode(wire::open(wire::WireKind::kSavePlan, kRelease, std::string_view(bytes_)));
-    } catch (const wire::BadWire& problem) {
-      problem_ = problem.what();
-    }
-  }
-  if (!problem_.empty()) refuse();
+  if (columns_) return;
+  if (!read([&](const wire::Envelope& contents) { decode(contents); })) fail();
 }
 
 py::dict ReceivedSavePlan::mappings() {
   decode();
-  try {
-    return table_->mappings();
-  } catch (const wire::BadWire& problem) {
-    problem_ = problem.what();
-    refuse();
-  }
+  py::dict mappings;
+  if (!read([&](const wire::Envelope&) { mappings = table_->mappings(); })) fail();
+  return mappings;
 }
 
-void ReceivedSavePlan::refuse() const {
-  throw UnreadablePlan("a save plan from another rank cannot be read: it " + problem_);
+void ReceivedSavePlan::fail() const {
+  throw UnreadablePlan("a save plan from another rank cannot be read: it " + problem());
 }
 
 void ReceivedSavePlan::decode(const wire::Envelope& contents) {
@@ -135,7 +119,7 @@ void ReceivedSavePlan::decode(const wire::Envelope& contents) {
   table_ = columns->table;
   const bool plain = !has_objects(*columns) && PyList_GET_SIZE(objects_.ptr()) == 0;
   columns_ = plain ? std::move(columns) : with_items(*columns, objects_);
-  bytes_ = py::bytes();
+  release();
 }
 
 std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::object& mappings,
