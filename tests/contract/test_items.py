@@ -184,7 +184,7 @@ BYPASSES: dict[str, Callable[[Items], Any]] = {
 
 @pytest.mark.parametrize("bypass", BYPASSES.values(), ids=BYPASSES)
 def test_c_code_that_takes_its_insides_fails_loudly(bypass: Callable[[Items], Any]) -> None:
-    with pytest.raises(TypeError, match="C code read a lazy list .* before it was materialized"):
+    with pytest.raises(TypeError, match=r"C code read a lazy list .* before it was materialized"):
         bypass(save_items())
 
 

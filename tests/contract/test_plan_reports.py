@@ -208,7 +208,7 @@ def test_one_line_a_plan_at_info(caplog: pytest.LogCaptureFixture) -> None:
         loader.create_global_plan([loader.create_local_plan()])
     said = [each.getMessage() for each in caplog.records if "plan_log" in each.name]
     assert len(said) == 2
-    bytes_moved = "1 items of 1 ranks; tensor bytes a rank: least 400 bytes, mean 400 bytes"
+    bytes_moved = "1 items of 1 ranks; tensor bytes per rank: min 400 bytes, mean 400 bytes"
     assert said[0].startswith(f"save plan: {bytes_moved}")
     assert all(stage in said[0] for stage in ("local plan", "dedup", "global plan", "validation"))
     assert said[1].startswith(f"load plan: {bytes_moved}")

@@ -86,4 +86,4 @@ def test_build_beside_a_torch_named_by_its_folder(without_torch: Path, tmp_path:
     succeeded(install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=named))
     assert_works(without_torch, tmp_path, PYTHONPATH=str(elsewhere))
     without = failed(run_python(without_torch, "-c", "import shardplan; shardplan.register()"))
-    assert "shardplan needs torch" in without and "finds none" in without
+    assert "built for torch" in without and "found no torch" in without

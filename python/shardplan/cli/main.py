@@ -176,7 +176,7 @@ def _version() -> str:
 
 
 def _info(check: bool) -> tuple[dict[str, Any], int]:
-    problem = _build.misfit()
+    problem = _build.check_installation()
     found = {"torch": _build.found_torch(), "python": _build.found_python()}
     data: dict[str, Any] = {"built": _build.build_info(), "found": found, "problem": problem}
     if problem or not check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from .materialize import materialize_before, lock
+from .materialize import lock, materialize_before
 
 
 class Source(Protocol):
@@ -97,4 +97,4 @@ class Items(list[Any]):
         return list, (list(self),)
 
 
-materialize_before(Items, list, but={"__len__", "__reduce_ex__"})
+materialize_before(Items, list, except_for={"__len__", "__reduce_ex__"})

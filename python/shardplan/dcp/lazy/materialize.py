@@ -56,5 +56,9 @@ def materialize_before(ours: type, base: type, except_for: Iterable[str] = ()) -
     Methods in ``except_for`` and methods that do not read the contents are not overridden.
     """
     for name in vars(base):
-        if callable(getattr(base, name, None)) and name not in _NOT_MATERIALIZING and name not in except_for:
+        if (
+            callable(getattr(base, name, None))
+            and name not in _NOT_MATERIALIZING
+            and name not in except_for
+        ):
             setattr(ours, name, _materializing(ours, base, name))

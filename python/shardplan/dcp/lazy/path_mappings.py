@@ -6,14 +6,14 @@ from collections import ChainMap
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from .materialize import materialize_before, lock
+from .materialize import lock, materialize_before
 
 
 class Source(Protocol):
     """A received message from which a dict can be decoded."""
 
     def mappings(self) -> dict[str, Any]:
-        """Returns the decoded entries. Several lazy dicts may share the result; do not modify it."""
+        """Returns the decoded entries. Lazy dicts may share the result; do not modify it."""
         ...
 
 

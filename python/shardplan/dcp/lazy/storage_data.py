@@ -10,7 +10,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from .. import fallbacks
 from ..native import native
 from .items import Items
-from .materialize import materialize_before, lock
+from .materialize import lock, materialize_before
 
 
 class Source(Protocol):
@@ -131,11 +131,13 @@ def merge(results: Sequence[list[WriteResult]]) -> dict[Any, Any]:
         if native code can read all of them.
     """
     plain = all(isinstance(rank_results, list) for rank_results in results)
-    sources = [rank_results.columns if type(rank_results) is Items else None for rank_results in results]
+    sources = [
+        rank_results.columns if type(rank_results) is Items else None for rank_results in results
+    ]
     columns = native.merge_results(list(results), sources) if plain else None
     if columns is not None:
         return StorageData.from_columns(columns)
-    fallbacks.whole("write results: a result is not a WriteResult")
+    fallbacks.count_operation("write results: a result is not a WriteResult")
     data: dict[Any, Any] = {}
     for rank_results in results:
         data.update({result.index: result.storage_data for result in rank_results})

@@ -31,7 +31,7 @@ def _can_save_natively(state_dict: object) -> bool:
     """Returns whether native code can create the local save plan; counts a fallback if not."""
     if isinstance(state_dict, dict):
         return replaced_names.SAVE.untouched("local save plan")
-    fallbacks.whole(f"local save plan: the state dict is a {type(state_dict).__name__}")
+    fallbacks.count_operation(f"local save plan: the state dict is a {type(state_dict).__name__}")
     return False
 
 
@@ -44,7 +44,7 @@ def _can_load_natively(state_dict: object, saved: object) -> bool:
     """
     if isinstance(state_dict, dict) and type(saved) is dict:
         return replaced_names.LOAD.untouched("local load plan")
-    fallbacks.whole(
+    fallbacks.count_operation(
         f"local load plan: the state dict is a {type(state_dict).__name__}, "
         f"state_dict_metadata is a {type(saved).__name__}"
     )
@@ -71,7 +71,7 @@ def create_default_local_save_plan(state_dict: dict[str, Any], is_coordinator: b
         items = fallbacks.upstream(
             originals.create_default_local_save_plan, {fqn: obj}, is_coordinator
         ).items
-        fallbacks.entry(f"local save plan: an entry is a {fallbacks.kind_of(obj)}")
+        fallbacks.count_entries(f"local save plan: an entry is a {fallbacks.kind_of(obj)}")
         return items
 
     return SavePlan(Items.from_columns(native.save_columns(state_dict, upstream_items)))
@@ -106,7 +106,7 @@ def create_default_local_load_plan(
         items = fallbacks.upstream(
             originals.create_default_local_load_plan, {fqn: obj}, metadata, strict
         ).items
-        fallbacks.entry(
+        fallbacks.count_entries(
             f"local load plan: an entry is a {fallbacks.kind_of(obj)}, "
             f"saved as {fallbacks.kind_of(saved.get(fqn))}"
         )
@@ -135,7 +135,7 @@ def dedup_save_plans(
         return fallbacks.upstream(originals.dedup_save_plans, all_plans, save_to_lowest_rank)
     kept = native.dedup([plan.items for plan in all_plans], bool(save_to_lowest_rank))
     if kept is None:
-        fallbacks.whole("dedup: the key, kind or box of an item cannot be read")
+        fallbacks.count_operation("dedup: the key, kind or box of an item cannot be read")
         return fallbacks.upstream(originals.dedup_save_plans, all_plans, save_to_lowest_rank)
     return [
         dataclasses.replace(plan, items=Items.from_columns(columns))
@@ -171,7 +171,7 @@ def create_default_global_save_plan(
     if rewrite_index_hints:
         planned = native.plan_globally([plan.items for plan in all_plans], Items.from_columns)
     if planned is None:
-        fallbacks.whole(
+        fallbacks.count_operation(
             "global save plan: an item cannot be read, or a name is written twice"
             if rewrite_index_hints
             else "global save plan: rewrite_index_hints=False"

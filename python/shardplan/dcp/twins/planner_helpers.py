@@ -27,19 +27,19 @@ __all__: list[str] = ["create_read_items_for_chunk_list"]
 
 
 def _can_write_natively() -> bool:
-    return replaced_names.SAVE.untouched("write items", fallbacks.entry)
+    return replaced_names.SAVE.untouched("write items", fallbacks.count_entries)
 
 
 def _can_read_natively() -> bool:
-    return replaced_names.LOAD.untouched("read items", fallbacks.entry)
+    return replaced_names.LOAD.untouched("read items", fallbacks.count_entries)
 
 
 def _can_compute_box_natively() -> bool:
-    return replaced_names.BOX.untouched("local box", fallbacks.entry)
+    return replaced_names.BOX.untouched("local box", fallbacks.count_entries)
 
 
 def _count_fallback(step: str, obj: object) -> None:
-    fallbacks.entry(f"{step}: an entry is a {fallbacks.kind_of(obj)}")
+    fallbacks.count_entries(f"{step}: an entry is a {fallbacks.kind_of(obj)}")
 
 
 @twin_of(originals.create_read_items_for_chunk_list)
@@ -63,7 +63,7 @@ def create_read_items_for_chunk_list(
             columns = native.read_columns(fqn, checkpoint_md.chunks, local_chunks)
             if columns is not None:
                 return columns.items()
-        fallbacks.entry("read items: the chunks of a tensor cannot be read")
+        fallbacks.count_entries("read items: the chunks of a tensor cannot be read")
     return fallbacks.upstream(
         originals.create_read_items_for_chunk_list, fqn, checkpoint_md, local_chunks
     )
@@ -80,7 +80,7 @@ def _compare_save_plans(plan: SavePlan, other_plan: SavePlan) -> bool:
     same = native.same_items(plan.items, other_plan.items, False)
     if same is not None:
         return same
-    fallbacks.whole("comparison of two plans: an item cannot be read")
+    fallbacks.count_operation("comparison of two plans: an item cannot be read")
     return fallbacks.upstream(originals.compare_save_plans, plan, other_plan)
 
 

@@ -52,7 +52,7 @@ def is_native(global_plan: object, metadata: object) -> bool:
     """Returns whether native code can validate this plan; counts a fallback if not."""
     saved = getattr(metadata, "state_dict_metadata", None)
     if type(saved) is not dict or not isinstance(global_plan, list):
-        fallbacks.whole(
+        fallbacks.count_operation(
             f"validation of a global plan: the plans are a {type(global_plan).__name__}, "
             f"state_dict_metadata is a {type(saved).__name__}"
         )
@@ -73,7 +73,7 @@ def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable
     """
     saved = metadata.state_dict_metadata
     if not MESSAGES_ARE_KNOWN:
-        fallbacks.entry("validation of a global plan: this torch has other error messages")
+        fallbacks.count_entries("validation of a global plan: this torch has other error messages")
         return originals.validate_global_plan(
             global_plan, Metadata({key: saved[key] for key in suspects})
         )
@@ -87,7 +87,7 @@ def messages_of(global_plan: list[SavePlan], key: str, saved: Any, log: bool) ->
     boxes = boxes_of(saved)
     volume = None if boxes is None else _core.elements(boxes)
     if boxes is None or volume is None:
-        fallbacks.entry("validation of a global plan: the boxes of a tensor cannot be read")
+        fallbacks.count_entries("validation of a global plan: the boxes of a tensor cannot be read")
         found: list[str] = originals.validate_global_plan(global_plan, Metadata({key: saved}))
         return found
     errors = _errors_of(len(global_plan) > 1, key, saved, boxes, volume)
