@@ -132,7 +132,7 @@ def test_worst_comes_first_and_the_rest_is_counted() -> None:
     ]
     assert (error.report["bad"], error.report["checked"], error.report["left_out"]) == (9, 9, 0)
     assert "9 of 9 entries are not saved exactly once, worst first" in str(error)
-    assert str(error).endswith("and 4 tensors more")
+    assert str(error).endswith("and 4 more tensors")
 
 
 def test_report_survives_pickling_and_stays_small() -> None:
