@@ -213,7 +213,7 @@ def test_by_how_much_in_words(changes: tuple[Path, Path]) -> None:
         f"  {name}: {said}" for name, said in SAID.items() if f"  {name}: {said}" not in lines
     ] == []
     differing = sum(1 for *_, found in CHANGES.values() if found[0])
-    assert f"{differing} tensors have other values:" in lines
+    assert f"{differing} tensors differ in value:" in lines
     few = run("diff", *changes, "--deep", "--rows", 2).out.splitlines()
     assert f"  and {differing - 2} more" in few
 

@@ -1,7 +1,7 @@
 """Parses the command line, runs a command and prints its result.
 
 Exit status: 0 if all is well, 1 if a command found damage or a difference, 2 if a command could not
-be report, 3 if shardplan itself failed.
+be done, 3 if shardplan itself failed.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
         prog="shardplan",
         description="Inspects checkpoints of torch.distributed.checkpoint.",
         epilog="Exit status: 0 if all is well, 1 if damage or a difference was found, 2 if a "
-        "command could not be report or its output not be written, 3 if shardplan itself failed.",
+        "command could not be done or its output not be written, 3 if shardplan itself failed.",
     )
     parser.add_argument("--version", action="version", version=f"shardplan {_version()}")
     _add_global(parser, color="auto", traceback=False)

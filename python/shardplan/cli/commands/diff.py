@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "status 2 if no difference was found but some were not compared",
     )
     add_memory_limit(parser)
-    parser.add_argument("--rows", type=int, default=20, help="how many of each kind to print")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=20,
+        help="number of differences of each kind to print; default: 20",
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
