@@ -8,8 +8,8 @@ ranks waiting.
 
 from __future__ import annotations
 
-from .dcp.lazy.items import Items
-from .dcp.lazy.path_mappings import Mappings
+from .dcp.lazy.items import LazyList
+from .dcp.lazy.path_mappings import LazyDict
 from .dcp.lazy.storage_data import StorageData
 from .dcp.native import native
 
@@ -55,7 +55,7 @@ class _Entries:
         self._received = received
 
     def mappings(self) -> dict[str, Any]:
-        return self._received.entries(Items.from_columns)
+        return self._received.entries(LazyList.from_columns)
 
 
 def _storage_source(arguments: tuple[Any, ...]) -> Any:
@@ -70,19 +70,19 @@ def _source(received: type, arguments: tuple[Any, ...]) -> Any:
     return _Unreadable(arguments)
 
 
-def save_items(*arguments: Any) -> Items:
+def save_items(*arguments: Any) -> LazyList:
     """Unpickles the items of a SavePlan."""
-    return Items.from_columns(_source(native.ReceivedSave, arguments))
+    return LazyList.from_columns(_source(native.ReceivedSave, arguments))
 
 
-def load_items(*arguments: Any) -> Items:
+def load_items(*arguments: Any) -> LazyList:
     """Unpickles the items of a LoadPlan."""
-    return Items.from_columns(_source(native.ReceivedLoad, arguments))
+    return LazyList.from_columns(_source(native.ReceivedLoad, arguments))
 
 
-def mappings(*arguments: Any) -> Mappings:
+def mappings(*arguments: Any) -> LazyDict:
     """Unpickles mappings that the sender could not pickle."""
-    return Mappings.from_source(_Unreadable(arguments))
+    return LazyDict.from_source(_Unreadable(arguments))
 
 
 def _split(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -99,8 +99,8 @@ def save_plan(*arguments: Any) -> SavePlan:
     plan = SavePlan.__new__(SavePlan)
     state = vars(plan)
     source = _source(native.ReceivedSave, item_arguments)
-    state.update(items=Items.from_columns(source), storage_data=None)
-    state["planner_data"] = None if "planner_data" in rest else Mappings.from_source(source)
+    state.update(items=LazyList.from_columns(source), storage_data=None)
+    state["planner_data"] = None if "planner_data" in rest else LazyDict.from_source(source)
     state.update(rest)
     return plan
 
@@ -110,14 +110,14 @@ def load_plan(*arguments: Any) -> LoadPlan:
     item_arguments, rest = _split(arguments)
     plan = LoadPlan.__new__(LoadPlan)
     state = vars(plan)
-    state.update(items=Items.from_columns(_source(native.ReceivedLoad, item_arguments)))
+    state.update(items=LazyList.from_columns(_source(native.ReceivedLoad, item_arguments)))
     state.update(rest)
     return plan
 
 
-def results(*arguments: Any) -> Items:
+def results(*arguments: Any) -> LazyList:
     """Unpickles a rank's write results."""
-    return Items.from_columns(_storage_source(arguments))
+    return LazyList.from_columns(_storage_source(arguments))
 
 
 def storage_data(*arguments: Any) -> StorageData:
@@ -136,5 +136,5 @@ def metadata(*arguments: Any) -> Metadata:
     else:
         vars(received).update(vars(Metadata({})))
         entries = _Unreadable(arguments)
-    received.state_dict_metadata = Mappings.from_source(entries)
+    received.state_dict_metadata = LazyDict.from_source(entries)
     return received

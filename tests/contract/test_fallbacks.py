@@ -219,7 +219,7 @@ PLANNED = """
     from parity.comparison import assert_same
     from parity.implementations import OURS, UPSTREAM
     from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
-    from shardplan.dcp.lazy.items import Items
+    from shardplan.dcp.lazy.items import LazyList
     from shardplan.dcp.native import native
     from shardplan.dcp import wire
     import io
@@ -240,7 +240,7 @@ PLANNED = """
 
     with rank_of(0, 2):
         ours = OURS.default_planner.create_default_local_save_plan(state_dict(), True)
-        assert type(ours.items) is Items and ours.items.columns is not None
+        assert type(ours.items) is LazyList and ours.items.columns is not None
         upstream = UPSTREAM.default_planner.create_default_local_save_plan(state_dict(), True)
         assert_same(travelled(ours), upstream)
         assert_same(ours, upstream)

@@ -151,7 +151,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
     info = commands.add_parser(
         "info",
         parents=[shared],
-        help="versions that shardplan was built with, and those it finds here",
+        help="show the versions that shardplan was built with and those that it finds",
         epilog="example:  shardplan info --check",
     )
     info.add_argument(

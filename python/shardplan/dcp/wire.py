@@ -26,8 +26,8 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 from .. import _wire as received
 from . import fallbacks
-from .lazy.items import Items
-from .lazy.path_mappings import Mappings
+from .lazy.items import LazyList
+from .lazy.path_mappings import LazyDict
 from .lazy.storage_data import StorageData
 from .native import native
 from .storage.metadata_file import to_builtin
@@ -72,7 +72,7 @@ _COPIER = _Copier()
 def _pack_save_plan(plan: SavePlan) -> Reduced:
     rest = dict(vars(plan))
     mappings = rest["planner_data"]
-    source: Any = mappings.source if type(mappings) is Mappings else None
+    source: Any = mappings.source if type(mappings) is LazyDict else None
     packed = native.pack_save(rest.pop("items"), None if source is not None else mappings, source)
     if packed is None:
         fallbacks.count_operation("wire: an item or a name of a save plan cannot be encoded")
@@ -100,7 +100,7 @@ def _pack_load_plan(plan: LoadPlan) -> Reduced:
     return received.load_plan, (*packed, rest)
 
 
-def _pack_items(items: Items) -> Reduced:
+def _pack_items(items: LazyList) -> Reduced:
     """Encodes write results, or the items of a subclass of a plan.
 
     The subclass itself is sent as upstream pickles it.
@@ -193,8 +193,8 @@ _PACKED: dict[type, Callable[[Any], Reduced]] = {
     SavePlan: _packing(_pack_save_plan, received.save_plan, _reduce_as_upstream),
     LoadPlan: _packing(_pack_load_plan, received.load_plan, _reduce_as_upstream),
     Metadata: _packing(_pack_metadata, received.metadata, _reduce_as_upstream),
-    Items: _packing(_pack_items, received.save_items, _as_upstream),
-    Mappings: _packing(_as_upstream, received.mappings, _as_upstream),
+    LazyList: _packing(_pack_items, received.save_items, _as_upstream),
+    LazyDict: _packing(_as_upstream, received.mappings, _as_upstream),
     StorageData: _packing(_pack_storage_data, received.storage_data, _as_upstream),
 }
 

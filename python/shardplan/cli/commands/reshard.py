@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_mesh_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the mesh, which ``reshard`` and ``simulate`` share."""
-    parser.add_argument("--mesh", type=layouts.mesh, required=True, help="such as 96x8 or 1024")
+    parser.add_argument(
+        "--mesh", type=layouts.mesh, required=True, help="shape of the mesh, such as 96x8 or 1024"
+    )
     parser.add_argument(
         "--placements",
         type=layouts.rule,

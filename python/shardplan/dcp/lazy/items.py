@@ -49,7 +49,7 @@ class _Placeholder:
 _PLACEHOLDER = _Placeholder()
 
 
-class Items(list[Any]):
+class LazyList(list[Any]):
     """A lazy list, which is a real ``list`` whose items are materialized at first access.
 
     ``len`` and truth tests do not materialize it. Once materialized, the list drops its columns, so
@@ -65,7 +65,7 @@ class Items(list[Any]):
         self._source = None
 
     @classmethod
-    def from_columns(cls, source: Source) -> Items:
+    def from_columns(cls, source: Source) -> LazyList:
         """Returns a lazy list that materializes from ``source`` at first access."""
         items = cls.__new__(cls)
         if length := len(source):
@@ -97,4 +97,4 @@ class Items(list[Any]):
         return list, (list(self),)
 
 
-materialize_before(Items, list, except_for={"__len__", "__reduce_ex__"})
+materialize_before(LazyList, list, except_for={"__len__", "__reduce_ex__"})

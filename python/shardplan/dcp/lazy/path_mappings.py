@@ -17,7 +17,7 @@ class Source(Protocol):
         ...
 
 
-class Mappings(dict[str, Any]):
+class LazyDict(dict[str, Any]):
     """A lazy dict, which is a real ``dict`` whose entries are materialized at first access.
 
     It holds a plan's ``planner_data`` or a ``state_dict_metadata``. Once materialized, it drops its
@@ -33,7 +33,7 @@ class Mappings(dict[str, Any]):
         self._source = None
 
     @classmethod
-    def from_source(cls, source: Source) -> Mappings:
+    def from_source(cls, source: Source) -> LazyDict:
         """Returns a lazy dict that materializes from ``source`` at first access."""
         mappings = cls()
         # C code that bypasses the methods sees this placeholder instead of an empty dict.
@@ -60,12 +60,12 @@ class Mappings(dict[str, Any]):
         return dict, (dict(self.items()),)
 
 
-materialize_before(Mappings, dict, except_for={"__reduce_ex__"})
+materialize_before(LazyDict, dict, except_for={"__reduce_ex__"})
 
 
 def _shared(mappings: dict[str, Any]) -> dict[str, Any]:
     """Returns the decoded dict that all unmaterialized mappings of one source share."""
-    source = mappings.source if type(mappings) is Mappings else None
+    source = mappings.source if type(mappings) is LazyDict else None
     return mappings if source is None else source.mappings()
 
 
@@ -75,7 +75,7 @@ def merge(mappings: Iterable[Any]) -> dict[str, Any]:
     Mappings that share a source are merged once.
     """
     each = list(mappings)
-    if not all(type(one) in (dict, Mappings) for one in each):
+    if not all(type(one) in (dict, LazyDict) for one in each):
         return dict(ChainMap(*each))
     shared = [_shared(one) for one in each]
     # A ChainMap orders keys by the last mapping first, and takes values from the first mapping.

@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from .. import fallbacks
 from ..native import native
-from .items import Items
+from .items import LazyList
 from .materialize import lock, materialize_before
 
 
@@ -132,7 +132,7 @@ def merge(results: Sequence[list[WriteResult]]) -> dict[Any, Any]:
     """
     plain = all(isinstance(rank_results, list) for rank_results in results)
     sources = [
-        rank_results.columns if type(rank_results) is Items else None for rank_results in results
+        rank_results.columns if type(rank_results) is LazyList else None for rank_results in results
     ]
     columns = native.merge_results(list(results), sources) if plain else None
     if columns is not None:

@@ -24,7 +24,7 @@ from torch.futures import Future
 
 from .. import wire
 from ..lazy import storage_data
-from ..lazy.items import Items
+from ..lazy.items import LazyList
 from ..planners import coordinator
 from ..twins.table import twin_of
 from ..upstream import originals, replaced_names
@@ -63,7 +63,7 @@ def write_data(
 ) -> Future[list[WriteResult]]:
     """Twin of ``FileSystemWriter.write_data``. Its results are sent as columns."""
     future: Future[list[WriteResult]] = Future()
-    future.set_result(Items(originals.writer_write_data(writer, plan, planner).wait()))
+    future.set_result(LazyList(originals.writer_write_data(writer, plan, planner).wait()))
     return future
 
 

@@ -20,8 +20,8 @@ from torch.distributed.checkpoint.metadata import (
 
 from ...diagnosis.streams import readinto_of
 from .. import fallbacks
-from ..lazy.items import Items
-from ..lazy.path_mappings import Mappings
+from ..lazy.items import LazyList
+from ..lazy.path_mappings import LazyDict
 from ..lazy.storage_data import StorageData
 from ..native import native
 
@@ -65,7 +65,7 @@ def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
     start = stream.tell() if trust else 0
     try:
         return native.load_metadata(
-            readinto_of(stream), Items.from_columns, StorageData.from_columns
+            readinto_of(stream), LazyList.from_columns, StorageData.from_columns
         )
     except native.UnknownGlobal as error:
         if trust:
@@ -125,9 +125,9 @@ def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
 
 def to_builtin(value: Any) -> Any:
     """Returns an exact ``list`` or ``dict`` for a lazy one, and any other value unchanged."""
-    if type(value) is Items:
+    if type(value) is LazyList:
         return list(value)
-    return dict(value.items()) if type(value) in (Mappings, StorageData) else value
+    return dict(value.items()) if type(value) in (LazyDict, StorageData) else value
 
 
 def _saved_columns(entries: Any) -> native.SavedMetadata | None:

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import LoadPlan, ReadItem, SavePlan, WriteItem
 
 from .. import fallbacks
-from ..lazy.items import Items
+from ..lazy.items import LazyList
 from ..native import native
 from ..upstream import originals, replaced_names
 from . import validation
@@ -74,7 +74,7 @@ def create_default_local_save_plan(state_dict: dict[str, Any], is_coordinator: b
         fallbacks.count_entries(f"local save plan: an entry is a {fallbacks.kind_of(obj)}")
         return items
 
-    return SavePlan(Items.from_columns(native.save_columns(state_dict, upstream_items)))
+    return SavePlan(LazyList.from_columns(native.save_columns(state_dict, upstream_items)))
 
 
 @twin_of(originals.create_default_local_load_plan)
@@ -113,7 +113,7 @@ def create_default_local_load_plan(
         return items
 
     return LoadPlan(
-        Items.from_columns(native.load_columns(state_dict, saved, bool(strict), upstream_items))
+        LazyList.from_columns(native.load_columns(state_dict, saved, bool(strict), upstream_items))
     )
 
 
@@ -138,7 +138,7 @@ def dedup_save_plans(
         fallbacks.count_operation("dedup: the key, kind or box of an item cannot be read")
         return fallbacks.upstream(originals.dedup_save_plans, all_plans, save_to_lowest_rank)
     return [
-        dataclasses.replace(plan, items=Items.from_columns(columns))
+        dataclasses.replace(plan, items=LazyList.from_columns(columns))
         for plan, columns in zip(all_plans, kept, strict=True)
     ]
 
@@ -169,7 +169,7 @@ def create_default_global_save_plan(
         )
     planned = None
     if rewrite_index_hints:
-        planned = native.plan_globally([plan.items for plan in all_plans], Items.from_columns)
+        planned = native.plan_globally([plan.items for plan in all_plans], LazyList.from_columns)
     if planned is None:
         fallbacks.count_operation(
             "global save plan: an item cannot be read, or a name is written twice"
@@ -181,7 +181,7 @@ def create_default_global_save_plan(
         )
     columns, metadata = planned
     plans = [
-        dataclasses.replace(plan, items=Items.from_columns(plan_columns))
+        dataclasses.replace(plan, items=LazyList.from_columns(plan_columns))
         for plan, plan_columns in zip(all_plans, columns, strict=True)
     ]
     return plans, Metadata(metadata)

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from ... import _core
 from .. import fallbacks
-from ..lazy.items import Items
+from ..lazy.items import LazyList
 from ..native import native
 from ..upstream import originals, replaced_names
 
@@ -161,4 +161,4 @@ def summary(found: Iterable[str]) -> str | None:
 
 def is_untouched(chunks: Any) -> bool:
     """Returns whether these chunks are lazy and not materialized."""
-    return type(chunks) is Items and chunks.columns is not None
+    return type(chunks) is LazyList and chunks.columns is not None
