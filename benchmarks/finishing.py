@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 import shardplan
 from shardplan.dcp import wire
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 
 from .agreement import expect, same
 
@@ -25,7 +25,7 @@ def upstream_bytes(sent: Any) -> bytes:
 def our_bytes(sent: Any) -> bytes:
     """What shardplan sends; write results in the list that our writer gives."""
     stream = io.BytesIO()
-    wire.Pickler(stream).dump(Items(sent) if isinstance(sent, list) else sent)
+    wire.Pickler(stream).dump(LazyList(sent) if isinstance(sent, list) else sent)
     return stream.getvalue()
 
 

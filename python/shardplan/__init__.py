@@ -1,6 +1,6 @@
 """Native planning for torch.distributed.checkpoint.
 
-Importing this module alone does not import torch; its names do, when used.
+Importing this package does not import torch; the first use of one of its names does.
 """
 
 from __future__ import annotations

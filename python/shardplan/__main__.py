@@ -1,4 +1,4 @@
-"""``python -m shardplan``: the command line."""
+"""Runs the command line: ``python -m shardplan``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this installation was built with, what it finds now, and whether the two fit."""
+"""Versions that the native modules were built for, and whether they match the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ OLDEST_TORCH = (2, 11)
 
 
 def build_info() -> dict[str, str]:
-    """Versions that this installation was built with, by name. Does not import torch."""
+    """Returns the versions with which shardplan was built. Does not import torch.
+
+    Returns:
+        A dict with the keys ``shardplan``, ``torch``, ``python``, ``pybind11``, ``compiler``,
+        ``platform`` and ``build_type``.
+
+    Raises:
+        ImportError: the native modules are missing.
+    """
     try:
         from . import _build_info as built
     except ImportError as error:
@@ -29,7 +37,7 @@ def build_info() -> dict[str, str]:
 
 
 def found_torch() -> str | None:
-    """Version of the torch that is installed now, or None. Does not import torch."""
+    """Returns the version of the installed torch; None if there is none. Does not import torch."""
     if "torch" in sys.modules:
         return str(sys.modules["torch"].__version__)
     try:
@@ -39,7 +47,7 @@ def found_torch() -> str | None:
 
 
 def found_python() -> str:
-    """Version of the running Python, as major.minor."""
+    """Returns the version of the running Python as ``major.minor``."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -48,29 +56,33 @@ def _minor(version: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def misfit() -> str | None:
-    """Why the native modules cannot be used here, and what to run; None if they can."""
+def check_installation() -> str | None:
+    """Checks whether the native modules match the installed torch and the running Python.
+
+    Returns:
+        None if they match, else an error message that names a command to run.
+    """
     built = build_info()
     torch = found_torch()
     reinstall = "pip install --force-reinstall --no-deps ."
     if torch is None:
         return (
-            f"shardplan needs torch, built for {built['torch']}, and finds none. "
+            f"shardplan was built for torch {built['torch']} and found no torch. "
             f"Run:  pip install torch=={built['torch'].split('+')[0]}"
         )
     if _minor(torch) < OLDEST_TORCH:
         return (
-            f"shardplan needs torch {OLDEST_TORCH[0]}.{OLDEST_TORCH[1]} or later and finds {torch}."
+            f"shardplan needs torch {OLDEST_TORCH[0]}.{OLDEST_TORCH[1]} or later and found {torch}."
             f" Run:  pip install torch=={built['torch'].split('+')[0]}"
         )
     if _minor(torch) != _minor(built["torch"]):
         return (
-            f"shardplan was built for torch {built['torch']} and finds torch {torch}. "
+            f"shardplan was built for torch {built['torch']} and found torch {torch}. "
             f"Rebuild it from its source folder:  {reinstall}"
         )
     if found_python() != built["python"]:
         return (
-            f"shardplan was built for Python {built['python']} and runs on Python {found_python()}."
+            f"shardplan was built for Python {built['python']} and found Python {found_python()}."
             f" Rebuild it from its source folder:  {reinstall}"
         )
     return None

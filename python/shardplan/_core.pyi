@@ -5,7 +5,9 @@ from typing_extensions import Buffer
 
 @final
 class Boxes:
-    def __init__(self, ndim: int, offsets: Buffer, sizes: Buffer) -> None: ...
+    """Boxes of one tensor, stored as int64 columns."""
+    def __init__(self, ndim: int, offsets: Buffer, sizes: Buffer) -> None:
+        """Takes int64 buffers with ``ndim`` offsets and ``ndim`` sizes per box, box after box."""
     def __len__(self) -> int: ...
     @property
     def ndim(self) -> int: ...
@@ -15,17 +17,34 @@ def local_box(
     mesh_shape: Sequence[int],
     coordinate: Sequence[int],
     placements: Sequence[tuple[str, int, int]],
-) -> tuple[list[int], list[int]] | None: ...
-def overlap_pairs(saved: Boxes, wanted: Boxes) -> tuple[list[int], list[int]]: ...
-def check_boxes(boxes: Boxes, shape: Sequence[int], must_fill: bool) -> str: ...
-def box(boxes: Boxes, at: int) -> tuple[list[int], list[int]]: ...
-def elements(boxes: Boxes) -> int | None: ...
-def out_of_bounds(boxes: Boxes, shape: Sequence[int]) -> list[int]: ...
-def overlaps(boxes: Boxes, shape: Sequence[int], most: int) -> list[tuple[int, int]]: ...
+) -> tuple[list[int], list[int]] | None:
+    """Returns (sizes, offsets) of a rank's local box; None if there is no closed form for it."""
+
+def overlap_pairs(saved: Boxes, wanted: Boxes) -> tuple[list[int], list[int]]:
+    """Returns the indices of overlapping pairs, (wanted, saved), in upstream's order."""
+
+def check_boxes(boxes: Boxes, shape: Sequence[int], must_fill: bool) -> str:
+    """Returns the first fault: "none", "out_of_bounds", "overlap", "fill" or "too_large"."""
+
+def box(boxes: Boxes, at: int) -> tuple[list[int], list[int]]:
+    """Returns (offsets, sizes) of one box."""
+
+def elements(boxes: Boxes) -> int | None:
+    """Returns the sum of the volumes of the boxes; None if it does not fit int64."""
+
+def out_of_bounds(boxes: Boxes, shape: Sequence[int]) -> list[int]:
+    """Returns the indices of boxes that are not inside a tensor of this shape."""
+
+def overlaps(boxes: Boxes, shape: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Returns the first ``most`` overlapping pairs, in the order of upstream's messages."""
+
 def holes(
     boxes: Boxes, offsets: Sequence[int], sizes: Sequence[int], most: int
-) -> tuple[list[tuple[list[int], list[int]]], bool]: ...
-def arrangement(boxes: Boxes) -> tuple[str, list[int], bool]: ...
+) -> tuple[list[tuple[list[int], list[int]]], bool]:
+    """Returns the parts of a region that no box covers, and whether these are all of them."""
+
+def arrangement(boxes: Boxes) -> tuple[str, list[int], bool]:
+    """Returns ("none", "whole", "1-D", "grid" or "irregular", parts per dim, is even)."""
 
 _Place = tuple[str, int, int, bool]
 _Part = tuple[int, int | None]
@@ -41,31 +60,45 @@ class _StorageFaults(TypedDict):
 
 @final
 class Checkpoint:
-    def __init__(self, readinto: Callable[[memoryview], int]) -> None: ...
-    def remarks(self) -> list[tuple[str, str]]: ...
-    def entries(self) -> list[tuple[str, str, str, list[int], int]]: ...
-    def arrangements(self) -> list[tuple[str, list[int], bool]]: ...
-    def boxes(self, entry: int) -> Boxes | None: ...
-    def places(self, entry: int) -> list[_Place | None]: ...
-    def stored(self) -> list[int]: ...
-    def files(self) -> list[tuple[str, int, int, int]]: ...
+    """The metadata of a checkpoint. Nothing that the file names is imported or called."""
+    def __init__(self, readinto: Callable[[memoryview], int]) -> None:
+        """Reads a metadata file. Raises ValueError, with the byte offset, if it is not readable."""
+    def remarks(self) -> list[tuple[str, str]]:
+        """Returns (name, text) pairs of the metadata's own attributes, such as the version."""
+    def entries(self) -> list[tuple[str, str, str, list[int], int]]:
+        """Returns (name, kind, dtype, shape, number of chunks) of each entry."""
+    def arrangements(self) -> list[tuple[str, list[int], bool]]:
+        """Returns ``arrangement`` of the boxes of each entry."""
+    def boxes(self, entry: int) -> Boxes | None:
+        """Returns the boxes of an entry; None if one ends beyond int64."""
+    def places(self, entry: int) -> list[_Place | None]:
+        """Returns (file, first byte, bytes, is transformed) of each chunk; None if missing."""
+    def stored(self) -> list[int]:
+        """Returns the bytes in files of each entry."""
+    def files(self) -> list[tuple[str, int, int, int]]:
+        """Returns (file, items, bytes, end of the last item) of each file."""
     @property
-    def odd_places(self) -> int: ...
-    def unsound(self, must_fill: bool) -> list[int]: ...
-    def faults(self, file_sizes: dict[str, int]) -> _StorageFaults: ...
+    def odd_places(self) -> int:
+        """Number of storage_data items with no readable location."""
+    def unsound(self, must_fill: bool) -> list[int]:
+        """Returns the entries with boxes out of bounds, overlaps or, if ``must_fill``, holes."""
+    def faults(self, file_sizes: dict[str, int]) -> _StorageFaults:
+        """Returns the faults of locations. ``file_sizes``: file -> bytes."""
     def reshard(
         self,
         mesh_shape: Sequence[int],
         layouts: Sequence[Sequence[tuple[str, int, int]]],
         layout_of: Sequence[int],
         element_sizes: Sequence[int],
-    ) -> list[tuple[int, int, int, int]]: ...
+    ) -> list[tuple[int, int, int, int]]:
+        """Returns (bytes wanted, bytes read, requests, files) of a load, per rank of the mesh."""
     def reshard_memory(
         self,
         mesh_shape: Sequence[int],
         layouts: Sequence[Sequence[tuple[str, int, int]]],
         layout_of: Sequence[int],
-    ) -> int: ...
+    ) -> int:
+        """Returns the estimated peak memory of ``reshard`` in bytes."""
 
 class _StoredTensor(TypedDict):
     dtype: str
@@ -83,16 +116,25 @@ class _StoredTensor(TypedDict):
     begin: int
     reach: int
 
-class BadPart(ValueError): ...
-class UnreadPart(BadPart): ...
+class BadPart(ValueError):
+    """The part is damaged."""
+
+class UnreadPart(BadPart):
+    """The part is not in a supported format."""
 
 class StoredPart:
-    def __init__(self, readinto: Callable[[int, memoryview], int], length: int) -> None: ...
-    def members(self) -> list[tuple[str, int, int, int]]: ...
+    """A part of a data file, written by ``torch.save``. Nothing that it names is called."""
+    def __init__(self, readinto: Callable[[int, memoryview], int], length: int) -> None:
+        """Reads the directory of the zip. ``readinto(offset, buffer)`` returns the bytes read."""
+    def members(self) -> list[tuple[str, int, int, int]]:
+        """Returns (name, first byte, bytes, CRC-32) of each member, in file order."""
     @property
-    def has_checksums(self) -> bool: ...
-    def damaged_member(self) -> str | None: ...
-    def tensor(self) -> _StoredTensor: ...
+    def has_checksums(self) -> bool:
+        """False if torch was configured to omit checksums."""
+    def damaged_member(self) -> str | None:
+        """Returns the first member with a checksum mismatch, or None. Reads all data once."""
+    def tensor(self) -> _StoredTensor:
+        """Returns the stored tensor. Does not verify checksums."""
 
 class _Simulation(TypedDict):
     ranks: list[tuple[int, int]]
@@ -109,9 +151,12 @@ def simulate(
     mesh_shape: Sequence[int],
     layouts: Sequence[Sequence[tuple[str, int, int]]],
     look_at: int,
-) -> _Simulation: ...
+) -> _Simulation:
+    """Plans a save. Each tensor is (name, shape, dtype, bytes per element, layout index)."""
+
 def simulation_memory(
     tensors: Sequence[tuple[str, Sequence[int], str, int, int]],
     mesh_shape: Sequence[int],
     layouts: Sequence[Sequence[tuple[str, int, int]]],
-) -> int: ...
+) -> int:
+    """Returns the estimated peak memory of ``simulate`` in bytes."""

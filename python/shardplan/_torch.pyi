@@ -15,102 +15,175 @@ from ._core import Boxes
 
 @final
 class SaveColumns:
+    """The save plan of a rank, as columns."""
     def __len__(self) -> int: ...
-    def items(self) -> list[WriteItem]: ...
+    def items(self) -> list[WriteItem]:
+        """Materializes the rows."""
 
 @final
 class LoadColumns:
+    """The load plan of a rank, as columns."""
     def __len__(self) -> int: ...
-    def items(self) -> list[ReadItem]: ...
+    def items(self) -> list[ReadItem]:
+        """Materializes the rows."""
 
 @final
 class ChunkColumns:
+    """The chunks of one tensor, as columns."""
     def __len__(self) -> int: ...
-    def items(self) -> list[ChunkStorageMetadata]: ...
+    def items(self) -> list[ChunkStorageMetadata]:
+        """Materializes the rows."""
 
 @final
 class ReceivedSave:
+    """A received save plan. It is decoded at first access."""
     def __init__(self, bytes: bytes, objects: object) -> None: ...
     def __len__(self) -> int: ...
-    def items(self) -> list[WriteItem]: ...
-    def mappings(self) -> dict[str, Any]: ...
+    def items(self) -> list[WriteItem]:
+        """Decodes and materializes the rows. Raises UnreadablePlan if the bytes are broken."""
+    def mappings(self) -> dict[str, Any]:
+        """Decodes the path mappings. Plans may share the dict; do not modify it."""
 
 @final
 class ReceivedLoad:
+    """A received load plan. It is decoded at first access."""
     def __init__(self, bytes: bytes, objects: object) -> None: ...
     def __len__(self) -> int: ...
-    def items(self) -> list[ReadItem]: ...
+    def items(self) -> list[ReadItem]:
+        """Decodes and materializes the rows. Raises UnreadablePlan if the bytes are broken."""
 
 def save_columns(
     state_dict: dict[str, Any], upstream_items: Callable[[str, object], list[WriteItem]]
-) -> SaveColumns: ...
-def write_items(fqn: str, object: object) -> list[WriteItem] | None: ...
+) -> SaveColumns:
+    """Plans a save. ``upstream_items`` creates the items of unreadable entries."""
+
+def write_items(fqn: str, object: object) -> list[WriteItem] | None:
+    """Returns the write items of one entry; None if native code cannot read it."""
+
 def load_columns(
     state_dict: dict[str, Any],
     state_dict_metadata: dict[str, Any],
     strict: bool,
     upstream_items: Callable[[str, object], list[ReadItem]],
-) -> LoadColumns: ...
-def read_columns(fqn: str, chunks: object, local_chunks: object) -> LoadColumns | None: ...
-def chunks_overlap(a: object, b: object) -> bool | None: ...
-def chunks_meet(saved: object, current: object) -> list[tuple[int, int, int, int]] | None: ...
-def chunk_in_bounds(size: object, chunk: object) -> bool | None: ...
-def suspects(state_dict_metadata: dict[str, Any], must_fill: bool) -> list[str]: ...
-def chunk_of(tensor: object) -> ChunkStorageMetadata | None: ...
-def chunk_of_dtensor(dtensor: object) -> ChunkStorageMetadata | None: ...
-def chunk_of_tensor(tensor: object) -> ChunkStorageMetadata | None: ...
-def boxes_of(chunks: object, ndim: int) -> Boxes | None: ...
-def writers_of(plans: list[Any], names: list[str]) -> dict[str, list[int]] | None: ...
-def holders_of(plans: list[Any], names: list[str]) -> dict[str, list[int]] | None: ...
-def written(plans: list[Any]) -> list[tuple[int, int]] | None: ...
-def requested(plans: list[Any], element_sizes: dict[str, int]) -> list[tuple[int, int]]: ...
-def dedup(plans: list[Any], save_to_lowest_rank: bool) -> list[SaveColumns] | None: ...
+) -> LoadColumns:
+    """Plans a load. ``upstream_items`` creates the items of unreadable entries."""
+
+def read_columns(fqn: str, chunks: object, local_chunks: object) -> LoadColumns | None:
+    """Plans the reads of one tensor; returns None if native code cannot read the chunks."""
+
+def chunks_overlap(a: object, b: object) -> bool | None:
+    """Returns whether two chunks overlap; None if native code cannot read them."""
+
+def chunks_meet(saved: object, current: object) -> list[tuple[int, int, int, int]] | None:
+    """Returns (dim, offset in saved, offset in current, length) per dim; None if not readable."""
+
+def chunk_in_bounds(size: object, chunk: object) -> bool | None:
+    """Returns whether a chunk lies within a tensor; None if native code cannot read it."""
+
+def suspects(state_dict_metadata: dict[str, Any], must_fill: bool) -> list[str]:
+    """Returns the keys of tensors that may be invalid, in order."""
+
+def chunk_of(tensor: object) -> ChunkStorageMetadata | None:
+    """Returns the only chunk of a tensor on this rank; None if native code cannot read it."""
+
+def chunk_of_dtensor(dtensor: object) -> ChunkStorageMetadata | None:
+    """Returns the chunk of a DTensor's local shard; None if native code cannot read it."""
+
+def chunk_of_tensor(tensor: object) -> ChunkStorageMetadata | None:
+    """Returns the chunk of a plain tensor; None if native code cannot read it."""
+
+def boxes_of(chunks: object, ndim: int) -> Boxes | None:
+    """Returns the boxes of a list of chunks; None if native code cannot read them."""
+
+def writers_of(plans: list[Any], names: list[str]) -> dict[str, list[int]] | None:
+    """Returns key -> the rank that writes each chunk; None if a plan was materialized."""
+
+def holders_of(plans: list[Any], names: list[str]) -> dict[str, list[int]] | None:
+    """Returns key -> the ranks that have an item of it; None if an item cannot be read."""
+
+def written(plans: list[Any]) -> list[tuple[int, int]] | None:
+    """Returns (items, tensor bytes) that each plan writes; None if an item cannot be read."""
+
+def requested(plans: list[Any], element_sizes: dict[str, int]) -> list[tuple[int, int]]:
+    """Returns (items, tensor bytes) that each plan reads. ``element_sizes``: key -> bytes."""
+
+def dedup(plans: list[Any], save_to_lowest_rank: bool) -> list[SaveColumns] | None:
+    """Returns the columns of each plan without duplicate items; None if an item is not readable."""
+
 def plan_globally(
     plans: list[Any], fill: Callable[[ChunkColumns], list[ChunkStorageMetadata]]
-) -> tuple[list[SaveColumns], dict[str, STORAGE_TYPES]] | None: ...
-def end_collector_pauses() -> None: ...
-def fill_chunks(state_dict_metadata: dict[str, Any]) -> None: ...
-def same_items(items: object, other: object, every_property: bool) -> bool | None: ...
+) -> tuple[list[SaveColumns], dict[str, STORAGE_TYPES]] | None:
+    """Returns the global plan and state_dict_metadata, with ``fill(columns)`` as chunk lists."""
+
+def end_collector_pauses() -> None:
+    """Re-enables the collector in a forked child whose pausing thread does not exist."""
+
+def fill_chunks(state_dict_metadata: dict[str, Any]) -> None:
+    """Replaces lazy chunk lists by plain, materialized lists."""
+
+def same_items(items: object, other: object, every_property: bool) -> bool | None:
+    """Returns whether two lists of items are equal; None if an item cannot be read."""
+
 def pack_save(
     items: object, mappings: object, mapped_by: ReceivedSave | None
-) -> tuple[bytes, list[WriteItem], bool] | None: ...
-def pack_load(items: object) -> tuple[bytes, list[ReadItem]] | None: ...
+) -> tuple[bytes, list[WriteItem], bool] | None:
+    """Returns (bytes, items sent as objects, whether mappings are encoded); None on fallback."""
 
-class UnreadablePlan(ValueError): ...
-class UnknownGlobal(UnpicklingError): ...
+def pack_load(items: object) -> tuple[bytes, list[ReadItem]] | None:
+    """Returns (bytes, items sent as objects); None on fallback."""
+
+class UnreadablePlan(ValueError):
+    """A received plan is broken. It is pickled as a ValueError."""
+
+class UnknownGlobal(UnpicklingError):
+    """A metadata file names a global that checkpoint metadata does not use."""
 
 @final
 class StorageColumns:
+    """The locations of a storage_data, as columns."""
     def __len__(self) -> int: ...
     def columns(self) -> StorageColumns: ...
-    def find(self, key: object) -> int | None: ...
-    def place(self, row: int) -> Any: ...
-    def pairs(self, made: dict[int, Any]) -> list[tuple[MetadataIndex, Any]]: ...
-    def says(self, row: int, place: object) -> bool: ...
+    def find(self, key: object) -> int | None:
+        """Returns the row of a MetadataIndex, -1 if there is none; None for any other key."""
+    def place(self, row: int) -> Any:
+        """Creates the ``_StorageInfo`` of a row."""
+    def pairs(self, made: dict[int, Any]) -> list[tuple[MetadataIndex, Any]]:
+        """Materializes all rows. ``made``: row -> existing ``_StorageInfo``."""
+    def says(self, row: int, place: object) -> bool:
+        """Returns whether a ``_StorageInfo`` equals its row."""
 
 @final
 class ReceivedStorage:
+    """A received storage_data, or the received write results of a rank."""
     def __init__(self, bytes: bytes) -> None: ...
     def __len__(self) -> int: ...
-    def columns(self) -> StorageColumns: ...
-    def items(self) -> list[WriteResult]: ...
+    def columns(self) -> StorageColumns:
+        """Decodes the bytes. Raises ValueError if they are broken."""
+    def items(self) -> list[WriteResult]:
+        """Decodes and materializes write results. Raises ValueError if the bytes are broken."""
 
 @final
 class ReceivedMetadata:
+    """A received state_dict_metadata."""
     def __init__(self, bytes: bytes, objects: object) -> None: ...
     def entries(
         self, fill: Callable[[ChunkColumns], list[ChunkStorageMetadata]]
-    ) -> dict[str, STORAGE_TYPES]: ...
+    ) -> dict[str, STORAGE_TYPES]:
+        """Decodes the dict, with ``fill(columns)`` as chunk lists. Raises ValueError if broken."""
 
 @final
 class SavedMetadata:
+    """A state_dict_metadata, as columns."""
     @property
-    def objects(self) -> list[Any]: ...
+    def objects(self) -> list[Any]:
+        """Values that native code cannot encode."""
     @property
-    def properties(self) -> list[TensorProperties]: ...
+    def properties(self) -> list[TensorProperties]:
+        """Creates one TensorProperties per distinct row of properties."""
 
 @final
 class MetadataPickle:
+    """Writes the pickle of a Metadata."""
     def __init__(self, write: Callable[[memoryview], object]) -> None: ...
     @staticmethod
     def named_classes(
@@ -125,15 +198,30 @@ class MetadataPickle:
     def storage(self, storage: StorageColumns) -> None: ...
     def stop(self) -> None: ...
 
-def saved_metadata(state_dict_metadata: dict[str, Any]) -> SavedMetadata | None: ...
-def storage_columns(storage_data: dict[Any, Any]) -> StorageColumns | None: ...
-def merge_results(results: list[Any], sources: list[Any]) -> StorageColumns | None: ...
-def opcodes(pickle: bytes) -> bytes: ...
+def saved_metadata(state_dict_metadata: dict[str, Any]) -> SavedMetadata | None:
+    """Returns the columns of a state_dict_metadata; None on fallback."""
+
+def storage_columns(storage_data: dict[Any, Any]) -> StorageColumns | None:
+    """Returns the columns of a storage_data; None on fallback."""
+
+def merge_results(results: list[Any], sources: list[Any]) -> StorageColumns | None:
+    """Merges all ranks' write results. Raises ValueError, with the rank, if one is broken."""
+
+def opcodes(pickle: bytes) -> bytes:
+    """Returns the opcodes that push the value of a protocol 4 pickle."""
+
 def load_metadata(
     readinto: Callable[[memoryview], int],
     fill: Callable[[ChunkColumns], list[ChunkStorageMetadata]],
     places: Callable[[StorageColumns], dict[Any, Any]],
-) -> Any: ...
-def pack_saved_metadata(state_dict_metadata: dict[str, Any]) -> tuple[bytes, list[Any]] | None: ...
-def pack_storage(storage: StorageColumns) -> bytes | None: ...
-def pack_results(results: object, source: object) -> bytes | None: ...
+) -> Any:
+    """Loads a metadata file. Raises UnpicklingError or UnknownGlobal."""
+
+def pack_saved_metadata(state_dict_metadata: dict[str, Any]) -> tuple[bytes, list[Any]] | None:
+    """Returns (bytes, values sent as objects); None on fallback."""
+
+def pack_storage(storage: StorageColumns) -> bytes | None:
+    """Returns the encoded bytes; None on fallback."""
+
+def pack_results(results: object, source: object) -> bytes | None:
+    """Returns the encoded bytes of a rank's write results; None on fallback."""

@@ -1,14 +1,15 @@
-"""The functions that unpickle what other ranks send.
+"""The functions that unpickle messages from other ranks.
 
-Their names travel, so this module and they keep them for ever, and take whatever another version
-may send. What arrives broken says so at first use, never while it is unpickled: DCP unpickles where
-an error would leave the other ranks waiting.
+Messages contain the names of this module and its functions, so these must never change, and the
+functions accept any arguments that another version may send. A broken message raises at first
+access and not while it is unpickled, because DCP unpickles where an exception would leave the other
+ranks waiting.
 """
 
 from __future__ import annotations
 
-from .dcp.lazy.items import Items
-from .dcp.lazy.path_mappings import Mappings
+from .dcp.lazy.items import LazyList
+from .dcp.lazy.path_mappings import LazyDict
 from .dcp.lazy.storage_data import StorageData
 from .dcp.native import native
 
@@ -20,12 +21,15 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 
 class _Unreadable:
-    """Stands for what could not be sent, or what an unknown shardplan sent."""
+    """A source that raises when it is read.
+
+    It replaces an object that the sender could not encode, or one sent by an unknown version.
+    """
 
     def __init__(self, arguments: tuple[Any, ...]) -> None:
         self._problem = (
-            "a plan from another rank cannot be read: it was sent by a shardplan of another "
-            "version; install the same shardplan on every rank"
+            "a plan from another rank cannot be read: it was sent by another version of shardplan; "
+            "install the same version on every rank"
         )
         if len(arguments) == 1 and isinstance(arguments[0], str):
             self._problem = arguments[0]
@@ -45,13 +49,13 @@ class _Unreadable:
 
 
 class _Entries:
-    """The state_dict_metadata of a Metadata that arrived."""
+    """The source of a received state_dict_metadata."""
 
-    def __init__(self, arrived: native.ReceivedMetadata) -> None:
-        self._arrived = arrived
+    def __init__(self, received: native.ReceivedMetadata) -> None:
+        self._received = received
 
     def mappings(self) -> dict[str, Any]:
-        return self._arrived.entries(Items.from_columns)
+        return self._received.entries(LazyList.from_columns)
 
 
 def _storage_source(arguments: tuple[Any, ...]) -> Any:
@@ -60,60 +64,60 @@ def _storage_source(arguments: tuple[Any, ...]) -> Any:
     return _Unreadable(arguments)
 
 
-def _source(arrived: type, arguments: tuple[Any, ...]) -> Any:
+def _source(received: type, arguments: tuple[Any, ...]) -> Any:
     if len(arguments) == 2 and isinstance(arguments[0], bytes):
-        return arrived(*arguments)
+        return received(*arguments)
     return _Unreadable(arguments)
 
 
-def save_items(*arguments: Any) -> Items:
+def save_items(*arguments: Any) -> LazyList:
     """Unpickles the items of a SavePlan."""
-    return Items.from_columns(_source(native.ReceivedSave, arguments))
+    return LazyList.from_columns(_source(native.ReceivedSave, arguments))
 
 
-def load_items(*arguments: Any) -> Items:
+def load_items(*arguments: Any) -> LazyList:
     """Unpickles the items of a LoadPlan."""
-    return Items.from_columns(_source(native.ReceivedLoad, arguments))
+    return LazyList.from_columns(_source(native.ReceivedLoad, arguments))
 
 
-def mappings(*arguments: Any) -> Mappings:
-    """Unpickles mappings that could not be read."""
-    return Mappings.arrived(_Unreadable(arguments))
+def mappings(*arguments: Any) -> LazyDict:
+    """Unpickles mappings that the sender could not pickle."""
+    return LazyDict.from_source(_Unreadable(arguments))
 
 
 def _split(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What the items come from, and the plan's other attributes."""
+    """Splits the arguments of a plan into those of its items and its other attributes."""
     if len(arguments) == 3 and isinstance(arguments[2], dict):
         return arguments[:2], arguments[2]
-    # Of two arguments, items would be made: these are no plan's.
+    # Two arguments would look like those of items, but they are not a plan's.
     return arguments if len(arguments) != 2 else (), {}
 
 
 def save_plan(*arguments: Any) -> SavePlan:
     """Unpickles a SavePlan."""
-    of_items, rest = _split(arguments)
+    item_arguments, rest = _split(arguments)
     plan = SavePlan.__new__(SavePlan)
     state = vars(plan)
-    source = _source(native.ReceivedSave, of_items)
-    state.update(items=Items.from_columns(source), storage_data=None)
-    state["planner_data"] = None if "planner_data" in rest else Mappings.arrived(source)
+    source = _source(native.ReceivedSave, item_arguments)
+    state.update(items=LazyList.from_columns(source), storage_data=None)
+    state["planner_data"] = None if "planner_data" in rest else LazyDict.from_source(source)
     state.update(rest)
     return plan
 
 
 def load_plan(*arguments: Any) -> LoadPlan:
     """Unpickles a LoadPlan."""
-    of_items, rest = _split(arguments)
+    item_arguments, rest = _split(arguments)
     plan = LoadPlan.__new__(LoadPlan)
     state = vars(plan)
-    state.update(items=Items.from_columns(_source(native.ReceivedLoad, of_items)))
+    state.update(items=LazyList.from_columns(_source(native.ReceivedLoad, item_arguments)))
     state.update(rest)
     return plan
 
 
-def results(*arguments: Any) -> Items:
+def results(*arguments: Any) -> LazyList:
     """Unpickles a rank's write results."""
-    return Items.from_columns(_storage_source(arguments))
+    return LazyList.from_columns(_storage_source(arguments))
 
 
 def storage_data(*arguments: Any) -> StorageData:
@@ -123,14 +127,14 @@ def storage_data(*arguments: Any) -> StorageData:
 
 def metadata(*arguments: Any) -> Metadata:
     """Unpickles a Metadata."""
-    arrived = Metadata.__new__(Metadata)
+    received = Metadata.__new__(Metadata)
     known = len(arguments) == 3 and isinstance(arguments[0], bytes)
     rest = arguments[2] if known else None
     if isinstance(rest, dict):
-        vars(arrived).update(rest)
+        vars(received).update(rest)
         entries: Any = _Entries(native.ReceivedMetadata(*arguments[:2]))
     else:
-        vars(arrived).update(vars(Metadata({})))
+        vars(received).update(vars(Metadata({})))
         entries = _Unreadable(arguments)
-    arrived.state_dict_metadata = Mappings.arrived(entries)
-    return arrived
+    received.state_dict_metadata = LazyDict.from_source(entries)
+    return received

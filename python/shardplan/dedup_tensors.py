@@ -1,4 +1,4 @@
-"""What ``torch.distributed.checkpoint._dedup_tensors`` has."""
+"""The public names of ``torch.distributed.checkpoint._dedup_tensors``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``torch.distributed.checkpoint.default_planner`` has, natively."""
+"""Native versions of the names in ``torch.distributed.checkpoint.default_planner``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``torch.distributed.checkpoint.filesystem`` has, natively."""
+"""Native versions of the names in ``torch.distributed.checkpoint.filesystem``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``torch.distributed.checkpoint.planner_helpers`` has, natively."""
+"""Native versions of the names in ``torch.distributed.checkpoint.planner_helpers``."""
 
 from __future__ import annotations
 

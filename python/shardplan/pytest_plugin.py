@@ -1,13 +1,12 @@
-"""Runs anyone's tests of torch.distributed.checkpoint on shardplan.
+"""A pytest plugin that runs tests of torch.distributed.checkpoint with shardplan registered.
 
-``pytest -p shardplan.pytest_plugin FILE...`` does what ``shardplan.register()`` does before the
-test files are imported, and again in every process that they spawn: by fork, by multiprocessing's
-spawn and forkserver, and as a subprocess of the same Python (one that is told to ignore PYTHONPATH,
-or is given an environment without it, runs on upstream's code). torch is imported only where the
-tests import it.
+``pytest -p shardplan.pytest_plugin FILE...`` registers shardplan before test files are imported and
+in every process that the tests start: by fork, by multiprocessing's spawn and forkserver, and as a
+subprocess of the same Python. A subprocess that ignores PYTHONPATH, or whose environment lacks
+it, runs upstream's code. The plugin does not import torch by itself.
 
-At the end it prints how many calls our functions took, and what fell back to upstream's
-code; a run in which they took none fails.
+At the end, the plugin prints the number of calls of shardplan's functions and the fallbacks to
+upstream's code. A run without such calls fails.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ import pytest
 
 from .testing import call_count, sitecustomize_of_child
 
-_ON_OURS = pytest.StashKey["_RunOnOurs"]()
+_RUN = pytest.StashKey["_RegisteredRun"]()
 
 
-class _RunOnOurs:
-    """Ours in this process and in those that it spawns, until closed."""
+class _RegisteredRun:
+    """Registers shardplan in this process and in processes that it starts, until closed."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -69,11 +68,10 @@ class _RunOnOurs:
 
 
 def _start(config: pytest.Config) -> None:
-    # A worker of pytest-xdist is a process that the run spawned: it is on ours, and counted,
-    # already.
-    if _ON_OURS in config.stash or "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker of pytest-xdist is a process that the run started, so it is already counted.
+    if _RUN in config.stash or "PYTEST_XDIST_WORKER" in os.environ:
         return
-    run = config.stash[_ON_OURS] = _RunOnOurs()
+    run = config.stash[_RUN] = _RegisteredRun()
     config.add_cleanup(run.close)
 
 
@@ -84,13 +82,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    # Where a conftest names this plugin, the hook above has passed.
+    # If a conftest names this plugin, the hook above was not called.
     _start(config)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    run = session.config.stash.get(_ON_OURS, None)
+    run = session.config.stash.get(_RUN, None)
     if run is None:
         return
     run.read_calls()
@@ -99,13 +97,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _fails(config: pytest.Config) -> bool:
-    return not config.stash[_ON_OURS].calls and not config.getoption("collectonly")
+    return not config.stash[_RUN].calls and not config.getoption("collectonly")
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    run = config.stash.get(_ON_OURS, None)
+    run = config.stash.get(_RUN, None)
     if run is None:
         return
     terminalreporter.section("shardplan")
@@ -119,6 +117,6 @@ def pytest_terminal_summary(
         terminalreporter.line(f"{count:>10} {reason}")
     if _fails(config):
         terminalreporter.line(
-            "ERROR: none of shardplan's functions was called, so these tests say nothing about it",
+            "ERROR: none of shardplan's functions was called, so these tests do not test it",
             red=True,
         )

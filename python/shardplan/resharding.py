@@ -1,4 +1,4 @@
-"""What ``torch.distributed.checkpoint.resharding`` has, natively."""
+"""Native versions of the names in ``torch.distributed.checkpoint.resharding``."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ def test_a_change_is_all_that_is_found(
 
 SENTENCES = [
     ("keys", ["1 entry is only in {a}:", "1 entry is only in {b}:"]),
-    ("shapes", ["1 entry has another shape:"]),
-    ("dtypes", ["1 entry has another dtype:"]),
-    ("kinds", ["1 entry is of another kind:"]),
-    ("sharding", ["1 tensor is sharded otherwise:"]),
+    ("shapes", ["1 entry differs in shape:"]),
+    ("dtypes", ["1 entry differs in dtype:"]),
+    ("kinds", ["1 entry differs in kind:"]),
+    ("sharding", ["1 tensor is sharded differently:"]),
 ]
 
 
@@ -77,7 +77,7 @@ def test_differences_are_sentences(
     lines = run("diff", checkpoint, other).out.splitlines()
     for line in said:
         assert line.format(a=checkpoint, b=other) in lines
-    assert lines[-1] == "they differ; 4 entries are the same"
+    assert lines[-1] == "the checkpoints differ; 4 entries are the same"
 
 
 def test_an_object_for_a_tensor(worlds: Worlds, checkpoint: Path, tmp_path: Path) -> None:

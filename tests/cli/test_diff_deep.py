@@ -113,13 +113,13 @@ def test_differences_are_sentences(sharded: Path) -> None:
     assert done.status == 1
     assert done.out.splitlines() == [
         "",
-        "1 tensor has other values:",
+        "1 tensor differs in value:",
         "  cube: 1 of 315 elements differs, by 0.5",
         "",
-        "they differ; 1 entry is the same",
+        "the checkpoints differ; 1 entry is the same",
     ]
     done = run("diff", sharded / "rows", sharded / "rows", "--deep")
-    assert (done.status, done.out) == (0, "no difference: 2 entries, values and all\n")
+    assert (done.status, done.out) == (0, "no difference: 2 entries, values included\n")
 
 
 @pytest.mark.parametrize("of", ["uneven", "replicated", "sharded_tensors", "sub_meshes", "nested"])
@@ -185,7 +185,7 @@ SAID = {
     "NaN": "2 of 3 elements differ, by 2; 1 is NaN in A or in B",
     "NaN alone": "1 of 2 elements differs; 1 is NaN in A or in B",
     "infinite": "2 of 3 elements differ, by 2; 1 is infinite in A or in B",
-    "of signs": "1 of 2 elements differs, in its bytes alone",
+    "of signs": "1 of 2 elements differs, only in its bytes",
     "0-d": "1 of 1 element differs, by 4",
 }
 
@@ -213,7 +213,7 @@ def test_by_how_much_in_words(changes: tuple[Path, Path]) -> None:
         f"  {name}: {said}" for name, said in SAID.items() if f"  {name}: {said}" not in lines
     ] == []
     differing = sum(1 for *_, found in CHANGES.values() if found[0])
-    assert f"{differing} tensors have other values:" in lines
+    assert f"{differing} tensors differ in value:" in lines
     few = run("diff", *changes, "--deep", "--rows", 2).out.splitlines()
     assert f"  and {differing - 2} more" in few
 
@@ -239,14 +239,14 @@ def test_objects(tmp_path: Path) -> None:
     data = told("diff", a, b, "--deep", status=1)
     assert {one["name"]: one["differs"] for one in data["objects"]} == {"step": True, "text": False}
     lines = run("diff", a, b, "--deep").out.splitlines()
-    assert lines[1:3] == ["1 object has other bytes:", "  step"]
+    assert lines[1:3] == ["1 object differs in bytes:", "  step"]
     file = b / "__0_0.distcp"
     data = bytearray(file.read_bytes())
     data[data.index(b"K\x08.") + 1] ^= 64
     file.write_bytes(data)
     (step,) = (one for one in told("diff", a, b, "--deep", status=1)["objects"] if one["damaged"])
     assert (step["name"], step["differs"]) == ("step", False)
-    assert step["not_compared"].startswith(f"in {b} it is damaged: its checksum does not fit")
+    assert step["not_compared"].startswith(f"in {b} it is damaged: checksum mismatch")
 
 
 def test_damage_is_no_difference_of_values(sharded: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_damage_is_no_difference_of_values(sharded: Path, tmp_path: Path) -> Non
         assert (cube["compared"], cube["differing"], cube["damaged"]) == (315 - 90, 0, True)
         assert re.fullmatch(
             rf"the box at \[2, 0, 0\] in {folder}: __1_0\.distcp, byte [0-9,]+: "
-            rf"its checksum does not fit, in archive/data/0",
+            rf"checksum mismatch in archive/data/0",
             cube["not_compared"],
         )
     file.unlink()
@@ -290,7 +290,7 @@ UNREAD: dict[str, tuple[Callable[[Path], bytes], bool, str]] = {
     "another dtype": (
         lambda at: saved_part(numbers(4).int(), at), True, "has the dtype int32, not float32",
     ),
-    "no zip": (lambda at: b"abcdefgh" * 9, True, "is not what torch.save writes"),
+    "no zip": (lambda at: b"abcdefgh" * 9, True, "was not written by torch.save"),
     "cut": (lambda at: saved_part(numbers(4), at)[:-30], True, ""),
 }  # fmt: skip
 
@@ -320,7 +320,7 @@ def test_a_part_that_was_transformed(tmp_path: Path) -> None:
         place.transform_descriptors = ["stream.zstd"]
 
     edited(b, edit)
-    assert "was transformed as it was written" in values_of(a, b, 2)["w"]["not_compared"]
+    assert "was transformed when it was written" in values_of(a, b, 2)["w"]["not_compared"]
 
 
 def moved(metadata: Metadata, boxes: dict[tuple[int, ...], tuple[int, ...] | None]) -> None:
@@ -360,7 +360,7 @@ def test_boxes_that_overlap(sharded: Path, tmp_path: Path) -> None:
         assert (cube["compared"], cube["differing"]) == (315 - 45, 45)
         assert cube["largest_difference"] == 45.0
         assert cube["not_compared"] == (
-            f"1 pair of its boxes in {folder} overlaps, of which the first counts; "
+            f"1 pair of its boxes in {folder} overlaps; the first box was compared; "
             f"and 1 more reason"
         )
 
@@ -411,9 +411,9 @@ def test_however_it_is_cut(
     elements: int,
 ) -> None:
     """Limits that are far too low for files take every way that large tensors take."""
-    monkeypatch.setattr(compare, "_LEAST_MEMORY", 0)
+    monkeypatch.setattr(compare, "_MIN_MEMORY", 0)
     monkeypatch.setattr(compare, "_MAX_ELEMENTS", elements)
-    monkeypatch.setattr(compare, "_LEAST_BATCH", 2)
+    monkeypatch.setattr(compare, "_MIN_BATCH", 2)
     monkeypatch.setattr(compare, "_MAX_PAIRS", 1)
     monkeypatch.setattr(compare_parts, "_MAX_STRETCH", 4 * elements)
     monkeypatch.setattr(compare_parts, "_MAX_WASTE", 2)

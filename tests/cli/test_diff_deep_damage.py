@@ -78,7 +78,7 @@ def test_a_read_that_fails_anywhere_is_said(
 ) -> None:
     a = save(tmp_path / "a", w=numbers(3), step=7)
     b = save(tmp_path / "b", w=numbers(3), step=8)
-    monkeypatch.setattr(compare, "_LEAST_MEMORY", 0)
+    monkeypatch.setattr(compare, "_MIN_MEMORY", 0)
 
     def opened(self: Folder, name: str) -> Any:
         data = (Path(self.path) / name).read_bytes()

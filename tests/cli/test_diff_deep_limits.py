@@ -106,7 +106,7 @@ def test_parts_that_were_compared_do_not_stay(tmp_path: Path) -> None:
 def test_a_limit_that_is_too_low(large: Path) -> None:
     done = run("diff", large / "rows", large / "rows", "--deep", "--memory-limit", "0.01")
     assert done.status == 2
-    assert "comparing values takes 67.1 MB of memory, and the limit is 10.7 MB" in done.err
+    assert "comparing values needs 67.1 MB of memory, and the limit is 10.7 MB" in done.err
 
 
 @of_proc

@@ -107,7 +107,7 @@ def test_one_part_that_every_entry_names_is_read_once(checkpoint: Path, tmp_path
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
     done = run("verify", folder, "--deep", before=_LIMITS)
     assert done.status == 1
-    assert "299 boxes share bytes with parts before them, and were not read" in done.out
+    assert "299 boxes share bytes with earlier parts, and were not read" in done.out
 
 
 def test_parts_without_checksums_are_said(tmp_path: Path) -> None:
@@ -118,5 +118,5 @@ def test_parts_without_checksums_are_said(tmp_path: Path) -> None:
         torch.serialization.set_crc32_options(True)
     done = run("verify", tmp_path, "--deep")
     assert done.status == 0
-    assert "2 parts have no checksum, so that damage may be unseen" in done.out
+    assert "2 parts have no checksum, so damage may be undetected" in done.out
     assert told("verify", tmp_path, "--deep")["without_checksums"] == 2

@@ -32,6 +32,6 @@ def test_an_environment_where_a_name_was_replaced() -> None:
     done = run("info", "--check", before=REPLACED)
     assert done.status == 1, done.out + done.err
     lines = done.out.splitlines()
-    assert "Upstream's code was used instead of shardplan's:" in lines
+    assert "Fallbacks to upstream's code:" in lines
     name = "torch.distributed.checkpoint.planner_helpers.WriteItem"
     assert f"     1 x local save plan: {name} was replaced" in lines

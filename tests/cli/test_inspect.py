@@ -61,7 +61,7 @@ def test_an_object_has_a_place_and_no_box(checkpoint: Path) -> None:
 def test_a_name_that_is_not_there_gets_near_ones(checkpoint: Path) -> None:
     done = run("inspect", checkpoint, "--tensor", "model.gird")
     assert done.status == 2
-    assert "near: model.grid" in done.err
+    assert "similar: model.grid" in done.err
 
 
 def test_what_people_read(checkpoint: Path) -> None:
@@ -194,7 +194,7 @@ def broken(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("gone", "a save that did not finish"),
+        ("gone", "the save did not finish"),
         ("unfinished", ".metadata.tmp and no .metadata"),
         ("no checkpoint", "has no .metadata"),
         ("cut", "was not read"),

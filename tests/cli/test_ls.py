@@ -55,7 +55,7 @@ def test_globs(checkpoint: Path) -> None:
     assert sorted(names("model.[gr]*")) == ["model.grid", "model.rows"]
     assert names("step") == ["step"]
     done = run("ls", checkpoint, "model.gird")
-    assert (done.status, "near: model.grid" in done.err) == (2, True)
+    assert (done.status, "similar: model.grid" in done.err) == (2, True)
     assert run("ls", checkpoint, "").status == 2
 
 

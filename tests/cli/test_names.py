@@ -105,7 +105,7 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
     folder = save(tmp_path / "sa\nved", "weight")
     done = run("inspect", folder, "--tensor", "weigth")
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "near: weight" in done.err
+    assert "similar: weight" in done.err
 
 
 def test_ascii_stdout(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_worlds(checkpoint: Path, tmp_path: Path, mesh: str) -> None:
 def test_where_it_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
     command = ["inspect", checkpoint, "--tensor", "model.grid", "--picture"]
     assert "cannot be written" in run(*command, tmp_path / "absent" / "a.png").err
-    assert "a .png or an .svg" in run(*command, tmp_path / "a.jpg").err
+    assert "a .png or .svg" in run(*command, tmp_path / "a.jpg").err
     assert "--tensor" in run("inspect", checkpoint, "--picture", tmp_path / "a.png").err
 
 

@@ -83,7 +83,7 @@ def test_the_last_place_is_the_one_that_is_looked_at(
     assert [one["name"] for one in data["lost"]] == [name]
     done = run("verify", folder)
     assert done.status == 1
-    assert "1 value is replaced: its key comes again in storage_data" in done.out
+    assert "1 storage_data item is ignored, because a later one has the same key" in done.out
     assert "absent.distcp" in done.out
     if name != "step":
         assert not loads(folder, name)
@@ -105,7 +105,7 @@ def test_a_first_place_that_is_broken_is_not_read(checkpoint: Path, tmp_path: Pa
     assert (data["problems"], data["lost"], data["shared_bytes"]) == ({}, [], [])
     assert (len(data["repeated_keys"]), data["loadable"]) == (1, 5)
     assert loads(folder, "model.half")
-    assert "damaged, and nothing is lost" in run("verify", folder).out
+    assert "damaged, but nothing is lost" in run("verify", folder).out
 
 
 def test_a_key_that_comes_three_times(checkpoint: Path, tmp_path: Path) -> None:
@@ -128,7 +128,10 @@ def test_a_key_that_comes_three_times(checkpoint: Path, tmp_path: Path) -> None:
         "1.distcp",
     ]
     assert {one["read"]["file"] for one in data["repeated_keys"]} == {"2.distcp"}
-    assert "2 values are replaced: their keys come again" in run("verify", folder).out
+    assert (
+        "2 storage_data items are ignored, because a later one has the same key"
+        in run("verify", folder).out
+    )
 
 
 def test_no_key_comes_twice_in_what_upstream_writes(checkpoint: Path) -> None:

@@ -42,8 +42,8 @@ def test_a_defect_is_status_3_and_one_line(checkpoint: Path) -> None:
     assert done.status == 3
     assert done.out == ""
     assert done.err == (
-        "shardplan: TypeError: no\\nsuch thing: this is a defect of shardplan; "
-        "run with --traceback to see where\n"
+        "shardplan: TypeError: no\\nsuch thing: this is a bug in shardplan; "
+        "run with --traceback to print the traceback\n"
     )
 
 
@@ -63,7 +63,7 @@ def test_traceback_says_where(checkpoint: Path, before_command: bool) -> None:
 def test_no_memory_is_no_defect(checkpoint: Path) -> None:
     done = run("inspect", checkpoint, before=BROKEN.replace("TypeError", "MemoryError"))
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "not enough memory" in done.err
+    assert "out of memory" in done.err
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -31,7 +31,7 @@ def test_no_command_is_wrong_usage() -> None:
 
 
 def test_info_as_before() -> None:
-    assert "The native modules fit." in run("info").out
+    assert "The native modules match." in run("info").out
     assert json.loads(run("info", "--json").out)["problem"] is None
 
 

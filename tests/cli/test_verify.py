@@ -291,7 +291,7 @@ def test_what_is_not_understood_is_said(checkpoint: Path, tmp_path: Path) -> Non
     data = told("verify", folder, status=1)
     assert (data["unknown_entries"], data["unknown_places"]) == (1, 1)
     assert (data["loadable"], data["lost"]) == (5, [])
-    assert "1 entry is nothing that DCP saves" in run("verify", folder).out
+    assert "1 entry has an unsupported type" in run("verify", folder).out
     assert told("inspect", folder)["unknown"] == 1
 
 
@@ -404,10 +404,10 @@ def test_several_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (file_is_cut, "1 box is not within the bytes of its file:"),
-        (no_place, "1 box is in no file: storage_data does not have it:"),
-        (object_has_no_place, "1 entry is in no file: storage_data does not have it:"),
-        (file_is_outside, "1 box is in a file outside the checkpoint, which is not looked at:"),
+        (file_is_cut, "1 box extends beyond the end of its file:"),
+        (no_place, "1 box is missing in storage_data:"),
+        (object_has_no_place, "1 entry is missing in storage_data:"),
+        (file_is_outside, "1 box is in a file outside the checkpoint, which is not read:"),
         (bytes_are_shared, "1 pair of items shares bytes of a file:"),
         (file_is_gone, "3 parts are in files that do not exist:"),
     ],
@@ -423,5 +423,5 @@ def test_findings_are_sentences(
 def test_a_checksum_is_said_in_a_sentence(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "flipped")
     flipped(folder, "step", b"K\x07.", 1)
-    said = "1 entry has bytes that differ from those written: its checksum does not fit:"
+    said = "1 entry has a checksum mismatch: its bytes differ from those written:"
     assert said in run("verify", folder, "--deep").out.splitlines()

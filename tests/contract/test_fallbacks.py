@@ -128,12 +128,13 @@ def test_a_fallback_is_counted_and_logged_once(
     run()
     assert shardplan.fallbacks() == {reason: 2}
     logged = [(record.levelno, record.getMessage()) for record in caplog.records]
-    assert logged == [(level, f"upstream's code is used instead of shardplan's: {reason}")]
+    assert logged == [(level, f"fallback to upstream's code: {reason}")]
 
 
 def test_a_metadata_file_that_pickle_writes_is_counted(tmp_path: Path) -> None:
     metadata_of_a_subclass(tmp_path)
-    assert shardplan.fallbacks() == {"metadata file: what it would hold is not read natively": 1}
+    reason = "metadata file: native code cannot read the metadata to write"
+    assert shardplan.fallbacks() == {reason: 1}
 
 
 def test_what_an_error_stops_is_no_fallback() -> None:
@@ -150,14 +151,14 @@ def test_a_plan_that_cannot_be_packed_is_counted() -> None:
             raise KeyError("broken")
 
     wire._PACKED[SavePlan](SavePlan(Broken([1])))
-    assert list(shardplan.fallbacks()) == ["wire: a SavePlan raised while it was packed"]
+    assert list(shardplan.fallbacks()) == ["wire: encoding a SavePlan raised an exception"]
 
 
 def test_an_item_that_travels_as_an_object_is_counted() -> None:
     plan = save_plan(a=torch.ones(2), b=torch.ones(2))
     plan.items[1].tensor_data.properties.dtype = "mine"
     wire._PACKED[SavePlan](plan)
-    assert shardplan.fallbacks() == {"wire: an item of a save plan travels as an object": 1}
+    assert shardplan.fallbacks() == {"wire: an item of a save plan is sent as an object": 1}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ PLANNED = """
     from parity.comparison import assert_same
     from parity.implementations import OURS, UPSTREAM
     from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
-    from shardplan.dcp.lazy.items import Items
+    from shardplan.dcp.lazy.items import LazyList
     from shardplan.dcp.native import native
     from shardplan.dcp import wire
     import io
@@ -239,7 +240,7 @@ PLANNED = """
 
     with rank_of(0, 2):
         ours = OURS.default_planner.create_default_local_save_plan(state_dict(), True)
-        assert type(ours.items) is Items and ours.items.columns is not None
+        assert type(ours.items) is LazyList and ours.items.columns is not None
         upstream = UPSTREAM.default_planner.create_default_local_save_plan(state_dict(), True)
         assert_same(travelled(ours), upstream)
         assert_same(ours, upstream)

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.planner import ReadItem, WriteItem
 
 from parity.boxes import row_chunks, tensor_metadata
 from parity.implementations import OURS
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 from shardplan.dcp.upstream import originals
 
 NAMES = ["b", "a", "c"]
@@ -27,9 +27,9 @@ def state_dict() -> dict[str, Any]:
     return {"b": torch.zeros(4), "a": torch.zeros(()), "c": 3}
 
 
-def save_items() -> Items:
+def save_items() -> LazyList:
     items = OURS.default_planner.create_default_local_save_plan(state_dict(), True).items
-    assert isinstance(items, Items)
+    assert isinstance(items, LazyList)
     return items
 
 
@@ -37,10 +37,10 @@ def upstream_items() -> list[WriteItem]:
     return list(originals.create_default_local_save_plan(state_dict(), True).items)
 
 
-def load_items() -> Items:
+def load_items() -> LazyList:
     metadata = Metadata({"w": tensor_metadata((6,), row_chunks(6, 3))})
     plan = OURS.default_planner.create_default_local_load_plan({"w": torch.zeros(6)}, metadata)
-    assert isinstance(plan.items, Items)
+    assert isinstance(plan.items, LazyList)
     return plan.items
 
 
@@ -48,7 +48,7 @@ def names(items: Any) -> list[str]:
     return [item.index.fqn for item in items]
 
 
-def is_unfilled(items: Items) -> bool:
+def is_unfilled(items: LazyList) -> bool:
     return items.columns is not None
 
 
@@ -167,7 +167,7 @@ def test_in_place_plus_keeps_its_alias() -> None:
     assert names(alias) == NAMES * 2
 
 
-BYPASSES: dict[str, Callable[[Items], Any]] = {
+BYPASSES: dict[str, Callable[[LazyList], Any]] = {
     "heapq.heapify": heapq.heapify,
     "heapq.heappush": lambda items: heapq.heappush(items, upstream_items()[0]),
     "heapq.heappushpop": lambda items: heapq.heappushpop(items, upstream_items()[0]),
@@ -183,8 +183,8 @@ BYPASSES: dict[str, Callable[[Items], Any]] = {
 
 
 @pytest.mark.parametrize("bypass", BYPASSES.values(), ids=BYPASSES)
-def test_c_code_that_takes_its_insides_fails_loudly(bypass: Callable[[Items], Any]) -> None:
-    with pytest.raises(TypeError, match="taken by C code before they were made"):
+def test_c_code_that_takes_its_insides_fails_loudly(bypass: Callable[[LazyList], Any]) -> None:
+    with pytest.raises(TypeError, match=r"C code read a lazy list .* before it was materialized"):
         bypass(save_items())
 
 
@@ -230,7 +230,7 @@ def test_what_a_bypass_finds_cannot_be_used(use: Callable[[Any], Any]) -> None:
 def test_resizing_by_c_code_is_noticed() -> None:
     items = save_items()
     list.append(items, "stray")
-    with pytest.raises(RuntimeError, match="resized by C code"):
+    with pytest.raises(RuntimeError, match="C code resized a lazy list"):
         items[0]
 
 
@@ -251,7 +251,7 @@ def test_threads_fill_it_once() -> None:
             return [object(), object(), object()]
 
     columns = SlowColumns()
-    items = Items.from_columns(columns)
+    items = LazyList.from_columns(columns)
     seen: list[list[Any]] = []
     start = threading.Barrier(8)
 
@@ -277,7 +277,7 @@ def test_a_failure_to_make_items_is_raised_at_every_touch() -> None:
         def items(self) -> list[Any]:
             raise MemoryError("no room")
 
-    items = Items.from_columns(Failing())
+    items = LazyList.from_columns(Failing())
     for _ in range(2):
         with pytest.raises(MemoryError, match="no room"):
             items[0]

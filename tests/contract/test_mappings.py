@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 from parity.comparison import assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.travel import sent, sent_upstream
-from shardplan.dcp.lazy.path_mappings import Mappings, merge
+from shardplan.dcp.lazy.path_mappings import LazyDict, merge
 
 PATHS: dict[Any, Any] = {
     "model.0.weight": ("model", 0, "weight"),
@@ -42,7 +42,7 @@ def plan_with(planner_data: Any) -> SavePlan:
 
 def arrived() -> dict[Any, Any]:
     found = sent(plan_with(PATHS)).planner_data
-    assert type(found) is Mappings
+    assert type(found) is LazyDict
     assert found.source is not None
     return found
 

@@ -32,7 +32,7 @@ from benchmarks.workloads.saved import saved_metadata
 from parity.comparison import assert_same
 from parity.save_items import bytes_item, shard_item
 from pickled import globals_of
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 from shardplan.dcp.lazy.storage_data import StorageData
 from shardplan.dcp.native import native
 from shardplan.dcp.storage import metadata_file
@@ -127,7 +127,7 @@ def test_plain() -> None:
     assert found.storage_data.columns() is not None
     assert type(found.state_dict_metadata) is dict
     assert all(
-        type(entry.chunks) is Items and entry.chunks.columns is not None
+        type(entry.chunks) is LazyList and entry.chunks.columns is not None
         for entry in found.state_dict_metadata.values()
         if isinstance(entry, TensorStorageMetadata)
     )

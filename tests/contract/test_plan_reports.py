@@ -132,7 +132,7 @@ def test_worst_comes_first_and_the_rest_is_counted() -> None:
     ]
     assert (error.report["bad"], error.report["checked"], error.report["left_out"]) == (9, 9, 0)
     assert "9 of 9 entries are not saved exactly once, worst first" in str(error)
-    assert str(error).endswith("and 4 tensors more")
+    assert str(error).endswith("and 4 more tensors")
 
 
 def test_report_survives_pickling_and_stays_small() -> None:
@@ -208,7 +208,7 @@ def test_one_line_a_plan_at_info(caplog: pytest.LogCaptureFixture) -> None:
         loader.create_global_plan([loader.create_local_plan()])
     said = [each.getMessage() for each in caplog.records if "plan_log" in each.name]
     assert len(said) == 2
-    bytes_moved = "1 items of 1 ranks; tensor bytes a rank: least 400 bytes, mean 400 bytes"
+    bytes_moved = "1 items of 1 ranks; tensor bytes per rank: min 400 bytes, mean 400 bytes"
     assert said[0].startswith(f"save plan: {bytes_moved}")
     assert all(stage in said[0] for stage in ("local plan", "dedup", "global plan", "validation"))
     assert said[1].startswith(f"load plan: {bytes_moved}")

@@ -135,7 +135,7 @@ def test_a_replaced_name_has_upstreams_effect(
     with rank_of(0, 2):
         fallbacks.clear()
         untouched = plan_everything(OURS)
-        usual = shardplan.fallbacks()  # none, where this torch words its errors as we do
+        usual = shardplan.fallbacks()  # none, where this torch has the error messages that we know
         assert untouched == plan_everything(UPSTREAM)
         calls: Counter[str] = Counter()
         own = vars(holder).get(name)
@@ -155,7 +155,7 @@ def test_a_replaced_name_has_upstreams_effect(
         fallbacks.clear()
         assert plan_everything(OURS) == untouched
         assert shardplan.fallbacks() == usual
-        assert all("words its errors otherwise" in reason for reason in usual)
+        assert all("has other error messages" in reason for reason in usual)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 import shardplan
 from parity.comparison import assert_same
 from pickled import globals_of
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 from shardplan.dcp.lazy.storage_data import StorageData
 
 TWINS = [
@@ -136,7 +136,7 @@ def test_returned_metadata(tmp_path: Path) -> None:
     ours = save(shardplan.FileSystemWriter(tmp_path / "1"), shardplan.DefaultSavePlanner())
     assert type(ours.storage_data) is StorageData
     assert ours.storage_data.columns() is not None
-    assert chunk_lists(ours) == {Items}
+    assert chunk_lists(ours) == {LazyList}
     exact = save(dcp.FileSystemWriter(tmp_path / "2"), shardplan.DefaultSavePlanner())
     assert type(exact.storage_data) is dict
     assert chunk_lists(exact) == {list}

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.storage import WriteResult
 
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 from shardplan.dcp.lazy.storage_data import StorageData, merge
 from shardplan.dcp.native import native
 
@@ -213,7 +213,7 @@ def test_odd_results_are_merged_as_upstream_merges_them(odd: WriteResult) -> Non
     data = merge(results)
     assert type(data) is dict
     assert data == upstreams(results)
-    assert merge([Items(of_rank) for of_rank in results]) == data
+    assert merge([LazyList(of_rank) for of_rank in results]) == data
 
 
 def test_no_results() -> None:

@@ -25,7 +25,7 @@ from parity.worlds import rank_of
 from pickled import globals_of
 from shardplan import _wire
 from shardplan.dcp import wire
-from shardplan.dcp.lazy.path_mappings import Mappings
+from shardplan.dcp.lazy.path_mappings import LazyDict
 from shardplan.dcp.native import native
 from shardplan.dcp.upstream import originals
 
@@ -426,7 +426,7 @@ def test_a_torch_without_a_pickler_sends_upstream(monkeypatch: pytest.MonkeyPatc
 
 def test_mappings_arrive_unfilled() -> None:
     plan = sent(save_plan())
-    assert type(plan.planner_data) is Mappings
+    assert type(plan.planner_data) is LazyDict
     assert plan.planner_data.source is not None
     sent(plan)
     assert plan.planner_data.source is not None

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 import shardplan
 from shardplan.dcp import wire
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 
 from .checkpoints import assert_same_checkpoint
 from .planning import described
@@ -49,14 +49,14 @@ def breaking(kind: type, break_it: Break) -> Any:
 def save_with_broken_results(base: Path, break_it: Break, at: int) -> Any:
     dist.barrier()
     started = time.monotonic()
-    pack, broken = breaking(Items, break_it)
+    pack, broken = breaking(LazyList, break_it)
     if dist.get_rank() == at:
-        wire._PACKED[Items] = broken
+        wire._PACKED[LazyList] = broken
     try:
         with pytest.raises(CheckpointException) as caught:
             save(base / "broken")
     finally:
-        wire._PACKED[Items] = pack
+        wire._PACKED[LazyList] = pack
     took = time.monotonic() - started
     save(base / "next")
     dcp.save(state(), checkpoint_id=base / "upstream")

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 
 import shardplan
-from shardplan.dcp.lazy.path_mappings import Mappings
+from shardplan.dcp.lazy.path_mappings import LazyDict
 from shardplan.dcp.lazy.storage_data import StorageData
 
 from .checkpoints import Held, assert_same_checkpoint, identical, without_ids
@@ -79,7 +79,7 @@ def save_and_load(layout: str, base: Path) -> Any:
             made[way] = is_made(metadata)
             entries = metadata.state_dict_metadata
             if dist.get_rank() != 0 and whose != "upstream" and "mixed" not in way:
-                assert type(entries) is Mappings
+                assert type(entries) is LazyDict
                 assert entries.source is not None
             returned[way] = metadata
             loaded[way] = []

@@ -34,7 +34,7 @@ def assert_works(environment: Path, folder: Path, **variables: str) -> None:
     """The installation fits, is the environment's own, and saves and loads."""
     info = succeeded(run_python(environment, "-m", "shardplan", "info", **variables))
     assert f"{'torch':<12}{torch.__version__}" in info.splitlines()
-    assert "The native modules fit." in info
+    assert "The native modules match." in info
     home = succeeded(run_python(environment, "-c", SAVE_AND_LOAD, folder / "saved", **variables))
     assert site_packages(environment) in Path(home.strip()).parents
 
@@ -86,4 +86,4 @@ def test_build_beside_a_torch_named_by_its_folder(without_torch: Path, tmp_path:
     succeeded(install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=named))
     assert_works(without_torch, tmp_path, PYTHONPATH=str(elsewhere))
     without = failed(run_python(without_torch, "-c", "import shardplan; shardplan.register()"))
-    assert "shardplan needs torch" in without and "finds none" in without
+    assert "built for torch" in without and "found no torch" in without

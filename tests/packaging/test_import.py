@@ -90,4 +90,4 @@ def test_info_prints_what_it_was_built_with_and_what_it_finds(tmp_path: Path) ->
     found = {name.strip(): value for name, value in lines.items()}
     assert found["torch"] == found["found torch"] == torch.__version__
     assert found["found python"] == shardplan.build_info()["python"]
-    assert done.stdout.splitlines()[-1] == "The native modules fit."
+    assert done.stdout.splitlines()[-1] == "The native modules match."

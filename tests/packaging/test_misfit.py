@@ -52,13 +52,13 @@ def pretend_installed(copy: Path, version: str) -> None:
 
 def test_a_copy_left_alone_works(installed: Path, copy: Path) -> None:
     succeeded(use(installed, copy))
-    assert "The native modules fit." in succeeded(info(installed, copy))
+    assert "The native modules match." in succeeded(info(installed, copy))
 
 
 def test_built_for_another_minor(installed: Path, copy: Path) -> None:
     pretend_built_for(copy, "TORCH", OTHER_MINOR)
     for said in (failed(use(installed, copy)), failed(info(installed, copy))):
-        found = f"built for torch {OTHER_MINOR} and finds torch {torch.__version__}"
+        found = f"built for torch {OTHER_MINOR} and found torch {torch.__version__}"
         assert found in said and REBUILD in said
 
 
@@ -70,20 +70,20 @@ def test_built_for_another_patch_of_the_same_minor(installed: Path, copy: Path) 
 def test_found_another_minor(installed: Path, copy: Path) -> None:
     pretend_installed(copy, OTHER_MINOR)
     said = failed(use(installed, copy))
-    assert f"built for torch {torch.__version__} and finds torch {OTHER_MINOR}" in said
+    assert f"built for torch {torch.__version__} and found torch {OTHER_MINOR}" in said
 
 
 def test_found_too_old(installed: Path, copy: Path) -> None:
     pretend_installed(copy, "2.10.0")
     for said in (failed(use(installed, copy)), failed(info(installed, copy))):
-        assert "shardplan needs torch 2.11 or later and finds 2.10.0" in said
+        assert "shardplan needs torch 2.11 or later and found 2.10.0" in said
         assert "pip install torch==" in said
 
 
 def test_built_for_another_python(installed: Path, copy: Path) -> None:
     pretend_built_for(copy, "PYTHON", "3.9")
     for said in (failed(use(installed, copy)), failed(info(installed, copy))):
-        assert "built for Python 3.9 and runs on Python 3." in said and REBUILD in said
+        assert "built for Python 3.9 and found Python 3." in said and REBUILD in said
 
 
 def test_native_module_missing(installed: Path, copy: Path) -> None:

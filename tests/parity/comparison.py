@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from shardplan.dcp.lazy.items import Items
-from shardplan.dcp.lazy.path_mappings import Mappings
+from shardplan.dcp.lazy.items import LazyList
+from shardplan.dcp.lazy.path_mappings import LazyDict
 from shardplan.dcp.lazy.storage_data import StorageData
 
 
@@ -47,8 +47,8 @@ def filled(value: Any) -> Any:
     return value
 
 
-def lists_of_items(value: Any) -> Iterator[Items]:
-    if isinstance(value, Items):
+def lists_of_items(value: Any) -> Iterator[LazyList]:
+    if isinstance(value, LazyList):
         yield value
     elif type(value) in (list, tuple):
         for each in value:
@@ -59,9 +59,9 @@ def lists_of_items(value: Any) -> Iterator[Items]:
 
 def assert_same(ours: Any, upstream: Any, at: str = "answer") -> None:
     """Same types, values, order of attributes and of keys. Ours count as lists and dicts."""
-    if isinstance(ours, Items) and type(upstream) is list:
+    if isinstance(ours, LazyList) and type(upstream) is list:
         ours = list(ours)
-    if isinstance(ours, (Mappings, StorageData)) and type(upstream) is dict:
+    if isinstance(ours, (LazyDict, StorageData)) and type(upstream) is dict:
         ours = dict(ours)
     assert type(ours) is type(upstream), f"{at}: {ours!r} is not {upstream!r}"
     if isinstance(upstream, torch.Tensor):

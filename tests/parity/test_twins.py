@@ -144,5 +144,5 @@ def test_every_twin_answers_to_a_function_of_upstream() -> None:
 
 
 def test_a_second_twin_is_refused() -> None:
-    with pytest.raises(ValueError, match="_validate_global_plan has two twins"):
-        table.answers(originals.validate_global_plan)(lambda plans, metadata: [])
+    with pytest.raises(ValueError, match="_validate_global_plan already has a twin"):
+        table.twin_of(originals.validate_global_plan)(lambda plans, metadata: [])

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from parity.comparison import assert_same
 from shardplan.dcp import wire as wire_module
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def with_upstream_list(plan: SavePlan) -> SavePlan:
 
 
 def with_our_list(plan: SavePlan) -> SavePlan:
-    return dataclasses.replace(plan, items=Items(plan.items))
+    return dataclasses.replace(plan, items=LazyList(plan.items))
 
 
 FORMS: dict[str, Callable[[SavePlan], SavePlan]] = {

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from parity.comparison import answer, assert_same
 from parity.implementations import OURS
-from shardplan.dcp.lazy.items import Items
+from shardplan.dcp.lazy.items import LazyList
 
 INDEX = st.integers(-7, 7)
 SLICE = st.builds(
@@ -33,7 +33,7 @@ def name_of(item: Any) -> str:
 class ItemListMachine(RuleBasedStateMachine):
     """`ours` fills itself; `plain` is the list that it stands for, of equal items."""
 
-    ours: Items
+    ours: LazyList
     plain: list[Any]
 
     @initialize(count=st.integers(0, 5))
@@ -41,7 +41,7 @@ class ItemListMachine(RuleBasedStateMachine):
         state_dict = {f"w{i}": torch.zeros(i) for i in range(count)}
         plan = OURS.default_planner.create_default_local_save_plan
         items = plan(state_dict, True).items
-        assert isinstance(items, Items)
+        assert isinstance(items, LazyList)
         self.ours = items
         self.alias = items
         self.plain = list(plan(state_dict, True).items)

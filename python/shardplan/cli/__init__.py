@@ -1,5 +1,5 @@
 """The command line: ``ls``, ``inspect``, ``verify``, ``diff``, ``reshard``, ``simulate``, ``info``.
 
-A command is a module of its name: it makes plain data, which ``--json`` prints as it is, and shows
-it to people. None of them imports torch.
+Each command is a module in ``commands``. Its ``run`` returns plain data, which ``--json`` prints,
+and its ``show`` formats the data as text. No command except ``info --check`` imports torch.
 """

@@ -1,4 +1,4 @@
-"""Why a command cannot do what it was asked."""
+"""The error of a command that cannot be done."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ INSTALL = "pip install 'shardplan[cli]'"
 
 
 class CommandError(Exception):
-    """What a person is told in a line; the command ends with status 2."""
+    """An error whose message is printed in one line. The command exits with status 2."""

@@ -1,7 +1,7 @@
-"""Which command was asked for, and what becomes of its answer.
+"""Parses the command line, runs a command and prints its result.
 
-Status: 0 where all is well, 1 where a command found what it looks for (damage, a difference), 2
-where it could not be done, 3 where shardplan itself failed.
+Exit status: 0 if all is well, 1 if a command found damage or a difference, 2 if a command could not
+be done, 3 if shardplan itself failed.
 """
 
 from __future__ import annotations
@@ -20,51 +20,58 @@ from .display.wording import counted, printable
 from .failures import CommandError
 
 _COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate")
-# Counts that a file invents can have more digits than Python turns into text by itself.
+# A broken file can contain integers of more digits than Python converts to text by default.
 _MAX_DIGITS = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Runs one command.
+
+    Args:
+        arguments: the command line without the program name; default: ``sys.argv[1:]``.
+
+    Returns:
+        The exit status.
+    """
+    argv = sys.argv[1:] if arguments is None else arguments
     if not streams.prepare():
-        streams.complain("shardplan: cannot write to stdout: it is closed")
+        streams.print_error("shardplan: cannot write to stdout: it is closed")
         return 2
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(_MAX_DIGITS)
     try:
-        return _answer(given)
+        return _run(argv)
     except KeyboardInterrupt:
         return 130
     except MemoryError:
-        streams.complain("shardplan: there is not enough memory for this")
+        streams.print_error("shardplan: out of memory")
         return 2
     except Exception as error:
-        if "--traceback" in given:
+        if "--traceback" in argv:
             for line in traceback.format_exc().splitlines():
-                streams.complain(printable(line))
-        streams.complain(
-            f"shardplan: {printable(f'{type(error).__name__}: {error}')}: this is a defect of "
-            f"shardplan; run with --traceback to see where"
+                streams.print_error(printable(line))
+        streams.print_error(
+            f"shardplan: {printable(f'{type(error).__name__}: {error}')}: this is a bug in "
+            f"shardplan; run with --traceback to print the traceback"
         )
         return 3
 
 
-def _answer(given: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     try:
         parser, modules = _parser()
     except ImportError as error:
-        streams.complain(f"shardplan: {printable(str(error))}")
+        streams.print_error(f"shardplan: {printable(str(error))}")
         return 2
     try:
-        options = parser.parse_args(given)
-    except SystemExit as end:  # --help and --version were printed, or wrong usage was told
-        return _written(int(end.code or 0))
+        options = parser.parse_args(argv)
+    except SystemExit as end:  # help, version or a usage error has been printed
+        return _flushed(int(end.code or 0))
     except BrokenPipeError:
         streams.abandon_stdout()
         return 0
     except OSError as error:
-        return _unwritten(error)
+        return _write_failed(error)
     try:
         if options.command == "info":
             data, status = _info(options.check)
@@ -72,7 +79,7 @@ def _answer(given: list[str]) -> int:
             data, status = modules[options.command].run(options)
         out = None if options.json else Terminal(options.color)
     except (CommandError, OSError) as error:
-        streams.complain(f"shardplan {options.command}: {printable(str(error))}")
+        streams.print_error(f"shardplan {options.command}: {printable(str(error))}")
         return 2
     try:
         if out is None:
@@ -82,53 +89,53 @@ def _answer(given: list[str]) -> int:
         else:
             modules[options.command].show(data, out, options)
     except BrokenPipeError:
-        streams.abandon_stdout()  # whoever read us has gone (`| head`)
+        streams.abandon_stdout()  # the reader has closed the pipe (`| head`)
         return status
     except OSError as error:
-        return _unwritten(error)
-    return _written(status)
+        return _write_failed(error)
+    return _flushed(status)
 
 
-def _written(status: int) -> int:
-    """The status of what was printed, once it is written: here, not when the interpreter ends."""
+def _flushed(status: int) -> int:
+    """Flushes stdout and returns the status, or 2 if the output cannot be written."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         streams.abandon_stdout()
     except OSError as error:
-        return _unwritten(error)
+        return _write_failed(error)
     return status
 
 
-def _unwritten(error: OSError) -> int:
+def _write_failed(error: OSError) -> int:
     streams.abandon_stdout()
-    streams.complain(f"shardplan: cannot write to stdout: {error.strerror or error}")
+    streams.print_error(f"shardplan: cannot write to stdout: {error.strerror or error}")
     return 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that does not hide that its help could not be written."""
+    """An argument parser that raises if its help cannot be written."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:
             file.write(message)
         else:
-            streams.complain(message.rstrip("\n"))
+            streams.print_error(message.rstrip("\n"))
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
     parser = _Parser(
         prog="shardplan",
-        description="Looks at checkpoints of torch.distributed.checkpoint.",
-        epilog="Status: 0 where all is well, 1 where damage or a difference was found, 2 where a "
-        "command could not be done or its answer not be written, 3 where shardplan itself failed.",
+        description="Inspects checkpoints of torch.distributed.checkpoint.",
+        epilog="Exit status: 0 if all is well, 1 if damage or a difference was found, 2 if a "
+        "command could not be done or its output not be written, 3 if shardplan itself failed.",
     )
     parser.add_argument("--version", action="version", version=f"shardplan {_version()}")
     _add_global(parser, color="auto", traceback=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print JSON")
-    # Not set again where they stand before the command.
+    # SUPPRESS keeps the values of options that precede the command.
     _add_global(shared, color=argparse.SUPPRESS, traceback=argparse.SUPPRESS)
     modules = {}
     for name in _COMMANDS:
@@ -144,14 +151,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
     info = commands.add_parser(
         "info",
         parents=[shared],
-        help="versions that this installation was built with, and that it finds",
+        help="show the versions that shardplan was built with and those that it finds",
         epilog="example:  shardplan info --check",
     )
     info.add_argument(
         "--check",
         action="store_true",
-        help="save and load a small state dict here; status 1 if any of it fell back to upstream's "
-        "code",
+        help="save and load a small state dict; status 1 if any of it fell back to upstream's code",
     )
     return parser, modules
 
@@ -161,13 +167,13 @@ def _add_global(parser: argparse.ArgumentParser, color: str, traceback: Any) -> 
         "--color",
         choices=COLORS,
         default=color,
-        help="colour on stdout; auto: on a terminal, unless NO_COLOR is set",
+        help="whether to colour stdout; auto: only on a terminal and unless NO_COLOR is set",
     )
     parser.add_argument(
         "--traceback",
         action="store_true",
         default=traceback,
-        help="where shardplan itself fails, print where",
+        help="print a traceback if shardplan itself fails",
     )
 
 
@@ -176,12 +182,12 @@ def _version() -> str:
 
 
 def _info(check: bool) -> tuple[dict[str, Any], int]:
-    problem = _build.misfit()
+    problem = _build.check_installation()
     found = {"torch": _build.found_torch(), "python": _build.found_python()}
     data: dict[str, Any] = {"built": _build.build_info(), "found": found, "problem": problem}
     if problem or not check:
         return data, 1 if problem else 0
-    from ..dcp.self_check import check as check_here  # which imports torch
+    from ..dcp.self_check import check as check_here  # imports torch
 
     data["check"] = check_here()
     return data, 1 if data["check"]["fallbacks"] or data["check"]["differences"] else 0
@@ -192,17 +198,17 @@ def _show_info(data: dict[str, Any]) -> None:
         print(f"{name:<12}{value}")
     print(f"{'found torch':<12}{data['found']['torch'] or 'none'}")
     print(f"{'found python':<12} {data['found']['python']}")
-    print(data["problem"] or "The native modules fit.")
+    print(data["problem"] or "The native modules match.")
     if "check" in data:
         _show_check(data["check"])
 
 
-def _show_check(done: dict[str, Any]) -> None:
-    if done["differences"]:
-        print(f"Loaded with other values than were saved: {', '.join(done['differences'])}.")
-    if not done["fallbacks"]:
-        print(f"{counted(done['entries'], 'entry', 'entries')} saved and loaded natively.")
+def _show_check(report: dict[str, Any]) -> None:
+    if report["differences"]:
+        print(f"Loaded values differ from saved values: {', '.join(report['differences'])}.")
+    if not report["fallbacks"]:
+        print(f"{counted(report['entries'], 'entry', 'entries')} saved and loaded natively.")
         return
-    print("Upstream's code was used instead of shardplan's:")
-    for reason, count in done["fallbacks"].items():
+    print("Fallbacks to upstream's code:")
+    for reason, count in report["fallbacks"].items():
         print(f"{count:>6} x {reason}")

@@ -1,13 +1,13 @@
-"""Everything that imports torch.
+"""The part of shardplan that imports torch.
 
-Importing this package checks first that torch and Python are those that the native modules were
-built for; otherwise the first error would be about whatever another torch lacks.
+The import first checks that torch and Python are the versions for which the native modules were
+built. Without this check, another torch would cause an unrelated import error.
 """
 
 from __future__ import annotations
 
-from .._build import misfit
+from .._build import check_installation
 
-problem = misfit()
+problem = check_installation()
 if problem is not None:
     raise ImportError(problem)

@@ -1,6 +1,6 @@
-"""Counts what native code hands to upstream's, by reason, and logs each reason once.
+"""Counts fallbacks from native code to upstream's, by reason, and logs each reason once.
 
-A fallback is correct, only slower; who uses shardplan for its speed needs to hear of it.
+A fallback gives the same result, but it is slower.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _observer: Callable[[str, int], None] | None = None
 
 
 def fallbacks() -> dict[str, int]:
-    """How often upstream's code did what native code usually does in this process, by reason.
+    """Returns how often this process fell back to upstream's code, by reason.
 
     Returns:
-        A new dict: reason -> number of plans, files or entries; empty if nothing fell back.
+        A new dict of reason -> number of plans, files or entries; empty if nothing fell back.
     """
     with _lock:
         return dict(_counts)
 
 
-def whole(reason: str) -> None:
-    """Counts a plan or a file that upstream's code handles. Logs a WARNING at the first one."""
+def count_operation(reason: str) -> None:
+    """Counts a plan or file that upstream's code handles. Logs a new reason as a WARNING."""
     _count(reason, logging.WARNING)
 
 
-def entry(reason: str, count: int = 1) -> None:
-    """Counts single entries of a plan. Logs at INFO, at the first one of a reason."""
+def count_entries(reason: str, count: int = 1) -> None:
+    """Counts entries of a plan that upstream's code handles. Logs a new reason at INFO."""
     _count(reason, logging.INFO, count)
 
 
 def observe(observer: Callable[[str, int], None] | None) -> None:
-    """Has every count, of a reason, passed to this function too."""
+    """Sets a function that is called with (reason, count) at each fallback; None for none."""
     global _observer
     _observer = observer
 
 
 def upstream(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls upstream's function. The functions of ours that it reaches count no fallbacks."""
+    """Calls an upstream function. Twins that it calls in turn count no fallbacks."""
     _inside.depth = getattr(_inside, "depth", 0) + 1
     try:
         return function(*args, **kwargs)
@@ -60,19 +60,19 @@ def upstream(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 def or_upstream(
     native: R | None, reason: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
 ) -> R:
-    """The native answer; where it is None, upstream's, which counts as one entry.
+    """Returns the native result, or that of the upstream function if the native result is None.
 
-    An error of upstream's function counts nothing.
+    A call of the upstream function counts as one entry under ``reason``, unless it raises.
     """
     if native is not None:
         return native
     answer = upstream(function, *args, **kwargs)
-    entry(reason)
+    count_entries(reason)
     return answer
 
 
 def clear() -> None:
-    """Forgets all counts; every reason is logged again."""
+    """Resets all counts. Every reason is logged again."""
     with _lock:
         _counts.clear()
 
@@ -86,11 +86,11 @@ def _count(reason: str, level: int, count: int = 1) -> None:
     if _observer is not None:
         _observer(reason, count)
     if is_new:
-        logger.log(level, "upstream's code is used instead of shardplan's: %s", reason)
+        logger.log(level, "fallback to upstream's code: %s", reason)
 
 
 def kind_of(obj: object) -> str:
-    """What an entry of a state dict is, in the words of a reason."""
+    """Describes the class and layout of a state dict entry, for a reason."""
     cls = type(obj)
     name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
     layout = str(getattr(obj, "layout", "torch.strided"))

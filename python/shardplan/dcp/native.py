@@ -1,10 +1,10 @@
-"""Loads the native modules, after checking that they fit the torch and Python that run."""
+"""Loads the native module that needs torch."""
 
 from __future__ import annotations
 
 import os
 
-import torch  # its libraries must be loaded before ours
+import torch  # loads the libraries to which the native module links
 
 from .._build import build_info
 
@@ -14,12 +14,12 @@ except ImportError as error:
     built = build_info()
     raise ImportError(
         f"shardplan's native module does not load with torch {torch.__version__}. Likely causes: "
-        f"another build of torch (this one was built for torch {built['torch']}), another Python "
-        f"(built for {built['python']}), or an installation that was cut short. Rebuild it from "
+        f"another build of torch (the module was built for torch {built['torch']}), another Python "
+        f"(it was built for {built['python']}), or an incomplete installation. Rebuild it from "
         f"its source folder:  pip install --force-reinstall --no-deps .\n{error}"
     ) from error
 
-# A child that is forked while another thread makes objects has nobody to end the pause.
+# Re-enables the collector in a forked child whose pausing thread does not exist.
 os.register_at_fork(after_in_child=native.end_collector_pauses)
 
 __all__ = ["native"]

@@ -1,4 +1,4 @@
-"""Whether this environment plans, saves and loads natively: ``shardplan info --check``."""
+"""Checks that this environment plans, saves and loads natively: ``shardplan info --check``."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .storage.filesystem import FileSystemReader, FileSystemWriter
 
 
 def check() -> dict[str, Any]:
-    """Saves and loads a small state dict by our planners and storage classes, in one process.
+    """Saves and loads a small state dict with shardplan's planners and storage classes.
 
     Returns:
-        ``entries``: how many were saved and loaded; ``fallbacks``: what upstream's code did, by
-        reason; ``differences``: the entries that were loaded with other values.
+        A dict with the keys ``entries`` (number of entries saved and loaded), ``fallbacks``
+        (reason -> count) and ``differences`` (names of entries whose loaded value differs).
     """
     before = fallbacks.fallbacks()
     with _one_rank(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -57,7 +57,7 @@ def check() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _one_rank() -> Iterator[None]:
-    """A process group of this process alone, where it has none."""
+    """Context manager with a process group of one rank, if there is no process group."""
     if dist.is_initialized() or not dist.is_available() or not dist.is_gloo_available():
         yield
         return

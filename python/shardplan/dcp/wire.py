@@ -1,14 +1,13 @@
-"""How plans and metadata travel between ranks: as columns, and elsewhere as upstream's objects.
+"""The wire format: ranks send plans and metadata as columns.
 
-torch sends every object that a collective carries through one pickler,
-``torch.distributed.distributed_c10d._pickler``. Ours is a subclass in its place, whose private
-dispatch table packs ``SavePlan`` and ``LoadPlan``, of their subclasses the items that nobody has
-touched, write results and ``Metadata``; every other pickle (a file, a copy, a pipe) stays
-upstream's.
+torch pickles all objects of collectives with ``torch.distributed.distributed_c10d._pickler``.
+``install`` replaces it with a subclass whose private dispatch table encodes ``SavePlan``,
+``LoadPlan``, ``Metadata``, write results, and the lazy items of subclasses of plans. All other
+pickles (files, copies, pipes) stay upstream's.
 
-Nothing here raises while it pickles or unpickles, for DCP does both where an error would leave the
-other ranks waiting: what cannot be packed travels as upstream's, and what arrives broken says so at
-first use.
+Pickling and unpickling here never raise, because DCP does both where an exception would leave the
+other ranks waiting. Objects that cannot be encoded are sent as upstream pickles them. A received
+message that is broken raises at first access.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 from .. import _wire as received
 from . import fallbacks
-from .lazy.items import Items
-from .lazy.path_mappings import Mappings
+from .lazy.items import LazyList
+from .lazy.path_mappings import LazyDict
 from .lazy.storage_data import StorageData
 from .native import native
-from .storage.metadata_file import plain
+from .storage.metadata_file import to_builtin
 
 logger = logging.getLogger(__name__)
 
 Reduced = tuple[Any, ...]
 
 _lock = threading.Lock()
-_refused = False
+_is_refused = False
 
 
 def _reduce_as_upstream(obj: Any) -> Reduced:
-    """How an upstream dataclass pickles by itself, with exact lists and dicts in it."""
-    state = {name: plain(value) for name, value in vars(obj).items()}
+    """Reduces an upstream dataclass as pickle does, with plain lists and dicts for lazy ones."""
+    state = {name: to_builtin(value) for name, value in vars(obj).items()}
     return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
 
 
 def _copy(obj: Any) -> Any:
-    """A shallow copy, which shares what the object holds."""
+    """Returns a shallow copy."""
     cls: Any = type(obj)
     copied = cls.__new__(cls)
     vars(copied).update(vars(obj))
@@ -56,7 +55,7 @@ def _copy(obj: Any) -> Any:
 
 
 class _Copier:
-    """``__copy__`` of the classes that ``_reduce_as_upstream`` pickles, not of subclasses."""
+    """A descriptor for ``__copy__`` of the classes in ``_HOLDERS``, but not of their subclasses."""
 
     def __get__(self, obj: object, cls: type) -> Callable[[Any], Any]:
         if cls not in _HOLDERS:
@@ -64,8 +63,8 @@ class _Copier:
         return _copy
 
 
-# What holds a lazy list or dict as an attribute is pickled with an exact one in its place: no file
-# names a class of ours, nor what would make one.
+# Upstream classes that can hold a lazy list or dict. They are pickled with a plain list or dict, so
+# that files name no class of shardplan.
 _HOLDERS: tuple[Any, ...] = (SavePlan, LoadPlan, Metadata, TensorStorageMetadata)
 _COPIER = _Copier()
 
@@ -73,32 +72,39 @@ _COPIER = _Copier()
 def _pack_save_plan(plan: SavePlan) -> Reduced:
     rest = dict(vars(plan))
     mappings = rest["planner_data"]
-    source: Any = mappings.source if type(mappings) is Mappings else None
+    source: Any = mappings.source if type(mappings) is LazyDict else None
     packed = native.pack_save(rest.pop("items"), None if source is not None else mappings, source)
     if packed is None:
-        fallbacks.whole("wire: an item of a save plan, or a name, cannot be packed")
+        fallbacks.count_operation("wire: an item or a name of a save plan cannot be encoded")
         return _reduce_as_upstream(plan)
-    data, foreign, mapped = packed
-    if foreign:
-        fallbacks.entry("wire: an item of a save plan travels as an object", len(foreign))
-    if mapped:
+    data, objects, has_mappings = packed
+    if objects:
+        fallbacks.count_entries("wire: an item of a save plan is sent as an object", len(objects))
+    if has_mappings:
         del rest["planner_data"]
-    return received.save_plan, (data, foreign, {name: plain(value) for name, value in rest.items()})
+    return received.save_plan, (
+        data,
+        objects,
+        {name: to_builtin(value) for name, value in rest.items()},
+    )
 
 
 def _pack_load_plan(plan: LoadPlan) -> Reduced:
     rest = dict(vars(plan))
     packed = native.pack_load(rest.pop("items"))
     if packed is None:
-        fallbacks.whole("wire: an item of a load plan cannot be packed")
+        fallbacks.count_operation("wire: an item of a load plan cannot be encoded")
         return _reduce_as_upstream(plan)
     if packed[1]:
-        fallbacks.entry("wire: an item of a load plan travels as an object", len(packed[1]))
+        fallbacks.count_entries("wire: an item of a load plan is sent as an object", len(packed[1]))
     return received.load_plan, (*packed, rest)
 
 
-def _pack_items(items: Items) -> Reduced:
-    """Write results; or the items of a subclass of a plan, which itself travels as upstream's."""
+def _pack_items(items: LazyList) -> Reduced:
+    """Encodes write results, or the items of a subclass of a plan.
+
+    The subclass itself is sent as upstream pickles it.
+    """
     source: Any = items.columns
     if isinstance(source, (native.SaveColumns, native.ReceivedSave)):
         packed_save = native.pack_save(items, None, None)
@@ -112,17 +118,17 @@ def _pack_items(items: Items) -> Reduced:
         packed_results = native.pack_results(items, source)
         if packed_results is not None:
             return received.results, (packed_results,)
-    fallbacks.whole("wire: the items of a plan, or write results, cannot be packed")
+    fallbacks.count_operation("wire: the items of a plan or write results cannot be encoded")
     return items.__reduce_ex__(_PROTOCOL)
 
 
 def _pack_metadata(sent: Metadata) -> Reduced:
     rest = dict(vars(sent))
-    entries = plain(rest["state_dict_metadata"])
+    entries = to_builtin(rest["state_dict_metadata"])
     packed = native.pack_saved_metadata(entries) if type(entries) is dict else None
     if packed is None:
-        fallbacks.whole("wire: an entry of a Metadata cannot be packed")
-        # What is lazy in it travels as columns by itself.
+        fallbacks.count_operation("wire: an entry of a Metadata cannot be encoded")
+        # Lazy attributes are still sent as columns, each by itself.
         return copyreg.__newobj__, (type(sent),), rest  # type: ignore[attr-defined]
     rest["state_dict_metadata"] = None
     return received.metadata, (*packed, rest)
@@ -133,7 +139,7 @@ def _pack_storage_data(data: StorageData) -> Reduced:
     packed = None if columns is None else native.pack_storage(columns)
     if packed is not None:
         return received.storage_data, (packed,)
-    fallbacks.whole("wire: a storage_data that a caller changed, or a name, cannot be packed")
+    fallbacks.count_operation("wire: a modified storage_data, or a name in it, cannot be encoded")
     return data.__reduce_ex__(_PROTOCOL)
 
 
@@ -149,14 +155,21 @@ def _packing(
     unpickle: Callable[..., Any],
     otherwise: Callable[[Any], Reduced],
 ) -> Any:
-    """For the dispatch table: packs, or gives upstream's pickle, or one that says why not."""
+    """Returns an entry of the dispatch table, which never raises.
+
+    Args:
+        pack: encodes the object as columns.
+        unpickle: the function by which the receiver unpickles the object. If ``pack`` and
+            ``otherwise`` raise, the receiver calls it with an error message.
+        otherwise: reduces the object as upstream does, if ``pack`` raises.
+    """
 
     def reduce(obj: Any) -> Reduced:
         try:
             return pack(obj)
         except Exception:
-            logger.debug("a %s travels as upstream's", type(obj).__name__, exc_info=True)
-            fallbacks.whole(f"wire: a {type(obj).__name__} raised while it was packed")
+            logger.debug("a %s is sent as upstream's", type(obj).__name__, exc_info=True)
+            fallbacks.count_operation(f"wire: encoding a {type(obj).__name__} raised an exception")
         try:
             return otherwise(obj)
         except Exception as error:
@@ -166,11 +179,11 @@ def _packing(
 
 
 class Pickler(pickle.Pickler):
-    """The pickler of torch's collectives, by which plans travel as columns."""
+    """The pickler of torch's collectives that encodes plans and metadata as columns."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # A plain dict: the C pickler looks it up for every object, without calling Python.
+        # A plain dict, because the C pickler looks up every object in it without calling Python.
         self.dispatch_table = {**copyreg.dispatch_table, **_PACKED}
 
 
@@ -180,25 +193,28 @@ _PACKED: dict[type, Callable[[Any], Reduced]] = {
     SavePlan: _packing(_pack_save_plan, received.save_plan, _reduce_as_upstream),
     LoadPlan: _packing(_pack_load_plan, received.load_plan, _reduce_as_upstream),
     Metadata: _packing(_pack_metadata, received.metadata, _reduce_as_upstream),
-    Items: _packing(_pack_items, received.save_items, _as_upstream),
-    Mappings: _packing(_as_upstream, received.mappings, _as_upstream),
+    LazyList: _packing(_pack_items, received.save_items, _as_upstream),
+    LazyDict: _packing(_as_upstream, received.mappings, _as_upstream),
     StorageData: _packing(_pack_storage_data, received.storage_data, _as_upstream),
 }
 
 
 def install() -> None:
-    """Lets plans travel as columns, unless ``refuse`` was called, and pickle as upstream's."""
+    """Installs the pickler, unless ``refuse(True)`` was called.
+
+    Also makes plans and metadata that hold lazy lists and dicts pickle and copy like upstream's.
+    """
     with _lock:
         for cls in _HOLDERS:
-            # What somebody else has put there stays.
+            # A caller's own entry is kept.
             if copyreg.dispatch_table.setdefault(cls, _reduce_as_upstream) is _reduce_as_upstream:
                 cls.__copy__ = _COPIER
-        if not _refused and getattr(dist.distributed_c10d, "_pickler", None) is pickle.Pickler:
+        if not _is_refused and getattr(dist.distributed_c10d, "_pickler", None) is pickle.Pickler:
             dist.distributed_c10d._pickler = Pickler
 
 
 def uninstall() -> None:
-    """Puts back what ``install`` changed."""
+    """Reverts ``install``."""
     with _lock:
         for cls in _HOLDERS:
             if copyreg.dispatch_table.get(cls) is _reduce_as_upstream:
@@ -214,14 +230,14 @@ def _uninstall_pickler() -> None:
 
 
 def refuse(refused: bool) -> None:
-    """Whether ``install`` is to do nothing."""
-    global _refused
+    """Sets whether plans are sent as torch pickles them; if true, also removes the pickler."""
+    global _is_refused
     with _lock:
-        _refused = refused
+        _is_refused = refused
         if refused:
             _uninstall_pickler()
 
 
 def refused() -> bool:
-    """Whether a user has asked that plans travel as torch sends them."""
-    return _refused
+    """Returns whether the user asked for plans to be sent as torch pickles them."""
+    return _is_refused

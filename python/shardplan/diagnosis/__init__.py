@@ -1,1 +1,1 @@
-"""What is wrong with boxes, in words; without torch."""
+"""Diagnosis of faulty boxes, and formatting of units. Nothing here imports torch."""

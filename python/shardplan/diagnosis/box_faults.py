@@ -1,7 +1,7 @@
-"""What is wrong with the boxes of tensors, whose they are, and the likeliest cause.
+"""Finds the faults of saved boxes, the ranks that saved the boxes, and the likely cause.
 
-Boxes are ``_core.Boxes``: nothing here needs torch. A diagnosis is plain data (dicts, lists, text,
-numbers), so that it travels in an exception and becomes JSON as it is.
+A report is plain data (dicts, lists, strings, numbers), so that it can be pickled in an exception
+and printed as JSON. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 from .. import _core
 
-# Pairs and holes of one tensor that are looked for; more are "at least" so many.
+# Maximum overlaps and holes found per tensor; larger counts are reported as "at least".
 _MAX_FOUND = 10_000
-# Boxes of one tensor up to which a cause is looked for.
-_MAX_WEIGHED = 100_000
-# Boxes of a kind that a diagnosis names.
-_NAMED = 8
-# Of those, how many its text shows.
-_SHOWN = 4
+# Maximum boxes of a tensor for which a cause is determined.
+_MAX_FOR_CAUSE = 100_000
+# Maximum boxes per kind of fault in a report.
+_MAX_REPORTED = 8
+# Maximum boxes per kind of fault in the text of a report.
+_MAX_SHOWN = 4
 _MAX_NAME = 300
 
 
@@ -31,8 +31,12 @@ _MAX_NAME = 300
 class Saved:
     """The saved boxes of one tensor.
 
-    owners: the rank that saves each box; none where that is not known
-    holders: the ranks that have a part of the tensor, those whose part another one saves too
+    Attributes:
+        name: key of the tensor.
+        shape: shape of the tensor.
+        boxes: the saved boxes.
+        owners: the rank that saves each box; empty, or None for a box, if unknown.
+        holders: the ranks that hold a part of the tensor, including replicas that are not saved.
     """
 
     name: str
@@ -44,10 +48,14 @@ class Saved:
 
 @dataclass(frozen=True)
 class Faults:
-    """What is wrong with the boxes of one tensor.
+    """The faults of the boxes of one tensor.
 
-    holes: what no box covers, where every element has to be
-    complete: whether these are all overlaps and all holes
+    Attributes:
+        saved: the tensor and its boxes.
+        out_of_bounds: indices of boxes that extend beyond the tensor.
+        overlaps: pairs of indices of overlapping boxes.
+        holes: (offsets, sizes) of regions that no box covers; empty if holes are allowed.
+        complete: whether all overlaps and holes were found.
     """
 
     saved: Saved
@@ -61,18 +69,23 @@ class Faults:
 
     @property
     def lost(self) -> int:
-        """Elements that no box covers."""
+        """Number of elements that no box covers."""
         return sum(prod(sizes) for _, sizes in self.holes)
 
     @property
     def excess(self) -> int:
-        """Elements that boxes hold beyond the tensor, or beyond the first to hold them."""
+        """Number of elements that boxes have outside the tensor or more than once."""
         held = _core.elements(self.saved.boxes)
         return max(0, (held or 0) - (prod(self.saved.shape) - self.lost))
 
 
 def find_faults(saved: Saved, must_fill: bool) -> Faults:
-    """What ``default_planner._validate_global_plan`` finds wrong, and where."""
+    """Finds the faults that ``default_planner._validate_global_plan`` reports, and their boxes.
+
+    Args:
+        saved: the tensor and its boxes.
+        must_fill: whether the boxes must cover the whole tensor.
+    """
     if not saved.shape:
         return Faults(saved, [], [], [], True)
     shape = list(saved.shape)
@@ -93,13 +106,16 @@ def find_faults(saved: Saved, must_fill: bool) -> Faults:
 def report(
     found: Iterable[Faults], checked: int, world_size: int | None, most: int = 1_000
 ) -> dict[str, Any]:
-    """The diagnosis of what was found wrong, worst first; of ``most`` tensors.
+    """Returns a report of faults as plain data, worst tensor first.
 
-    checked: tensors that were looked at
-    world_size: number of ranks, where it is known
+    Args:
+        found: the faults of each faulty tensor.
+        checked: number of tensors that were checked.
+        world_size: number of ranks; None if unknown.
+        most: maximum number of tensors in the report.
     """
     ordered = sorted(found, key=lambda faults: -(faults.lost + faults.excess))
-    tensors = [_of_tensor(faults, world_size) for faults in ordered[:most]]
+    tensors = [_tensor_report(faults, world_size) for faults in ordered[:most]]
     return {
         "checked": checked,
         "bad": len(ordered),
@@ -110,7 +126,7 @@ def report(
 
 
 def shortened(diagnosis: dict[str, Any], budget: int = 40_000) -> dict[str, Any]:
-    """A report with those of its tensors that fit ``budget`` characters, and one at least."""
+    """Returns a report with only as many tensors as fit ``budget`` characters, but at least one."""
     tensors: list[dict[str, Any]] = []
     for tensor in diagnosis["tensors"]:
         budget -= len(json.dumps(tensor))
@@ -120,10 +136,10 @@ def shortened(diagnosis: dict[str, Any], budget: int = 40_000) -> dict[str, Any]
     return {**diagnosis, "tensors": tensors, "left_out": diagnosis["bad"] - len(tensors)}
 
 
-def _of_tensor(faults: Faults, world_size: int | None) -> dict[str, Any]:
+def _tensor_report(faults: Faults, world_size: int | None) -> dict[str, Any]:
     saved = faults.saved
-    # Boxes of many dims are long.
-    named = _NAMED if len(saved.shape) <= 8 else 2
+    # Boxes with many dims are long.
+    named = _MAX_REPORTED if len(saved.shape) <= 8 else 2
 
     def box(at: int) -> dict[str, Any]:
         offsets, sizes = _core.box(saved.boxes, at)
@@ -158,23 +174,23 @@ def _of_tensor(faults: Faults, world_size: int | None) -> dict[str, Any]:
 
 
 def owner_of(saved: Saved, at: int) -> int | None:
-    """The rank that saves a box."""
+    """Returns the rank that saves a box; None if unknown."""
     return saved.owners[at] if at < len(saved.owners) else None
 
 
 def short(name: str) -> str:
-    """A name that fits a line."""
+    """Truncates a name to 300 characters."""
     return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}... ({len(name)} characters)"
 
 
 def slices(offsets: Sequence[int], sizes: Sequence[int]) -> str:
-    """A box as it would index its tensor: ``[0:16, 0:4096]``."""
+    """Formats a box as slices of its tensor: ``[0:16, 0:4096]``."""
     spans = (f"{start}:{start + size}" for start, size in zip(offsets, sizes, strict=True))
     return f"[{', '.join(spans)}]"
 
 
 def listed(numbers: Iterable[int], most: int = 8) -> str:
-    """Numbers as runs: ``0-3, 8 and 10``, the rest counted."""
+    """Formats numbers as at most ``most`` runs and a count of the rest: ``0-3, 8 and 10``."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and runs[-1][1] == number - 1:
@@ -189,7 +205,7 @@ def listed(numbers: Iterable[int], most: int = 8) -> str:
 
 
 def text(diagnosis: dict[str, Any], most: int | None = None) -> str:
-    """A report in words; of the first ``most`` tensors."""
+    """Formats a report as text, with at most ``most`` tensors."""
     tensors = diagnosis["tensors"][:most]
     left = diagnosis["bad"] - len(tensors)
     lines = [
@@ -200,7 +216,7 @@ def text(diagnosis: dict[str, Any], most: int | None = None) -> str:
     for tensor in tensors:
         lines += _lines_of_tensor(tensor)
     if left:
-        lines.append(f"  and {left:,} tensors more")
+        lines.append(f"  and {left:,} more tensors")
     return "\n".join(lines)
 
 
@@ -210,15 +226,17 @@ def _lines_of_tensor(tensor: dict[str, Any]) -> list[str]:
     at_least = "" if tensor["all_found"] else "at least "
     outside, overlap, hole = tensor["out_of_bounds"], tensor["overlap"], tensor["hole"]
     if outside["count"]:
-        lines.append(
-            f"    out of bounds: {some(map(_held, outside['boxes'][:_SHOWN]), outside['count'])}"
-        )
+        boxes_outside = map(_box_text, outside["boxes"][:_MAX_SHOWN])
+        lines.append(f"    out of bounds: {some(boxes_outside, outside['count'])}")
     if overlap["count"]:
-        pairs = (f"{_held(pair['a'])} and {_held(pair['b'])}" for pair in overlap["pairs"][:_SHOWN])
+        pairs = (
+            f"{_box_text(pair['a'])} and {_box_text(pair['b'])}"
+            for pair in overlap["pairs"][:_MAX_SHOWN]
+        )
         many = "1 pair" if overlap["count"] == 1 else f"{overlap['count']:,} pairs"
         lines.append(f"    overlap: {at_least}{many}: {some(pairs, overlap['count'])}")
     if hole["count"]:
-        missing = (slices(box["offsets"], box["sizes"]) for box in hole["boxes"][:_SHOWN])
+        missing = (slices(box["offsets"], box["sizes"]) for box in hole["boxes"][:_MAX_SHOWN])
         lines.append(
             f"    hole: {at_least}{hole['elements']:,} of {tensor['elements']:,} elements are in "
             f"no box: {some(missing, hole['count'])}"
@@ -228,36 +246,36 @@ def _lines_of_tensor(tensor: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _held(box: dict[str, Any]) -> str:
+def _box_text(box: dict[str, Any]) -> str:
     of = "" if box["rank"] is None else f" of rank {box['rank']}"
     return f"{slices(box['offsets'], box['sizes'])}{of}"
 
 
 def some(texts: Iterable[str], count: int, more: str = "more") -> str:
-    """Texts in a line, and how many of ``count`` they leave out."""
+    """Joins texts and adds how many of ``count`` are not among them: ``a, b, and 3 more``."""
     shown = list(texts)
     left = count - len(shown)
     return ", ".join(shown) + (f", and {left:,} {more}" if left else "")
 
 
 def likely_cause(faults: Faults, world_size: int | None) -> str | None:
-    """What the pattern of the boxes says about how they came to be; None where it says nothing."""
+    """Infers the likely cause of faults from the pattern of the boxes; None if there is no clue."""
     saved = faults.saved
-    if len(saved.boxes) > _MAX_WEIGHED:
+    if len(saved.boxes) > _MAX_FOR_CAUSE:
         return None
     boxes = [_core.box(saved.boxes, at) for at in range(len(saved.boxes))]
     full = [at for at, (_, sizes) in enumerate(boxes) if all(size > 0 for size in sizes)]
     return (
-        _replicas(saved, boxes, full)
-        or _no_offsets(boxes, full, faults)
-        or _strided(saved, boxes, full, faults)
-        or _ranks_left_out(saved, boxes, full, faults, world_size)
-        or _other_size(saved, boxes, full)
-        or _regular_holes(boxes, full, faults)
+        _cause_replicas(saved, boxes, full)
+        or _cause_no_offsets(boxes, full, faults)
+        or _cause_strided_shard(saved, boxes, full, faults)
+        or _cause_missing_ranks(saved, boxes, full, faults, world_size)
+        or _cause_wrong_size(saved, boxes, full)
+        or _cause_missing_boxes(boxes, full, faults)
     )
 
 
-def _replicas(saved: Saved, boxes: list[Any], full: list[int]) -> str | None:
+def _cause_replicas(saved: Saved, boxes: list[Any], full: list[int]) -> str | None:
     holders: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for at in full:
         offsets, sizes = boxes[at]
@@ -266,62 +284,67 @@ def _replicas(saved: Saved, boxes: list[Any], full: list[int]) -> str | None:
     if not repeated:
         return None
     owners = [owner for at in repeated[0] if (owner := owner_of(saved, at)) is not None]
-    who = ""
+    by_ranks = ""
     if len(set(owners)) > 1:
-        who = f", one of them by ranks {listed(owners)}"
+        by_ranks = f", one of them by ranks {listed(owners)}"
     elif owners:
         return f"rank {owners[0]} saves the same box {len(owners)} times"
     times = {len(held) for held in holders.values()}
     if len(times) == 1:
         return (
-            f"every box is saved {times.pop()} times{who}: these ranks hold replicas, and their "
-            f"process group or mesh was not told to replicate, or deduplication is switched off"
+            f"every box is saved {times.pop()} times{by_ranks}: these ranks hold replicas, but "
+            f"their process group or mesh is not set up to replicate, or deduplication is disabled"
         )
-    return f"{len(repeated):,} boxes are saved more than once{who}: replicas that were not dropped"
+    return (
+        f"{len(repeated):,} boxes are saved more than once{by_ranks}: replicas were not "
+        f"deduplicated"
+    )
 
 
-def _no_offsets(boxes: list[Any], full: list[int], faults: Faults) -> str | None:
+def _cause_no_offsets(boxes: list[Any], full: list[int], faults: Faults) -> str | None:
     starts = {tuple(boxes[at][0]) for at in full}
     if not faults.overlaps or len(full) < 2 or len(starts) > 1:
         return None
     return (
-        f"every box begins at {list(starts.pop())}: each rank saved its local tensor as if it were "
-        f"whole, without its place in the global one"
+        f"every box begins at {list(starts.pop())}: each rank saved its local tensor as a whole "
+        f"tensor, without its offsets in the global one"
     )
 
 
-def _strided(saved: Saved, boxes: list[Any], full: list[int], faults: Faults) -> str | None:
+def _cause_strided_shard(
+    saved: Saved, boxes: list[Any], full: list[int], faults: Faults
+) -> str | None:
     if not faults.overlaps or not faults.holes or faults.out_of_bounds:
         return None
     if sum(prod(boxes[at][1]) for at in full) != prod(saved.shape):
         return None
     return (
-        "the boxes have as many elements as the tensor, and yet overlap and leave holes: a "
-        "_StridedShard, whose rows do not lie together, was saved as one box"
+        "the boxes have as many elements as the tensor, but they overlap and leave holes: a "
+        "_StridedShard, whose rows are not contiguous, was saved as one box"
     )
 
 
-def _ranks_left_out(
+def _cause_missing_ranks(
     saved: Saved, boxes: list[Any], full: list[int], faults: Faults, world_size: int | None
 ) -> str | None:
     holders = set(saved.holders) or {owner for owner in saved.owners if owner is not None}
     if not faults.holes or not holders or not full or world_size is None:
         return None
     absent = sorted(set(range(world_size)) - holders)
-    a_box = max(prod(boxes[at][1]) for at in full)
-    # Ranks that hold no part of a tensor need not be at fault: those of other stages do not.
-    if not absent or faults.lost > len(absent) * a_box:
+    largest = max(prod(boxes[at][1]) for at in full)
+    # Ranks of other pipeline stages hold no part either, so compare the missing elements.
+    if not absent or faults.lost > len(absent) * largest:
         return None
     one = len(absent) == 1
     return (
         f"{'rank' if one else 'ranks'} {_pattern(absent)} of {world_size:,} "
-        f"{'has' if one else 'have'} no part of it: left out of the save, or of the mesh that the "
-        f"tensor was sharded on"
+        f"{'has' if one else 'have'} no part of it: missing in the save, or in the mesh of the "
+        f"tensor"
     )
 
 
 def _pattern(ranks: list[int]) -> str:
-    """Numbers as runs, or as every so many."""
+    """Formats ranks as runs, or as ``1, 3, ..., 7 (every second)``."""
     steps = {after - before for before, after in pairwise(ranks)}
     if len(ranks) > 2 and len(steps) == 1 and (step := min(steps)) > 1:
         return f"{ranks[0]}, {ranks[1]}, ..., {ranks[-1]} (every {_ordinal(step)})"
@@ -332,7 +355,7 @@ def _ordinal(number: int) -> str:
     return {2: "second", 3: "third", 4: "fourth"}.get(number, f"{number}th")
 
 
-def _other_size(saved: Saved, boxes: list[Any], full: list[int]) -> str | None:
+def _cause_wrong_size(saved: Saved, boxes: list[Any], full: list[int]) -> str | None:
     ends = ([start + size for start, size in zip(*boxes[at], strict=True)] for at in full)
     shape = [max(along) for along in zip(*ends, strict=True)]
     if not full or shape == list(saved.shape) or any(size > 2**62 for size in shape):
@@ -342,11 +365,11 @@ def _other_size(saved: Saved, boxes: list[Any], full: list[int]) -> str | None:
         return None
     return (
         f"the boxes fill a tensor of size {shape} exactly: the recorded size {list(saved.shape)} "
-        f"is of another one (padded, resized, or of another rank's state dict)"
+        f"belongs to another tensor (padded, resized, or from another rank's state dict)"
     )
 
 
-def _regular_holes(boxes: list[Any], full: list[int], faults: Faults) -> str | None:
+def _cause_missing_boxes(boxes: list[Any], full: list[int], faults: Faults) -> str | None:
     sizes = Counter(tuple(boxes[at][1]) for at in full)
     if len(faults.holes) < 2 or not sizes:
         return None
@@ -354,6 +377,6 @@ def _regular_holes(boxes: list[Any], full: list[int], faults: Faults) -> str | N
     if any(tuple(hole) != usual for _, hole in faults.holes):
         return None
     return (
-        f"{len(faults.holes):,} boxes as large as the others are missing, each by itself: ranks "
-        f"were left out of the save"
+        f"{len(faults.holes):,} boxes of the same size as the others are missing: ranks were "
+        f"missing in the save"
     )

@@ -1,4 +1,4 @@
-"""Reading of streams; nothing here needs torch."""
+"""Reading from streams. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def readinto_of(stream: Any) -> Callable[[memoryview], int]:
-    """How to read into a buffer: pickle needs no more than ``read`` of a stream."""
+    """Returns ``stream.readinto``, or an equivalent for a stream that has only ``read``."""
     if hasattr(stream, "readinto"):
         found: Callable[[memoryview], int] = stream.readinto
         return found

@@ -1,1 +1,1 @@
-"""What the pytest plugin is made of."""
+"""Parts of the pytest plugin."""

@@ -1,7 +1,6 @@
-"""Counts the calls that our functions take, over many processes.
+"""Counts calls of twins and fallbacks over many processes.
 
-Each process adds to a file of its own that is mapped into memory, so that a count outlives a
-process that ends with ``os._exit`` or is killed.
+Each process counts in its own memory-mapped file, so that counts survive ``os._exit`` and kills.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _WIDTH = 8
 
 
 class _Slots:
-    """One number for each function, in a file of this process."""
+    """One counter per function, in a file of this process."""
 
     def __init__(self, folder: str, length: int) -> None:
         self._folder = folder
@@ -33,7 +32,7 @@ class _Slots:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        # A forked child must neither write into its parent's file nor wait for a lock held there.
+        # A forked child must not write to its parent's file or wait for its parent's lock.
         self._lock = threading.Lock()
         self._values: memoryview | None = None
 
@@ -47,7 +46,7 @@ class _Slots:
         size = self._length * _WIDTH
         try:
             file, _ = tempfile.mkstemp(_SUFFIX, f"{os.getpid()}-", self._folder)
-        except FileNotFoundError:  # this process has outlived the run that counts
+        except FileNotFoundError:  # this process has outlived the test run
             return memoryview(mmap.mmap(-1, size)).cast("Q")
         try:
             os.ftruncate(file, size)
@@ -56,7 +55,7 @@ class _Slots:
             os.close(file)
 
 
-def _counted(function: Callable[..., Any], slots: _Slots, slot: int) -> Callable[..., Any]:
+def _counting(function: Callable[..., Any], slots: _Slots, slot: int) -> Callable[..., Any]:
     @functools.wraps(function)
     def counted(*args: Any, **kwargs: Any) -> Any:
         slots.add_one(slot)
@@ -69,21 +68,21 @@ def _name(function: Callable[..., Any]) -> str:
     return f"{function.__module__.removeprefix('shardplan.dcp.twins.')}.{function.__name__}"
 
 
-def _note_fallback(folder: str, reason: str, count: int) -> None:
-    # One write to the file of this process, so that nothing is lost with it.
+def _record_fallback(folder: str, reason: str, count: int) -> None:
+    # One unbuffered write, so that nothing is lost if the process is killed.
     with (
-        contextlib.suppress(FileNotFoundError),  # the process has outlived the run that counts
+        contextlib.suppress(FileNotFoundError),  # this process has outlived the test run
         open(os.path.join(folder, f"{os.getpid()}{_FALLBACKS}"), "a", encoding="utf-8") as file,
     ):
         file.write(f"{count} {' '.join(reason.split())}\n")
 
 
 def install(folder: str) -> None:
-    """Does what ``register()`` does, with functions that count their calls in ``folder``."""
+    """Installs the twins as ``register()`` does, and counts their calls in ``folder``."""
     from ..dcp import fallbacks, registration
     from ..dcp.twins import table
 
-    fallbacks.observe(functools.partial(_note_fallback, folder))
+    fallbacks.observe(functools.partial(_record_fallback, folder))
 
     pairs = sorted(table.twins().items(), key=lambda pair: _name(pair[1]))
     names = Path(folder, _NAMES)
@@ -94,12 +93,12 @@ def install(folder: str) -> None:
         os.replace(draft, names)
     slots = _Slots(folder, len(pairs))
     registration.install(
-        {original: _counted(ours, slots, i) for i, (original, ours) in enumerate(pairs)}
+        {original: _counting(ours, slots, i) for i, (original, ours) in enumerate(pairs)}
     )
 
 
 def read_fallbacks(folder: str) -> Counter[str]:
-    """What fell back to upstream's code in the processes of ``folder``, by reason."""
+    """Returns the fallbacks recorded in ``folder``, by reason."""
     found: Counter[str] = Counter()
     for file in Path(folder).glob(f"*{_FALLBACKS}"):
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -109,7 +108,7 @@ def read_fallbacks(folder: str) -> Counter[str]:
 
 
 def read(folder: str) -> tuple[Counter[str], int]:
-    """Calls counted in ``folder`` by function, and the number of processes that made them."""
+    """Returns the calls counted in ``folder`` by function, and the number of processes."""
     calls: Counter[str] = Counter()
     files = list(Path(folder).glob(f"*{_SUFFIX}"))
     for file in files:

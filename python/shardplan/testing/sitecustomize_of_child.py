@@ -1,8 +1,8 @@
-"""What a process spawned under the pytest plugin runs at its start.
+"""Startup code of processes that are spawned under the pytest plugin.
 
-The plugin puts a copy of this file, named sitecustomize.py, into the folder where calls are
-counted, and that folder on PYTHONPATH. It may therefore import nothing but the standard library,
-and should cost a process that never uses torch.distributed.checkpoint next to nothing.
+The plugin copies this file as sitecustomize.py into the folder of the counts, and adds that folder
+to PYTHONPATH. The file may import only the standard library, and its cost must be negligible for a
+process that does not use torch.distributed.checkpoint.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ DCP = "torch.distributed.checkpoint"
 
 
 class AfterImport:
-    """A finder for ``sys.meta_path`` that calls a function once a module has been imported.
+    """A finder for ``sys.meta_path`` that calls a function after a module has been executed.
 
-    It is called before whoever imports the module sees any name of it.
+    The function runs before the importing code can use the module.
+
+    Args:
+        name: full name of the module.
+        then: the function.
     """
 
     def __init__(self, name: str, then: Callable[[], object]) -> None:
@@ -39,7 +43,7 @@ class AfterImport:
         return spec
 
     def _follow(self, loader: object) -> None:
-        # On this one loader object: inspect and pkgutil go on to find the class that they know.
+        # Patch only this loader object, because inspect and pkgutil check the class of loaders.
         execute = loader.exec_module  # type: ignore[attr-defined]
 
         def exec_module(module: ModuleType) -> None:
@@ -50,7 +54,7 @@ class AfterImport:
 
 
 def _count_calls() -> None:
-    # Another environment's Python, which inherited PYTHONPATH, may have torch and no shardplan.
+    # A Python of another environment inherits PYTHONPATH, too, and may have no shardplan.
     from importlib.util import find_spec
 
     if find_spec("shardplan") is not None:
@@ -60,7 +64,7 @@ def _count_calls() -> None:
 
 
 def _run_shadowed() -> None:
-    """Runs the sitecustomize that would have been found if ours were not in front of it."""
+    """Runs the sitecustomize module that this one shadows."""
     spec = PathFinder.find_spec("sitecustomize")
     if spec is None or spec.loader is None:
         return

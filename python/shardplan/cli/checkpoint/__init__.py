@@ -1,1 +1,1 @@
-"""Opens checkpoints and reads what the commands ask of them."""
+"""Opens and reads checkpoints for the commands."""

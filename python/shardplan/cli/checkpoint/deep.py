@@ -1,7 +1,7 @@
-"""Reads the parts of a checkpoint: whether their bytes are those that were written, and of what.
+"""Reads the parts of a checkpoint and checks their checksums, shapes and dtypes.
 
-A part is what ``torch.save`` wrote: a zip with checksums. ``_core`` reads it, and makes and calls
-nothing that it names.
+A part is a zip file with checksums that ``torch.save`` wrote. ``_core`` parses it without importing
+or calling anything that it names.
 """
 
 from __future__ import annotations
@@ -23,23 +23,30 @@ Found = tuple[tuple[int, int | None], str, str]
 def read_deeply(
     opened: Opened, entries: list[Entry], parts: Iterable[tuple[int, int | None]]
 ) -> Iterator[Found]:
-    """What is wrong with these parts: (part, kind, detail). Files are read one after another.
+    """Reads parts and yields their faults as (part, kind, detail).
 
-    No stretch of a file is read for two parts, so that the work is bounded by the files, whatever
-    the metadata claims: a part that shares bytes with one before it is "overlapping". A part that
-    torch saved without checksums, and with which nothing else is wrong, is "unchecked".
+    Files are read one after another. No byte is read twice, so that the work is bounded by the
+    sizes of the files: a part that shares bytes with an earlier one is not read and has the kind
+    "overlapping". A part without checksums and without other faults has the kind "unchecked".
+
+    Args:
+        opened: the checkpoint.
+        entries: all entries of the checkpoint.
+        parts: (index of the entry, index of the chunk or None for an object) of each part to read.
     """
     by_file: dict[str, list[Any]] = {}
     total = 0
-    of_entry: tuple[int, Any] = (-1, None)
+    entry_locations: tuple[int, Any] = (-1, None)
     for part in parts:
         at, chunk = part
-        if of_entry[0] != at:
-            of_entry = at, opened.checkpoint.places(at)
-        place = of_entry[1][chunk or 0]
-        if place is not None and stays_inside(place[0]):
-            by_file.setdefault(place[0], []).append((place[1], place[2], place[3], part))
-            total += place[2]
+        if entry_locations[0] != at:
+            entry_locations = at, opened.checkpoint.places(at)
+        location = entry_locations[1][chunk or 0]
+        if location is not None and stays_inside(location[0]):
+            by_file.setdefault(location[0], []).append(
+                (location[1], location[2], location[3], part)
+            )
+            total += location[2]
     boxes: dict[int, _core.Boxes | None] = {}
 
     def sizes_of(part: tuple[int, int | None]) -> list[int] | None:
@@ -68,15 +75,15 @@ def read_deeply(
                         progress.advance(length)
                         continue
                     read_to = begin + length
-                    wrong = _wrong(
+                    fault = _fault(
                         entries[part[0]], sizes_of(part), stream, begin, length, transformed
                     )
                     progress.advance(length)
-                    if wrong is not None:
-                        yield part, wrong[0], f"byte {begin:,}: {wrong[1]}"
+                    if fault is not None:
+                        yield part, fault[0], f"byte {begin:,}: {fault[1]}"
 
 
-def _wrong(
+def _fault(
     entry: Entry,
     sizes: list[int] | None,
     stream: BinaryIO,
@@ -84,13 +91,17 @@ def _wrong(
     length: int,
     transformed: bool,
 ) -> tuple[str, str] | None:
-    """sizes: of the part's box; None for an object"""
+    """Returns the kind and detail of a part's fault, or None.
+
+    Args:
+        sizes: sizes of the part's box; None for an object.
+    """
     readinto = part_reader(stream, begin, length)
     try:
         head = b"" if transformed else head_of_part(readinto, length)
         if not head.startswith(b"PK\x03\x04"):
             if sizes is not None and not transformed:
-                return "unreadable", why_no_zip(head)
+                return "unreadable", describe_unsupported(head)
             return _read_all(readinto, length)
         part = _core.StoredPart(readinto, length)
         damaged = part.damaged_member()
@@ -99,7 +110,7 @@ def _wrong(
         tensor = None if sizes is None else part.tensor()
     except (_core.BadPart, OSError) as error:
         return "unreadable", str(error)
-    # Whatever a stream of another file system makes of a broken file.
+    # A third-party file system may raise any exception.
     except Exception as error:
         return "unreadable", f"{type(error).__name__}: {error}"
     unchecked = None if part.has_checksums else ("unchecked", "")
@@ -113,7 +124,16 @@ def _wrong(
 
 
 def part_reader(stream: BinaryIO, begin: int, length: int) -> Callable[[int, memoryview], int]:
-    """Reads a stretch of a file, by bytes that count from its begin."""
+    """Returns a function that reads from a range of a file.
+
+    Args:
+        stream: the file.
+        begin: first byte of the range.
+        length: bytes in the range.
+
+    Returns:
+        A function of an offset in the range and a buffer, which returns the number of bytes read.
+    """
 
     def readinto(offset: int, buffer: memoryview) -> int:
         stream.seek(begin + offset)
@@ -125,16 +145,16 @@ def part_reader(stream: BinaryIO, begin: int, length: int) -> Callable[[int, mem
 
 
 def head_of_part(readinto: Callable[[int, memoryview], int], length: int) -> bytes:
-    """The first 8 bytes of a part, which say what it is."""
+    """Returns the first 8 bytes of a part, which identify its format."""
     head = bytearray(min(8, length))
     return bytes(head[: readinto(0, memoryview(head))])
 
 
-def why_no_zip(head: bytes) -> str:
-    """What a part is that begins otherwise than a zip."""
+def describe_unsupported(head: bytes) -> str:
+    """Describes the format of a part that is not a zip file."""
     if 2 <= int.from_bytes(head, "little") <= _MAX_HEADER:
-        return "is of a safetensors file, which DCP's own reader does not read"
-    return "is not what torch.save writes"
+        return "is part of a safetensors file, which DCP's own reader does not read"
+    return "was not written by torch.save"
 
 
 def _read_all(readinto: Callable[[int, memoryview], int], length: int) -> tuple[str, str] | None:
@@ -149,5 +169,5 @@ def _read_all(readinto: Callable[[int, memoryview], int], length: int) -> tuple[
 
 
 def shape_text(shape: list[int]) -> str:
-    """A shape in words: a file may have one of many dims."""
+    """Formats a shape; only counts the dims if there are more than 16."""
     return str(shape) if len(shape) <= 16 else f"{len(shape):,} dims"

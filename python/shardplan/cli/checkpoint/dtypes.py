@@ -1,4 +1,4 @@
-"""Bytes an element of torch's dtypes, by name: torch itself is not imported here."""
+"""Element sizes of torch dtypes by name, without importing torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = "float32, float16, bfloat16, float64, float8_e4m3fn, int64, int32, int8,
 
 
 def element_size(dtype: str) -> int | None:
-    """Bytes an element; None for a name that is no dtype's, or of less than a byte."""
+    """Returns the bytes per element of a dtype; None if unknown or not a whole number of bytes."""
     if dtype in _SIZES:
         return _SIZES[dtype]
     match = _BITS.fullmatch(dtype)

@@ -1,4 +1,4 @@
-"""The entries of a checkpoint as the commands talk of them."""
+"""The entries of a checkpoint, and how the commands select and describe them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from ... import _core
 from ..failures import CommandError
 from .dtypes import element_size
 
-# Ranks of ten digits and more are nobody's: such a name says no rank.
+# Numbers of ten or more digits are not ranks.
 _RANK = re.compile(r"(?:.*/)?__([0-9]{1,9})_[0-9]+\.")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A key of a checkpoint.
+    """An entry of a checkpoint.
 
-    kind: tensor, object, or unknown: something that DCP's metadata does not usually hold
-    stored: bytes that it takes in files
+    Attributes:
+        at: index in the metadata.
+        name: key of the entry.
+        kind: "tensor", "object", or "unknown" for an unsupported type.
+        dtype: name of the dtype; empty if unknown.
+        shape: shape of the tensor.
+        chunks: number of saved chunks.
+        stored: bytes in files.
+        sharding: description of the sharding.
     """
 
     at: int
@@ -40,12 +47,12 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """Of the tensor itself; those in files where its dtype's size is not known."""
+        """Bytes of the tensor; bytes in files if the size of its dtype is unknown."""
         size = element_size(self.dtype)
         return self.stored if size is None or self.kind != "tensor" else self.elements * size
 
     def as_data(self) -> dict[str, Any]:
-        """What ``--json`` says of it."""
+        """Returns the entry as it appears in ``--json``."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -59,7 +66,7 @@ class Entry:
 
 
 def entries_of(checkpoint: _core.Checkpoint) -> list[Entry]:
-    """Every entry, in the order of the file."""
+    """Returns all entries in the order of the metadata file."""
     stored = checkpoint.stored()
     return [
         Entry(at, name, kind, dtype, tuple(shape), chunks, stored[at], sharding_text(*arranged))
@@ -70,20 +77,29 @@ def entries_of(checkpoint: _core.Checkpoint) -> list[Entry]:
 
 
 def matching(entries: Sequence[Entry], wanted: str, checkpoint: str) -> list[Entry]:
-    """The entries of a name or, if none has it, of a glob. ``CommandError`` if there is none."""
+    """Returns the entry with a name or, if there is none, the entries that match it as a glob.
+
+    Args:
+        entries: all entries.
+        wanted: a name or a glob.
+        checkpoint: name of the checkpoint, for the error message.
+
+    Raises:
+        CommandError: no entry matches.
+    """
     named = [entry for entry in entries if entry.name == wanted]
     found = named or [entry for entry in entries if fnmatch.fnmatchcase(entry.name, wanted)]
     if found:
         return found
     import difflib
 
-    near = difflib.get_close_matches(wanted, [each.name for each in entries][:100_000], n=3)
-    hint = f"; near: {', '.join(near)}" if near else ""
-    raise CommandError(f"{checkpoint} has no entry {wanted!r}{hint}")
+    similar = difflib.get_close_matches(wanted, [each.name for each in entries][:100_000], n=3)
+    suggestion = f"; similar: {', '.join(similar)}" if similar else ""
+    raise CommandError(f"{checkpoint} has no entry {wanted!r}{suggestion}")
 
 
 def sharding_text(kind: str, parts: Sequence[int], even: bool) -> str:
-    """``dim 0 in 1,024``, ``grid 16 x 8``."""
+    """Formats an arrangement of boxes: ``dim 0 in 1,024``, ``grid 16 x 8``."""
     uneven = "" if even else ", uneven"
     if kind == "1-D":
         dim = next(dim for dim, count in enumerate(parts) if count > 1)
@@ -94,18 +110,21 @@ def sharding_text(kind: str, parts: Sequence[int], even: bool) -> str:
 
 
 def rank_of_file(name: str) -> int | None:
-    """The rank that wrote a data file, by DCP's names for them."""
+    """Returns the rank in the name of a DCP data file; None if there is none."""
     match = _RANK.match(name)
     return int(match[1]) if match else None
 
 
 def ranks_of(files: Iterable[str | None]) -> list[int | None]:
-    """The rank that wrote each data file, where its name says so."""
+    """Returns the rank in the name of each data file; None if there is none."""
     return [None if name is None else rank_of_file(name) for name in files]
 
 
 def owners_of(files: Sequence[str | None]) -> tuple[list[Any], str]:
-    """Who has the boxes in these files, and what that is: their ranks, else their files."""
+    """Returns the owners of the boxes in these files, and "rank" or "file".
+
+    The owners are ranks if all file names contain one, and file names otherwise.
+    """
     ranks = ranks_of(files)
     if all(rank is not None for rank in ranks):
         return ranks, "rank"
@@ -113,7 +132,7 @@ def owners_of(files: Sequence[str | None]) -> tuple[list[Any], str]:
 
 
 def spread(numbers: Iterable[int]) -> dict[str, Any]:
-    """How a number is spread: least, mean, most."""
+    """Returns the count, minimum, mean and maximum of numbers."""
     all_of_them = list(numbers)
     if not all_of_them:
         return {"count": 0, "least": 0, "mean": 0, "most": 0}

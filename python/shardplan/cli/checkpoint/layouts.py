@@ -1,4 +1,4 @@
-"""Meshes and placements as people write them."""
+"""Parses meshes and placements of the command line."""
 
 from __future__ import annotations
 
@@ -19,32 +19,38 @@ _STRIDED = re.compile(
     r"_s(?:tridedshard)?\((?:dim=)?([0-9]+),\s*(?:sf=|split_factor=)?([0-9]+)\)", re.IGNORECASE
 )
 HELP = (
-    "one placement a mesh dim, as DTensor prints them: 'S(0),R' or '_S(0,8),S(0)'; with a pattern "
-    "before it, 'NAMES=S(1),R', for those names alone, the last that fits counts"
+    "one placement per mesh dim, as DTensor prints them: 'S(0),R' or '_S(0,8),S(0)'; "
+    "'PATTERN=S(1),R' applies only to names that match the pattern; the last matching rule applies"
 )
 
 
 def mesh(text: str) -> list[int]:
-    """``128x8`` -> ``[128, 8]``."""
+    """Parses a mesh shape: ``128x8`` -> ``[128, 8]``."""
     try:
         sizes = [int(size) for size in text.lower().split("x")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"a mesh is written as 128x8, not {shortened(text)!r}"
+            f"expected a mesh such as 128x8, got {shortened(text)!r}"
         ) from None
     ranks = 1
     for size in sizes:
         ranks *= size
         if size < 1 or ranks > _MAX_RANKS:
             raise argparse.ArgumentTypeError(
-                f"a mesh has 1 to {_MAX_RANKS:,} ranks, not {shortened(text)!r}"
+                f"expected a mesh of 1 to {_MAX_RANKS:,} ranks, got {shortened(text)!r}"
             )
     return sizes
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How the tensors of some names lie on a mesh."""
+    """Placements of the tensors whose names match a pattern.
+
+    Attributes:
+        pattern: a glob.
+        placements: one placement per mesh dim: (kind, dim, split factor).
+        text: the placements as written on the command line.
+    """
 
     pattern: str
     placements: tuple[Placement, ...]
@@ -52,19 +58,19 @@ class Rule:
 
 
 def rule(text: str) -> Rule:
-    """``layers.*.wo=S(1),R`` or ``S(0),R``."""
+    """Parses a rule: ``layers.*.wo=S(1),R`` or ``S(0),R``."""
     pattern, _, listed = text.partition("=") if _has_pattern(text) else ("*", "", text)
     parts = re.split(r",(?![^()]*\))", listed.replace(" ", ""))
     return Rule(pattern, tuple(map(placement, parts)), listed)
 
 
 def _has_pattern(text: str) -> bool:
-    """Whether an equals sign stands outside parentheses."""
+    """Returns whether a rule has an equals sign outside parentheses."""
     return "=" in re.sub(r"\([^()]*\)", "", text)
 
 
 def placement(text: str) -> Placement:
-    """One placement."""
+    """Parses one placement."""
     if _REPLICATE.fullmatch(text):
         return "replicate", 0, 1
     if match := _SHARD.fullmatch(text):
@@ -72,28 +78,37 @@ def placement(text: str) -> Placement:
     if (match := _STRIDED.fullmatch(text)) and match[2].strip("0"):
         return "strided_shard", _number(match[1], text), _number(match[2], text)
     raise argparse.ArgumentTypeError(
-        f"a placement is R, S(dim) or _S(dim, split factor), not {shortened(text)!r}"
+        f"expected a placement R, S(dim) or _S(dim, split factor), got {shortened(text)!r}"
     )
 
 
 def _number(digits: str, text: str) -> int:
-    """A number of a placement, of no more digits than every int64 has."""
+    """Parses a number of a placement, which must be below 10^18."""
     if len(digits.lstrip("0")) > 18:
         raise argparse.ArgumentTypeError(
-            f"the numbers of a placement are below 10^18: {shortened(text)!r}"
+            f"expected numbers below 10^18 in a placement, got {shortened(text)!r}"
         )
     return int(digits)
 
 
 def default_rules(shape: Sequence[int]) -> list[Rule]:
-    """FSDP: shards of dim 0 over the last dim of the mesh, replicas over the others."""
+    """Returns the default rule: Shard(0) on the last mesh dim, Replicate on the others (FSDP)."""
     parts: list[Placement] = [("replicate", 0, 1)] * (len(shape) - 1) + [("shard", 0, 1)]
     text = ",".join("R" if kind == "replicate" else "S(0)" for kind, *_ in parts)
     return [Rule("*", tuple(parts), text)]
 
 
 def chosen(rules: Sequence[Rule], mesh_shape: Sequence[int], names: Sequence[str]) -> list[int]:
-    """The rule of each name: the last that fits, else that of no pattern; ValueError for none."""
+    """Returns the index of the rule for each name, which is the last one that matches.
+
+    Args:
+        rules: the rules.
+        mesh_shape: the shape of the mesh.
+        names: the names of the tensors.
+
+    Raises:
+        ValueError: no rule matches a name, or a rule does not have one placement per mesh dim.
+    """
     for each in rules:
         if len(each.placements) != len(mesh_shape):
             raise ValueError(
@@ -102,15 +117,15 @@ def chosen(rules: Sequence[Rule], mesh_shape: Sequence[int], names: Sequence[str
             )
     found = []
     for name in names:
-        fitting = [at for at, each in enumerate(rules) if _fits(each, name)]
-        if not fitting:
-            raise ValueError(f"no --placements fit {name!r}: give one without a pattern, too")
-        found.append(fitting[-1])
+        matching = [at for at, each in enumerate(rules) if _matches(each, name)]
+        if not matching:
+            raise ValueError(f"no --placements match {name!r}: add one without a pattern")
+        found.append(matching[-1])
     return found
 
 
-def lacking(each: Rule, shape: Sequence[int]) -> int | None:
-    """The first dim that a rule shards and a tensor of this shape does not have; None for none."""
+def missing_dim(each: Rule, shape: Sequence[int]) -> int | None:
+    """Returns the first dim that a rule shards but a tensor of this shape lacks; None if none."""
     dims = (dim for kind, dim, _ in each.placements if kind != "replicate")
     return next((dim for dim in dims if dim >= len(shape)), None)
 
@@ -118,20 +133,26 @@ def lacking(each: Rule, shape: Sequence[int]) -> int | None:
 def check_dims(
     rules: Sequence[Rule], chosen_rules: Sequence[int], named: Iterable[tuple[str, Sequence[int]]]
 ) -> None:
-    """ValueError where a rule shards a dim that a tensor of its does not have.
+    """Checks that every tensor has the dims that its rule shards.
 
-    named: the name and shape of each tensor, as many as there are chosen rules
+    Args:
+        rules: the rules.
+        chosen_rules: the index of the rule of each tensor.
+        named: the name and shape of each tensor.
+
+    Raises:
+        ValueError: a tensor lacks a dim.
     """
     for (name, shape), at in zip(named, chosen_rules, strict=True):
-        dim = lacking(rules[at], shape)
+        dim = missing_dim(rules[at], shape)
         if dim is None:
             continue
         has = "no dim" if not shape else counted(len(shape), "dim")
         raise ValueError(
             f"{name!r} of size {list(shape)} has {has}, and {rules[at].text!r} shards dim {dim}: "
-            f"give it --placements of its own, or --replicate-missing-dims"
+            f"add --placements for it, or --replicate-missing-dims"
         )
 
 
-def _fits(each: Rule, name: str) -> bool:
+def _matches(each: Rule, name: str) -> bool:
     return each.pattern == "*" or fnmatch.fnmatchcase(name, each.pattern)

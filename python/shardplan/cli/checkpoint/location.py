@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a directory, an fsspec URL, or the metadata file of one rank."""
+"""Opens a checkpoint: a directory, an fsspec URL, or a metadata file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ... import _core
 from ...diagnosis.streams import readinto_of
 from ..display.terminal import Progress
 from ..failures import INSTALL, CommandError
-from .recognised import head_of, what_it_is
+from .recognised import describe_format, head_of
 
 _METADATA = ".metadata"
 
 
 class Folder:
-    """The files of a local directory."""
+    """A local directory."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -38,7 +38,7 @@ class Folder:
         return os.path.isfile(os.path.join(self.path, name))
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """Bytes of those of these files that exist."""
+        """Returns the bytes of each of these files that exists."""
         found = {}
         for name in names:
             try:
@@ -50,7 +50,7 @@ class Folder:
 
 
 class RemoteFolder(Folder):
-    """The files of an fsspec URL."""
+    """A directory at an fsspec URL."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -59,7 +59,7 @@ class RemoteFolder(Folder):
             raise CommandError(f"{url} needs fsspec:  {INSTALL}") from error
         try:
             self._fs, path = fsspec.core.url_to_fs(url)
-        # What a file system raises is its own affair: no credentials, no such option.
+        # A third-party file system may raise any exception.
         except Exception as error:
             raise CommandError(f"{url} cannot be opened: {error}") from error
         super().__init__(path)
@@ -68,26 +68,26 @@ class RemoteFolder(Folder):
         return posixpath.join(self.path, name)
 
     def open(self, name: str) -> BinaryIO:
-        with _reaching():
+        with _as_os_error():
             return cast(BinaryIO, self._fs.open(self._at(name), "rb"))
 
     def size(self, name: str) -> int:
-        with _reaching():
+        with _as_os_error():
             return int(self._fs.size(self._at(name)))
 
     def names(self) -> list[str]:
-        with _reaching():
+        with _as_os_error():
             listed = self._fs.ls(self.path, detail=False)
         return sorted(posixpath.basename(str(name)) for name in listed)
 
     def is_file(self, name: str) -> bool:
-        with _reaching():
+        with _as_os_error():
             return bool(self._fs.isfile(self._at(name)))
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        # One listing, not a request a file.
+        # One listing instead of one request per file.
         wanted = {posixpath.normpath(self._at(name)): name for name in names}
-        with _reaching():
+        with _as_os_error():
             listed: dict[str, Any] = self._fs.find(self.path, detail=True)
         return {
             wanted[path]: int(entry["size"])
@@ -97,8 +97,8 @@ class RemoteFolder(Folder):
 
 
 @contextlib.contextmanager
-def _reaching() -> Iterator[None]:
-    """File systems of others raise what they like (no credentials, no network): an OSError here."""
+def _as_os_error() -> Iterator[None]:
+    """Context manager that converts any exception of a third-party file system to OSError."""
     try:
         yield
     except OSError:
@@ -109,9 +109,16 @@ def _reaching() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint whose metadata was read.
+    """A checkpoint whose metadata has been read.
 
-    whole: whether it is that of all ranks, not one rank's of a save without collectives
+    Attributes:
+        name: the checkpoint as named by the user.
+        folder: its directory.
+        metadata_file: name of the metadata file.
+        metadata_bytes: size of the metadata file.
+        checkpoint: the parsed metadata.
+        whole: whether the metadata is that of all ranks; false for the file of one rank, which a
+            save without collectives writes.
     """
 
     name: str
@@ -122,21 +129,25 @@ class Opened:
     whole: bool
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the files that the metadata names, those that exist inside the checkpoint."""
+        """Returns the bytes of each file that the metadata names and that exists in the folder."""
         names = [name for name, *_ in self.checkpoint.files()]
         return self.folder.sizes(name for name in names if stays_inside(name))
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a file's name cannot lead out of its checkpoint."""
+    """Returns whether a file name is a path within the checkpoint."""
     path = PurePosixPath(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def open_checkpoint(name: str) -> Opened:
-    """Reads the metadata of a checkpoint. Nothing that it names is called.
+    """Reads the metadata of a checkpoint, without importing or calling anything that it names.
 
-    ``CommandError`` says what is missing, or which file was not read and why.
+    Args:
+        name: a directory, an fsspec URL, or a metadata file.
+
+    Raises:
+        CommandError: there is no metadata file, or it cannot be read.
     """
     folder, file, path = _find(name)
     head = b""
@@ -149,7 +160,7 @@ def open_checkpoint(name: str) -> Opened:
                 head = head_of(stream)
                 raise
     except ValueError as error:
-        why = what_it_is(head, path) or str(error)
+        why = describe_format(head, path) or str(error)
         raise CommandError(f"{path} was not read: it {why}") from error
     except OSError as error:
         raise CommandError(f"{name} cannot be read: {error}") from error
@@ -160,7 +171,7 @@ def _counting(stream: BinaryIO, progress: Progress) -> Callable[[memoryview], in
     readinto = readinto_of(stream)
 
     def read(buffer: memoryview) -> int:
-        with _reaching():
+        with _as_os_error():
             count = readinto(buffer)
         progress.advance(count)
         return count
@@ -169,7 +180,7 @@ def _counting(stream: BinaryIO, progress: Progress) -> Callable[[memoryview], in
 
 
 def _find(name: str) -> tuple[Folder, str, str]:
-    """The folder of a checkpoint, its metadata file, and that file as the user would name it."""
+    """Returns the folder, the name of the metadata file, and the full path of that file."""
     folder: Folder
     if "://" in name or "::" in name:
         base, _, last = name.rstrip("/").rpartition("/")
@@ -190,20 +201,20 @@ def _find(name: str) -> tuple[Folder, str, str]:
         names = folder.names()
     except OSError as error:
         raise CommandError(f"{name} cannot be read: {error}") from error
-    raise CommandError(_why_none(name, names))
+    raise CommandError(_why_no_metadata(name, names))
 
 
-def _why_none(name: str, names: list[str]) -> str:
+def _why_no_metadata(name: str, names: list[str]) -> str:
     of_ranks = [each for each in names if each.startswith("__") and each.endswith(_METADATA)]
     if of_ranks:
         return (
-            f"{name} has no .metadata, but one a rank, of a save without collectives: name one, "
-            f"such as {posixpath.join(name, of_ranks[0])}"
+            f"{name} has no .metadata, but one per rank, from a save without collectives: give one "
+            f"of them, such as {posixpath.join(name, of_ranks[0])}"
         )
     if f"{_METADATA}.tmp" in names:
-        return f"{name} has a .metadata.tmp and no .metadata: a save that did not finish"
+        return f"{name} has a .metadata.tmp and no .metadata: the save did not finish"
     if any(each.endswith(".distcp") for each in names):
-        return f"{name} has data files and no .metadata: a save that did not finish"
+        return f"{name} has data files and no .metadata: the save did not finish"
     if any(each.endswith((".safetensors", ".safetensors.index.json")) for each in names):
-        return f"{name} has safetensors files and no .metadata: it is no checkpoint of DCP's own"
-    return f"{name} has no .metadata: it is no checkpoint of torch.distributed.checkpoint"
+        return f"{name} has safetensors files and no .metadata: it is not a DCP checkpoint"
+    return f"{name} has no .metadata: it is not a checkpoint of torch.distributed.checkpoint"

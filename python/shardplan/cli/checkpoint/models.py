@@ -1,4 +1,4 @@
-"""The parameters of well-known models, and of any that a JSON file lists."""
+"""Names and shapes of the parameters of well-known models, or of a model in a JSON file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .dtypes import NAMES, element_size
 class Tensor:
     """A tensor of a model.
 
-    dtype: as torch names it
+    Attributes:
+        name: name of the tensor.
+        shape: shape of the tensor.
+        dtype: torch's name of the dtype, such as "bfloat16".
     """
 
     name: str
@@ -32,7 +35,7 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 def llama(dim: int, layers: int, hidden: int, kv: int = 1024, vocabulary: int = 128_256) -> Shapes:
-    """Llama 3, named as in torchtitan: nine parameters a layer and three more."""
+    """Yields the parameters of Llama 3, with torchtitan's names."""
     yield "tok_embeddings.weight", (vocabulary, dim)
     for layer in range(layers):
         at = f"layers.{layer}"
@@ -89,7 +92,7 @@ MODELS: dict[str, Callable[[], Shapes]] = {
 
 
 def model(name: str, dtype: str, adam: bool) -> list[Tensor]:
-    """A model's parameters and, where asked for, the two moments of Adam of each."""
+    """Returns the parameters of a model and, if ``adam``, the two Adam moments of each."""
     shapes = list(MODELS[name]())
     tensors = [Tensor(f"model.{each}", shape, dtype) for each, shape in shapes]
     if adam:
@@ -102,15 +105,26 @@ def model(name: str, dtype: str, adam: bool) -> list[Tensor]:
 
 
 def from_json(file: str, dtype: str) -> list[Tensor]:
-    """``{"name": [4096, 4096]}``, or ``{"name": {"shape": [...], "dtype": "bfloat16"}}``."""
+    """Reads the tensors of a model from a JSON file.
+
+    The file contains ``{"name": [4096, 4096]}``, or
+    ``{"name": {"shape": [...], "dtype": "bfloat16"}}``.
+
+    Args:
+        file: path of the file.
+        dtype: dtype of tensors that have none in the file.
+
+    Raises:
+        CommandError: the file cannot be read.
+    """
     try:
         with open(file, encoding="utf-8") as stream:
             listed: Any = json.load(stream)
         if not isinstance(listed, dict) or not listed:
-            raise ValueError("it is no object of names")
+            raise ValueError("it is not a JSON object of names, or it is empty")
         return [_listed(name, what, dtype) for name, what in listed.items()]
     except (OSError, ValueError, RecursionError) as error:
-        raise CommandError(f"{file} lists no shapes: {error}") from error
+        raise CommandError(f"cannot read shapes from {file}: {error}") from error
 
 
 def _listed(name: str, what: Any, dtype: str) -> Tensor:
@@ -120,7 +134,9 @@ def _listed(name: str, what: Any, dtype: str) -> Tensor:
         shape = what
     whole = isinstance(shape, list) and all(type(n) is int and 0 <= n < 2**63 for n in shape)
     if not isinstance(shape, list) or not whole:
-        raise ValueError(f"{name!r} has no shape of whole numbers: {shortened(repr(shape))}")
+        raise ValueError(f"{name!r} has an invalid shape: {shortened(repr(shape))}")
     if not isinstance(dtype, str) or element_size(dtype) is None:
-        raise ValueError(f"{name!r} has no dtype that is known ({NAMES}): {shortened(repr(dtype))}")
+        raise ValueError(
+            f"{name!r} has an unknown dtype: {shortened(repr(dtype))}; known dtypes: {NAMES}"
+        )
     return Tensor(name, tuple(shape), dtype)

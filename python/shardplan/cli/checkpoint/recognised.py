@@ -1,4 +1,4 @@
-"""What a file is that was given as a checkpoint and is none, and what to give instead."""
+"""Recognises the format of a file that is not a checkpoint, and suggests what to give instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONVERT = (
     "to load it with torch.distributed.checkpoint, convert it:  "
     "python -m torch.distributed.checkpoint.format_utils torch_to_dcp FILE DIRECTORY"
 )
-_GIVE = "give the directory of a checkpoint, which has a file .metadata"
+_GIVE = "give the directory of a checkpoint, which contains a file .metadata"
 _KINDS = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -21,16 +21,16 @@ _KINDS = (
     (b"\x93NUMPY", "a NumPy array (.npy)"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"GGUF", "a GGUF file"),
-    (b"\x1f\x8b", "a file that gzip compressed"),
-    (b"\x28\xb5\x2f\xfd", "a file that zstd compressed"),
-    (b"\xfd7zXZ\x00", "a file that xz compressed"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"\xfd7zXZ\x00", "an xz file"),
     (b"\x7fELF", "a program or a library"),
     (b"%PDF-", "a PDF document"),
 )
 
 
 def head_of(stream: BinaryIO) -> bytes:
-    """The first bytes of a file; none where they cannot be read."""
+    """Returns the first bytes of a file; empty if they cannot be read."""
     try:
         stream.seek(0)
         return stream.read(_HEAD)
@@ -38,11 +38,15 @@ def head_of(stream: BinaryIO) -> bytes:
         return b""
 
 
-def what_it_is(head: bytes, file: str) -> str | None:
-    """What a file that begins so is, and what to give instead; None for a pickle and for bytes
-    that are of no known format.
+def describe_format(head: bytes, file: str) -> str | None:
+    """Describes the format of a file and suggests what to give instead.
 
-    file: the path that was given
+    Args:
+        head: the first bytes of the file.
+        file: the path that the user gave.
+
+    Returns:
+        A text that begins with "is"; None for a pickle or an unknown format.
     """
     if not head:
         return f"is empty; {_GIVE}"
@@ -68,7 +72,7 @@ def what_it_is(head: bytes, file: str) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
-    # The last character may be cut.
+    # The last character may be incomplete.
     text = head.decode("utf-8", "ignore") if len(head) == _HEAD else None
     if text is None:
         try:

@@ -1,4 +1,4 @@
-"""``shardplan diff``: what two checkpoints do not have in common."""
+"""``shardplan diff``: the differences between two checkpoints."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from ..display.wording import counted, number_text
 from ..failures import INSTALL, CommandError
 from ..memory import add_memory_limit
 
-HELP = "what differs between two checkpoints: keys, shapes, dtypes, sharding; --deep: values"
+HELP = "compare two checkpoints: keys, shapes, dtypes, sharding and, with --deep, values"
 EXAMPLE = "shardplan diff checkpoints/step-1000 checkpoints/step-2000 --deep"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", help="a checkpoint: a directory, or an fsspec URL")
-    parser.add_argument("b", help="another")
+    parser.add_argument("b", help="another checkpoint")
     parser.add_argument(
         "--deep",
         action="store_true",
-        help="read and compare the values of tensors and objects that both have, however they are "
-        "sharded; status 2 where no difference was found and some were not compared",
+        help="also compare the values of shared tensors and objects, whatever their sharding; "
+        "status 2 if no difference was found but some were not compared",
     )
     add_memory_limit(parser)
-    parser.add_argument("--rows", type=int, default=20, help="how many of each kind to print")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=20,
+        help="number of differences of each kind to print; default: 20",
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -40,13 +45,13 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         "b": sides[1].name,
         "only_in_a": [name for name in a if name not in b],
         "only_in_b": [name for name in b if name not in a],
-        "kinds": _differing(shared, a, b, lambda entry: entry.kind),
-        "shapes": _differing(shared, a, b, lambda entry: list(entry.shape)),
-        "dtypes": _differing(shared, a, b, lambda entry: entry.dtype),
+        "kinds": _differences(shared, a, b, lambda entry: entry.kind),
+        "shapes": _differences(shared, a, b, lambda entry: list(entry.shape)),
+        "dtypes": _differences(shared, a, b, lambda entry: entry.dtype),
         "sharding": [
             {"name": name, "a": a[name].sharding, "b": b[name].sharding}
             for name in shared
-            if a[name].shape == b[name].shape and _laid_out_otherwise(sides, a[name], b[name])
+            if a[name].shape == b[name].shape and _is_sharded_differently(sides, a[name], b[name])
         ],
     }
     data["deep"] = options.deep
@@ -83,7 +88,7 @@ def _compare_values(
         {
             "name": one.name,
             "differs": False,
-            "not_compared": "is nothing that DCP saves",
+            "not_compared": "it has an unsupported type",
             "damaged": False,
         }
         for one, _ in pairs
@@ -95,16 +100,16 @@ def _differs(one: dict[str, Any]) -> bool:
     return bool(one.get("differing") or one.get("differs"))
 
 
-# What is said of entries that differ so.
-_SAID = {
-    "kinds": ("is of another kind", "are of other kinds"),
-    "shapes": ("has another shape", "have other shapes"),
-    "dtypes": ("has another dtype", "have other dtypes"),
+# Headings per kind of difference, in singular and plural.
+_HEADINGS = {
+    "kinds": ("differs in kind", "differ in kind"),
+    "shapes": ("differs in shape", "differ in shape"),
+    "dtypes": ("differs in dtype", "differ in dtype"),
 }
 _KINDS = ("kinds", "shapes", "dtypes", "sharding")
 
 
-def _differing(shared: list[str], a: dict[str, Entry], b: dict[str, Entry], of: Any) -> Any:
+def _differences(shared: list[str], a: dict[str, Entry], b: dict[str, Entry], of: Any) -> Any:
     return [
         {"name": name, "a": of(a[name]), "b": of(b[name])}
         for name in shared
@@ -112,7 +117,7 @@ def _differing(shared: list[str], a: dict[str, Entry], b: dict[str, Entry], of: 
     ]
 
 
-def _laid_out_otherwise(sides: list[Opened], a: Entry, b: Entry) -> bool:
+def _is_sharded_differently(sides: list[Opened], a: Entry, b: Entry) -> bool:
     if a.sharding != b.sharding:
         return True
     if "uneven" not in a.sharding and a.sharding != "irregular":
@@ -136,7 +141,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
             out.more(len(names) - rows)
     for kind in ("kinds", "shapes", "dtypes"):
         if data[kind]:
-            out.heading(f"{_entries(len(data[kind]))} {_SAID[kind][len(data[kind]) != 1]}:")
+            out.heading(f"{_entries(len(data[kind]))} {_HEADINGS[kind][len(data[kind]) != 1]}:")
             out.table(
                 ("a", "b", "name"),
                 [(str(one["a"]), str(one["b"]), one["name"]) for one in data[kind][:rows]],
@@ -144,7 +149,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
             out.more(len(data[kind]) - rows)
     if data["sharding"]:
         tensors = len(data["sharding"])
-        out.heading(f"{counted(tensors, 'tensor')} {_be(tensors)} sharded otherwise:")
+        out.heading(f"{counted(tensors, 'tensor')} {_be(tensors)} sharded differently:")
         ways = Counter((one["a"], one["b"]) for one in data["sharding"]).most_common()
         out.table(("tensors", "a", "b"), [(f"{count:,}", a, b) for (a, b), count in ways[:rows]])
         out.more(len(ways) - rows)
@@ -154,13 +159,13 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
     found = any(data[kind] for kind in ("only_in_a", "only_in_b", *_KINDS))
     if found or any(_differs(one) or one["damaged"] for one in values):
         out.line()
-        out.bad(f"they differ; {_entries(data['same'])} {_be(data['same'])} the same")
+        out.bad(f"the checkpoints differ; {_entries(data['same'])} {_be(data['same'])} the same")
     elif incomplete:
         out.line()
         same = f"{_entries(data['same'])} {_be(data['same'])} the same"
         out.bad(f"no difference in what was compared; {same}")
     else:
-        values_too = ", values and all" if data["deep"] else ""
+        values_too = ", values included" if data["deep"] else ""
         out.good(f"no difference: {_entries(data['same'])}{values_too}")
 
 
@@ -169,15 +174,15 @@ def _show_values(
 ) -> None:
     tensors = [one for one in data.get("values", []) if one["differing"]]
     if tensors:
-        have = "has" if len(tensors) == 1 else "have"
-        out.heading(f"{counted(len(tensors), 'tensor')} {have} other values:")
+        differ = "differs" if len(tensors) == 1 else "differ"
+        out.heading(f"{counted(len(tensors), 'tensor')} {differ} in value:")
         for one in tensors[:rows]:
-            out.line(f"  {one['name']}: {_how_much(one)}")
+            out.line(f"  {one['name']}: {_value_difference(one)}")
         out.more(len(tensors) - rows)
     objects = [one for one in data.get("objects", []) if one["differs"]]
     if objects:
-        have = "has" if len(objects) == 1 else "have"
-        out.heading(f"{counted(len(objects), 'object')} {have} other bytes:")
+        differ = "differs" if len(objects) == 1 else "differ"
+        out.heading(f"{counted(len(objects), 'object')} {differ} in bytes:")
         for one in objects[:rows]:
             out.line(f"  {one['name']}")
         out.more(len(objects) - rows)
@@ -189,21 +194,21 @@ def _show_values(
         out.more(number - rows)
 
 
-def _how_much(one: dict[str, Any]) -> str:
-    """``12 of 4,096 elements differ, by at most 0.031; 1 is NaN in one of them``."""
+def _value_difference(one: dict[str, Any]) -> str:
+    """Formats a result: ``12 of 4,096 elements differ, by at most 0.03; 1 is NaN in A or in B``."""
     differ, largest = one["differing"], one["largest_difference"]
     verb = "differs" if differ == 1 else "differ"
-    said = f"{number_text(differ)} of {counted(one['compared'], 'element')} {verb}"
+    text = f"{number_text(differ)} of {counted(one['compared'], 'element')} {verb}"
     plain = differ - one["nan"] - one["infinite"]
     if largest == 0:
-        said += ", in its bytes alone" if plain == 1 else ", in their bytes alone"
+        text += ", only in its bytes" if plain == 1 else ", only in their bytes"
     elif largest is not None:
         size = number_text(largest) if isinstance(largest, int) else f"{largest:.6g}"
-        said += f", by {'' if plain == 1 else 'at most '}{size}"
+        text += f", by {'' if plain == 1 else 'at most '}{size}"
     for count, what in ((one["nan"], "NaN"), (one["infinite"], "infinite")):
         if count:
-            said += f"; {number_text(count)} {_be(count)} {what} in A or in B"
-    return said
+            text += f"; {number_text(count)} {_be(count)} {what} in A or in B"
+    return text
 
 
 def _be(count: int) -> str:

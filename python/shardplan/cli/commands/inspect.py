@@ -1,4 +1,4 @@
-"""``shardplan inspect``: what a checkpoint holds."""
+"""``shardplan inspect``: the contents of a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..display.terminal import Terminal
 from ..display.wording import bytes_text, counted, number_text
 from ..failures import CommandError
 
-HELP = "what a checkpoint holds: entries, bytes, dtypes, files, the largest tensors, sharding"
+HELP = "summarise a checkpoint: entries, bytes, dtypes, files, the largest tensors, sharding"
 EXAMPLE = "shardplan inspect checkpoints/step-1000 --tensor model.layers.0.wq.weight"
 
 
@@ -23,23 +23,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tensor",
         metavar="NAME",
-        help="one entry, or those that a glob fits: its boxes, and where each is",
+        help="print the boxes of one entry, or of those that match a glob, and their locations",
     )
-    parser.add_argument("--top", type=int, default=10, help="how many of the largest tensors")
-    parser.add_argument("--rows", type=int, default=40, help="how many boxes of --tensor to print")
-    parser.add_argument("--picture", metavar="FILE", help="with --tensor: its boxes, .png or .svg")
+    parser.add_argument(
+        "--top", type=int, default=10, help="number of largest tensors to print; default: 10"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=40, help="number of boxes of --tensor to print; default: 40"
+    )
+    parser.add_argument(
+        "--picture", metavar="FILE", help="with --tensor: draw its boxes to a .png or .svg file"
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if options.picture and not options.tensor:
-        raise CommandError("--picture draws the boxes of one tensor: name it with --tensor")
+        raise CommandError("--picture needs --tensor with the name of the tensor to draw")
     opened = open_checkpoint(options.checkpoint)
     entries = entries_of(opened.checkpoint)
     if options.tensor:
         found = matching(entries, options.tensor, opened.name)
         if options.picture and len(found) > 1:
             raise CommandError(
-                f"--picture draws one tensor, and {options.tensor!r} fits {len(found):,}"
+                f"--picture draws one tensor, but {options.tensor!r} matches {len(found):,}"
             )
         tensors = [_of_tensor(opened, entry) for entry in found]
         if options.picture:
@@ -54,10 +60,10 @@ def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
     tensors = [entry for entry in entries if entry.kind == "tensor"]
     dtypes: dict[str, dict[str, int]] = defaultdict(Counter)
     for entry in tensors:
-        of_dtype = dtypes[entry.dtype or "unknown"]
-        of_dtype["tensors"] += 1
-        of_dtype["elements"] += entry.elements
-        of_dtype["bytes"] += entry.bytes
+        counts = dtypes[entry.dtype or "unknown"]
+        counts["tensors"] += 1
+        counts["elements"] += entry.elements
+        counts["bytes"] += entry.bytes
     files = opened.checkpoint.files()
     ranks: Counter[int] = Counter()
     for name, _, size, _ in files:
@@ -65,7 +71,7 @@ def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
             ranks[rank] += size
     largest = sorted(tensors, key=lambda entry: -entry.bytes)[: max(top, 0)]
     return {
-        # First: what a file says of itself does not stand for what was found.
+        # First, so that remarks in the file cannot override the values below.
         **dict(opened.checkpoint.remarks()),
         "checkpoint": opened.name,
         "metadata_file": opened.metadata_file,
@@ -78,7 +84,7 @@ def _of_all(opened: Opened, entries: list[Entry], top: int) -> dict[str, Any]:
         "elements": sum(entry.elements for entry in tensors),
         "tensor_bytes": sum(entry.bytes for entry in tensors),
         "stored_bytes": sum(size for _, _, size, _ in files),
-        "dtypes": {name: dict(of_dtype) for name, of_dtype in sorted(dtypes.items())},
+        "dtypes": {name: dict(counts) for name, counts in sorted(dtypes.items())},
         "files": spread(size for _, _, size, _ in files),
         "ranks": spread(ranks.values()),
         "sharding": dict(Counter(entry.sharding for entry in tensors).most_common()),
@@ -118,7 +124,7 @@ def _draw(data: dict[str, Any], file: str) -> None:
     from ..display import pictures
 
     if not data["shape"]:
-        raise CommandError(f"{data['name']} has no dim, so there is nothing to draw")
+        raise CommandError(f"{data['name']} has no dims, so there is nothing to draw")
     boxes = [(box["offsets"], box["sizes"]) for box in data["boxes"]]
     owners, what = owners_of([box["file"] for box in data["boxes"]])
     about = f"{data['shape']}, {data['sharding']}"
@@ -167,7 +173,7 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         shown = list(data["sharding"].items())[:12]
         left = len(data["sharding"]) - len(shown)
         out.table(
-            ("tensors", "how"),
+            ("tensors", "sharding"),
             [(f"{count:,}", how) for how, count in shown]
             + ([("", f"and {counted(left, 'way')} more")] if left else []),
         )
@@ -191,10 +197,10 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
 def _spread_text(found: dict[str, Any]) -> str:
     if not found["count"]:
         return "none"
-    balance = f", most is {found['most'] / found['mean']:.2f} x mean" if found["mean"] else ""
+    balance = f", max is {found['most'] / found['mean']:.2f} x mean" if found["mean"] else ""
     return (
-        f"{found['count']:,}; bytes each: least {bytes_text(found['least'])}, mean "
-        f"{bytes_text(found['mean'])}, most {bytes_text(found['most'])}{balance}"
+        f"{found['count']:,}; bytes each: min {bytes_text(found['least'])}, mean "
+        f"{bytes_text(found['mean'])}, max {bytes_text(found['most'])}{balance}"
     )
 
 

@@ -1,4 +1,4 @@
-"""``shardplan ls``: every entry of a checkpoint, one line each."""
+"""``shardplan ls``: the entries of a checkpoint, one per line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..checkpoint.location import open_checkpoint
 from ..display.terminal import Terminal
 from ..display.wording import bytes_text
 
-HELP = "every entry, tensors and objects, one line each: shape, dtype, bytes, sharding, name"
+HELP = "list the entries, one per line: shape, dtype, bytes, sharding, name"
 EXAMPLE = "shardplan ls checkpoints/step-1000 'model.layers.0.*'"
 
 

@@ -1,4 +1,4 @@
-"""``shardplan reshard``: what loading a checkpoint on another world would read."""
+"""``shardplan reshard``: the cost of loading a checkpoint on another mesh."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..display.wording import bytes_text, counted
 from ..failures import CommandError
 from ..memory import add_memory_limit, check_memory
 
-HELP = "what loading it on another mesh would read: bytes, requests, files, the slowest rank"
+HELP = "predict the reads of a load on another mesh: bytes, requests, files, the slowest rank"
 EXAMPLE = "shardplan reshard checkpoints/step-1000 --mesh 96x8 --placements 'R,S(0)'"
 
 _COLUMNS = ("wanted_bytes", "read_bytes", "requests", "files")
@@ -24,25 +24,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a directory, or an fsspec URL")
     add_mesh_arguments(parser)
     add_memory_limit(parser)
-    parser.add_argument("--picture", metavar="FILE", help="bytes a rank, .png or .svg")
+    parser.add_argument(
+        "--picture", metavar="FILE", help="draw the bytes per rank to a .png or .svg file"
+    )
 
 
 def add_mesh_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--mesh`` and ``--placements``, as ``simulate`` has them too."""
-    parser.add_argument("--mesh", type=layouts.mesh, required=True, help="such as 96x8 or 1024")
+    """Adds the options of the mesh, which ``reshard`` and ``simulate`` share."""
+    parser.add_argument(
+        "--mesh", type=layouts.mesh, required=True, help="shape of the mesh, such as 96x8 or 1024"
+    )
     parser.add_argument(
         "--placements",
         type=layouts.rule,
         action="append",
         metavar="RULE",
-        help=f"{layouts.HELP}; default: S(0) over the last mesh dim, R over the others, and R for "
-        f"tensors of no dim",
+        help=f"{layouts.HELP}; default: S(0) on the last mesh dim, R on the others, and R for "
+        f"tensors without dims",
     )
     parser.add_argument(
         "--replicate-missing-dims",
         action="store_true",
-        help="with --placements: a tensor that lacks a dim to be sharded is replicated over that "
-        "mesh dim (a bias under S(1)), where it is an error else",
+        help="with --placements: replicate a tensor that lacks the dim to shard (a bias under "
+        "S(1)) on that mesh dim, instead of failing",
     )
 
 
@@ -59,19 +63,22 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 [chosen[entry.at] for entry in tensors],
                 ((entry.name, entry.shape) for entry in tensors),
             )
-        ways = [list(rule.placements) for rule in rules]
+        layouts_by_rule = [list(rule.placements) for rule in rules]
         check_memory(
-            opened.checkpoint.reshard_memory(options.mesh, ways, chosen), options.memory_limit
+            opened.checkpoint.reshard_memory(options.mesh, layouts_by_rule, chosen),
+            options.memory_limit,
         )
         with busy("counting reads"):
             costs = opened.checkpoint.reshard(
                 options.mesh,
-                ways,
+                layouts_by_rule,
                 chosen,
                 [element_size(entry.dtype) or 0 for entry in entries],
             )
     except ValueError as error:
-        raise CommandError(f"{options.checkpoint} cannot be loaded so: {error}") from error
+        raise CommandError(
+            f"{options.checkpoint} cannot be loaded on this mesh: {error}"
+        ) from error
     columns = dict(zip(_COLUMNS, zip(*costs, strict=True), strict=True))
     slowest = max(range(len(costs)), key=lambda rank: columns["read_bytes"][rank])
     wanted, read = sum(columns["wanted_bytes"]), sum(columns["read_bytes"])
@@ -81,7 +88,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         "ranks": len(costs),
         "placements": [{"names": rule.pattern, "placements": rule.text} for rule in rules],
         "replicated_for_want_of_a_dim": sum(
-            layouts.lacking(rules[chosen[entry.at]], entry.shape) is not None for entry in tensors
+            layouts.missing_dim(rules[chosen[entry.at]], entry.shape) is not None
+            for entry in tensors
         ),
         **{name: spread(column) for name, column in columns.items()},
         "total_wanted_bytes": wanted,
@@ -106,7 +114,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 
 def coordinate(rank: int, mesh: list[int]) -> list[int]:
-    """Where a rank is on a mesh whose last dim runs fastest."""
+    """Returns the coordinate of a rank on a mesh in row-major order."""
     found = []
     for size in reversed(mesh):
         rank, at = divmod(rank, size)
@@ -129,9 +137,9 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         lacks = "tensor lacks a dim that it" if count == 1 else "tensors lack a dim that they"
         replicate = "is replicated" if count == 1 else "are replicated"
         out.line(f"{count:,} {lacks} would be sharded by, and {replicate}")
-    out.heading("a rank")
+    out.heading("per rank")
     rows = []
-    for name, say in (
+    for name, format_value in (
         ("wanted_bytes", bytes_text),
         ("read_bytes", bytes_text),
         ("requests", _count),
@@ -141,19 +149,18 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         rows.append(
             (
                 name.replace("_", " "),
-                *(say(found[key]) for key in ("least", "mean", "most")),
-                say(slowest),
+                *(format_value(found[key]) for key in ("least", "mean", "most")),
+                format_value(slowest),
             )
         )
     at = data["slowest"]
-    out.table(("", "least", "mean", "most", f"slowest: rank {at['rank']}"), rows)
+    out.table(("", "min", "mean", "max", f"slowest: rank {at['rank']}"), rows)
     out.line()
     amplification = data["amplification"]
-    said = "nothing is wanted" if amplification is None else f"{amplification:.2f} x what is wanted"
-    out.line(
-        f"all ranks read {bytes_text(data['total_read_bytes'])}: {said}, for a saved box is read "
-        f"whole"
-    )
+    ratio = "no bytes are wanted"
+    if amplification is not None:
+        ratio = f"{amplification:.2f} x the wanted bytes, because saved boxes are read in full"
+    out.line(f"all ranks read {bytes_text(data['total_read_bytes'])}: {ratio}")
 
 
 def _count(number: float) -> str:

@@ -1,4 +1,4 @@
-"""``shardplan simulate``: plans a save of a world that one does not have."""
+"""``shardplan simulate``: plans a save on a mesh that need not exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..failures import CommandError
 from ..memory import add_memory_limit, check_memory
 from .reshard import add_mesh_arguments, coordinate
 
-HELP = "plan a save on a mesh without having it: balance, sizes, planning time measured here"
+HELP = "simulate the planning of a save on a mesh: balance, sizes, planning time on this machine"
 EXAMPLE = "shardplan simulate --model llama3-405b --mesh 128x8 --placements 'R,S(0)'"
 
 _COORDINATOR = ("read", "dedup", "global plan", "validation", "write")
@@ -27,27 +27,35 @@ _COORDINATOR = ("read", "dedup", "global plan", "validation", "write")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", choices=sorted(MODELS), help="a well-known model")
-    source.add_argument("--from", dest="checkpoint", metavar="CKPT", help="what a checkpoint holds")
+    source.add_argument(
+        "--from", dest="checkpoint", metavar="CKPT", help="the tensors of a checkpoint"
+    )
     source.add_argument(
         "--shapes",
         metavar="FILE",
         help='JSON: {"name": [4096, 4096]} or {"name": {"shape": [...], "dtype": "bfloat16"}}',
     )
     add_mesh_arguments(parser)
-    parser.add_argument("--dtype", default="float32", help="of --model and --shapes; float32")
     parser.add_argument(
-        "--no-adam", action="store_true", help="of --model the parameters alone, without Adam's"
+        "--dtype", default="float32", help="dtype of --model and --shapes; default: float32"
+    )
+    parser.add_argument(
+        "--no-adam", action="store_true", help="with --model: omit the state of Adam"
     )
     add_memory_limit(parser)
-    parser.add_argument("--picture", metavar="FILE", help="bytes a rank and the largest tensor")
+    parser.add_argument(
+        "--picture",
+        metavar="FILE",
+        help="draw the bytes per rank and the largest tensor to a .png or .svg file",
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if element_size(options.dtype) is None:
-        raise CommandError(f"{options.dtype!r} is no dtype that is known: {NAMES}")
+        raise CommandError(f"unknown dtype {options.dtype!r}; known dtypes: {NAMES}")
     tensors = _tensors(options)
     if not tensors:
-        raise CommandError(f"{options.checkpoint} holds no tensor")
+        raise CommandError(f"{options.checkpoint} has no tensors")
     rules = options.placements or layouts.default_rules(options.mesh)
     largest = max(
         range(len(tensors)), key=lambda at: (len(tensors[at].shape), _elements(tensors[at]))
@@ -56,14 +64,16 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         chosen = layouts.chosen(rules, options.mesh, [tensor.name for tensor in tensors])
         if options.placements and not options.replicate_missing_dims:
             layouts.check_dims(rules, chosen, ((tensor.name, tensor.shape) for tensor in tensors))
-        imagined = [
+        described = [
             (tensor.name, list(tensor.shape), tensor.dtype, tensor.element_size, rule)
             for tensor, rule in zip(tensors, chosen, strict=True)
         ]
-        ways = [list(rule.placements) for rule in rules]
-        check_memory(_core.simulation_memory(imagined, options.mesh, ways), options.memory_limit)
+        layouts_by_rule = [list(rule.placements) for rule in rules]
+        check_memory(
+            _core.simulation_memory(described, options.mesh, layouts_by_rule), options.memory_limit
+        )
         with busy("planning"):
-            done = _core.simulate(imagined, options.mesh, ways, largest)
+            done = _core.simulate(described, options.mesh, layouts_by_rule, largest)
     except (ValueError, RuntimeError) as error:
         raise CommandError(f"this save cannot be planned: {error}") from error
     data = _data(options, tensors, rules, done)
@@ -135,7 +145,7 @@ def _draw(file: str, tensor: Tensor, done: Any, data: dict[str, Any]) -> None:
     title = f"bytes that each of {counted(data['ranks'], 'rank')} writes"
     panels: list[Any] = [pictures.Bars(title, data["per_rank"]["bytes"], [], "rank")]
     if ndim:
-        about = f"{list(tensor.shape)}: who writes what"
+        about = f"{list(tensor.shape)}: the rank that writes each box"
         panels.append(
             pictures.Boxes(tensor.name, about, list(tensor.shape), boxes, done["writers"], "rank")
         )
@@ -158,9 +168,9 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
             ),
             ("items", f"{data['items']:,} planned, {data['items_written']:,} written"),
             (
-                "bytes a rank",
-                f"least {bytes_text(spread_of['least'])}, mean {bytes_text(spread_of['mean'])}, "
-                f"most {bytes_text(spread_of['most'])} (rank {data['most']['rank']}), "
+                "bytes per rank",
+                f"min {bytes_text(spread_of['least'])}, mean {bytes_text(spread_of['mean'])}, "
+                f"max {bytes_text(spread_of['most'])} (rank {data['most']['rank']}), "
                 f"{balance:.2f} x mean",
             ),
             (
@@ -172,10 +182,10 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
         ]
     )
     seconds = data["seconds"]
-    out.heading("planning time, measured here, on columns alone (no Python object, no network)")
+    out.heading("planning time on this machine, of columns only (no Python objects, no network)")
     rows = [("local plan of a rank", seconds_text(seconds["local_plan_of_a_rank"]))]
     rows += [
         (f"coordinator: {name}", seconds_text(taken)) for name, taken in seconds["stages"].items()
     ]
-    rows.append(("coordinator, without the file", seconds_text(seconds["coordinator"])))
+    rows.append(("coordinator, without metadata file", seconds_text(seconds["coordinator"])))
     out.table(("stage", "time"), rows)

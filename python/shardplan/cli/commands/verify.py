@@ -1,4 +1,4 @@
-"""``shardplan verify``: whether a checkpoint can be loaded, and what is lost where it cannot."""
+"""``shardplan verify``: checks whether a checkpoint can be loaded, and reports what is lost."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from ..display.terminal import Terminal, busy
 from ..display.wording import counted, number_text, printable
 from ..failures import CommandError
 
-HELP = "whether every tensor is whole and every part of it lies in a file"
+HELP = "check that every tensor is complete and that every part of it lies in a file"
 EXAMPLE = "shardplan verify s3://bucket/step-1000 --deep --picture damage.png"
 
 _MAX_HOLES = 1_000
-# A part of a checkpoint: an entry, and which of its chunks; None for an object.
+# A part of a checkpoint: index of the entry, and index of the chunk or None for an object.
 Part = tuple[int, int | None]
 
-# What is said of one part, and of several.
-_SAID = {
+# Headings per kind of fault, in singular and plural.
+_HEADINGS = {
     "no place": (
-        "is in no file: storage_data does not have it",
-        "are in no file: storage_data does not have them",
+        "is missing in storage_data",
+        "are missing in storage_data",
     ),
     "outside": (
-        "is in a file outside the checkpoint, which is not looked at",
-        "are in files outside the checkpoint, which are not looked at",
+        "is in a file outside the checkpoint, which is not read",
+        "are in files outside the checkpoint, which are not read",
     ),
     "no file": ("is in a file that does not exist", "are in files that do not exist"),
     "short file": (
-        "is not within the bytes of its file",
-        "are not within the bytes of their files",
+        "extends beyond the end of its file",
+        "extend beyond the end of their files",
     ),
     "unreadable": ("cannot be read", "cannot be read"),
     "checksum": (
-        "has bytes that differ from those written: its checksum does not fit",
-        "have bytes that differ from those written: their checksums do not fit",
+        "has a checksum mismatch: its bytes differ from those written",
+        "have checksum mismatches: their bytes differ from those written",
     ),
     "overlapping": (
-        "shares bytes with a part before it, and was not read",
-        "share bytes with parts before them, and were not read",
+        "shares bytes with an earlier part, and was not read",
+        "share bytes with earlier parts, and were not read",
     ),
     "shape": (
-        "has another shape in its file than in the metadata",
-        "have other shapes in their files than in the metadata",
+        "differs in shape between its file and the metadata",
+        "differ in shape between their files and the metadata",
     ),
     "dtype": (
-        "has another dtype in its file than in the metadata",
-        "have other dtypes in their files than in the metadata",
+        "differs in dtype between its file and the metadata",
+        "differ in dtype between their files and the metadata",
     ),
 }
 
@@ -65,14 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoints",
         nargs="+",
         metavar="checkpoint",
-        help="a directory, or an fsspec URL; of several the worst status counts",
+        help="a directory, or an fsspec URL; the status is the worst of all checkpoints",
     )
     parser.add_argument(
-        "--deep", action="store_true", help="read every part: its bytes, shape and dtype"
+        "--deep", action="store_true", help="read every part; check its bytes, shape and dtype"
     )
-    parser.add_argument("--rows", type=int, default=20, help="how many of each kind to print")
     parser.add_argument(
-        "--picture", metavar="FILE", help="what is damaged, .png or .svg; of one checkpoint"
+        "--rows", type=int, default=20, help="number of faults of each kind to print; default: 20"
+    )
+    parser.add_argument(
+        "--picture", metavar="FILE", help="draw the damage of one checkpoint to a .png or .svg file"
     )
 
 
@@ -80,7 +82,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if len(options.checkpoints) == 1:
         return _verify(options.checkpoints[0], options)
     if options.picture:
-        raise CommandError("--picture draws one checkpoint, and several are given")
+        raise CommandError("--picture draws one checkpoint, but several were given")
     found: list[dict[str, Any]] = []
     worst = 0
     for name in options.checkpoints:
@@ -97,15 +99,15 @@ def _verify(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], int
     opened = open_checkpoint(name)
     entries = entries_of(opened.checkpoint)
     damage = _Damage(opened, entries)
-    with busy("looking at files"):
-        damage.look_at_storage()
+    with busy("checking files"):
+        damage.check_storage()
     if options.deep:
         for part, kind, detail in read_deeply(opened, entries, damage.sound_parts()):
             if kind == "unchecked":
                 damage.unchecked += 1
             else:
                 damage.add(part, kind, detail)
-    with busy("looking at boxes"):
+    with busy("checking boxes"):
         data = damage.report(deep=options.deep)
     if options.picture:
         _draw(opened, entries, data, options.picture)
@@ -113,40 +115,42 @@ def _verify(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], int
 
 
 class _Damage:
-    """What is wrong with a checkpoint, found step by step."""
+    """Collects the faults of a checkpoint."""
 
     def __init__(self, opened: Opened, entries: list[Entry]) -> None:
         self.opened = opened
         self.entries = entries
-        self.parts: dict[Part, tuple[str, str]] = {}  # the first thing that is wrong with each
+        self.parts: dict[Part, tuple[str, str]] = {}  # the first fault of each part
         self._boxes: dict[int, _core.Boxes | None] = {}
-        self._places: dict[int, list[Any]] = {}
+        self._locations: dict[int, list[Any]] = {}
         self.shared: list[dict[str, Any]] = []
-        self.unchecked = 0  # parts without checksums
+        self.unchecked = 0  # number of parts without checksums
         self.repeated: list[dict[str, Any]] = []
         self.unclaimed: list[dict[str, Any]] = []
 
     def add(self, part: Part, kind: str, detail: str) -> None:
+        """Records a fault of a part, unless the part already has one."""
         self.parts.setdefault(part, (kind, detail))
 
     def boxes(self, at: int) -> _core.Boxes | None:
-        """The boxes of an entry."""
+        """Returns the boxes of an entry; None if one ends beyond int64."""
         if at not in self._boxes:
             self._boxes[at] = self.opened.checkpoint.boxes(at)
         return self._boxes[at]
 
     def file_of(self, part: Part) -> str | None:
-        """The file that a part lies in, as storage_data has it."""
+        """Returns the file of a part according to storage_data; None if it is missing there."""
         at, chunk = part
         if chunk is None and self.entries[at].kind == "tensor":
             return None
-        if at not in self._places:
-            self._places[at] = self.opened.checkpoint.places(at)
-        places = self._places[at]
+        if at not in self._locations:
+            self._locations[at] = self.opened.checkpoint.places(at)
+        places = self._locations[at]
         place = places[chunk or 0] if (chunk or 0) < len(places) else None
         return None if place is None else place[0]
 
-    def look_at_storage(self) -> None:
+    def check_storage(self) -> None:
+        """Checks storage_data and the sizes of files."""
         faults = self.opened.checkpoint.faults(self.opened.sizes())
         for entry, chunk in faults["unplaced"]:
             self.add((entry, chunk), "no place", "")
@@ -179,7 +183,7 @@ class _Damage:
         ]
 
     def sound_parts(self) -> list[Part]:
-        """Those with which nothing was found wrong so far."""
+        """Returns the parts without known faults."""
         return [
             part
             for entry in self.entries
@@ -192,6 +196,7 @@ class _Damage:
         ]
 
     def report(self, deep: bool) -> dict[str, Any]:
+        """Checks the boxes and returns all faults as plain data."""
         unsound = self.opened.checkpoint.unsound(self.opened.whole)
         lost = self._lost(unsound)
         faults = self._faults_of_boxes(unsound)
@@ -233,7 +238,7 @@ class _Damage:
         return {"name": entry.name, "offsets": offsets, "sizes": sizes}
 
     def _faults_of_boxes(self, unsound: list[int]) -> list[box_faults.Faults]:
-        """Boxes out of bounds, overlapping, or leaving holes: of one rank's file, no holes."""
+        """Returns faults of boxes: out of bounds, overlaps and, if metadata is complete, holes."""
         found = []
         for at in unsound:
             boxes = self.boxes(at)
@@ -249,10 +254,10 @@ class _Damage:
         return found
 
     def _lost(self, unsound: list[int]) -> list[dict[str, Any]]:
-        """What of each entry cannot be loaded, whatever the reason; worst first."""
+        """Returns the elements of each entry that cannot be loaded, worst first."""
         broken: dict[int, set[int | None]] = defaultdict(set)
         for (at, chunk), (kind, _) in self.parts.items():
-            if kind != "dtype":  # it loads, converted
+            if kind != "dtype":  # DCP converts the dtype when it loads
                 broken[at].add(chunk)
         if self.opened.whole:
             broken.update((at, broken[at]) for at in unsound)
@@ -272,6 +277,7 @@ class _Damage:
         return sorted(lost, key=lambda one: -one["elements"])
 
     def _regions(self, entry: Entry, broken: set[int | None]) -> Any:
+        """Returns the regions that no usable box covers, and whether these are all."""
         boxes = self.boxes(entry.at)
         shape = list(entry.shape)
         if boxes is None:
@@ -290,7 +296,7 @@ class _Damage:
 
 
 def _files(opened: Opened, at: int) -> list[str | None]:
-    """The file of each box of an entry."""
+    """Returns the file of each box of an entry; None if it is missing in storage_data."""
     return [None if place is None else place[0] for place in opened.checkpoint.places(at)]
 
 
@@ -313,25 +319,25 @@ def _lost_entry(entry: Entry, elements: int, holes: Any, complete: bool) -> dict
 def _draw(opened: Opened, entries: list[Entry], data: dict[str, Any], file: str) -> None:
     from ..display import pictures
 
-    hurt = {one["file"] for found in data["problems"].values() for one in found}
-    hurt |= {one["file"] for one in data["shared_bytes"]}
+    damaged = {one["file"] for found in data["problems"].values() for one in found}
+    damaged |= {one["file"] for one in data["shared_bytes"]}
     files = sorted(
         opened.checkpoint.files(), key=lambda each: (rank_of_file(each[0]) or 0, each[0])
     )
     panels: list[Any] = [
         pictures.Bars(
-            "bytes a file" + (", damaged ones marked" if hurt - {None} else ""),
+            "bytes per file" + (", damaged ones marked" if damaged - {None} else ""),
             [size for _, _, size, _ in files],
-            marked=[at for at, (name, *_) in enumerate(files) if name in hurt],
+            marked=[at for at, (name, *_) in enumerate(files) if name in damaged],
             what="file",
         )
     ]
     worst = next((one for one in data["lost"] if one["regions"]), None)
-    torn = {one["name"] for one in data["boxes"]["tensors"][:1]}
+    faulty = {one["name"] for one in data["boxes"]["tensors"][:1]}
     shown = (
         each
         for each in entries
-        if (each.name == worst["name"] if worst else short(each.name) in torn)
+        if (each.name == worst["name"] if worst else short(each.name) in faulty)
     )
     entry = next(shown, None)
     boxes = None if entry is None else opened.checkpoint.boxes(entry.at)
@@ -379,9 +385,9 @@ def _show_one(data: dict[str, Any], out: Terminal, options: argparse.Namespace) 
         f"{counted(data['chunks'], 'box', 'boxes')}, {counted(data['files'], 'file')}"
     )
     if not data["whole_checkpoint"]:
-        out.line("the metadata of one rank: what other ranks hold is not missed")
+        out.line("this is the metadata of one rank, so holes are not reported")
     for kind, found in data["problems"].items():
-        out.heading(f"{_parts(found)} {_SAID[kind][len(found) != 1]}:")
+        out.heading(f"{_parts(found)} {_HEADINGS[kind][len(found) != 1]}:")
         for one in found[:rows]:
             box = "" if one["offsets"] is None else slices(one["offsets"], one["sizes"])
             details = [each for each in (one["file"], one["detail"]) if each]
@@ -405,23 +411,21 @@ def _show_one(data: dict[str, Any], out: Terminal, options: argparse.Namespace) 
             box_faults.text({**data["boxes"], "tensors": tensors}, rows).split("\n")
         ):
             out.line(line, "" if at else "bold")
-    unknown, odd = data["unknown_entries"], data["unknown_places"]
+    unknown, unreadable = data["unknown_entries"], data["unknown_places"]
     unclaimed = len(data["unclaimed"])
     if unknown:
-        verb = "is" if unknown == 1 else "are"
-        out.heading(f"{counted(unknown, 'entry', 'entries')} {verb} nothing that DCP saves")
-    if odd:
-        out.heading(
-            f"{counted(odd, 'item')} of storage_data {'says' if odd == 1 else 'say'} no place"
-        )
+        verb = "has" if unknown == 1 else "have"
+        out.heading(f"{counted(unknown, 'entry', 'entries')} {verb} an unsupported type")
+    if unreadable:
+        out.heading(f"{counted(unreadable, 'storage_data item')} with no readable location")
     if unclaimed:
-        lies = "lies in a file and belongs" if unclaimed == 1 else "lie in files and belong"
-        out.heading(f"{counted(unclaimed, 'item')} {lies} to no entry")
+        belongs = "belongs" if unclaimed == 1 else "belong"
+        out.heading(f"{counted(unclaimed, 'storage_data item')} {belongs} to no entry")
     _show_lost(data, out, rows)
 
 
 def _parts(found: list[dict[str, Any]]) -> str:
-    """``2 boxes``, ``1 entry``; parts where there are both."""
+    """Counts faulty parts: ``2 boxes``, ``1 entry``, or ``3 parts`` if there are both."""
     boxes = sum(one["offsets"] is not None for one in found)
     if boxes == len(found):
         return counted(boxes, "box", "boxes")
@@ -431,18 +435,16 @@ def _parts(found: list[dict[str, Any]]) -> str:
 def _show_repeated(repeated: list[dict[str, Any]], out: Terminal, rows: int) -> None:
     if not repeated:
         return
-    comes = (
-        "value is replaced: its key comes"
-        if len(repeated) == 1
-        else "values are replaced: their keys come"
+    are = "item is" if len(repeated) == 1 else "items are"
+    out.heading(
+        f"{len(repeated):,} storage_data {are} ignored, because a later one has the same key:"
     )
-    out.heading(f"{len(repeated):,} {comes} again in storage_data, and the last value is read:")
     for one in repeated[:rows]:
         ignored, read = one["ignored"], one["read"]
         at = "" if one["offsets"] is None else f" at {one['offsets']}"
         out.line(
             f"  {one['name']}{at}: {ignored['file']} from byte {ignored['begin']:,}, "
-            f"{ignored['bytes']:,} long, is not read, but {read['file']} from byte "
+            f"{ignored['bytes']:,} long, is ignored for {read['file']} from byte "
             f"{read['begin']:,}, {read['bytes']:,} long"
         )
     out.more(len(repeated) - rows)
@@ -452,11 +454,11 @@ def _show_lost(data: dict[str, Any], out: Terminal, rows: int) -> None:
     out.line()
     entries = counted(data["entries"], "entry", "entries")
     if data["sound"]:
-        read = "every part was read" if data["deep"] else "no tensor was read: --deep does"
+        read = "every part was read" if data["deep"] else "no tensor was read; use --deep for that"
         if unchecked := data["without_checksums"]:
             have = "has" if unchecked == 1 else "have"
             read += (
-                f"; {counted(unchecked, 'part')} {have} no checksum, so that damage may be unseen"
+                f"; {counted(unchecked, 'part')} {have} no checksum, so damage may be undetected"
             )
         out.good(f"sound: {entries} can be loaded ({read})")
         return
@@ -473,5 +475,5 @@ def _show_lost(data: dict[str, Any], out: Terminal, rows: int) -> None:
             out.line(f"  {one['name']}: {share}{': ' + where if where else ''}")
         out.more(len(data["lost"]) - rows)
     else:
-        out.bad("damaged, and nothing is lost")
+        out.bad("damaged, but nothing is lost")
     out.line(f"can still be loaded: {data['loadable']:,} of {entries}")

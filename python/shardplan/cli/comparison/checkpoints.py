@@ -1,8 +1,8 @@
-"""Compares the values of two checkpoints: which elements of a tensor differ, and by how much.
+"""Compares the values of two checkpoints: how many elements of a tensor differ, and by how much.
 
-The boxes of a tensor in one checkpoint need not be those in the other. The boxes of one side, cut
-to what the memory limit allows, are read one after another, and each is compared with what it meets
-of the other side. Elements are equal where their bytes are.
+A tensor may be sharded differently in the two checkpoints. The boxes of one side are read one after
+another, in pieces that fit the memory limit, and each piece is compared with the boxes of the other
+side that overlap it. Elements are equal if their bytes are.
 """
 
 from __future__ import annotations
@@ -32,28 +32,35 @@ from .parts import (
     read_all,
 )
 
-_LEAST_MEMORY = 64 << 20
-# What is compared in one call: its temporary arrays take some 30 bytes an element.
+_MIN_MEMORY = 64 << 20
+# Elements compared per call. The temporary arrays take about 30 bytes per element.
 _MAX_ELEMENTS = 1 << 18
-_MAX_DIMS = 31  # of an array, in numpy 1, with one for the halves of wide elements
-# Overlapping boxes are cut until none overlaps, which takes as many boxes as there are pairs to the
-# power of the dims.
+_MAX_DIMS = 31  # numpy 1 allows 32; one is reserved for the halves of 128-bit elements
+# Overlapping boxes are split into disjoint pieces. The number of pieces can grow to the number of
+# pairs to the power of the number of dims.
 _MAX_OVERLAPS = 16
-# Pairs of boxes that are looked up in one call, and the least boxes of one side.
-_MAX_PAIRS, _LEAST_BATCH = 1 << 20, 64
+# Pairs of boxes queried per call, and the minimum number of boxes of one side.
+_MAX_PAIRS, _MIN_BATCH = 1 << 20, 64
 
 
 def compare(
     a: Opened, b: Opened, pairs: Sequence[tuple[Entry, Entry]], limit: int | None
 ) -> list[Compared]:
-    """Compares entries of the same name, kind, shape and dtype.
+    """Compares the values of entries that agree in name, kind, shape and dtype.
 
-    limit: bytes that values may take in memory; None for half of what is available
+    Args:
+        a: one checkpoint.
+        b: the other checkpoint.
+        pairs: for each entry to compare, the entry in ``a`` and that in ``b``.
+        limit: memory limit in bytes; None for half of the available memory.
+
+    Raises:
+        CommandError: the limit is too small.
     """
     allowed = available() // 2 if limit is None else limit
-    if allowed < _LEAST_MEMORY:
+    if allowed < _MIN_MEMORY:
         raise CommandError(
-            f"comparing values takes {bytes_text(_LEAST_MEMORY)} of memory, and the limit is "
+            f"comparing values needs {bytes_text(_MIN_MEMORY)} of memory, and the limit is "
             f"{bytes_text(allowed)}"
         )
     total = sum(one.stored + other.stored for one, other in pairs)
@@ -72,7 +79,14 @@ def compare(
 
 @dataclass(frozen=True)
 class _Piece:
-    """A region of a tensor that lies in one part, in which the part begins at ``start``."""
+    """A region of a tensor that lies in one part.
+
+    Attributes:
+        part: index of the part in the chunks of the tensor.
+        start: offsets of the part in the tensor.
+        offsets: offsets of the region in the tensor.
+        sizes: sizes of the region.
+    """
 
     part: int
     start: list[int]
@@ -83,12 +97,12 @@ class _Piece:
         return _Piece(self.part, self.start, offsets, sizes)
 
     def within(self, offsets: Numbers) -> list[int]:
-        """Offsets in the tensor as offsets in the part."""
+        """Converts offsets in the tensor to offsets in the part."""
         return [at - start for at, start in zip(offsets, self.start, strict=True)]
 
 
 class _Pieces:
-    """One side's boxes of a tensor, none of which overlaps another, and their parts."""
+    """The disjoint pieces of a tensor in one checkpoint, and their parts."""
 
     def __init__(self, side: Side, entry: Entry, found: Compared) -> None:
         self.side = side
@@ -97,40 +111,40 @@ class _Pieces:
         boxes = side.opened.checkpoint.boxes(entry.at)
         if boxes is None:
             raise NotCompared(f"a box in {side.name} ends beyond int64", True)
-        self._places = side.opened.checkpoint.places(entry.at)
+        self._locations = side.opened.checkpoint.places(entry.at)
         self._parts: dict[int, Part | None] = {}
         self.all = self._disjoint(boxes)
-        self.stored = sum(place[2] for place in self._places if place is not None)
+        self.stored = sum(location[2] for location in self._locations if location is not None)
         self.covered = sum(prod(piece.sizes) for piece in self.all)
         if (lacking := entry.elements - self.covered) > 0:
             is_in = "element is" if lacking == 1 else "elements are"
             why = f"{number_text(lacking)} {is_in} in no box of {side.name}"
-            found.leave(why, side.opened.whole)
+            found.add_reason(why, side.opened.whole)
 
     def row_length(self) -> float:
-        """Elements of an index of dim 0, in the mean."""
+        """Returns the mean number of elements per index of dim 0."""
         return sum(prod(one.sizes[1:]) for one in self.all) / max(len(self.all), 1)
 
     def part(self, piece: _Piece, most: int) -> Part | None:
-        """The part of a piece, or none where it is not compared, which is then known."""
+        """Returns the part of a piece; records the reason and returns None if it is unusable."""
         at = piece.part
         if at not in self._parts:
             self._parts[at] = None
             sizes = _core.box(self._boxes, at)[1]
             try:
-                self._parts[at] = Part(self.side, self._entry, self._places[at], sizes, most)
+                self._parts[at] = Part(self.side, self._entry, self._locations[at], sizes, most)
             except NotCompared as error:
                 where = f"the box at {shape_text(piece.start)}" if piece.start else "its part"
-                self._found.leave(f"{where} in {self.side.name}: {error}", error.damaged)
+                self._found.add_reason(f"{where} in {self.side.name}: {error}", error.damaged)
         return self._parts[at]
 
     def length(self, piece: _Piece) -> int:
-        """Bytes of the part of a piece."""
-        place = self._places[piece.part]
-        return 0 if place is None else place[2]
+        """Returns the bytes of the part of a piece."""
+        location = self._locations[piece.part]
+        return 0 if location is None else location[2]
 
     def drop(self, piece: _Piece) -> None:
-        """Frees what is in memory of a part that was compared."""
+        """Frees the memory of a part that has been compared."""
         self._parts.pop(piece.part, None)
 
     def _disjoint(self, boxes: _core.Boxes) -> list[_Piece]:
@@ -138,9 +152,9 @@ class _Pieces:
         shape = list(self._entry.shape)
         if not shape:
             if len(boxes) > 1:
-                self._found.leave(
-                    f"{counted(len(boxes), 'box', 'boxes')} of it in {self.side.name} overlap, of "
-                    f"which the first counts",
+                self._found.add_reason(
+                    f"{counted(len(boxes), 'box', 'boxes')} of it in {self.side.name} overlap; the "
+                    f"first one was compared",
                     True,
                 )
             return [_Piece(0, [], [], [])] if len(boxes) else []
@@ -148,7 +162,7 @@ class _Pieces:
         if outside:
             number = counted(len(outside), "box", "boxes")
             lie = "lies" if len(outside) == 1 else "lie"
-            self._found.leave(f"{number} of it in {self.side.name} {lie} out of bounds", True)
+            self._found.add_reason(f"{number} of it in {self.side.name} {lie} out of bounds", True)
         sound = []
         for at in range(len(boxes)):
             start, sizes = _core.box(boxes, at)
@@ -167,15 +181,15 @@ class _Pieces:
         if pairs:
             number = counted(len(pairs), "pair")
             overlap = "overlaps" if len(pairs) == 1 else "overlap"
-            self._found.leave(
-                f"{number} of its boxes in {self.side.name} {overlap}, of which the first counts",
+            self._found.add_reason(
+                f"{number} of its boxes in {self.side.name} {overlap}; the first box was compared",
                 True,
             )
         return [one for some in pieces for one in some]
 
 
 def _without(piece: _Piece, other: _Piece) -> Iterator[_Piece]:
-    """What is left of a piece outside another."""
+    """Yields the parts of a piece that lie outside another piece."""
     first, length = list(piece.offsets), list(piece.sizes)
     ends = [at + size for at, size in zip(first, length, strict=True)]
     wanted = [
@@ -199,16 +213,16 @@ def _tensors(a: Side, b: Side, entry: Entry, other: Entry, allowed: int) -> Comp
     try:
         sides = [_Pieces(a, entry, found), _Pieces(b, other, found)]
     except NotCompared as error:
-        found.leave(str(error), error.damaged)
+        found.add_reason(str(error), error.damaged)
         return found
-    # The side with the longer rows: those of the other begin and end within them, so that a row is
-    # read once on either side.
+    # Iterate over the side with the longer rows, which contain those of the other side, so that a
+    # row is read once on either side.
     sides.sort(key=lambda side: -side.row_length())
     ours, theirs = sides
     most = allowed // 4
     most_kept = most if theirs.stored <= most else 0
     last: _Piece | None = None
-    for piece, met in _meetings(_units(ours, most), theirs, len(entry.shape)):
+    for piece, overlapping in _overlapping_pieces(_units(ours, most), theirs, len(entry.shape)):
         if last is not None and last.part != piece.part:
             ours.drop(last)
         last = piece
@@ -217,24 +231,24 @@ def _tensors(a: Side, b: Side, entry: Entry, other: Entry, allowed: int) -> Comp
             if part is not None:
                 part.hold(piece.within(piece.offsets), piece.sizes)
         except OSError as error:
-            found.leave(f"a box in {ours.side.name}: {error}", True)
+            found.add_reason(f"a box in {ours.side.name}: {error}", True)
             continue
-        for one in met:
+        for one in overlapping:
             their_part = theirs.part(one, most_kept)
             if part is None or their_part is None:
                 continue
-            region = _meeting(piece, one)
+            region = _overlap(piece, one)
             try:
                 _regions(found, (part, piece), (their_part, one), *region)
             except OSError as error:
-                found.leave(f"a box in {theirs.side.name}: {error}", True)
+                found.add_reason(f"a box in {theirs.side.name}: {error}", True)
     return found
 
 
 def _units(side: _Pieces, most: int) -> Iterator[_Piece]:
-    """The pieces of a side, cut to what may be in memory."""
+    """Yields the pieces of a side, split to fit the memory limit."""
     for whole in side.all:
-        # A part that may be in memory is not opened before its turn.
+        # A part that fits into memory is opened only when it is compared.
         part = side.part(whole, most) if side.length(whole) > most else None
         left = [whole]
         while left:
@@ -249,7 +263,7 @@ def _units(side: _Pieces, most: int) -> Iterator[_Piece]:
 def _halves(
     offsets: list[int], sizes: list[int], strides: list[int]
 ) -> list[tuple[list[int], list[int]]]:
-    """Two halves of a region, the second one first: of the dim that reaches farthest."""
+    """Splits a region in the dim that spans the most bytes; returns the second half first."""
     dim = max(range(len(sizes)), key=lambda at: (sizes[at] > 1, (sizes[at] - 1) * strides[at]))
     half = sizes[dim] // 2
     second, first = (list(offsets), list(sizes)), (list(offsets), list(sizes))
@@ -259,18 +273,18 @@ def _halves(
     return [second, first]
 
 
-def _meetings(
+def _overlapping_pieces(
     units: Iterator[_Piece], theirs: _Pieces, ndim: int
 ) -> Iterator[tuple[_Piece, list[_Piece]]]:
-    """Each piece, with those of the other side that it meets."""
+    """Yields each piece with the pieces of the other side that overlap it."""
     if ndim == 0 or not theirs.all:
         yield from ((unit, theirs.all) for unit in units)
         return
     saved = _boxes(theirs.all, ndim)
-    many = max(_LEAST_BATCH, _MAX_PAIRS // len(theirs.all))
+    many = max(_MIN_BATCH, _MAX_PAIRS // len(theirs.all))
     batch: list[_Piece] = []
 
-    def met() -> Iterator[tuple[_Piece, list[_Piece]]]:
+    def overlapping() -> Iterator[tuple[_Piece, list[_Piece]]]:
         of_each: list[list[_Piece]] = [[] for _ in batch]
         for unit, piece in zip(*_core.overlap_pairs(saved, _boxes(batch, ndim)), strict=True):
             of_each[unit].append(theirs.all[piece])
@@ -279,10 +293,10 @@ def _meetings(
     for unit in units:
         batch.append(unit)
         if len(batch) == many:
-            yield from met()
+            yield from overlapping()
             batch.clear()
     if batch:
-        yield from met()
+        yield from overlapping()
 
 
 def _boxes(pieces: list[_Piece], ndim: int) -> _core.Boxes:
@@ -293,7 +307,7 @@ def _boxes(pieces: list[_Piece], ndim: int) -> _core.Boxes:
     return _core.Boxes(ndim, offsets, sizes)
 
 
-def _meeting(a: _Piece, b: _Piece) -> tuple[list[int], list[int]]:
+def _overlap(a: _Piece, b: _Piece) -> tuple[list[int], list[int]]:
     offsets, sizes = [], []
     for one, other, size, length in zip(a.offsets, b.offsets, a.sizes, b.sizes, strict=True):
         offsets.append(max(one, other))
@@ -308,23 +322,25 @@ def _regions(
     offsets: list[int],
     sizes: list[int],
 ) -> None:
-    """Compares a region that two parts have, in halves where it is large."""
+    """Compares a region that two parts share; splits it if it is large."""
     left = [(offsets, sizes)]
     while left:
         at, size = left.pop()
-        places = [(part, piece.within(at)) for part, piece in (a, b)]
-        torn = next((part for part, start in places if part.takes_much(start, size)), None)
-        if torn is None and (prod(size) > _MAX_ELEMENTS or len(long_dims(size)) > _MAX_DIMS):
-            torn = a[0]
-        if torn is not None:
-            left.extend(_halves(at, size, torn.strides))
+        locations = [(part, piece.within(at)) for part, piece in (a, b)]
+        split_by = next(
+            (part for part, start in locations if part.is_too_sparse(start, size)), None
+        )
+        if split_by is None and (prod(size) > _MAX_ELEMENTS or len(long_dims(size)) > _MAX_DIMS):
+            split_by = a[0]
+        if split_by is not None:
+            left.extend(_halves(at, size, split_by.strides))
             continue
         found.compared += prod(size)
-        count_differences(found, *(part.bits(start, size) for part, start in places))
+        count_differences(found, *(part.bits(start, size) for part, start in locations))
 
 
 def _objects(a: Side, b: Side, entry: Entry, other: Entry) -> Compared:
-    """Whether the bytes of two objects are the same; where not, whether they are those written."""
+    """Compares the bytes of two objects; if they differ, checks both for damage."""
     found = Compared(entry)
     readers = []
     for side, one in ((a, entry), (b, other)):
@@ -333,19 +349,19 @@ def _objects(a: Side, b: Side, entry: Entry, other: Entry) -> Compared:
             side.progress.advance(length)
             readers.append((side, reader, length))
         except NotCompared as error:
-            found.leave(f"in {side.name} it {error}", error.damaged)
+            found.add_reason(f"in {side.name} it {error}", error.damaged)
     if len(readers) < 2:
         return found
     try:
         if _same_bytes(*((reader, length) for _, reader, length in readers)):
             return found
-    # Whatever a stream of another file system makes of a broken file.
+    # A third-party file system may raise any exception.
     except Exception as error:
-        found.leave(f"{type(error).__name__}: {error}", True)
+        found.add_reason(f"{type(error).__name__}: {error}", True)
         return found
     for side, reader, length in readers:
         if why := _damage_of_object(reader, length):
-            found.leave(f"in {side.name} it is damaged: {why}", True)
+            found.add_reason(f"in {side.name} it is damaged: {why}", True)
     found.differing = 0 if found.damaged else 1
     return found
 
@@ -361,12 +377,12 @@ def _same_bytes(a: tuple[Readinto, int], b: tuple[Readinto, int]) -> bool:
 
 
 def _damage_of_object(readinto: Readinto, length: int) -> str | None:
-    """What is wrong with what ``torch.save`` wrote; of other bytes nothing is known."""
+    """Describes the damage of an object written by ``torch.save``; None if none is known."""
     try:
         if not head_of_part(readinto, length).startswith(b"PK\x03\x04"):
             return None
         member = _core.StoredPart(readinto, length).damaged_member()
-        return None if member is None else f"its checksum does not fit, in {member}"
+        return None if member is None else f"checksum mismatch in {member}"
     except _core.UnreadPart:
         return None
     except (_core.BadPart, OSError) as error:

@@ -1,4 +1,4 @@
-"""What differs between elements: how many, by how much, and which are no plain numbers."""
+"""Counts differing elements and measures the largest difference."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ _COMPLEX = {"complex32": "<f2", "complex64": "<f4", "complex128": "<f8"}
 
 @dataclass
 class Compared:
-    """What is known of one tensor or object that both checkpoints have.
+    """The result of comparing one tensor or object.
 
-    nan: of the elements that differ, those that are NaN on either side
-    infinite: of the elements that differ, those that are infinite on either side
-    largest: the largest difference of those that are neither
+    Attributes:
+        entry: the entry in one of the checkpoints.
+        compared: number of compared elements.
+        differing: number of differing elements.
+        nan: number of differing elements that are NaN on either side.
+        infinite: number of differing elements that are infinite on either side.
+        largest: largest difference of the other differing elements.
+        reasons: why some elements were not compared.
+        damaged: whether one of the reasons is damage.
     """
 
     entry: Entry
@@ -34,12 +40,13 @@ class Compared:
     reasons: list[str] = field(default_factory=list)
     damaged: bool = False
 
-    def leave(self, why: str, damaged: bool) -> None:
+    def add_reason(self, why: str, damaged: bool) -> None:
+        """Adds a reason why elements were not compared."""
         self.reasons.append(why)
         self.damaged = self.damaged or damaged
 
     def as_data(self) -> dict[str, Any]:
-        """What ``--json`` says of it."""
+        """Returns the result as it appears in ``--json``."""
         if self.entry.kind != "tensor":
             return {
                 "name": self.entry.name,
@@ -67,7 +74,13 @@ class Compared:
 
 
 def count_differences(found: Compared, a: Any, b: Any) -> None:
-    """Counts the elements that differ, given as unsigned numbers."""
+    """Counts differing elements.
+
+    Args:
+        found: the result to update.
+        a: elements as an array of unsigned integers.
+        b: the elements to compare with, in the same form.
+    """
     differ = a != b
     wide = found.entry.dtype == "complex128"
     if wide:
@@ -79,7 +92,7 @@ def count_differences(found: Compared, a: Any, b: Any) -> None:
     dtype = found.entry.dtype
     a, b = a[differ], b[differ]
     if _INTEGER.fullmatch(dtype):
-        largest: int | float = _largest_of_integers(a, b, dtype.startswith("u"))
+        largest: int | float = _largest_integer_difference(a, b, dtype.startswith("u"))
     else:
         with np.errstate(all="ignore"):
             values = _floats(a, dtype), _floats(b, dtype)
@@ -92,14 +105,14 @@ def count_differences(found: Compared, a: Any, b: Any) -> None:
             plain = ~(nan | infinite)
             if not plain.any():
                 return
-            # The difference of two finite numbers need not be one.
+            # The difference of two finite numbers may overflow.
             most = np.abs(values[0][plain] - values[1][plain]).max()
             largest = min(float(most), sys.float_info.max)
     found.largest = largest if found.largest is None else max(found.largest, largest)
 
 
-def _largest_of_integers(a: Any, b: Any, unsigned: bool) -> int:
-    """Exact: the difference of two signed numbers fits an unsigned one, modulo its size."""
+def _largest_integer_difference(a: Any, b: Any, unsigned: bool) -> int:
+    """Returns the largest difference, computed exactly in unsigned modular arithmetic."""
     plain = a.dtype
     if not unsigned:
         signed = plain.str.replace("u", "i")
@@ -108,7 +121,7 @@ def _largest_of_integers(a: Any, b: Any, unsigned: bool) -> int:
 
 
 def _floats(bits: Any, dtype: str) -> Any:
-    """Unsigned numbers as the floats, or complex ones, that they are; None for other dtypes."""
+    """Reinterprets unsigned integers as floats or complex numbers; None for other dtypes."""
     if dtype in _COMPLEX:
         parts = bits.view(_COMPLEX[dtype]).astype("f8").reshape(-1, 2)
         return parts.view("c16")[:, 0]

@@ -1,4 +1,4 @@
-"""Parts as ``diff --deep`` reads them: checksums first, whole or a stretch at a time."""
+"""Reads parts for ``diff --deep``, in whole or one region at a time, after their checksums."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ... import _core
-from ..checkpoint.deep import head_of_part, part_reader, shape_text, why_no_zip
+from ..checkpoint.deep import describe_unsupported, head_of_part, part_reader, shape_text
 from ..checkpoint.entries import Entry
 from ..checkpoint.location import Opened, stays_inside
 from ..display.terminal import Progress
 
-# What is read in one stretch; elements that lie farther apart than that are read one by one, for a
-# small read takes as long as a stretch of `_MAX_WASTE * _SMALL` bytes.
+# Limits of one contiguous read. Elements that lie farther apart are read one by one: a small read
+# takes as long as a read of `_MAX_WASTE * _SMALL` bytes.
 _MAX_STRETCH = 8 << 20
 _MAX_WASTE, _SMALL = 256, 256
-_MAX_FILES = 16  # open at a time, a side
+_MAX_FILES = 16  # open files per side
 BLOCK = 1 << 20
 
 Readinto = Callable[[int, memoryview], int]
@@ -26,7 +26,12 @@ Numbers = Sequence[int]
 
 
 class NotCompared(Exception):
-    """Why a part, or an entry, is not compared."""
+    """Raised if a part or an entry cannot be compared.
+
+    Args:
+        why: the reason.
+        damaged: whether the reason is damage.
+    """
 
     def __init__(self, why: str, damaged: bool) -> None:
         super().__init__(why)
@@ -34,7 +39,7 @@ class NotCompared(Exception):
 
 
 class Side:
-    """One of the two checkpoints, and its files that are open."""
+    """One of the two checkpoints, and its open files."""
 
     def __init__(self, opened: Opened, progress: Progress) -> None:
         self.opened = opened
@@ -50,11 +55,15 @@ class Side:
         for stream in self._streams.values():
             stream.close()
 
-    def reader(self, place: Any) -> tuple[Readinto, int]:
-        """Reads the bytes of a part, which lie within its file; and how many they are."""
-        if place is None:
+    def reader(self, location: Any) -> tuple[Readinto, int]:
+        """Returns a function that reads the bytes of a part, and the number of these bytes.
+
+        Raises:
+            NotCompared: the location is missing, or does not lie within a file of the checkpoint.
+        """
+        if location is None:
             raise NotCompared("is in no file", True)
-        file, begin, length, _ = place
+        file, begin, length, _ = location
         if not stays_inside(file):
             raise NotCompared(f"is in {file}, outside the checkpoint", True)
         if file not in self._sizes:
@@ -71,7 +80,7 @@ class Side:
                 return part_reader(self._stream(file), begin, length)(offset, buffer)
             except OSError:
                 raise
-            # Whatever a file system of others raises.
+            # A third-party file system may raise any exception.
             except Exception as error:
                 raise OSError(f"{type(error).__name__}: {error}") from error
 
@@ -88,45 +97,58 @@ class Side:
 
 
 class Part:
-    """A stored tensor, whose checksums fit, and which of its bytes are in memory."""
+    """A stored tensor with valid checksums, and the bytes of it that are in memory."""
 
-    def __init__(self, side: Side, entry: Entry, place: Any, sizes: list[int], most: int) -> None:
-        """most: bytes up to which the part is kept in memory"""
-        self._readinto, length = side.reader(place)
-        file, begin, _, transformed = place
+    def __init__(
+        self, side: Side, entry: Entry, location: Any, sizes: list[int], most: int
+    ) -> None:
+        """Opens a part and checks it.
+
+        Args:
+            side: the checkpoint.
+            entry: the tensor.
+            location: the location of the part.
+            sizes: the sizes of its box.
+            most: maximum bytes of a part that is kept in memory.
+
+        Raises:
+            NotCompared: the part is damaged, or cannot be read.
+        """
+        self._readinto, length = side.reader(location)
+        file, begin, _, transformed = location
         side.progress.advance(length)
         whole = bytearray()
         try:
             if transformed:
-                raise NotCompared("was transformed as it was written", False)
+                raise NotCompared("was transformed when it was written", False)
             if length <= most:
                 whole = read_all(self._readinto, 0, length)
                 self._readinto = _of_memory(whole)
             head = head_of_part(self._readinto, length)
             if not head.startswith(b"PK\x03\x04"):
-                why = why_no_zip(head)
+                why = describe_unsupported(head)
                 raise NotCompared(why, "safetensors" not in why)
             part = _core.StoredPart(self._readinto, length)
             damaged = part.damaged_member()
             if damaged is not None:
-                raise NotCompared(f"its checksum does not fit, in {damaged}", True)
+                raise NotCompared(f"checksum mismatch in {damaged}", True)
             tensor = part.tensor()
             _check(entry, sizes, tensor)
         except NotCompared as error:
             raise NotCompared(f"{file}, byte {begin:,}: {error}", error.damaged) from error
-        # Whatever a stream of another file system makes of a broken file.
+        # A third-party file system may raise any exception.
         except Exception as error:
             why = str(error) if isinstance(error, (_core.BadPart, OSError)) else repr(error)
             unread = isinstance(error, _core.UnreadPart)
             raise NotCompared(f"{file}, byte {begin:,}: {why}", not unread) from error
         self._bytes = whole
-        self._first = 0  # of the bytes in memory, in the part
+        self._first = 0  # offset in the part of the bytes in memory
         self._size = tensor["element_size"]
         self._begin = tensor["begin"]
         self.strides = [self._size * stride for stride in tensor["strides"]]
 
     def reach(self, sizes: Numbers) -> int:
-        """Bytes from the first to the last of a region."""
+        """Returns the bytes from the first to the last element of a region."""
         steps = zip(sizes, self.strides, strict=True)
         return self._size + sum((size - 1) * stride for size, stride in steps)
 
@@ -134,8 +156,8 @@ class Part:
         first = self._at(offsets) - self._first
         return first >= 0 and first + self.reach(sizes) <= len(self._bytes)
 
-    def takes_much(self, offsets: Numbers, sizes: Numbers) -> bool:
-        """Whether reading a region in one stretch takes much memory, or far more than it has."""
+    def is_too_sparse(self, offsets: Numbers, sizes: Numbers) -> bool:
+        """Returns whether one read of a region would use much memory, mostly for other bytes."""
         if prod(sizes) == 1 or self.holds(offsets, sizes):
             return False
         reach = self.reach(sizes)
@@ -143,14 +165,14 @@ class Part:
         return reach > min(_MAX_STRETCH, most)
 
     def hold(self, offsets: Numbers, sizes: Numbers) -> None:
-        """Keeps the bytes of a region in memory, and those alone."""
+        """Reads the bytes of a region into memory, and drops all others."""
         if not self.holds(offsets, sizes):
-            self._bytes = bytearray()  # before others are allocated
+            self._bytes = bytearray()  # free before allocating
             self._first = self._at(offsets)
             self._bytes = read_all(self._readinto, self._first, self.reach(sizes))
 
     def bits(self, offsets: Numbers, sizes: Numbers) -> Any:
-        """The elements of a region as unsigned numbers: two of 64 bits for one of 128."""
+        """Returns the elements of a region as unsigned integers; 128-bit elements as two of 64."""
         data, first = self._bytes, self._at(offsets) - self._first
         if not self.holds(offsets, sizes):
             data, first = read_all(self._readinto, self._at(offsets), self.reach(sizes)), 0
@@ -176,12 +198,13 @@ def _check(entry: Entry, sizes: list[int], tensor: Any) -> None:
         raise NotCompared(f"has the dtype {tensor['dtype']}, not {entry.dtype}", True)
     if tensor["big_endian"]:
         raise NotCompared("has big-endian bytes", False)
-    # Else a few bytes could be as many elements as a file claims.
+    # Otherwise a few bytes could represent any number of elements.
     if prod(sizes) * tensor["element_size"] > tensor["reach"]:
         raise NotCompared("has elements that share bytes", False)
 
 
 def read_all(readinto: Readinto, offset: int, count: int) -> bytearray:
+    """Reads ``count`` bytes from ``offset``. Raises OSError if there are fewer."""
     data = bytearray(count)
     view, at = memoryview(data), 0
     while at < count:
@@ -202,5 +225,5 @@ def _of_memory(data: bytearray) -> Readinto:
 
 
 def long_dims(sizes: Numbers) -> list[int]:
-    """The dims that have more than one element."""
+    """Returns the dims whose size is not 1."""
     return [dim for dim, size in enumerate(sizes) if size != 1]

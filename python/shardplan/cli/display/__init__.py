@@ -1,1 +1,1 @@
-"""Shows data on a terminal, in text and in pictures."""
+"""Output as text, tables, progress bars and pictures."""

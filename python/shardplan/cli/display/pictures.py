@@ -1,4 +1,4 @@
-"""Pictures of boxes and of bytes: legible at 8 ranks and at 1,024."""
+"""Pictures of boxes and of bytes per rank or file, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from ..failures import INSTALL, CommandError
 from .wording import bytes_text, counted, printable, shortened
 
-# Up to this many owners each has a colour that can be told from the others', and a label.
-_FEW = 12
+# Up to this number of owners, each has a distinct colour and a label.
+_MAX_DISTINCT_COLOURS = 12
 _MAX_LABELS = 64
 _MAX_DRAWN = 50_000
 _MAX_HATCHED = 1_000
@@ -21,13 +21,16 @@ _FORMATS = (".png", ".svg")
 
 @dataclass
 class Boxes:
-    """The boxes of one tensor, coloured by who owns them.
+    """A panel with the boxes of one tensor, coloured by owner.
 
-    name: of the tensor
-    about: what is said after it
-    owners: a box: rank, or name of a file
-    what: what owners are
-    holes: boxes that nobody has
+    Attributes:
+        name: name of the tensor.
+        about: text after the name in the title.
+        shape: shape of the tensor.
+        boxes: (offsets, sizes) of each box.
+        owners: the owner of each box, which is a rank or a file name.
+        what: "rank" or "file".
+        holes: (offsets, sizes) of regions that no box covers.
     """
 
     name: str
@@ -41,11 +44,15 @@ class Boxes:
 
 @dataclass
 class Bars:
-    """A number a rank or file.
+    """A panel with one bar per rank or file.
 
-    marked: those that stand out
-    beside: another number of each, drawn as a line
-    names: of the bars, the line and what is marked
+    Attributes:
+        title: title of the panel.
+        values: bytes of each rank or file.
+        marked: indices of highlighted bars.
+        what: "rank" or "file".
+        beside: a second value of each rank or file, drawn as a line.
+        names: legend of the bars, the line and the highlighted bars.
     """
 
     title: str
@@ -57,9 +64,17 @@ class Bars:
 
 
 def draw(file: str, panels: Sequence[Boxes | Bars]) -> None:
-    """Writes one picture. ``CommandError`` if matplotlib is missing, or the file not writable."""
+    """Writes a picture.
+
+    Args:
+        file: path of a .png or .svg file.
+        panels: the panels, drawn one below the other.
+
+    Raises:
+        CommandError: matplotlib is missing, or the file cannot be written or has another suffix.
+    """
     if not file.endswith(_FORMATS):
-        raise CommandError(f"a picture is a .png or an .svg, not {file}")
+        raise CommandError(f"a picture must be a .png or .svg file, not {file}")
     try:
         import matplotlib
     except ImportError as error:
@@ -76,7 +91,7 @@ def draw(file: str, panels: Sequence[Boxes | Bars]) -> None:
         else:
             _draw_bars(axis, panel)
     try:
-        # A character that the font lacks is drawn as a box; that is no news to the user.
+        # matplotlib warns about characters that the font lacks.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             figure.savefig(file)
@@ -85,16 +100,16 @@ def draw(file: str, panels: Sequence[Boxes | Bars]) -> None:
 
 
 def _title(axis: Any, text: str, **style: Any) -> None:
-    """A title of which nothing is read as mathematics, or as a command."""
+    """Sets a title as plain text, without mathtext or control characters."""
     axis.set_title(printable(text), fontsize=10, parse_math=False, **style)
 
 
-def _colours(owners: Sequence[Any]) -> tuple[list[Any], dict[Any, Any], Any]:
-    """A colour an owner: told apart where few, a scale where many."""
+def _colour_map(owners: Sequence[Any]) -> tuple[list[Any], dict[Any, Any], Any]:
+    """Returns the sorted owners, their colours, and the colour scale if there are many owners."""
     import matplotlib
 
     known = sorted(set(owners), key=lambda owner: (isinstance(owner, str), owner))
-    many = len(known) > _FEW
+    many = len(known) > _MAX_DISTINCT_COLOURS
     scale = matplotlib.colormaps["viridis" if many else "tab20"]
     last = max(len(known) - 1, 1)
     of = {owner: scale(at / last if many else at % 20) for at, owner in enumerate(known)}
@@ -102,7 +117,7 @@ def _colours(owners: Sequence[Any]) -> tuple[list[Any], dict[Any, Any], Any]:
 
 
 def _two_dims(panel: Boxes) -> tuple[int, int | None]:
-    """The dims to draw: the two with the most shards, the first of them downwards."""
+    """Returns the two dims with the most shards: the vertical one and the horizontal one."""
     starts = [len({tuple(box)[dim] for box, _ in panel.boxes}) for dim in range(len(panel.shape))]
     ranked = sorted(range(len(panel.shape)), key=lambda dim: (-starts[dim], dim))
     if len(ranked) == 1:
@@ -119,7 +134,7 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
     down, across = _two_dims(panel)
 
     def polygons(boxes: Iterable[tuple[Sequence[int], Sequence[int]]], **style: Any) -> Any:
-        # One array: of lists, matplotlib makes a path each by itself.
+        # matplotlib handles one array faster than a list of polygons.
         found: Any = numpy.array([*map(corners, boxes)]).reshape(-1, 4, 2)
         return PolyCollection(found, **style)
 
@@ -131,7 +146,7 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
         left, right = float(offsets[across]), float(offsets[across] + sizes[across])
         return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
-    known, colour, scale = _colours(panel.owners)
+    known, colour, scale = _colour_map(panel.owners)
     full = [at for at, (_, sizes) in enumerate(panel.boxes) if prod(sizes) > 0]
     drawn = full[:_MAX_DRAWN]
     edge = 0.6 if len(drawn) <= 256 else 0.15 if len(drawn) <= 4_096 else 0.0
@@ -145,9 +160,9 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
         )
     )
     marks = []
-    if torn := _overlaps(panel, drawn):
+    if overlapping := _overlaps(panel, drawn):
         marks.append(Patch(facecolor="none", edgecolor="red", hatch="xxx", label="overlap"))
-        axis.add_collection(polygons(torn, facecolors="none", edgecolors="red", hatch="xxx"))
+        axis.add_collection(polygons(overlapping, facecolors="none", edgecolors="red", hatch="xxx"))
     if panel.holes:
         marks.append(Patch(facecolor="black", edgecolor="red", hatch="///", label="hole"))
         few = len(panel.holes) <= _MAX_HATCHED
@@ -155,7 +170,7 @@ def _draw_boxes(figure: Any, axis: Any, panel: Boxes) -> None:
             polygons(
                 panel.holes[:_MAX_DRAWN],
                 facecolors="black",
-                # Of many, edges would hide what they surround, and hatching takes most of the time.
+                # Edges of many holes would hide the holes, and hatching is slow.
                 edgecolors="red" if few else "none",
                 hatch="///" if few else None,
             )
@@ -196,7 +211,7 @@ def _frame(axis: Any, panel: Boxes, down: int, across: int | None) -> None:
         axis.set_ylabel(f"dim {down}")
     if len(panel.shape) > 2:
         axis.annotate(
-            f"{counted(len(panel.shape), 'dim')}: those with the most shards are drawn",
+            f"{counted(len(panel.shape), 'dim')}; the two with the most shards are drawn",
             (0, 1.0),
             xycoords="axes fraction",
             fontsize=7,
@@ -256,7 +271,7 @@ def _legend(
 
 
 def _overlaps(panel: Boxes, drawn: list[int]) -> list[tuple[list[int], list[int]]]:
-    """Where drawn boxes meet."""
+    """Returns the overlaps of drawn boxes."""
     from array import array
 
     from ... import _core
@@ -266,15 +281,15 @@ def _overlaps(panel: Boxes, drawn: list[int]) -> list[tuple[list[int], list[int]
     offsets = array("q", (number for at in drawn for number in panel.boxes[at][0]))
     sizes = array("q", (number for at in drawn for number in panel.boxes[at][1]))
     boxes = _core.Boxes(len(panel.shape), offsets, sizes)
-    met = []
+    overlapping = []
     for a, b in _core.overlaps(boxes, list(panel.shape), 500):
         (at, size), (other, length) = panel.boxes[drawn[a]], panel.boxes[drawn[b]]
         start = [max(pair) for pair in zip(at, other, strict=True)]
         ends = [
             min(at[dim] + size[dim], other[dim] + length[dim]) for dim in range(len(panel.shape))
         ]
-        met.append((start, [end - begin for begin, end in zip(start, ends, strict=True)]))
-    return met
+        overlapping.append((start, [end - begin for begin, end in zip(start, ends, strict=True)]))
+    return overlapping
 
 
 def _draw_bars(axis: Any, panel: Bars) -> None:
@@ -283,7 +298,7 @@ def _draw_bars(axis: Any, panel: Bars) -> None:
     places = range(len(panel.values))
     marked = set(panel.marked)
     bars, line, mark = panel.names
-    # Bars of less than a pixel each would flicker: beyond some hundred they touch.
+    # Gaps between many bars would be narrower than a pixel.
     width = 0.8 if len(panel.values) <= 200 else 1.0
     axis.bar(places, panel.values, width=width, color="#4878a8", label=bars)
     if marked:

@@ -1,4 +1,4 @@
-"""stdout and stderr as they are: closed, full, of any encoding."""
+"""Robust use of stdout and stderr, which may be closed, full, or of any encoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def prepare() -> bool:
-    """Makes the streams take any text; whether stdout is open."""
+    """Makes stdout and stderr accept any text. Returns whether stdout is open."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -18,8 +18,8 @@ def prepare() -> bool:
     return sys.stdout is not None
 
 
-def complain(text: str) -> None:
-    """Prints on stderr, or nowhere where that cannot be written either."""
+def print_error(text: str) -> None:
+    """Prints to stderr; drops the text if stderr cannot be written."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -27,7 +27,7 @@ def complain(text: str) -> None:
 
 
 def abandon_stdout() -> None:
-    """What is left to be written goes nowhere, so that the interpreter's end does not fail."""
+    """Redirects stdout to the null device, so that the flush at interpreter exit does not fail."""
     _abandon(sys.stdout)
 
 

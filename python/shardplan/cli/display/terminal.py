@@ -1,4 +1,4 @@
-"""What people see: colour and tables on a terminal, plain lines elsewhere, progress on stderr."""
+"""Text output: colours and tables on a terminal, plain lines elsewhere, progress on stderr."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..failures import INSTALL, CommandError
 from .wording import number_text, printable
 
 COLORS = ("auto", "always", "never")
-_PATIENCE = 1.0  # seconds before a progress bar is shown
+_PROGRESS_DELAY = 1.0  # seconds before a progress bar is shown
 
 
 def rich_or_none() -> Any:
-    """The library that draws on terminals, where it is installed."""
+    """Returns the module ``rich``, or None if it is not installed."""
     try:
         import rich.console
         import rich.progress
@@ -31,9 +31,13 @@ def rich_or_none() -> Any:
 
 
 class Terminal:
-    """Where a command writes.
+    """The text output of a command.
 
-    color: one of ``COLORS``
+    Args:
+        color: one of ``COLORS``.
+
+    Raises:
+        CommandError: ``color`` is "always" and ``rich`` is not installed.
     """
 
     def __init__(self, color: str = "auto") -> None:
@@ -43,14 +47,14 @@ class Terminal:
         rich = rich_or_none()
         if rich is not None:
             self._console = rich.console.Console(highlight=False, emoji=False, **_colors(color))
-            self._console.on_broken_pipe = _raise_again
+            self._console.on_broken_pipe = _reraise
         elif color == "always":
             raise CommandError(f"--color always needs rich:  {INSTALL}")
         else:
-            print(f"for colour and tables:  {INSTALL}", file=sys.stderr)
+            print(f"colour and tables need rich:  {INSTALL}", file=sys.stderr)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """One line, whatever is in the text."""
+        """Prints one line; escapes characters that are not printable."""
         text = printable(text)
         if self._console is None:
             print(text)
@@ -68,12 +72,12 @@ class Terminal:
         self.line(text, "bold")
 
     def more(self, left: int) -> None:
-        """How many were not shown, if any."""
+        """Prints the number of rows that were not shown, if any."""
         if left > 0:
             self.line(f"  and {number_text(left)} more")
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Names and what they are."""
+        """Prints names and values in two columns."""
         width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:
             self.line(f"{name:<{width}}  {value}")
@@ -81,9 +85,12 @@ class Terminal:
     def table(
         self, head: Sequence[str], rows: Sequence[Sequence[str]], plain: bool = False
     ) -> None:
-        """Rows under a head; columns of numbers end alike.
+        """Prints a table. Columns of numbers are right-aligned.
 
-        plain: as lines on a terminal too, none of which is folded
+        Args:
+            head: the column titles.
+            rows: the cells of each row.
+            plain: if true, prints unwrapped lines on a terminal, too.
         """
         rows = [[printable(cell) for cell in row] for row in rows]
         right = [
@@ -108,7 +115,7 @@ class Terminal:
 
 
 def _colors(color: str) -> dict[str, Any]:
-    """How rich is told of a choice."""
+    """Returns the arguments of a rich console for a choice of ``--color``."""
     if color == "always":
         return {"force_terminal": True, "color_system": "standard", "no_color": False}
     if color == "never" or os.environ.get("NO_COLOR"):
@@ -116,19 +123,19 @@ def _colors(color: str) -> dict[str, Any]:
     return {}
 
 
-def _raise_again() -> None:
-    """For a pipe that nobody reads: rich would end the process with status 1."""
+def _reraise() -> None:
+    """Re-raises a broken pipe error; rich would exit with status 1."""
     raise
 
 
 def print_json(data: Any) -> None:
-    """What ``--json`` prints."""
+    """Prints data as JSON."""
     json.dump(data, sys.stdout, indent=2)
     print()
 
 
 def _bar(rich: Any, *columns: Any) -> Any:
-    """A bar on stderr that goes when it is done; not started."""
+    """Returns a progress bar on stderr that disappears when done. It is not started."""
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(),
@@ -140,14 +147,18 @@ def _bar(rich: Any, *columns: Any) -> Any:
 
 @contextlib.contextmanager
 def busy(what: str) -> Iterator[None]:
-    """A bar of no known length around one long call, once it has taken a second."""
+    """Context manager that shows an indeterminate progress bar after one second.
+
+    Args:
+        what: a description of the work.
+    """
     rich = rich_or_none() if sys.stderr.isatty() else None
     if rich is None:
         yield
         return
     bar = _bar(rich, rich.progress.TimeElapsedColumn())
     bar.add_task(printable(what), total=None)
-    later = threading.Timer(_PATIENCE, bar.start)
+    later = threading.Timer(_PROGRESS_DELAY, bar.start)
     later.daemon = True
     later.start()
     try:
@@ -159,7 +170,12 @@ def busy(what: str) -> Iterator[None]:
 
 
 class Progress:
-    """A bar of bytes on stderr, where that is a terminal, once the work has taken a second."""
+    """A progress bar of bytes. It is shown on stderr after one second, if that is a terminal.
+
+    Args:
+        what: a description of the work.
+        total: total bytes.
+    """
 
     def __init__(self, what: str, total: int) -> None:
         self._what, self._total = what, total
@@ -180,7 +196,7 @@ class Progress:
         if self._rich is None:
             return
         if self._bar is None:
-            if time.monotonic() - self._began < _PATIENCE:
+            if time.monotonic() - self._began < _PROGRESS_DELAY:
                 return
             parts = self._rich.progress
             self._bar = _bar(self._rich, parts.DownloadColumn(), parts.TimeRemainingColumn())

@@ -1,18 +1,18 @@
-"""How the commands write names, counts and bytes for people."""
+"""Formats names, counts and bytes as text."""
 
 from __future__ import annotations
 
 from ...diagnosis import units
 
-# Counts from here on are of a broken or invented checkpoint; of those the magnitude is shown.
+# Larger counts come from broken checkpoints; only their magnitude is shown.
 _MAX_SHOWN = 10**18
 
 
 def printable(text: str) -> str:
-    """A text in one line without characters that move a cursor, hide or reorder others.
+    """Escapes characters that are not printable, as Python's ``ascii`` does.
 
-    Names come from files: every one that is printed goes through this. Control and bidi characters,
-    line separators and surrogates become the escapes that Python writes for them.
+    Every name from a file is printed through this function. It escapes control and bidi characters,
+    line separators and surrogates, so that the text stays in one line and in order.
     """
     if text.isprintable():
         return text
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, most: int = 60) -> str:
-    """A text that fits a title, its middle left out."""
+    """Shortens a text to ``most`` characters by leaving out its middle."""
     if len(text) <= most:
         return text
     kept = most - 3
@@ -28,7 +28,7 @@ def shortened(text: str, most: int = 60) -> str:
 
 
 def number_text(number: int) -> str:
-    """``1,234``; ``about 10^4,800`` where that would fill lines."""
+    """Formats a number: ``1,234``, or ``about 10^4,800`` for 10^18 and more."""
     if abs(number) < _MAX_SHOWN:
         return f"{number:,}"
     sign = "-" if number < 0 else ""
@@ -36,12 +36,18 @@ def number_text(number: int) -> str:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """``1 box``, ``2 boxes``; ``many`` where it is not ``one`` with an s."""
+    """Formats a count: ``1 box``, ``2 boxes``.
+
+    Args:
+        number: the count.
+        one: the singular.
+        many: the plural; default: the singular and an "s".
+    """
     return f"{number_text(number)} {one if number == 1 else many or f'{one}s'}"
 
 
 def bytes_text(count: float) -> str:
-    """``1.5 GB``; ``about 10^400 bytes`` where there is no such unit."""
+    """Formats bytes: ``1.5 GB``, or ``about 10^400 bytes`` for 10^18 and more."""
     if isinstance(count, int) and abs(count) >= _MAX_SHOWN:
         return f"{number_text(count)} bytes"
     return "1 byte" if count == 1 else units.bytes_text(count)

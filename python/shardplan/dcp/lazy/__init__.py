@@ -1,1 +1,1 @@
-"""Lists and dicts that are columns until somebody touches them."""
+"""Lazy lists and dicts, backed by native columns until first access."""

@@ -1,4 +1,4 @@
-"""What our list and our dicts, which make what they hold at first touch, have in common."""
+"""Materialization, shared by the lazy list and the lazy dicts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-# One for all: what fills them is made under the interpreter's own lock anyway.
+# One lock serves all of them: native code materializes under the interpreter lock anyway.
 _lock = threading.RLock()
 
 
 def lock() -> threading.RLock:
-    """Held while one of our lists or dicts fills itself."""
+    """Returns the lock that is held while a lazy list or dict materializes."""
     return _lock
 
 
@@ -23,8 +23,8 @@ def _renew_lock() -> None:
 
 os.register_at_fork(after_in_child=_renew_lock)
 
-# Of the methods of list and dict, those that look at nothing in it.
-_UNTOUCHING = {
+# Methods of list and dict that do not read the contents.
+_NOT_MATERIALIZING = {
     "__class_getitem__",
     "__getattribute__",
     "__hash__",
@@ -35,24 +35,30 @@ _UNTOUCHING = {
 }
 
 
-def _filling(ours: type, base: type, name: str) -> Any:
+def _materializing(ours: type, base: type, name: str) -> Any:
     method = getattr(base, name)
 
-    def fill_first(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def materialize_first(self: Any, *args: Any, **kwargs: Any) -> Any:
         for each in (self, *args):
             if isinstance(each, ours) and each._source is not None:  # type: ignore[attr-defined]
-                each._fill()  # type: ignore[attr-defined]
+                each._materialize()  # type: ignore[attr-defined]
         return method(self, *args, **kwargs)
 
-    fill_first.__name__ = name
-    fill_first.__qualname__ = f"{ours.__name__}.{name}"
-    fill_first.__doc__ = method.__doc__
-    return fill_first
+    materialize_first.__name__ = name
+    materialize_first.__qualname__ = f"{ours.__name__}.{name}"
+    materialize_first.__doc__ = method.__doc__
+    return materialize_first
 
 
-def fill_before(ours: type, base: type, but: Iterable[str] = ()) -> None:
-    """Makes every method of ``base`` call ``_fill`` of ``ours`` first, but those named, and those
-    that look at nothing."""
+def materialize_before(ours: type, base: type, except_for: Iterable[str] = ()) -> None:
+    """Overrides the methods of ``base`` in ``ours`` so that they call ``_materialize`` first.
+
+    Methods in ``except_for`` and methods that do not read the contents are not overridden.
+    """
     for name in vars(base):
-        if callable(getattr(base, name, None)) and name not in _UNTOUCHING and name not in but:
-            setattr(ours, name, _filling(ours, base, name))
+        if (
+            callable(getattr(base, name, None))
+            and name not in _NOT_MATERIALIZING
+            and name not in except_for
+        ):
+            setattr(ours, name, _materializing(ours, base, name))

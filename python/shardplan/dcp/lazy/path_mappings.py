@@ -1,4 +1,4 @@
-"""Dicts that fill themselves when they are first touched: mappings and metadata that arrived."""
+"""A lazy dict. It holds received path mappings or received tensor metadata."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from collections import ChainMap
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from .materialize import fill_before, lock
+from .materialize import lock, materialize_before
 
 
 class Source(Protocol):
-    """Where a dict arrived."""
+    """A received message from which a dict can be decoded."""
 
     def mappings(self) -> dict[str, Any]:
-        """Its entries; may be one dict for many of ours, not to be changed."""
+        """Returns the decoded entries. Lazy dicts may share the result; do not modify it."""
         ...
 
 
-class Mappings(dict[str, Any]):
-    """A plan's ``planner_data``, or a ``state_dict_metadata``: a real dict, whose entries are made
-    at first touch.
+class LazyDict(dict[str, Any]):
+    """A lazy dict, which is a real ``dict`` whose entries are materialized at first access.
 
-    Once touched, the dict is the truth: it forgets where it arrived, and what a caller changes is
-    what is sent.
+    It holds a plan's ``planner_data`` or a ``state_dict_metadata``. Once materialized, it drops its
+    source, so that a caller's changes are sent.
     """
 
     __slots__ = ("_source",)
@@ -34,20 +33,20 @@ class Mappings(dict[str, Any]):
         self._source = None
 
     @classmethod
-    def arrived(cls, source: Source) -> Mappings:
-        """Mappings that will be read from ``source`` when they are first touched."""
+    def from_source(cls, source: Source) -> LazyDict:
+        """Returns a lazy dict that materializes from ``source`` at first access."""
         mappings = cls()
-        # C code that looks inside finds one odd entry, never an empty dict.
-        dict.__setitem__(mappings, "<not read yet>", ())
+        # C code that bypasses the methods sees this placeholder instead of an empty dict.
+        dict.__setitem__(mappings, "<not materialized>", ())
         mappings._source = source
         return mappings
 
     @property
     def source(self) -> Source | None:
-        """Where they arrived, if nobody has touched them yet, or None."""
+        """The source of a dict that is not materialized; None once it is."""
         return self._source
 
-    def _fill(self) -> None:
+    def _materialize(self) -> None:
         with lock():
             if self._source is None:
                 return
@@ -57,26 +56,29 @@ class Mappings(dict[str, Any]):
             self._source = None
 
     def __reduce_ex__(self, protocol: Any, /) -> tuple[Any, ...]:
-        self._fill()
+        self._materialize()
         return dict, (dict(self.items()),)
 
 
-fill_before(Mappings, dict, but={"__reduce_ex__"})
+materialize_before(LazyDict, dict, except_for={"__reduce_ex__"})
 
 
 def _shared(mappings: dict[str, Any]) -> dict[str, Any]:
-    """The dict that all mappings of one table have in common, while nobody has touched these."""
-    source = mappings.source if type(mappings) is Mappings else None
+    """Returns the decoded dict that all unmaterialized mappings of one source share."""
+    source = mappings.source if type(mappings) is LazyDict else None
     return mappings if source is None else source.mappings()
 
 
 def merge(mappings: Iterable[Any]) -> dict[str, Any]:
-    """What ``dict(ChainMap(*mappings))`` gives, key order included, equal ones merged once."""
+    """Returns ``dict(ChainMap(*mappings))``, key order included.
+
+    Mappings that share a source are merged once.
+    """
     each = list(mappings)
-    if not all(type(one) in (dict, Mappings) for one in each):
+    if not all(type(one) in (dict, LazyDict) for one in each):
         return dict(ChainMap(*each))
     shared = [_shared(one) for one in each]
-    # Keys in the order of the last mapping first; values of the first mapping that has them.
+    # A ChainMap orders keys by the last mapping first, and takes values from the first mapping.
     by_last = {id(one): one for one in reversed(shared)}
     by_first = {id(one): one for one in shared}
     merged: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""``Metadata.storage_data``: a dict that answers lookups without making all that it holds."""
+"""A lazy dict for ``Metadata.storage_data``. Lookups do not materialize all of it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from .. import fallbacks
 from ..native import native
-from .items import Items
-from .materialize import fill_before, lock
+from .items import LazyList
+from .materialize import lock, materialize_before
 
 
 class Source(Protocol):
-    """Where a storage_data comes from."""
+    """A source of storage columns: the columns themselves, or a received message."""
 
     def __len__(self) -> int: ...
 
@@ -22,68 +22,71 @@ class Source(Protocol):
 
 
 class StorageData(dict[Any, Any]):
-    """MetadataIndex -> _StorageInfo: a real dict, made at the first touch that needs all of it.
+    """A lazy ``dict`` of ``MetadataIndex`` -> ``_StorageInfo``.
 
-    ``len``, ``in``, ``get`` and ``[]`` make no more than what they give. Once filled, the dict is
-    the truth: it forgets its columns, and what a caller changes is what is written or sent.
+    ``len``, ``in``, ``get`` and ``[]`` materialize only the values that they return; any other
+    method materializes the whole dict. The dict then drops its columns, so that a caller's changes
+    are written and sent.
     """
 
-    __slots__ = ("_made", "_source")
+    __slots__ = ("_materialized", "_source")
 
     _source: Source | None
-    _made: dict[int, Any]
+    _materialized: dict[int, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._source = None
-        self._made = {}
+        self._materialized = {}
 
     @classmethod
     def from_columns(cls, source: Source) -> StorageData:
-        """A dict of what ``source`` has."""
+        """Returns a lazy dict of the rows of ``source``."""
         data = cls()
-        # C code that looks inside finds one odd entry, never an empty dict.
-        dict.__setitem__(data, "<not read yet>", ())
+        # C code that bypasses the methods sees this placeholder instead of an empty dict.
+        dict.__setitem__(data, "<not materialized>", ())
         data._source = source
         return data
 
     def columns(self) -> native.StorageColumns | None:
-        """The columns that say all that the dict says, or None. Fills the dict where a caller has
-        changed what it was given."""
+        """Returns the columns if they still equal the dict, else None.
+
+        Materializes the dict if a caller has changed a value that a lookup returned.
+        """
         source = self._source
         if source is None:
             return None
         columns = source.columns()
-        if all(columns.says(row, place) for row, place in list(self._made.items())):
+        if all(columns.says(row, location) for row, location in list(self._materialized.items())):
             return columns
-        self._fill()
+        self._materialize()
         return None
 
-    def _fill(self) -> None:
+    def _materialize(self) -> None:
         with lock():
             if self._source is None:
                 return
-            pairs = self._source.columns().pairs(self._made)
+            pairs = self._source.columns().pairs(self._materialized)
             dict.clear(self)
             dict.update(self, pairs)
             self._source = None
-            self._made = {}
+            self._materialized = {}
 
     def _find(self, key: Any) -> int | None:
-        """Its row, -1 for no row; None where only the filled dict can tell."""
+        """Returns the row of a key, -1 if there is none, or None after materializing the dict."""
         source = self._source
         if source is not None:
             row = source.columns().find(key)
             if row is not None:
                 return row
-            self._fill()
+            self._materialize()
         return None
 
-    def _place(self, row: int) -> Any:
+    def _location(self, row: int) -> Any:
         with lock():
-            if self._source is not None and row not in self._made:
-                self._made[row] = self._source.columns().place(row)
-            return self._made.get(row)
+            if self._source is not None and row not in self._materialized:
+                self._materialized[row] = self._source.columns().place(row)
+            return self._materialized.get(row)
 
     def __len__(self) -> int:
         source = self._source
@@ -95,8 +98,8 @@ class StorageData(dict[Any, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         row = self._find(key)
-        if row is not None and row >= 0 and (place := self._place(row)) is not None:
-            return place
+        if row is not None and row >= 0 and (location := self._location(row)) is not None:
+            return location
         if row == -1:
             raise KeyError(key)
         return dict.__getitem__(self, key)
@@ -108,27 +111,34 @@ class StorageData(dict[Any, Any]):
             return default
 
     def __reduce_ex__(self, protocol: Any, /) -> tuple[Any, ...]:
-        self._fill()
+        self._materialize()
         return dict, (dict(self.items()),)
 
 
-fill_before(
-    StorageData, dict, but={"__contains__", "__getitem__", "__len__", "__reduce_ex__", "get"}
+materialize_before(
+    StorageData, dict, except_for={"__contains__", "__getitem__", "__len__", "__reduce_ex__", "get"}
 )
 
 
 def merge(results: Sequence[list[WriteResult]]) -> dict[Any, Any]:
-    """The storage_data of all ranks' results.
+    """Merges the write results of all ranks into a storage_data.
 
-    Answers to what ``FileSystemWriter.finish`` makes of them.
+    Args:
+        results: the write results of each rank.
+
+    Returns:
+        The dict that ``FileSystemWriter.finish`` upstream builds from the same results; it is lazy
+        if native code can read all of them.
     """
-    plain = all(isinstance(of_rank, list) for of_rank in results)
-    sources = [of_rank.columns if type(of_rank) is Items else None for of_rank in results]
+    plain = all(isinstance(rank_results, list) for rank_results in results)
+    sources = [
+        rank_results.columns if type(rank_results) is LazyList else None for rank_results in results
+    ]
     columns = native.merge_results(list(results), sources) if plain else None
     if columns is not None:
         return StorageData.from_columns(columns)
-    fallbacks.whole("write results: a result is not one of upstream's")
+    fallbacks.count_operation("write results: a result is not a WriteResult")
     data: dict[Any, Any] = {}
-    for of_rank in results:
-        data.update({result.index: result.storage_data for result in of_rank})
+    for rank_results in results:
+        data.update({result.index: result.storage_data for result in rank_results})
     return data

@@ -1,1 +1,1 @@
-"""Planners, and what they do between local and final plans."""
+"""Planners of saves and loads, and the work of the coordinator."""

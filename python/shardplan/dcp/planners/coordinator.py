@@ -1,8 +1,8 @@
-"""What the coordinator does between the local plans and the final ones.
+"""The coordinator's work, from the local plans to the final plans.
 
-``create_global_plan`` and ``finish_plan`` are methods of our ``DefaultSavePlanner``; ``register()``
-makes them upstream's planner's. They reach everything else through upstream's module, where callers
-replace it.
+``create_global_plan`` and ``finish_plan`` implement methods of shardplan's ``DefaultSavePlanner``,
+and ``register()`` installs them in upstream's planner. They look up other functions in upstream's
+module, where callers may have replaced them.
 """
 
 from __future__ import annotations
@@ -19,37 +19,40 @@ from ..lazy import path_mappings
 from ..native import native
 from ..reports import load_errors, save_errors
 from ..twins import default_planner
-from ..twins.table import answers
+from ..twins.table import twin_of
 from ..upstream import originals
 from . import plan_log
 
 
 def current(name: str) -> Any:
-    """The function of this name that a caller put into upstream's module, else ours."""
+    """Returns the function ``name`` of upstream's module if a caller replaced it, else its twin."""
     found = getattr(upstream_module, name)
     original = getattr(originals, name.removeprefix("_"))
     return getattr(default_planner, name) if found is original else found
 
 
-_NEEDS_NO_CHUNKS = "_shardplan_needs_no_chunks"
+_ACCEPTS_LAZY_CHUNKS = "_shardplan_accepts_lazy_chunks"
 
 
-def mark(storage_meta: StorageMeta | None) -> StorageMeta | None:
-    """Says, to the planner that a writer's ``storage_meta()`` is given to, that this writer's
-    ``finish`` takes chunk lists that are not filled."""
+def set_accepts_lazy_chunks(storage_meta: StorageMeta | None) -> StorageMeta | None:
+    """Sets a flag that tells the planner that the writer's ``finish`` accepts lazy chunk lists.
+
+    Args:
+        storage_meta: what the writer's ``storage_meta()`` returned.
+    """
     if storage_meta is not None:
-        vars(storage_meta)[_NEEDS_NO_CHUNKS] = True
+        vars(storage_meta)[_ACCEPTS_LAZY_CHUNKS] = True
     return storage_meta
 
 
-def unmarked(storage_meta: StorageMeta | None) -> StorageMeta | None:
-    """The same for a file, which has upstream's attributes only."""
+def clear_accepts_lazy_chunks(storage_meta: StorageMeta | None) -> StorageMeta | None:
+    """Removes the flag, so that a file holds only upstream's attributes."""
     if storage_meta is not None:
-        vars(storage_meta).pop(_NEEDS_NO_CHUNKS, None)
+        vars(storage_meta).pop(_ACCEPTS_LAZY_CHUNKS, None)
     return storage_meta
 
 
-@answers(originals.planner_set_up_planner)
+@twin_of(originals.planner_set_up_planner)
 @functools.wraps(originals.planner_set_up_planner)
 def set_up_planner(
     planner: Any,
@@ -57,15 +60,26 @@ def set_up_planner(
     storage_meta: StorageMeta | None = None,
     is_coordinator: bool = False,
 ) -> None:
-    """Answers to ``DefaultSavePlanner.set_up_planner``; sees what the writer needs."""
-    planner._needs_chunks = not getattr(storage_meta, _NEEDS_NO_CHUNKS, False)
+    """Twin of ``DefaultSavePlanner.set_up_planner``. Reads whether the writer needs exact lists."""
+    planner._needs_exact_chunks = not getattr(storage_meta, _ACCEPTS_LAZY_CHUNKS, False)
     originals.planner_set_up_planner(planner, state_dict, storage_meta, is_coordinator)
 
 
-@answers(originals.planner_create_global_plan)
+@twin_of(originals.planner_create_global_plan)
 @functools.wraps(originals.planner_create_global_plan)
 def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
-    """Answers to ``DefaultSavePlanner._create_global_plan``."""
+    """Twin of ``DefaultSavePlanner._create_global_plan``.
+
+    Args:
+        planner: the save planner of the coordinator.
+        all_plans: the local plan of each rank.
+
+    Returns:
+        The final plan of each rank, and the metadata without storage_data.
+
+    Raises:
+        ValueError: the global plan is not valid.
+    """
     global_plan: list[SavePlan]
     metadata: Metadata
     stages = plan_log.Stages(getattr(planner, "_local_plan_seconds", None))
@@ -79,7 +93,7 @@ def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[Sa
     _validate(all_plans, global_plan, metadata)
     stages.done("validation")
     plan_log.saved(global_plan, stages)
-    planner._unfilled_metadata = metadata
+    planner._lazy_metadata = metadata
     return global_plan, metadata
 
 
@@ -91,26 +105,26 @@ def _validate(all_plans: list[SavePlan], global_plan: list[SavePlan], metadata: 
         save_errors.raise_verdict(validate(global_plan, metadata))
 
 
-@answers(originals.planner_finish_plan)
+@twin_of(originals.planner_finish_plan)
 @functools.wraps(originals.planner_finish_plan)
 def finish_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
-    """Answers to ``DefaultSavePlanner.finish_plan``.
+    """Twin of ``DefaultSavePlanner.finish_plan``.
 
-    The plans are on their way: on the coordinator, the chunk lists of Metadata become exact lists,
-    unless the writer is one of ours.
+    On the coordinator, materializes the chunk lists of the metadata as plain lists, unless the
+    writer accepts lazy ones. The plans have been scattered by then.
     """
-    metadata = vars(planner).pop("_unfilled_metadata", None)
-    if not vars(planner).get("_needs_chunks", True):
+    metadata = vars(planner).pop("_lazy_metadata", None)
+    if not vars(planner).get("_needs_exact_chunks", True):
         metadata = None
     if metadata is not None and isinstance(metadata.state_dict_metadata, dict):
         native.fill_chunks(metadata.state_dict_metadata)
     return originals.planner_finish_plan(planner, new_plan)
 
 
-@answers(originals.planner_create_local_load_plan)
+@twin_of(originals.planner_create_local_load_plan)
 @functools.wraps(originals.planner_create_local_load_plan)
 def create_local_load_plan(planner: Any) -> LoadPlan:
-    """Answers to ``DefaultLoadPlanner.create_local_plan``; an error says all that does not fit."""
-    with load_errors.explained(planner):
+    """Twin of ``DefaultLoadPlanner.create_local_plan``. An error lists all mismatches."""
+    with load_errors.add_mismatches(planner):
         plan: LoadPlan = originals.planner_create_local_load_plan(planner)
     return plan

@@ -20,16 +20,22 @@ __all__ = ["DefaultLoadPlanner"]
 class DefaultLoadPlanner(originals.DefaultLoadPlanner):
     """``torch.distributed.checkpoint.DefaultLoadPlanner``, planned natively.
 
-    Same arguments, hooks, plans and errors; an error goes on, after upstream's words, to say all
-    that does not fit, and has it in its ``report``.
+    The arguments, hooks, plans and errors are those of upstream. An error message continues, after
+    upstream's text, with all mismatches between the state dict and the checkpoint; the exception
+    has the same data in its attribute ``report``.
 
-    strict: whether a key that the checkpoint lacks is an error; if not, it keeps its value, as with
-        ``allow_partial_load=True``
-    check_dtype: whether a tensor that was saved with another dtype, or as an object, is an error
-    check_coverage: whether a region that no saved box covers is an error; else it keeps its values
+    Args:
+        flatten_state_dict, flatten_sharded_tensors, allow_partial_load: as upstream.
+        strict: if true, a key that is missing in the checkpoint is an error; otherwise its value is
+            kept, as with ``allow_partial_load=True``.
+        check_dtype: if true, a tensor that was saved with another dtype or as an object is an
+            error.
+        check_coverage: if true, a region that no saved box covers is an error; otherwise its values
+            are kept.
 
-    missing_keys, unexpected_keys: after planning, the keys that the checkpoint lacks, and those of
-        it that nobody asked for
+    Attributes:
+        missing_keys: keys of the state dict that are missing in the checkpoint. Set by planning.
+        unexpected_keys: keys of the checkpoint that are not in the state dict. Set by planning.
     """
 
     missing_keys: list[str]
@@ -67,9 +73,9 @@ class DefaultLoadPlanner(originals.DefaultLoadPlanner):
             raise AssertionError("self.metadata is not None")
         stages = plan_log.Stages()
         if self.flatten_state_dict:
-            self._adopt_keys_of_old_checkpoint(self.metadata)
+            self._use_torch_2_3_keys(self.metadata)
         self.missing_keys, self.unexpected_keys = load_errors.keys(self.state_dict, self.metadata)
-        with load_errors.explained(self):
+        with load_errors.add_mismatches(self):
             plan: LoadPlan = coordinator.current("create_default_local_load_plan")(
                 self.state_dict, self.metadata, not self.allow_partial_load
             )
@@ -86,8 +92,8 @@ class DefaultLoadPlanner(originals.DefaultLoadPlanner):
         plan_log.loaded(planned, self.metadata, vars(self).pop("_stages", plan_log.Stages()))
         return planned
 
-    def _adopt_keys_of_old_checkpoint(self, metadata: Metadata) -> None:
-        """Flattens the state dict as torch 2.3 did, where that finds keys of the checkpoint."""
+    def _use_torch_2_3_keys(self, metadata: Metadata) -> None:
+        """Flattens the state dict as torch 2.3 did, if the checkpoint has keys of that form."""
         current = set(self.state_dict.keys())
         missing = set(metadata.state_dict_metadata.keys()) - current
         if not missing:

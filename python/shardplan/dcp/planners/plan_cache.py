@@ -1,8 +1,8 @@
 """Plan caching (``enable_plan_caching=True``) in the class dicts of upstream's ``SavePlanner``.
 
-Upstream's meaning, without its mistakes: plans are compared in everything that they say, nothing is
-cached of a global plan that failed, a rank trusts its cache only after a save that it saw
-finished, and ``storage_data`` is always that of this save.
+The caches have upstream's meaning, with four corrections: plans are compared in all their fields, a
+global plan that failed is not cached, a rank uses its cache only if it saw the last save finish,
+and ``storage_data`` is always that of the current save.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from ..upstream import originals
 
 logger = logging.getLogger(__name__)
 
-# Keys of saves that this rank began and has not seen finished: its cached plan may not be the one
-# that the coordinator has.
+# Cache keys of saves that this rank has started but not seen finish. Its cached plan may differ
+# from the coordinator's.
 _unfinished: set[str] = set()
 
 
 def _unchanged(storage_data: Any) -> SavePlan:
-    """Stands for a plan that the other side has."""
+    """Returns the plan that tells the receiver to use its cached plan."""
     return SavePlan([], storage_data=storage_data, usable=False)
 
 
 def same_plan(plan: SavePlan, other: SavePlan) -> bool:
-    """Whether two plans say the same: items with every property, mappings in their order."""
+    """Returns whether two plans are equal in all fields, the order of mappings included."""
     if plan.usable != other.usable or plan.planner_data != other.planner_data:
         return False
     if isinstance(plan.planner_data, dict) and list(plan.planner_data) != list(other.planner_data):
         return False
     same = native.same_items(plan.items, other.items, True)
     if same is None:
-        fallbacks.whole("comparison with a cached plan: an item cannot be read")
+        fallbacks.count_operation("comparison with a cached plan: an item cannot be read")
         return originals.compare_save_plans(plan, other) and plan.items == other.items
     return same
 
 
 def local_plan(planner: Any, plan: SavePlan) -> SavePlan:
-    """What a rank sends: its plan, or that it has not changed."""
-    # Of a save that failed, and would be cached once this one has finished.
+    """Returns what a rank sends to the coordinator: its plan, or an unusable one if unchanged."""
+    # Left by a failed save; it must not be cached when this save finishes.
     vars(planner).pop("_pending_local_plan", None)
     key = planner._cached_plans_key
     finished = key not in _unfinished
@@ -59,9 +59,9 @@ def local_plan(planner: Any, plan: SavePlan) -> SavePlan:
 
 
 def final_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
-    """The plan by which a rank writes.
+    """Returns the plan that a rank executes, taken from the cache if it has not changed.
 
-    Answers to ``DefaultSavePlanner._finish_plan_with_caching``.
+    Twin of ``DefaultSavePlanner._finish_plan_with_caching``.
     """
     key = planner._cached_plans_key
     if new_plan.usable:
@@ -70,7 +70,7 @@ def final_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
         cached = SavePlanner._cached_final_save_plan[key]
         final = dataclasses.replace(cached, storage_data=new_plan.storage_data)
     _unfinished.discard(key)
-    # Here, and not in upstream's finish_plan, which does so in later versions of torch than 2.11.
+    # torch later than 2.11 does this in finish_plan.
     if (pending := vars(planner).pop("_pending_local_plan", None)) is not None:
         SavePlanner._cached_save_plan[key] = pending
     return final
@@ -79,10 +79,20 @@ def final_plan(planner: Any, new_plan: SavePlan) -> SavePlan:
 def global_plan(
     planner: Any, all_plans: list[SavePlan]
 ) -> tuple[list[SavePlan], list[SavePlan], Metadata]:
-    """What to scatter, the global plan, and its metadata.
+    """Creates the global plan, or takes it from the cache if no rank's plan has changed.
 
-    Answers to ``DefaultSavePlanner._create_global_plan_with_caching``. RuntimeError where a rank
-    sent no plan and none of it is cached; the next save then sends them all.
+    Twin of ``DefaultSavePlanner._create_global_plan_with_caching``.
+
+    Args:
+        planner: the save planner of the coordinator.
+        all_plans: the plan of each rank; unusable if it has not changed.
+
+    Returns:
+        The plans to scatter, the global plan, and the metadata.
+
+    Raises:
+        RuntimeError: a rank sent no plan and its plan is not cached. Every rank sends its plan in
+            the next save.
     """
     key = planner._cached_plans_key
     cached = SavePlanner._cached_all_plans.get(key, [])
@@ -99,7 +109,7 @@ def global_plan(
     SavePlanner._cached_metadata[key] = metadata
     if len(before) != len(made):
         return made, made, metadata
-    # A rank that sent its plan may have none to go by.
+    # A rank that sent its plan may have no cached final plan.
     delta = [
         new if sent.usable or not same_plan(old, new) else _unchanged(new.storage_data)
         for sent, old, new in zip(all_plans, before, made, strict=True)
@@ -108,13 +118,13 @@ def global_plan(
 
 
 def _merge(cached: list[SavePlan], all_plans: list[SavePlan]) -> list[SavePlan]:
-    """Each rank's plan: the one it sent, or the one that is cached."""
+    """Returns the plan of each rank, from the cache if the rank did not send it."""
     absent = [rank for rank, plan in enumerate(all_plans) if not plan.usable]
     if absent and len(cached) != len(all_plans):
         raise RuntimeError(
-            f"ranks {absent[:8]} of {len(all_plans)} sent no plan, as theirs has not changed, but "
-            f"the coordinator has {len(cached)} cached plans: was another rank the coordinator of "
-            f"the last save? Save again: every rank will send its plan."
+            f"ranks {absent[:8]} of {len(all_plans)} sent no plan because it has not changed, but "
+            f"the coordinator has {len(cached)} cached plans. Another rank may have been the "
+            f"coordinator of the last save. Save again: every rank will then send its plan."
         )
     merged = list(all_plans)
     for rank in absent:

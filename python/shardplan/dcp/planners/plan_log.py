@@ -1,4 +1,4 @@
-"""One line of log a plan, at INFO: what it moves, and how long its stages took."""
+"""Logs one INFO line per global plan: items, bytes per rank, and seconds per stage."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class Stages:
-    """How long each stage of planning took.
+    """Measures the time of each stage of planning.
 
-    local: seconds that the local plan took before, where they are known
+    Args:
+        local: seconds that the local plan took; None if unknown.
     """
 
     def __init__(self, local: float | None = None) -> None:
@@ -25,7 +26,7 @@ class Stages:
         self._since = time.perf_counter()
 
     def done(self, name: str) -> None:
-        """The stage that has just ended."""
+        """Records the end of a stage."""
         now = time.perf_counter()
         self.taken.append((name, now - self._since))
         self._since = now
@@ -35,13 +36,13 @@ class Stages:
 
 
 def saved(plans: list[SavePlan], stages: Stages) -> None:
-    """Of a global save plan."""
+    """Logs a global save plan."""
     if logger.isEnabledFor(logging.INFO):
         _log("save", native.written([plan.items for plan in plans]), stages)
 
 
 def loaded(plans: list[LoadPlan], metadata: Any, stages: Stages) -> None:
-    """Of a global load plan."""
+    """Logs a global load plan."""
     if logger.isEnabledFor(logging.INFO):
         sizes = {
             key: saved.properties.dtype.itemsize
@@ -57,7 +58,7 @@ def _log(what: str, loads: list[tuple[int, int]] | None, stages: Stages) -> None
     items = sum(count for count, _ in loads)
     moved = [count for _, count in loads]
     logger.info(
-        "%s plan: %s items of %s ranks; tensor bytes a rank: least %s, mean %s, most %s; %s",
+        "%s plan: %s items of %s ranks; tensor bytes per rank: min %s, mean %s, max %s; %s",
         what,
         f"{items:,}",
         f"{len(loads):,}",

@@ -19,10 +19,14 @@ __all__ = ["DefaultSavePlanner"]
 class DefaultSavePlanner(originals.DefaultSavePlanner):
     """``torch.distributed.checkpoint.DefaultSavePlanner``, planned natively.
 
-    Same arguments, hooks, plans, metadata and errors.
+    The arguments, hooks, plans, metadata and errors are those of upstream.
 
-    cache_key: with ``enable_plan_caching``, what this planner's plans are cached under; planners
-        that save different things in turn need one each. Default: the class, with its module.
+    Args:
+        flatten_state_dict, flatten_sharded_tensors, dedup_replicated_tensors,
+            dedup_save_to_lowest_rank, enable_plan_caching: as upstream.
+        cache_key: key of this planner's plans in the plan cache, if ``enable_plan_caching``.
+            Planners that save different state dicts in turn need different keys. Default: module
+            and name of the class.
     """
 
     def __init__(

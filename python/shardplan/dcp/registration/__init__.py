@@ -1,6 +1,6 @@
-"""Puts our functions in the place of upstream's, and back.
+"""Installs the twins in upstream's modules, and restores upstream's functions.
 
-Every module that declares a twin is imported here, so that the table of twins is whole.
+This package imports every module that declares a twin, so that the table of twins is complete.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Puts our functions in the place of upstream's, and back."""
+"""Installs functions in upstream's modules, and restores upstream's."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ logger = logging.getLogger(__name__)
 _UPSTREAM_PACKAGE = "torch.distributed.checkpoint"
 _lock = threading.RLock()
 _current: Registration | None = None
-_logged: tuple[str, ...] = ()  # the names that were last logged
+_logged: tuple[str, ...] = ()  # the names in the last log line
 _installed: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Registration:
-    """What ``register()`` did.
+    """The result of ``register()``.
 
-    replaced: names in torch's modules that now hold our functions
-    unreached: names in other modules that hold a function of upstream's, imported before; they
-        keep it
+    Attributes:
+        replaced: qualified names in torch's modules that now hold twins.
+        unreached: qualified names in other modules that still hold upstream functions, because
+            those modules imported them before ``register()``.
     """
 
     replaced: tuple[str, ...]
@@ -43,11 +44,13 @@ def _in_upstream_package(name: str) -> bool:
 
 
 def _holders(
-    wanted: dict[Callable[..., Any], Callable[..., Any]],
+    functions: dict[Callable[..., Any], Callable[..., Any]],
 ) -> Iterator[tuple[ModuleType | type, str]]:
-    """Every place, ours apart, that holds one of the wanted functions: a loaded module, or the
-    classes whose methods we replace."""
-    by_id = {id(function) for function in wanted}
+    """Yields (holder, name) of every loaded module or class that holds one of ``functions``.
+
+    The classes are those whose methods have twins. Modules of shardplan are skipped.
+    """
+    by_id = {id(function) for function in functions}
     for cls in (
         originals.AsyncCheckpointProcess,
         originals.DefaultSavePlanner,
@@ -58,7 +61,7 @@ def _holders(
         for name, value in list(vars(cls).items()):
             if id(value) in by_id:
                 yield cls, name
-    # Some modules have two names: multiprocessing calls __main__ __mp_main__ too.
+    # A module can have two names; multiprocessing also lists __main__ as __mp_main__.
     modules = {id(module): module for module in list(sys.modules.values())}
     for module in modules.values():
         if type(module) is not ModuleType or module.__name__.split(".")[0] == "shardplan":
@@ -72,29 +75,31 @@ def _swap(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
     replaced, unreached = [], []
     for holder, name in _holders(pairs):
         is_module = isinstance(holder, ModuleType)
-        place = holder.__name__ if is_module else f"{holder.__module__}.{holder.__qualname__}"
-        if _in_upstream_package(place):
+        location = holder.__name__ if is_module else f"{holder.__module__}.{holder.__qualname__}"
+        if _in_upstream_package(location):
             setattr(holder, name, pairs[getattr(holder, name)])
-            replaced.append(f"{place}.{name}")
+            replaced.append(f"{location}.{name}")
         else:
-            unreached.append(f"{place}.{name}")
+            unreached.append(f"{location}.{name}")
     return Registration(tuple(sorted(replaced)), tuple(sorted(unreached)))
 
 
 def register(*, wire: bool = True, trust: bool = False) -> Registration:
-    """Makes every caller of torch.distributed.checkpoint run on our functions.
+    """Replaces functions in torch.distributed.checkpoint with their native twins.
 
-    wire: whether plans and metadata travel between ranks as columns; if not, as torch pickles them
-    trust: whether upstream's readers give a metadata file that names other globals than a
-        checkpoint's metadata to ``pickle``, which runs what it says; if not, they refuse it
+    Saves and loads with no planner, an upstream planner or a subclass of one are then planned
+    natively. Upstream's readers and writers, and their subclasses, read and write metadata
+    natively, except for methods that a subclass overrides. Classes are never replaced, and neither
+    are functions that a caller has put into torch's modules. A second call also reaches modules
+    that were loaded since the first.
 
-    Callers that pass no planner, an upstream planner or a subclass of one are planned natively from
-    here on; upstream's readers and writers, and subclasses of them, read and write metadata
-    natively, but for methods that a subclass overrides. Functions in torch's
-    modules are replaced, never a class; a function that a caller put there is left alone. Can be
-    called twice: the second call reaches modules that were loaded in between.
+    Args:
+        wire: if true, ranks send plans and metadata as columns; otherwise as torch pickles them.
+        trust: if true, upstream's readers load metadata that names unknown globals with ``pickle``,
+            which can run arbitrary code; otherwise they reject it.
 
-    Returns, and logs, what was replaced and what could not be reached.
+    Returns:
+        The names that were replaced and those that could not be reached. They are logged, too.
     """
     wire_module.refuse(not wire)
     filesystem.trust(trust)
@@ -102,7 +107,11 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
 
 
 def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
-    """Does what ``register()`` does, with these functions in place of upstream's."""
+    """Installs the given twins as ``register()`` does.
+
+    Args:
+        pairs: upstream function -> its replacement.
+    """
     global _current, _logged
     with _lock:
         replaced_names.add_ours(pairs.values())
@@ -112,16 +121,16 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
         before = _current.replaced if _current is not None else ()
         _current = Registration(tuple(sorted({*before, *done.replaced})), done.unreached)
         logger.log(
-            # A process that async_save keeps registers at each save.
+            # The process that async_save starts registers again at each save.
             logging.DEBUG if _current.replaced == _logged else logging.INFO,
-            "shardplan replaced %d names: %s",
+            "shardplan replaced %d functions: %s",
             len(_current.replaced),
             ", ".join(_current.replaced),
         )
         _logged = _current.replaced
         if _current.unreached:
             logger.warning(
-                "shardplan could not reach %d names that were imported before register(): %s",
+                "shardplan could not replace %d functions that were imported before register(): %s",
                 len(_current.unreached),
                 ", ".join(_current.unreached),
             )
@@ -129,7 +138,7 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
 
 
 def unregister() -> None:
-    """Puts every function of upstream's back; does nothing where ``register()`` was not called."""
+    """Restores all upstream functions; does nothing if ``register()`` was not called."""
     global _current
     with _lock:
         _swap({ours: original for original, ours in _installed.items()})
@@ -142,7 +151,14 @@ def unregister() -> None:
 
 @contextlib.contextmanager
 def registered(*, wire: bool = True, trust: bool = False) -> Iterator[Registration]:
-    """``register()`` for the length of a ``with``; inside another one it changes nothing."""
+    """Context manager that calls ``register()`` and, at its end, ``unregister()``.
+
+    If shardplan is registered already, the settings of the outer registration stay in force.
+
+    Args:
+        wire: see ``register``.
+        trust: see ``register``.
+    """
     outer = _current is not None
     done = register(
         wire=wire and not (outer and wire_module.refused()),

@@ -1,1 +1,1 @@
-"""Errors of saves and loads that say all that is wrong."""
+"""Reports of failed saves and loads, which list every fault instead of the first."""

@@ -1,6 +1,6 @@
-"""What does not fit between a state dict and a checkpoint: all of it at once.
+"""Reports of all mismatches between a state dict and a checkpoint.
 
-Upstream names the first key that is missing, or whose size differs, and stops.
+Upstream's error names only the first key that is missing or differs in size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 import json
 import logging
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -35,17 +35,17 @@ _MAX_HOLES = 1_000
 
 
 def keys(state_dict: dict[str, Any], metadata: Metadata) -> tuple[list[str], list[str]]:
-    """The keys that the checkpoint lacks, and those of it that nobody asks for."""
+    """Returns the keys missing in the checkpoint, and its keys that are not in the state dict."""
     saved = metadata.state_dict_metadata
     if not isinstance(saved, dict):
-        return [], []  # upstream has its own words for it
+        return [], []  # upstream raises its own error for this
     missing = [key for key in state_dict if key not in saved]
     return missing, [key for key in saved if key not in state_dict]
 
 
 @contextlib.contextmanager
-def explained(planner: Any) -> Iterator[None]:
-    """Around the making of a load plan: its error says all that does not fit."""
+def add_mismatches(planner: Any) -> Iterator[None]:
+    """Context manager that appends all mismatches to an error raised by planning a load."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -54,75 +54,75 @@ def explained(planner: Any) -> Iterator[None]:
 
 
 def explain(error: Exception, state_dict: dict[str, Any], metadata: Metadata) -> None:
-    """Says all that does not fit after an error's own words, and in its ``report``."""
+    """Appends all mismatches to an error's message, and stores them as its ``report``."""
     try:
         report = differences(state_dict, metadata)
-        said = text(report)
-        if said and len(error.args) == 1 and isinstance(error.args[0], str):
-            error.args = (f"{error.args[0]}\n{said}",)
+        details = text(report)
+        if details and len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (f"{error.args[0]}\n{details}",)
             error.report = report  # type: ignore[attr-defined]
     except Exception:
-        # What went wrong must reach the ranks, whatever becomes of its explanation.
-        logger.exception("no explanation of a load that failed")
+        # The error itself must reach all ranks even if the report fails.
+        logger.exception("the report of a failed load could not be created")
 
 
 def differences(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
-    """What does not fit, as plain data; of each kind as many as there is room for."""
+    """Returns all mismatches as plain data, with truncated lists and full counts."""
     missing, unexpected = keys(state_dict, metadata)
-    near = _Near(unexpected)
+    near = _SimilarNames(unexpected)
     named = [
         {"name": short(key), "near": near.names(key) if at < _MAX_NAMED else []}
         for at, key in enumerate(missing)
     ]
-    return _fitting(
+    return _truncated(
         {
             "keys": len(state_dict),
             "saved_keys": len(metadata.state_dict_metadata),
             "missing": named,
             "unexpected": [short(key) for key in unexpected],
-            **_differing(state_dict, metadata),
+            **_mismatches(state_dict, metadata),
         }
     )
 
 
-def _differing(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, list[dict[str, Any]]]:
-    """Of the keys that both have, those of another size, dtype or kind."""
+def _mismatches(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, list[dict[str, Any]]]:
+    """Returns the keys of the state dict that were saved with another size, dtype or kind."""
     saved: dict[str, Any] = metadata.state_dict_metadata
     sizes, dtypes, kinds = [], [], []
     for key, wanted in state_dict.items():
         if key not in saved:
             continue
-        if (kind := _kind_differs(saved[key], wanted)) is not None:
+        if (kind := _kind_mismatch(saved[key], wanted)) is not None:
             kinds.append({"name": short(key), **kind})
         elif isinstance(wanted, torch.Tensor) and type(saved[key]) is TensorStorageMetadata:
             if tuple(saved[key].size) != tuple(wanted.shape):
-                sizes.append(_pair(key, list(saved[key].size), list(wanted.shape)))
+                sizes.append(_mismatch(key, list(saved[key].size), list(wanted.shape)))
             if saved[key].properties.dtype != wanted.dtype:
-                dtypes.append(_pair(key, str(saved[key].properties.dtype), str(wanted.dtype)))
+                dtypes.append(_mismatch(key, str(saved[key].properties.dtype), str(wanted.dtype)))
     return {"sizes": sizes, "dtypes": dtypes, "kinds": kinds}
 
 
-def _pair(key: str, saved: Any, wanted: Any) -> dict[str, Any]:
+def _mismatch(key: str, saved: Any, wanted: Any) -> dict[str, Any]:
     return {"name": short(key), "saved": saved, "wanted": wanted}
 
 
-def _kind_differs(saved: Any, wanted: Any) -> dict[str, str] | None:
-    """A tensor against an object, the right way round."""
+def _kind_mismatch(saved: Any, wanted: Any) -> dict[str, str] | None:
+    """Describes an entry that is a tensor on one side and an object on the other, else None."""
     is_tensor = isinstance(wanted, torch.Tensor) or hasattr(wanted, "__create_chunk_list__")
     is_tensor = is_tensor or hasattr(wanted, "local_shards")
     if isinstance(saved, TensorStorageMetadata) and not is_tensor:
-        return {"saved": f"a tensor of size {list(saved.size)}", "wanted": _object(wanted)}
+        return {"saved": f"a tensor of size {list(saved.size)}", "wanted": _object_text(wanted)}
     if isinstance(saved, BytesStorageMetadata) and is_tensor:
         return {"saved": "an object", "wanted": f"a tensor of size {list(wanted.size())}"}
     return None
 
 
-def _object(wanted: Any) -> str:
+def _object_text(wanted: Any) -> str:
     return f"an object of type {type(wanted).__qualname__}"
 
 
-def _fitting(report: dict[str, Any]) -> dict[str, Any]:
-    """A report with as much of each list as there is room for, and how much there was."""
+def _truncated(report: dict[str, Any]) -> dict[str, Any]:
+    """Truncates the lists of a report to a size limit, and adds their full counts."""
     lists = [name for name, value in report.items() if isinstance(value, list)]
     room = _MAX_REPORT // len(lists)
     for name in lists:
@@ -136,8 +136,8 @@ def _fitting(report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-class _Near:
-    """Finds names of the checkpoint that are like one that it lacks."""
+class _SimilarNames:
+    """Finds names in the checkpoint that are similar to a missing one."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._by_end: dict[str, list[str]] = {}
@@ -148,7 +148,7 @@ class _Near:
     def names(self, missing: str) -> list[str]:
         end = missing.rsplit(".", 1)[-1]
         same = self._by_end.get(end, [])
-        # A prefix more or less ("module.", "_orig_mod.") is the usual cause.
+        # The usual cause is an added or missing prefix ("module.", "_orig_mod.").
         moved = [name for name in same if name.endswith(missing) or missing.endswith(name)]
         if moved:
             return [short(name) for name in moved[:3]]
@@ -160,51 +160,67 @@ class _Near:
 
 
 def text(report: dict[str, Any]) -> str:
-    """A report in words; empty where all fits."""
+    """Formats a report as text; empty if there are no mismatches."""
     lines = [
         _line(
             report,
             "missing",
-            "{} of {keys} keys asked for {} not in the checkpoint",
-            lambda one: one["name"] + (f" (near: {', '.join(one['near'])})" if one["near"] else ""),
+            "{} of {keys} keys of the state dict {} not in the checkpoint",
+            _missing_text,
         ),
         _line(
-            report, "unexpected", "{} of {saved_keys} keys of the checkpoint {} not asked for", str
+            report,
+            "unexpected",
+            "{} of {saved_keys} keys of the checkpoint {} not in the state dict",
+            str,
         ),
-        _line(report, "sizes", "{} saved with another size", _differ),
-        _line(report, "dtypes", "{} saved with another dtype", _differ),
-        _line(report, "kinds", "{} saved as something else", _differ),
+        _line(report, "sizes", "{} saved with another size", _mismatch_text),
+        _line(report, "dtypes", "{} saved with another dtype", _mismatch_text),
+        _line(report, "kinds", "{} saved as another kind of entry", _mismatch_text),
     ]
     return "\n".join(line for line in lines if line)[:_MAX_TEXT]
 
 
-def _line(report: dict[str, Any], kind: str, head: str, say: Any) -> str:
+def _line(report: dict[str, Any], kind: str, head: str, describe: Callable[[Any], str]) -> str:
     count = report[f"{kind}_count"]
     if not count:
         return ""
-    named = some(map(say, report[kind][:_MAX_NAMED]), count)
+    named = some(map(describe, report[kind][:_MAX_NAMED]), count)
     sizes = {name: f"{report[name]:,}" for name in ("keys", "saved_keys")}
-    said = head.format(f"{count:,}", "is" if count == 1 else "are", **sizes)
-    return f"{said}: {named}"
+    message = head.format(f"{count:,}", "is" if count == 1 else "are", **sizes)
+    return f"{message}: {named}"
 
 
-def _differ(one: dict[str, Any]) -> str:
-    return f"{one['name']} (saved: {one['saved']}, asked for: {one['wanted']})"
+def _missing_text(one: dict[str, Any]) -> str:
+    similar = f" (similar: {', '.join(one['near'])})" if one["near"] else ""
+    return f"{one['name']}{similar}"
+
+
+def _mismatch_text(one: dict[str, Any]) -> str:
+    return f"{one['name']} (saved: {one['saved']}, requested: {one['wanted']})"
 
 
 def check_dtypes(state_dict: dict[str, Any], metadata: Metadata) -> None:
-    """ValueError where a tensor was saved with another dtype, or as an object."""
-    found = _differing(state_dict, metadata)
+    """Checks that all tensors were saved as tensors of the same dtype.
+
+    Raises:
+        ValueError: a tensor was saved with another dtype, or as an object.
+    """
+    found = _mismatches(state_dict, metadata)
     wrong = found["dtypes"] + [one for one in found["kinds"] if one["saved"] == "an object"]
     if wrong:
-        said = some(map(_differ, wrong[:_MAX_NAMED]), len(wrong))
-        error = ValueError(f"Dtype mismatch between saved and current: {said}"[:_MAX_TEXT])
+        message = some(map(_mismatch_text, wrong[:_MAX_NAMED]), len(wrong))
+        error = ValueError(f"Dtype mismatch between saved and current: {message}"[:_MAX_TEXT])
         error.report = differences(state_dict, metadata)  # type: ignore[attr-defined]
         raise error
 
 
 def check_coverage(state_dict: dict[str, Any], metadata: Metadata) -> None:
-    """ValueError where the saved boxes leave a part of a wanted region unread."""
+    """Checks that saved boxes cover every box that this rank loads.
+
+    Raises:
+        ValueError: a region to load is in no saved box, or there are too many boxes to tell.
+    """
     holes: list[dict[str, Any]] = []
     for key, wanted in state_dict.items():
         saved = metadata.state_dict_metadata.get(key)
@@ -220,14 +236,14 @@ def check_coverage(state_dict: dict[str, Any], metadata: Metadata) -> None:
                 for offsets, sizes in found
             )
             if not complete and not found:
-                raise ValueError(f"{short(key)} has too many saved boxes to say what they cover")
+                raise ValueError(f"{short(key)} has too many saved boxes to check their coverage")
     if holes:
         named = (
             f"{hole['name']}{slices(hole['offsets'], hole['sizes'])}" for hole in holes[:_MAX_NAMED]
         )
-        said = some(named, len(holes), "regions more")
-        error = ValueError(f"No saved box covers {said}"[:_MAX_TEXT])
-        error.report = _fitting({"holes": holes})  # type: ignore[attr-defined]
+        regions = some(named, len(holes), "more regions")
+        error = ValueError(f"No saved box covers {regions}"[:_MAX_TEXT])
+        error.report = _truncated({"holes": holes})  # type: ignore[attr-defined]
         raise error
 
 

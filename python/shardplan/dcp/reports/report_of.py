@@ -1,4 +1,4 @@
-"""Where the report of a failed save or load is found."""
+"""Finds the report of a failed save or load in its exception."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def report_of(error: BaseException) -> dict[str, Any] | None:
-    """What is wrong, as plain data, of an error that a save or a load raised.
+    """Returns the report of a failed save or load as plain data.
 
     Args:
-        error: a planner's own error, or the ``CheckpointException`` that ``dcp.save`` and
-            ``dcp.load`` make of it, whose ``failures`` hold the error of each rank; or an error
-            that was raised from one of them.
+        error: an error raised by a planner, a ``CheckpointException`` raised by ``dcp.save`` or
+            ``dcp.load`` (its ``failures`` hold the error of each rank), or an error caused by one
+            of these.
 
     Returns:
         The report of the lowest rank that has one; None if there is none.
@@ -32,7 +32,7 @@ def _errors(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
     failures = getattr(error, "failures", None)
     if isinstance(failures, dict):
         for rank in sorted(failures):
-            failure = failures[rank]  # the error, and where it was raised
+            failure = failures[rank]  # (error, traceback)
             if isinstance(failure, tuple) and failure and isinstance(failure[0], BaseException):
                 yield from _errors(failure[0], seen)
     for one in (error.__cause__, error.__context__):

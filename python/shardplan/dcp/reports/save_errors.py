@@ -1,4 +1,4 @@
-"""The error of a global plan that is not valid: upstream's words, then what is wrong and whose."""
+"""The error of an invalid global plan: upstream's message, then the diagnosis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..upstream import originals
 
 logger = logging.getLogger(__name__)
 
-# What an error says: its first line is upstream's, all of it stays well under what every rank gets.
+# Limits of the diagnosis in the error message, which is sent to every rank.
 _MAX_TENSORS = 5
 _MAX_TEXT = 8_000
 
@@ -26,12 +26,17 @@ _MAX_TEXT = 8_000
 def raise_if_invalid(
     all_plans: list[SavePlan], global_plan: list[SavePlan], metadata: Metadata
 ) -> None:
-    """Raises what upstream raises of a global plan that is not valid, and says more.
+    """Validates a global plan; raises upstream's error, with a diagnosis, if it is not valid.
 
-    ``ValueError``: upstream's words, the diagnosis of the worst tensors, and a ``report`` of plain
-    data. All of it is logged.
+    Args:
+        all_plans: the local plan of each rank, before deduplication.
+        global_plan: the final plan of each rank.
+        metadata: the metadata of the global plan.
 
-    all_plans: the local plans, before what several ranks have is dropped
+    Raises:
+        ValueError: the plan is not valid. The message is upstream's, followed by the diagnosis of
+            the worst tensors. The attribute ``report`` has the diagnosis as plain data. The full
+            diagnosis is logged.
     """
     if not validation.is_native(global_plan, metadata):
         raise_verdict(originals.validate_global_plan(global_plan, metadata))
@@ -40,34 +45,41 @@ def raise_if_invalid(
     suspects = native.suspects(saved, len(global_plan) > 1)
     if not suspects:
         return
-    if validation.WORDS_ARE_KNOWN:
-        words = validation.summary(
-            message
+    if validation.MESSAGES_ARE_KNOWN:
+        message = validation.summary(
+            fault
             for key in suspects
-            for message in validation.messages_of(global_plan, key, saved[key], False)
+            for fault in validation.messages_of(global_plan, key, saved[key], False)
         )
     else:
-        words = validation.summary_of(validation.messages(global_plan, metadata, suspects))
-    if words is None:
+        message = validation.summary_of(validation.messages(global_plan, metadata, suspects))
+    if message is None:
         return
-    error = ValueError(words)
+    error = ValueError(message)
     try:
-        whole = _report(all_plans, global_plan, metadata, suspects)
-        if whole["tensors"]:
-            logger.error("the save plan is not valid: %s", box_faults.text(whole))
-            said = box_faults.text(whole, _MAX_TENSORS)
-            error = ValueError(f"{words}\n{said[:_MAX_TEXT]}")
-            error.report = box_faults.shortened(whole)  # type: ignore[attr-defined]
+        report = _report(all_plans, global_plan, metadata, suspects)
+        if report["tensors"]:
+            logger.error("the save plan is not valid: %s", box_faults.text(report))
+            diagnosis = box_faults.text(report, _MAX_TENSORS)
+            error = ValueError(f"{message}\n{diagnosis[:_MAX_TEXT]}")
+            error.report = box_faults.shortened(report)  # type: ignore[attr-defined]
     except Exception:
-        # What is wrong with a plan must reach the ranks, whatever becomes of its diagnosis.
-        logger.exception("no diagnosis of a save plan that is not valid")
+        # The error itself must reach all ranks even if the diagnosis fails.
+        logger.exception("the diagnosis of an invalid save plan could not be created")
     raise error
 
 
 def raise_verdict(verdict: Any) -> None:
-    """Raises upstream's error for what a validation returned: messages, or True for valid."""
-    if words := validation.summary_of(verdict):
-        raise ValueError(words)
+    """Raises upstream's error for the result of a validation, if the plan is not valid.
+
+    Args:
+        verdict: what the validation returned: a list of messages, or a bool that is true if valid.
+
+    Raises:
+        ValueError: the plan is not valid.
+    """
+    if message := validation.summary_of(verdict):
+        raise ValueError(message)
 
 
 def _report(
@@ -102,7 +114,7 @@ _ByBox = dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]]
 
 
 def _writers_by_box(global_plan: list[SavePlan], keys: set[str]) -> dict[str, _ByBox]:
-    """The ranks whose items write each box of these tensors."""
+    """Returns, per tensor and box, the ranks that write the box."""
     found: dict[str, _ByBox] = {key: {} for key in keys}
     for rank, plan in enumerate(global_plan):
         for item in plan.items:
@@ -114,6 +126,7 @@ def _writers_by_box(global_plan: list[SavePlan], keys: set[str]) -> dict[str, _B
 
 
 def _in_order(ranks: _ByBox, boxes: _core.Boxes) -> list[int | None]:
+    """Returns the writer of each box; None if it is unknown."""
     owners: list[int | None] = []
     for at in range(len(boxes)):
         offsets, sizes = _core.box(boxes, at)

@@ -1,1 +1,1 @@
-"""Readers and writers of checkpoints, and the file of their metadata."""
+"""Storage readers and writers, and the metadata file."""

@@ -1,9 +1,9 @@
-"""Keeps two processes from saving into one directory at once.
+"""A lock that prevents two processes from saving into one directory at once.
 
-Two saves that overwrite each other's files leave a checkpoint of which every part can be read and
-which is of neither. The coordinator of a save holds a lock on the directory itself (``flock``, so
-no file is added, and the lock ends with the process) from before the first byte is written until
-its metadata has taken effect. Where the file system has no such lock, nothing is checked.
+Two concurrent saves would overwrite each other's files and leave a checkpoint that can be read but
+mixes both. The coordinator of a save therefore locks the directory with ``flock`` before the first
+byte is written, and releases it once the metadata file is in place. ``flock`` adds no file, and the
+lock ends with the process. If the file system has no such lock, nothing is checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ except ImportError:  # not a POSIX system
 
 
 class _Held:
-    """A locked directory: its (device, inode), and the descriptor that holds the lock."""
+    """A lock that this process holds.
+
+    Args:
+        directory: (device, inode) of the directory.
+        descriptor: file descriptor that holds the lock.
+    """
 
     def __init__(self, directory: tuple[int, int], descriptor: int) -> None:
         self.directory = directory
@@ -33,9 +38,13 @@ _by_writer: dict[int, _Held] = {}  # by the writer's id
 
 
 def take(writer: object, path: str | os.PathLike[str]) -> None:
-    """Locks the directory for the save of ``writer``, until ``release`` or the writer's end.
+    """Locks a directory for ``writer``, until ``release`` or until the writer is collected.
 
-    A lock that this process holds already is taken over: a save that failed may have left it.
+    A lock that this process already holds is taken over, because a failed save may have left it.
+
+    Args:
+        writer: the storage writer of the save.
+        path: the directory of the checkpoint.
 
     Raises:
         RuntimeError: another process holds the lock.
@@ -55,8 +64,8 @@ def take(writer: object, path: str | os.PathLike[str]) -> None:
         except BlockingIOError:
             os.close(descriptor)
             raise RuntimeError(
-                f"another process is saving a checkpoint into {os.fspath(path)!r}: two saves into "
-                f"one directory would mix their files. Save into another directory, or wait."
+                f"another process is saving a checkpoint into {os.fspath(path)!r}, and two saves "
+                f"into one directory would mix their files. Save into another directory, or wait."
             ) from None
         except OSError:  # the file system has no locks
             os.close(descriptor)
@@ -66,14 +75,14 @@ def take(writer: object, path: str | os.PathLike[str]) -> None:
 
 
 def release(writer: object) -> None:
-    """Unlocks what ``take`` locked for this writer; does nothing if it holds nothing."""
+    """Releases the lock of this writer, if it holds one."""
     with _lock:
         _unlock(_by_writer.pop(id(writer), None))
 
 
 def _finalize(writer_id: int, held: _Held) -> None:
-    # The collector may run this inside `take`: what the lock guards is left alone then, for the
-    # next `take` of the directory.
+    # The collector may run this inside `take`, where `_lock` is held. The next `take` of the
+    # directory then releases the lock.
     if not _lock.acquire(blocking=False):
         return
     try:
@@ -89,6 +98,6 @@ def _unlock(held: _Held | None) -> None:
         return
     del _held[held.directory]
     with contextlib.suppress(OSError):
-        # Not only closed: a forked child may have a copy of the descriptor.
+        # Closing is not enough, because a forked child may have a copy of the descriptor.
         fcntl.flock(held.descriptor, fcntl.LOCK_UN)
         os.close(held.descriptor)

@@ -1,10 +1,10 @@
-"""Twins of ``torch.distributed.checkpoint.filesystem``: same arguments, same files.
+"""Twins of ``torch.distributed.checkpoint.filesystem``.
 
-What they hold of a whole checkpoint (write results, chunks, storage_data) stays columns until
-somebody touches it.
+Arguments and files are those of upstream. Data of the whole checkpoint (write results, chunks,
+storage_data) is lazy.
 
-The functions answer to methods of upstream's ``_FileSystemWriter`` and ``FileSystemReader``, in
-whose place ``register()`` puts them; the methods of our own classes call them too.
+The functions are twins of methods of upstream's ``_FileSystemWriter`` and ``FileSystemReader``.
+``register()`` installs them there, and the methods of shardplan's own classes call them.
 """
 
 from __future__ import annotations
@@ -24,57 +24,62 @@ from torch.futures import Future
 
 from .. import wire
 from ..lazy import storage_data
-from ..lazy.items import Items
+from ..lazy.items import LazyList
 from ..planners import coordinator
-from ..twins.table import answers
+from ..twins.table import twin_of
 from ..upstream import originals, replaced_names
 from . import directory_lock, metadata_file
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
 
-_trusting = False
+_trust_by_default = False
 
 
-def trust(trusting: bool) -> None:
-    """Whether upstream's own readers, under ``register()``, trust the metadata that they read."""
-    global _trusting
-    _trusting = trusting
+def trust(default: bool) -> None:
+    """Sets whether upstream's readers, once registered, trust the metadata files that they read."""
+    global _trust_by_default
+    _trust_by_default = default
 
 
 def trusts() -> bool:
-    """Whether they do."""
-    return _trusting
+    """Returns what ``trust`` set."""
+    return _trust_by_default
 
 
-@answers(originals.writer_storage_meta)
+@twin_of(originals.writer_storage_meta)
 @functools.wraps(originals.writer_storage_meta)
 def storage_meta(writer: filesystem._FileSystemWriter) -> StorageMeta | None:
-    """As upstream's, with a mark where ``finish`` needs no chunk of Metadata made."""
+    """Twin of ``FileSystemWriter.storage_meta``. Sets a flag if ``finish`` accepts lazy chunks."""
     made: StorageMeta | None = originals.writer_storage_meta(writer)
-    return coordinator.mark(made) if replaced_names.is_ours(type(writer).finish) else made
+    if replaced_names.is_ours(type(writer).finish):
+        return coordinator.set_accepts_lazy_chunks(made)
+    return made
 
 
-@answers(originals.writer_write_data)
+@twin_of(originals.writer_write_data)
 @functools.wraps(originals.writer_write_data)
 def write_data(
     writer: filesystem._FileSystemWriter, plan: SavePlan, planner: SavePlanner
 ) -> Future[list[WriteResult]]:
-    """As upstream's; its list of results travels as columns."""
+    """Twin of ``FileSystemWriter.write_data``. Its results are sent as columns."""
     future: Future[list[WriteResult]] = Future()
-    future.set_result(Items(originals.writer_write_data(writer, plan, planner).wait()))
+    future.set_result(LazyList(originals.writer_write_data(writer, plan, planner).wait()))
     return future
 
 
-@answers(originals.writer_prepare_global_plan)
+@twin_of(originals.writer_prepare_global_plan)
 @functools.wraps(originals.writer_prepare_global_plan)
 def prepare_global_plan(
     writer: filesystem._FileSystemWriter, plans: list[SavePlan]
 ) -> list[SavePlan]:
-    """As upstream's; then the directory is this save's.
+    """Twin of ``FileSystemWriter.prepare_global_plan``. Also locks the directory for this save.
 
-    The plans are valid, and no rank has written yet. The metadata of an older checkpoint goes,
-    for its data files are about to be overwritten: a save that fails leaves no ``.metadata`` that
-    mixes two checkpoints. ``RuntimeError`` if another process is saving into the directory.
+    Removes the metadata file of an older checkpoint, because its data files are about to be
+    overwritten. A failed save therefore leaves no ``.metadata`` that mixes two checkpoints. The
+    plans are valid at this point, and no rank has written data yet.
+
+    Raises:
+        RuntimeError: another process is saving into the directory.
     """
     prepared: list[SavePlan] = originals.writer_prepare_global_plan(writer, plans)
     if writer.use_collectives and type(writer.fs) is filesystem.FileSystem:
@@ -86,23 +91,28 @@ def prepare_global_plan(
 
 
 def _rank_of_metadata(writer: filesystem._FileSystemWriter) -> int | None:
-    """The rank in the name of the metadata file that this writer writes, or None."""
+    """Returns the rank in the name of this writer's metadata file; None if it has none."""
     return None if writer.use_collectives else writer.rank
 
 
-# torch 2.11 leaves the Metadata that dcp.save returns without storage_data and version.
+# torch 2.11 sets storage_data and version on a copy, not on the Metadata that dcp.save returns.
 _FINISHES_A_COPY = "replace" in originals.writer_finish.__code__.co_names
 
 
-@answers(originals.writer_finish)
+@twin_of(originals.writer_finish)
 @functools.wraps(originals.writer_finish)
 def finish(
     writer: filesystem._FileSystemWriter, metadata: Metadata, results: list[list[WriteResult]]
 ) -> None:
-    """Writes the metadata file, and makes it take effect.
+    """Writes the metadata file.
 
-    Answers to ``FileSystemWriter.finish``: same names, fsync and errors. Where a file can be
-    put into place in one step, a crash leaves no metadata or all of it.
+    Twin of ``FileSystemWriter.finish``; file names, fsync and errors are the same. On a local POSIX
+    file system the file is renamed into place, so a crash leaves a complete metadata file or none.
+
+    Args:
+        writer: the storage writer of the coordinator.
+        metadata: the metadata of the global plan.
+        results: the write results of each rank.
     """
     try:
         if replaced_names.FINISH.untouched("metadata file"):
@@ -120,7 +130,7 @@ def _finish(
         metadata = dataclasses.replace(metadata)
     metadata.version = filesystem.CURRENT_DCP_VERSION
     metadata.storage_data = storage_data.merge(results)
-    metadata.storage_meta = coordinator.unmarked(writer.storage_meta())
+    metadata.storage_meta = coordinator.clear_accepts_lazy_chunks(writer.storage_meta())
     rank = _rank_of_metadata(writer)
     metadata_path = writer._get_metadata_path(rank)
     prefix = "" if rank is None else f"__{rank}"
@@ -138,21 +148,23 @@ def _finish(
     writer.fs.rename(tmp_path, metadata_path)
 
 
-@answers(originals.reader_read_metadata)
+@twin_of(originals.reader_read_metadata)
 @functools.wraps(originals.reader_read_metadata)
 def read_metadata(reader: filesystem.FileSystemReader, *args: Any, **kwargs: Any) -> Metadata:
-    """The metadata of the checkpoint; of a rank, where ``rank`` is given.
+    """Reads the metadata file of a checkpoint, or that of one rank if ``rank`` is given.
 
-    Answers to ``FileSystemReader.read_metadata``. ``pickle.UnpicklingError``, with the file and
-    the byte, for a file that is broken, or that names another global than a checkpoint's
-    metadata does.
+    Twin of ``FileSystemReader.read_metadata``.
+
+    Raises:
+        pickle.UnpicklingError: the file is broken, or it names an unknown global and the reader
+            does not trust it. The message has the file and the byte offset.
     """
     metadata: Metadata
     if not replaced_names.READ_METADATA.untouched("metadata file"):
         metadata = originals.reader_read_metadata(reader, *args, **kwargs)
         return metadata
     path = reader._get_metadata_path(kwargs.get("rank"))
-    trust = getattr(reader, "trust", _trusting)
+    trust = getattr(reader, "trust", _trust_by_default)
     with reader.fs.create_stream(path, "rb") as stream:
         metadata = metadata_file.load(cast(Any, stream), path, trust)
     if getattr(metadata, "storage_meta", None) is None:
@@ -162,9 +174,9 @@ def read_metadata(reader: filesystem.FileSystemReader, *args: Any, **kwargs: Any
 
 
 class ColumnsWriter(filesystem.FileSystemWriter):
-    """What our writers do in another way than upstream's.
+    """Overrides of upstream's writer methods.
 
-    Each method gives way to upstream's where a caller has replaced that one.
+    Each method calls upstream's if a caller has replaced it there.
     """
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
@@ -194,7 +206,10 @@ class ColumnsWriter(filesystem.FileSystemWriter):
 
 
 class ColumnsReader(filesystem.FileSystemReader):
-    """What our readers do in another way than upstream's, unless a caller has replaced that."""
+    """Overrides of upstream's reader methods.
+
+    Each method calls upstream's if a caller has replaced it there.
+    """
 
     trust = False
 
@@ -208,14 +223,16 @@ replaced_names.add_ours([ColumnsWriter.finish])
 
 
 class FileSystemWriter(ColumnsWriter):
-    """``torch.distributed.checkpoint.FileSystemWriter``, whose metadata is no Python objects."""
+    """``torch.distributed.checkpoint.FileSystemWriter``, which writes metadata natively."""
 
 
 class FileSystemReader(ColumnsReader):
-    """``torch.distributed.checkpoint.FileSystemReader``, whose metadata is no Python objects.
+    """``torch.distributed.checkpoint.FileSystemReader``, which reads metadata natively.
 
-    trust: whether a metadata file that names other globals than a checkpoint's metadata does is
-        given to pickle, which runs what it says; default: it is refused
+    Args:
+        path: the directory of the checkpoint.
+        trust: if true, metadata that names unknown globals is loaded with ``pickle``, which can run
+            arbitrary code; otherwise it is rejected.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Twins of ``torch.distributed.checkpoint._fsspec_filesystem``: same arguments, same files."""
+"""Twins of ``torch.distributed.checkpoint._fsspec_filesystem``.
+
+Arguments and files are those of upstream.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,16 @@ __all__ = ["FsspecReader", "FsspecWriter"]
 
 
 class FsspecWriter(ColumnsWriter, _fsspec_filesystem.FsspecWriter):
-    """``torch.distributed.checkpoint.FsspecWriter``, whose metadata is no Python objects."""
+    """``torch.distributed.checkpoint.FsspecWriter``, which writes metadata natively."""
 
 
 class FsspecReader(ColumnsReader, _fsspec_filesystem.FsspecReader):
-    """``torch.distributed.checkpoint.FsspecReader``, whose metadata is no Python objects.
+    """``torch.distributed.checkpoint.FsspecReader``, which reads metadata natively.
 
-    trust: as of ``FileSystemReader``
+    Args:
+        path: URL of the checkpoint.
+        trust: see ``FileSystemReader``.
+        kwargs: further arguments of upstream's reader.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, trust: bool = False, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Reads and writes the file of a ``Metadata``: upstream's pickle, large parts by native code."""
+"""Reads and writes metadata files. They are upstream's pickles; native code handles large parts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from torch.distributed.checkpoint.metadata import (
 
 from ...diagnosis.streams import readinto_of
 from .. import fallbacks
-from ..lazy.items import Items
-from ..lazy.path_mappings import Mappings
+from ..lazy.items import LazyList
+from ..lazy.path_mappings import LazyDict
 from ..lazy.storage_data import StorageData
 from ..native import native
 
 _PROTOCOL = 4
-# What every record of a file names, in the order of csrc/core/metadata/metadata_writer.h.
+# Classes and attributes used by every record, in the order of csrc/core/metadata/metadata_writer.h.
 _CLASSES = (
     torch.Size,
     ChunkStorageMetadata,
@@ -50,88 +50,100 @@ _ATTRIBUTES = (
 
 
 def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
-    """What ``pickle.load`` gives, its large parts as columns.
+    """Loads what ``pickle.load`` would, with lazy chunk lists and storage_data.
 
-    name: of the file, for errors
-    trust: whether what names other globals than a checkpoint's metadata does is given to pickle
+    Args:
+        stream: the file, opened for reading; seekable if ``trust``.
+        name: name of the file, for error messages.
+        trust: if true, metadata that names unknown globals is loaded with ``pickle``, which can run
+            arbitrary code; otherwise it is rejected.
 
-    Raises ``pickle.UnpicklingError``, which names the file and the byte.
+    Raises:
+        pickle.UnpicklingError: the file is broken or rejected. The message has the file and the
+            byte offset.
     """
     start = stream.tell() if trust else 0
     try:
         return native.load_metadata(
-            readinto_of(stream), Items.from_columns, StorageData.from_columns
+            readinto_of(stream), LazyList.from_columns, StorageData.from_columns
         )
     except native.UnknownGlobal as error:
         if trust:
-            fallbacks.whole("metadata file: it names other globals, and is trusted")
+            fallbacks.count_operation("metadata file: it names unknown globals and is trusted")
             stream.seek(start)
             return pickle.load(stream)
         raise pickle.UnpicklingError(
-            f"{name} {error}; it was not loaded. If you trust who wrote it, pass "
-            f"trust=True to shardplan.FileSystemReader, or to shardplan.register"
+            f"{name} {error}; it was not loaded. If you trust its author, pass trust=True to "
+            f"shardplan.FileSystemReader or shardplan.register"
         ) from None
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(f"{name} cannot be read: it {error}") from None
 
 
 def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
-    """Does what ``pickle.dump`` does: what is loaded is the same, of the same classes."""
+    """Writes a pickle that loads as the same objects, of the same classes, as ``pickle.dump``'s.
+
+    Args:
+        metadata: the metadata; its lists and dicts may be lazy.
+        stream: the file, opened for writing.
+    """
     state = vars(metadata)
-    saved = _saved(state.get("state_dict_metadata"))
-    storage = _storage(state.get("storage_data"))
+    saved = _saved_columns(state.get("state_dict_metadata"))
+    storage = _storage_columns(state.get("storage_data"))
     if type(metadata) is not Metadata or (saved is None and storage is None):
-        fallbacks.whole("metadata file: what it would hold is not read natively")
+        fallbacks.count_operation("metadata file: native code cannot read the metadata to write")
         pickle.dump(metadata, stream)
         return
     file = native.MetadataPickle(stream.write)
     properties = [] if saved is None else saved.properties
-    # A class that no record names has an empty place, for the file must not name it either.
+    # A class that no record uses gets an unused memo slot, because the file must not name it.
     named = zip(_CLASSES, file.named_classes(saved, storage), strict=True)
-    kept = [cls if is_named else object() for cls, is_named in named]
-    kept += [*_ATTRIBUTES, *_parts(properties)]
-    pickles = [_opcodes(_fast_pickler([]), None if type(one) is object else one) for one in kept]
+    memoized = [cls if is_named else object() for cls, is_named in named]
+    memoized += [*_ATTRIBUTES, *_property_parts(properties)]
+    pickles = [
+        _opcodes(_fast_pickler([]), None if type(one) is object else one) for one in memoized
+    ]
     file.keep(pickles)
-    property_pickler = _fast_pickler(kept)
-    of_properties = [_opcodes(property_pickler, one) for one in properties]
-    # The names and paths, which nobody else asks the memo for.
-    kept += [object() for _ in range(file.keep_texts(saved, storage))]
-    pickler = _pickler(kept)
+    property_pickler = _fast_pickler(memoized)
+    property_opcodes = [_opcodes(property_pickler, one) for one in properties]
+    # Memo slots of names and paths; only native records refer to them.
+    memoized += [object() for _ in range(file.keep_texts(saved, storage))]
+    pickler = _pickler(memoized)
     file.raw(_opcodes(_fast_pickler([]), Metadata))
     file.raw(pickle.EMPTY_TUPLE + pickle.NEWOBJ + pickle.EMPTY_DICT + pickle.MARK)
     for name, value in state.items():
         file.raw(_opcodes(pickler, name))
         if name == "state_dict_metadata" and saved is not None:
-            file.entries(saved, of_properties, [_opcodes(pickler, one) for one in saved.objects])
+            file.entries(saved, property_opcodes, [_opcodes(pickler, one) for one in saved.objects])
         elif name == "storage_data" and storage is not None:
             file.storage(storage)
         else:
-            file.raw(_opcodes(pickler, plain(value)))
+            file.raw(_opcodes(pickler, to_builtin(value)))
     file.raw(pickle.SETITEMS + pickle.BUILD)
     file.stop()
 
 
-def plain(value: Any) -> Any:
-    """The exact list or dict in the place of one of ours."""
-    if type(value) is Items:
+def to_builtin(value: Any) -> Any:
+    """Returns an exact ``list`` or ``dict`` for a lazy one, and any other value unchanged."""
+    if type(value) is LazyList:
         return list(value)
-    return dict(value.items()) if type(value) in (Mappings, StorageData) else value
+    return dict(value.items()) if type(value) in (LazyDict, StorageData) else value
 
 
-def _saved(entries: Any) -> native.SavedMetadata | None:
-    entries = plain(entries)
+def _saved_columns(entries: Any) -> native.SavedMetadata | None:
+    entries = to_builtin(entries)
     return native.saved_metadata(entries) if type(entries) is dict else None
 
 
-def _storage(data: Any) -> native.StorageColumns | None:
+def _storage_columns(data: Any) -> native.StorageColumns | None:
     if type(data) is StorageData and (columns := data.columns()) is not None:
         return columns
-    data = plain(data)
+    data = to_builtin(data)
     return native.storage_columns(data) if type(data) is dict else None
 
 
-def _parts(properties: Iterable[TensorProperties]) -> list[Any]:
-    """What properties are made of, each once."""
+def _property_parts(properties: Iterable[TensorProperties]) -> list[Any]:
+    """Returns the objects to memoize for properties: their class, and each state value once."""
     parts: dict[int, Any] = {}
     for one in properties:
         parts[id(TensorProperties)] = TensorProperties
@@ -146,24 +158,24 @@ class _Pickler(pickle.Pickler):
     buffer: io.BytesIO
 
 
-def _pickler(kept: list[Any]) -> _Pickler:
-    """A pickler of parts of a file whose memo begins with what was kept."""
+def _pickler(memoized: list[Any]) -> _Pickler:
+    """Returns a pickler of parts of a file, with ``memoized`` in the first slots of its memo."""
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, _PROTOCOL)
     pickler.buffer = buffer
-    pickler.memo = {id(one): (at, one) for at, one in enumerate(kept)}
+    pickler.memo = {id(one): (at, one) for at, one in enumerate(memoized)}
     return pickler
 
 
-def _fast_pickler(kept: list[Any]) -> _Pickler:
-    """The same, and it keeps nothing."""
-    pickler = _pickler(kept)
+def _fast_pickler(memoized: list[Any]) -> _Pickler:
+    """Returns a pickler like ``_pickler``'s that memoizes nothing more."""
+    pickler = _pickler(memoized)
     pickler.fast = True
     return pickler
 
 
 def _opcodes(pickler: _Pickler, value: Any) -> bytes:
-    """The opcodes that push a value."""
+    """Returns the opcodes that push a value onto the stack."""
     pickler.buffer.seek(0)
     pickler.buffer.truncate()
     pickler.dump(value)

@@ -1,1 +1,1 @@
-"""Functions that answer to upstream's: same names, arguments, results and errors."""
+"""Twins: native functions with the names, arguments, results and errors of upstream's."""

@@ -1,7 +1,7 @@
 """Twin of ``torch.distributed.checkpoint._dedup_tensors``.
 
-It is upstream's own function: it works on the items themselves, which callers hand to it, and no
-default planner calls it.
+It is the upstream function itself, because callers pass materialized items to it and no default
+planner calls it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Twins of ``torch.distributed.checkpoint.default_planner``.
 
-Same names, arguments, results and errors. What native code does not read (subclasses, hooks,
-numbers beyond int64, broken metadata) is handled by upstream's function.
+Names, arguments, results and errors are those of upstream. Inputs that native code does not support
+(subclasses, hooks, numbers beyond int64, broken metadata) fall back to the upstream function.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import LoadPlan, ReadItem, SavePlan, WriteItem
 
 from .. import fallbacks
-from ..lazy.items import Items
+from ..lazy.items import LazyList
 from ..native import native
 from ..upstream import originals, replaced_names
 from . import validation
-from .table import answers
+from .table import twin_of
 
 __all__ = [
     "create_default_global_save_plan",
@@ -27,110 +27,140 @@ __all__ = [
 ]
 
 
-def _saves_natively(state_dict: object) -> bool:
-    """Whether native code makes the local save plan; if not, that is counted as a fallback."""
+def _can_save_natively(state_dict: object) -> bool:
+    """Returns whether native code can create the local save plan; counts a fallback if not."""
     if isinstance(state_dict, dict):
         return replaced_names.SAVE.untouched("local save plan")
-    fallbacks.whole(f"local save plan: the state dict is a {type(state_dict).__name__}")
+    fallbacks.count_operation(f"local save plan: the state dict is a {type(state_dict).__name__}")
     return False
 
 
-def _loads_natively(state_dict: object, saved: object) -> bool:
-    """Whether native code makes the local load plan; if not, that is counted as a fallback.
+def _can_load_natively(state_dict: object, saved: object) -> bool:
+    """Returns whether native code can create the local load plan; counts a fallback if not.
 
-    saved: the ``state_dict_metadata`` to load from
+    Args:
+        state_dict: the state dict to load into.
+        saved: the ``state_dict_metadata`` to load from.
     """
     if isinstance(state_dict, dict) and type(saved) is dict:
         return replaced_names.LOAD.untouched("local load plan")
-    fallbacks.whole(
+    fallbacks.count_operation(
         f"local load plan: the state dict is a {type(state_dict).__name__}, "
-        f"the metadata's a {type(saved).__name__}"
+        f"state_dict_metadata is a {type(saved).__name__}"
     )
     return False
 
 
-@answers(originals.create_default_local_save_plan)
+@twin_of(originals.create_default_local_save_plan)
 def create_default_local_save_plan(state_dict: dict[str, Any], is_coordinator: bool) -> SavePlan:
-    """The save plan of one rank, as columns until its items are touched.
+    """Creates the save plan of one rank. Its items are lazy.
 
-    Answers to ``default_planner.create_default_local_save_plan``.
+    Twin of ``default_planner.create_default_local_save_plan``.
+
+    Args:
+        state_dict: the flattened state dict.
+        is_coordinator: whether this rank is the coordinator.
     """
-    if not _saves_natively(state_dict):
+    if not _can_save_natively(state_dict):
         return fallbacks.upstream(
             originals.create_default_local_save_plan, state_dict, is_coordinator
         )
 
-    def foreign(fqn: str, obj: object) -> list[WriteItem]:
+    def upstream_items(fqn: str, obj: object) -> list[WriteItem]:
         items: list[WriteItem]
         items = fallbacks.upstream(
             originals.create_default_local_save_plan, {fqn: obj}, is_coordinator
         ).items
-        fallbacks.entry(f"local save plan: an entry is a {fallbacks.kind_of(obj)}")
+        fallbacks.count_entries(f"local save plan: an entry is a {fallbacks.kind_of(obj)}")
         return items
 
-    return SavePlan(Items.from_columns(native.save_columns(state_dict, foreign)))
+    return SavePlan(LazyList.from_columns(native.save_columns(state_dict, upstream_items)))
 
 
-@answers(originals.create_default_local_load_plan)
+@twin_of(originals.create_default_local_load_plan)
 def create_default_local_load_plan(
     state_dict: dict[str, Any], metadata: Metadata, strict: bool = True
 ) -> LoadPlan:
-    """The load plan of one rank, as columns until its items are touched.
+    """Creates the load plan of one rank. Its items are lazy.
 
-    Answers to ``default_planner.create_default_local_load_plan``: RuntimeError for a key that the
-    checkpoint lacks (unless not ``strict``), ValueError for a size that differs.
+    Twin of ``default_planner.create_default_local_load_plan``.
+
+    Args:
+        state_dict: the flattened state dict to load into.
+        metadata: metadata of the checkpoint.
+        strict: if true, a key that is missing in the checkpoint is an error; otherwise the key is
+            skipped.
+
+    Raises:
+        RuntimeError: a key is missing in the checkpoint and ``strict`` is true.
+        ValueError: a saved tensor and the tensor to load into differ in size.
     """
     saved: Any = getattr(metadata, "state_dict_metadata", None)
-    if not _loads_natively(state_dict, saved):
+    if not _can_load_natively(state_dict, saved):
         return fallbacks.upstream(
             originals.create_default_local_load_plan, state_dict, metadata, strict
         )
 
-    def foreign(fqn: str, obj: object) -> list[ReadItem]:
+    def upstream_items(fqn: str, obj: object) -> list[ReadItem]:
         items: list[ReadItem]
         items = fallbacks.upstream(
             originals.create_default_local_load_plan, {fqn: obj}, metadata, strict
         ).items
-        fallbacks.entry(
+        fallbacks.count_entries(
             f"local load plan: an entry is a {fallbacks.kind_of(obj)}, "
             f"saved as {fallbacks.kind_of(saved.get(fqn))}"
         )
         return items
 
     return LoadPlan(
-        Items.from_columns(native.load_columns(state_dict, saved, bool(strict), foreign))
+        LazyList.from_columns(native.load_columns(state_dict, saved, bool(strict), upstream_items))
     )
 
 
-@answers(originals.dedup_save_plans)
+@twin_of(originals.dedup_save_plans)
 def dedup_save_plans(
     all_plans: list[SavePlan], save_to_lowest_rank: bool = False
 ) -> list[SavePlan]:
-    """The plans without what another one writes, as columns until their items are touched.
+    """Removes items that several plans write from all plans but one. The resulting items are lazy.
 
-    Answers to ``_dedup_save_plans.dedup_save_plans``, ties included.
+    Twin of ``_dedup_save_plans.dedup_save_plans``; it breaks ties in the same way.
+
+    Args:
+        all_plans: the save plan of each rank.
+        save_to_lowest_rank: if true, the lowest rank keeps an item; otherwise the rank with the
+            least bytes so far.
     """
     all_plans = list(all_plans)
     if not replaced_names.GLOBAL.untouched("dedup"):
         return fallbacks.upstream(originals.dedup_save_plans, all_plans, save_to_lowest_rank)
     kept = native.dedup([plan.items for plan in all_plans], bool(save_to_lowest_rank))
     if kept is None:
-        fallbacks.whole("dedup: the key, kind or box of an item cannot be read")
+        fallbacks.count_operation("dedup: the key, kind or box of an item cannot be read")
         return fallbacks.upstream(originals.dedup_save_plans, all_plans, save_to_lowest_rank)
     return [
-        dataclasses.replace(plan, items=Items.from_columns(columns))
+        dataclasses.replace(plan, items=LazyList.from_columns(columns))
         for plan, columns in zip(all_plans, kept, strict=True)
     ]
 
 
-@answers(originals.create_default_global_save_plan)
+@twin_of(originals.create_default_global_save_plan)
 def create_default_global_save_plan(
     all_plans: list[SavePlan], rewrite_index_hints: bool = True
 ) -> tuple[list[SavePlan], Metadata]:
-    """The plans with their index hints, and the metadata; items and chunks made when touched.
+    """Creates the global save plan and the metadata. Items and chunks are lazy.
 
-    Answers to ``default_planner.create_default_global_save_plan``: AssertionError for a name that
-    is written twice and is not sharded.
+    Twin of ``default_planner.create_default_global_save_plan``.
+
+    Args:
+        all_plans: the deduplicated save plan of each rank.
+        rewrite_index_hints: whether to set the index of each item to its position in the chunks of
+            its tensor.
+
+    Returns:
+        The plan of each rank, and the metadata without storage_data.
+
+    Raises:
+        AssertionError: a key that is not sharded is written twice.
     """
     all_plans = list(all_plans)
     if not replaced_names.GLOBAL.untouched("global save plan"):
@@ -139,9 +169,9 @@ def create_default_global_save_plan(
         )
     planned = None
     if rewrite_index_hints:
-        planned = native.plan_globally([plan.items for plan in all_plans], Items.from_columns)
+        planned = native.plan_globally([plan.items for plan in all_plans], LazyList.from_columns)
     if planned is None:
-        fallbacks.whole(
+        fallbacks.count_operation(
             "global save plan: an item cannot be read, or a name is written twice"
             if rewrite_index_hints
             else "global save plan: rewrite_index_hints=False"
@@ -151,15 +181,15 @@ def create_default_global_save_plan(
         )
     columns, metadata = planned
     plans = [
-        dataclasses.replace(plan, items=Items.from_columns(of_plan))
-        for plan, of_plan in zip(all_plans, columns, strict=True)
+        dataclasses.replace(plan, items=LazyList.from_columns(plan_columns))
+        for plan, plan_columns in zip(all_plans, columns, strict=True)
     ]
     return plans, Metadata(metadata)
 
 
-@answers(originals.check_box_overlap)
+@twin_of(originals.check_box_overlap)
 def _check_box_overlap(box0: ChunkStorageMetadata, box1: ChunkStorageMetadata) -> bool:
-    """Whether two chunks overlap; answers to ``default_planner._check_box_overlap``."""
+    """Returns whether two chunks overlap. Twin of ``default_planner._check_box_overlap``."""
     return fallbacks.or_upstream(
         native.chunks_overlap(box0, box1),
         "overlap of two boxes: a chunk cannot be read",
@@ -169,9 +199,12 @@ def _check_box_overlap(box0: ChunkStorageMetadata, box1: ChunkStorageMetadata) -
     )
 
 
-@answers(originals.check_box_bounds)
+@twin_of(originals.check_box_bounds)
 def _check_box_bounds(outer_box_size: torch.Size, inner_box: ChunkStorageMetadata) -> bool:
-    """Whether a chunk lies in a tensor of this size; answers to ``_check_box_bounds``."""
+    """Returns whether a chunk lies within a tensor of size ``outer_box_size``.
+
+    Twin of ``default_planner._check_box_bounds``.
+    """
     return fallbacks.or_upstream(
         native.chunk_in_bounds(outer_box_size, inner_box),
         "bounds of a box: a chunk or size cannot be read",
@@ -181,12 +214,15 @@ def _check_box_bounds(outer_box_size: torch.Size, inner_box: ChunkStorageMetadat
     )
 
 
-@answers(originals.validate_global_plan)
+@twin_of(originals.validate_global_plan)
 def _validate_global_plan(global_plan: list[SavePlan], metadata: Metadata) -> Any:
-    """What is wrong with a global plan: messages, none if nothing is (torch 2.11: a bool).
+    """Validates a global save plan.
 
-    Near-linear in the chunks, and in what is found. Answers to
-    ``default_planner._validate_global_plan``.
+    Twin of ``default_planner._validate_global_plan``. The cost is near-linear in the number of
+    chunks and of errors.
+
+    Returns:
+        The error messages; empty if the plan is valid. With torch 2.11, a bool: true if valid.
     """
     if not validation.is_native(global_plan, metadata):
         return fallbacks.upstream(originals.validate_global_plan, global_plan, metadata)

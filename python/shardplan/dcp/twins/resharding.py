@@ -7,18 +7,21 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 from .. import fallbacks
 from ..native import native
 from ..upstream import originals
-from .table import answers
+from .table import twin_of
 
 __all__: list[str] = []
 
 _UNREADABLE = "overlap of two boxes: a chunk cannot be read"
 
 
-@answers(originals.check_shard_metadata_pair_overlap)
+@twin_of(originals.check_shard_metadata_pair_overlap)
 def _check_shard_metadata_pair_overlap(
     shard1: ChunkStorageMetadata, shard2: ChunkStorageMetadata
 ) -> bool:
-    """Whether two shards overlap; answers to ``resharding._check_shard_metadata_pair_overlap``."""
+    """Returns whether two shards overlap.
+
+    Twin of ``resharding._check_shard_metadata_pair_overlap``.
+    """
     return fallbacks.or_upstream(
         native.chunks_overlap(shard1, shard2),
         _UNREADABLE,
@@ -28,13 +31,17 @@ def _check_shard_metadata_pair_overlap(
     )
 
 
-@answers(originals.shards_get_overlap_region_wrt_saved_tensor)
+@twin_of(originals.shards_get_overlap_region_wrt_saved_tensor)
 def _shards_get_overlap_region_wrt_saved_tensor(
     saved_shard: ChunkStorageMetadata, current_shard: ChunkStorageMetadata
 ) -> list[tuple[int, int, int, int]]:
-    """Where two shards meet: (dim, offset in saved, offset in current, length) for each dim.
+    """Returns the overlap of two shards.
 
-    Answers to ``resharding._shards_get_overlap_region_wrt_saved_tensor``.
+    Twin of ``resharding._shards_get_overlap_region_wrt_saved_tensor``.
+
+    Returns:
+        For each dim: (dim, offset in ``saved_shard``, offset in ``current_shard``, length), in
+        elements.
     """
     return fallbacks.or_upstream(
         native.chunks_meet(saved_shard, current_shard),

@@ -1,7 +1,7 @@
-"""Which function of ours answers to which of upstream's.
+"""The table of twins: the native replacement of each upstream function.
 
-``register()``, the pytest plugin and the tests work on this table; a function enters it where it is
-defined, by ``@answers(originals.name)``.
+A function enters the table where it is defined, by ``@twin_of(originals.name)``. ``register()``,
+the pytest plugin and the tests read the table.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 _twins: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
-def answers(original: Callable[..., Any]) -> Callable[[F], F]:
-    """Declares that the decorated function takes the place of upstream's ``original``."""
+def twin_of(original: Callable[..., Any]) -> Callable[[F], F]:
+    """Decorator that declares a function as the twin of the upstream function ``original``.
+
+    Raises:
+        ValueError: ``original`` already has a twin.
+    """
 
     def declare(ours: F) -> F:
         if original in _twins:
-            raise ValueError(f"{original.__qualname__} has two twins")
+            raise ValueError(f"{original.__qualname__} already has a twin")
         _twins[original] = ours
         return ours
 
@@ -27,5 +31,5 @@ def answers(original: Callable[..., Any]) -> Callable[[F], F]:
 
 
 def twins() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Our function for each of upstream's that has one: upstream's -> ours."""
+    """Returns a new dict of upstream function -> twin."""
     return dict(_twins)

@@ -1,4 +1,4 @@
-"""Validation of a global plan: what ``default_planner._validate_global_plan`` finds and says."""
+"""Error messages of the validation of a global plan, identical to upstream's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from ... import _core
 from .. import fallbacks
-from ..lazy.items import Items
+from ..lazy.items import LazyList
 from ..native import native
 from ..upstream import originals, replaced_names
 
-# Every pair that overlaps is a message of upstream's; a few fill its summary.
-_ALL = 2**62
-_FEW = 16
-_MAX_WORDS = 500
+# Upstream reports every overlapping pair, but the first few fill its error summary.
+_ALL_OVERLAPS = 2**62
+_FIRST_OVERLAPS = 16
+_MAX_SUMMARY = 500
 
 _OUTSIDE, _SIZE, _OVERLAP, _FILL, _VOLUME = (
     " has out of bounds chunk: tensor-size:",
@@ -35,8 +35,8 @@ _OUTSIDE, _SIZE, _OVERLAP, _FILL, _VOLUME = (
 )
 
 
-def _words_are_known() -> bool:
-    """Whether the installed torch words what it finds as we do, and looks for it in that order."""
+def _messages_are_known() -> bool:
+    """Returns whether the installed torch has the error messages and search order used here."""
     code = originals.validate_global_plan.__code__
     known = {_OUTSIDE, _SIZE, _OVERLAP, _FILL, _VOLUME}
     return known <= set(code.co_consts) and {"insort", "bisect_right", "errors"} <= {
@@ -45,29 +45,35 @@ def _words_are_known() -> bool:
     }
 
 
-WORDS_ARE_KNOWN = _words_are_known()
+MESSAGES_ARE_KNOWN = _messages_are_known()
 
 
 def is_native(global_plan: object, metadata: object) -> bool:
-    """Whether native code validates this plan; if not, that is counted as a fallback."""
+    """Returns whether native code can validate this plan; counts a fallback if not."""
     saved = getattr(metadata, "state_dict_metadata", None)
     if type(saved) is not dict or not isinstance(global_plan, list):
-        fallbacks.whole(
+        fallbacks.count_operation(
             f"validation of a global plan: the plans are a {type(global_plan).__name__}, "
-            f"the metadata's a {type(saved).__name__}"
+            f"state_dict_metadata is a {type(saved).__name__}"
         )
         return False
     return replaced_names.VALIDATION.untouched("validation of a global plan")
 
 
 def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable[str]) -> Any:
-    """What ``default_planner._validate_global_plan`` returns, and logs, of these tensors.
+    """Returns and logs what ``default_planner._validate_global_plan`` does for some tensors.
 
-    Near-linear in chunks and messages; upstream's own code where its words are not known.
+    The cost is near-linear in chunks and messages. If the installed torch has other error messages,
+    the upstream function validates these tensors.
+
+    Args:
+        global_plan: the plan of each rank.
+        metadata: the metadata of the checkpoint.
+        suspects: keys of the tensors that are not valid.
     """
     saved = metadata.state_dict_metadata
-    if not WORDS_ARE_KNOWN:
-        fallbacks.entry("validation of a global plan: this torch words its errors otherwise")
+    if not MESSAGES_ARE_KNOWN:
+        fallbacks.count_entries("validation of a global plan: this torch has other error messages")
         return originals.validate_global_plan(
             global_plan, Metadata({key: saved[key] for key in suspects})
         )
@@ -77,15 +83,15 @@ def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable
 
 
 def messages_of(global_plan: list[SavePlan], key: str, saved: Any, log: bool) -> Iterable[str]:
-    """Upstream's messages of one tensor, in its order; logged, where asked for."""
+    """Returns upstream's messages about one tensor, in upstream's order; logs them if ``log``."""
     boxes = boxes_of(saved)
     volume = None if boxes is None else _core.elements(boxes)
     if boxes is None or volume is None:
-        fallbacks.entry("validation of a global plan: the boxes of a tensor cannot be read")
+        fallbacks.count_entries("validation of a global plan: the boxes of a tensor cannot be read")
         found: list[str] = originals.validate_global_plan(global_plan, Metadata({key: saved}))
         return found
-    said = _worded(len(global_plan) > 1, key, saved, boxes, volume)
-    return map(_logged, said) if log else said
+    errors = _errors_of(len(global_plan) > 1, key, saved, boxes, volume)
+    return map(_logged, errors) if log else errors
 
 
 def _logged(message: str) -> str:
@@ -94,6 +100,7 @@ def _logged(message: str) -> str:
 
 
 def boxes_of(saved: Any) -> _core.Boxes | None:
+    """Returns the boxes of a saved tensor, or None if native code cannot read them."""
     if type(saved) is not TensorStorageMetadata or not isinstance(saved.size, tuple):
         return None
     if not saved.size or not all(type(size) is int and abs(size) < 2**63 for size in saved.size):
@@ -102,7 +109,7 @@ def boxes_of(saved: Any) -> _core.Boxes | None:
     return boxes
 
 
-def _worded(
+def _errors_of(
     must_fill: bool, key: str, saved: TensorStorageMetadata, boxes: _core.Boxes, volume: int
 ) -> Iterator[str]:
     size = saved.size
@@ -122,30 +129,36 @@ def _worded(
 
 
 def _overlaps(boxes: _core.Boxes, size: torch.Size) -> Iterator[tuple[int, int]]:
-    first = _core.overlaps(boxes, size, _FEW)
+    first = _core.overlaps(boxes, size, _FIRST_OVERLAPS)
     yield from first
-    if len(first) == _FEW:
-        yield from _core.overlaps(boxes, size, _ALL)[_FEW:]
+    if len(first) == _FIRST_OVERLAPS:
+        yield from _core.overlaps(boxes, size, _ALL_OVERLAPS)[_FIRST_OVERLAPS:]
 
 
 def summary_of(verdict: Any) -> str | None:
-    """Upstream's words for what a validation returned: messages, or True for valid; None if so."""
+    """Returns upstream's error message for the result of a validation; None if it is valid.
+
+    Args:
+        verdict: what the validation returned: a list of messages, or a bool that is true if valid.
+    """
     if isinstance(verdict, bool):
         return None if verdict else "Failed to validate global plan"
     return summary(verdict or ())
 
 
 def summary(found: Iterable[str]) -> str | None:
+    """Joins messages into upstream's error message; returns None if there are no messages."""
     summary = ""
-    said = False
+    is_invalid = False
     for message in found:
-        summary += f"; {message}" if said else message
-        said = True
-        if len(summary) > _MAX_WORDS:
-            summary = summary[:_MAX_WORDS] + "... (truncated)"
+        summary += f"; {message}" if is_invalid else message
+        is_invalid = True
+        if len(summary) > _MAX_SUMMARY:
+            summary = summary[:_MAX_SUMMARY] + "... (truncated)"
             break
-    return f"Failed to validate global plan: {summary}" if said else None
+    return f"Failed to validate global plan: {summary}" if is_invalid else None
 
 
 def is_untouched(chunks: Any) -> bool:
-    return type(chunks) is Items and chunks.columns is not None
+    """Returns whether these chunks are lazy and not materialized."""
+    return type(chunks) is LazyList and chunks.columns is not None

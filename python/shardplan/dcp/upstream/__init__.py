@@ -1,1 +1,1 @@
-"""What the installed torch has: its own functions, the names that callers replace in it."""
+"""The functions of the installed torch, and a check for names that callers have replaced in it."""

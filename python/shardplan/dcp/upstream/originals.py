@@ -1,7 +1,7 @@
-"""The installed torch's own functions, held as they were when shardplan was imported.
+"""The functions and classes of the installed torch, as they were when shardplan was imported.
 
-Ours call them where native code has nothing to add, and for every input that native code does not
-read: so the answer, or the error, is upstream's by its own code.
+Twins call them for inputs that native code does not support, so that results and errors are
+upstream's.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ create_write_item_for_shard = planner_helpers._create_write_item_for_shard
 create_write_item_for_tensor = planner_helpers._create_write_item_for_tensor
 create_write_items = planner_helpers._create_write_items
 create_write_items_for_dtensor = planner_helpers._create_write_items_for_dtensor
-# torch 2.15 on.
+# In torch 2.15 and later.
 get_checkpointable_tensor_write_items = getattr(
     planner_helpers, "_get_checkpointable_tensor_write_items", None
 )

@@ -1,11 +1,12 @@
-"""Whether callers have replaced a name that upstream looks up while it plans, saves or loads.
+"""Checks whether callers have replaced names that upstream looks up at run time.
 
-Upstream reaches helpers, classes and methods through modules and classes when it runs, and callers
-replace them there, tests above all. Native code reaches none of them, so it asks here first, once
-a plan or file; where a name was replaced, upstream's own code does the whole of it.
+Upstream looks up helpers, classes and methods in modules and classes when it runs, and callers,
+mostly tests, replace them there. Native code does not look them up. Therefore each step checks its
+table of names first, once per plan or file. If a name was replaced, the whole step falls back to
+upstream's code.
 
-The tables name what the native code of a step stands in for. A name that the installed torch does
-not have is skipped.
+A table lists the names whose work the native code of a step does itself. Names that the installed
+torch does not have are skipped.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from .. import fallbacks
 
 _Table = tuple[tuple[Any, tuple[str, ...]], ...]
 
-# How objects of upstream's classes are made.
-_MADE: _Table = (
+# Names that construct objects of upstream's classes.
+_CONSTRUCTORS: _Table = (
     (metadata, ("TensorProperties",)),
     (metadata.MetadataIndex, ("__init__", "__post_init__")),
     (metadata.ChunkStorageMetadata, ("__init__", "__post_init__")),
@@ -42,7 +43,7 @@ _MADE: _Table = (
     (planner.WriteItem, ("__init__", "__post_init__", "tensor_storage_size")),
     (planner.ReadItem, ("__init__", "__post_init__")),
 )
-# Where the local box of a DTensor comes from.
+# Names that compute the local box of a DTensor.
 _BOX: _Table = (
     (planner_helpers, ("compute_local_shape_and_global_offset", "ChunkStorageMetadata", "torch")),
     (_utils, ("_compute_local_shape_and_global_offset",)),
@@ -54,7 +55,7 @@ _BOX: _Table = (
     (metadata.ChunkStorageMetadata, ("__init__", "__post_init__")),
 )
 _SAVE: _Table = (
-    *_MADE,
+    *_CONSTRUCTORS,
     *_BOX,
     (default_planner, ("_create_write_items", "SavePlan", "DTensor")),
     (
@@ -76,7 +77,7 @@ _SAVE: _Table = (
     ),
 )
 _LOAD: _Table = (
-    *_MADE,
+    *_CONSTRUCTORS,
     *_BOX,
     (default_planner, ("_create_read_items", "LoadPlan", "DTensor", "TensorStorageMetadata")),
     (
@@ -100,7 +101,7 @@ _LOAD: _Table = (
     ),
 )
 _GLOBAL: _Table = (
-    *_MADE,
+    *_CONSTRUCTORS,
     (
         default_planner,
         (
@@ -133,22 +134,22 @@ _WRITER: _Table = (
 _READER: _Table = ((filesystem.FileSystemReader, ("read_metadata",)),)
 _READ_METADATA: _Table = ((filesystem, ("pickle", "StorageMeta")), (pickle, ("load",)))
 
-# Modules whose values upstream's names hold. A name that held something else when shardplan was
-# imported had been replaced before.
-_UPSTREAM = ("torch", "builtins", "collections", "pickle", "_pickle")
+# Packages that define the values of upstream's names. A value from another package was put there by
+# a caller before shardplan was imported.
+_UPSTREAM_PACKAGES = ("torch", "builtins", "collections", "pickle", "_pickle")
 
-# By id; the values themselves are kept, so that no id is used again.
+# Keyed by id. The values are kept alive so that their ids are not reused.
 _known: dict[int, object] = {}
 _ours: dict[int, object] = {}
 
 
-def _is_upstreams(value: object) -> bool:
+def _is_from_upstream(value: object) -> bool:
     module = getattr(value, "__module__", None)
-    return module is None or str(module).split(".")[0] in _UPSTREAM
+    return module is None or str(module).split(".")[0] in _UPSTREAM_PACKAGES
 
 
-class Watched:
-    """The names of a table, as upstream has them."""
+class NameTable:
+    """A table of names and the values that they had when shardplan was imported."""
 
     def __init__(self, table: _Table) -> None:
         slots = {(id(holder), name): (holder, name) for holder, names in table for name in names}
@@ -156,15 +157,22 @@ class Watched:
             (name not in vars(holder), f"{holder.__name__}.{name}")
             for holder, name in slots.values()
         ]
-        # Views of the namespaces, which see what callers put there later.
+        # Bound to the live namespaces, so that later replacements are seen.
         self._lookups = [(vars(holder).get, name) for holder, name in slots.values()]
-        self._seen: list[Any] = []  # the values when they were last found untouched
+        self._seen: list[Any] = []  # values at the last successful check
         for value in self._values():
-            if value is not None and _is_upstreams(value):
+            if value is not None and _is_from_upstream(value):
                 _known[id(value)] = value
 
-    def untouched(self, step: str, count: Callable[[str], None] = fallbacks.whole) -> bool:
-        """Whether every name holds what is upstream's or ours; if not, ``step`` is counted."""
+    def untouched(
+        self, step: str, count: Callable[[str], None] = fallbacks.count_operation
+    ) -> bool:
+        """Returns whether every name holds upstream's value or a twin.
+
+        Args:
+            step: the step that depends on these names, for the reason of a fallback.
+            count: called with the reason if a name was replaced.
+        """
         values = self._values()
         if self._seen and all(map(is_, values, self._seen)):
             return True
@@ -179,23 +187,23 @@ class Watched:
         return [get(name) for get, name in self._lookups]
 
 
-SAVE = Watched(_SAVE)
-LOAD = Watched(_LOAD)
-BOX = Watched(_BOX)
-GLOBAL = Watched(_GLOBAL)
-VALIDATION = Watched(_VALIDATION)
-FINISH = Watched(_FINISH)
-READ_METADATA = Watched(_READ_METADATA)
-WRITER = Watched(_WRITER)
-READER = Watched(_READER)
+SAVE = NameTable(_SAVE)
+LOAD = NameTable(_LOAD)
+BOX = NameTable(_BOX)
+GLOBAL = NameTable(_GLOBAL)
+VALIDATION = NameTable(_VALIDATION)
+FINISH = NameTable(_FINISH)
+READ_METADATA = NameTable(_READ_METADATA)
+WRITER = NameTable(_WRITER)
+READER = NameTable(_READER)
 
 
 def add_ours(functions: Iterable[Callable[..., Any]]) -> None:
-    """Registers our functions, so that they do not count as a caller's."""
+    """Registers twins, so that they do not count as a caller's replacements."""
     for function in functions:
         _known[id(function)] = _ours[id(function)] = function
 
 
 def is_ours(function: object) -> bool:
-    """Whether ``add_ours`` was called with this function."""
+    """Returns whether ``add_ours`` was called with this function."""
     return id(function) in _ours
