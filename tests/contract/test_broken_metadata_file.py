@@ -1,4 +1,4 @@
-"""Metadata files that are broken, hostile or not there."""
+"""Broken, hostile and missing metadata files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from contract.test_metadata_file import metadata, read, written
 
 
 class Payload:
-    """Runs when it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,8 +28,8 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-def refused(pickled: bytes) -> str | None:
-    """What is said of a pickle that is not read."""
+def rejection(pickled: bytes) -> str | None:
+    """Returns the message of the error that rejects a pickle."""
     try:
         found = read(pickled)
         if isinstance(getattr(found, "storage_data", None), dict):
@@ -45,24 +45,24 @@ def refused(pickled: bytes) -> str | None:
 def test_truncated(kind: str) -> None:
     whole = written(metadata()) if kind == "ours" else pickle.dumps(metadata(), 2)
     for length in range(len(whole)):
-        problem = refused(whole[:length])
+        problem = rejection(whole[:length])
         assert problem is not None
         assert problem.startswith("here/.metadata cannot be read: it ends too early, at byte")
 
 
 @pytest.mark.parametrize("kind", ["ours", "upstream"])
 def test_changed_bits(kind: str) -> None:
-    """Each is refused with the file's name, or read: a changed number is as good as another."""
+    """Each file is rejected with its name, or it is read, because a changed number may be valid."""
     whole = written(metadata()) if kind == "ours" else pickle.dumps(metadata())
     for bit in range(8 * len(whole)):
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
-        problem = refused(bytes(changed))
+        problem = rejection(bytes(changed))
         assert problem is None or problem.startswith("here/.metadata")
 
 
-def test_frames_are_refused_as_by_pickle() -> None:
-    """CPython's unpickler asks for a frame in full, and lets opcodes leave it."""
+def test_frames_are_rejected_as_by_pickle() -> None:
+    """CPython's unpickler requires a complete frame, and lets opcodes cross its end."""
     whole = pickle.dumps(metadata(), 4)
     at = whole.index(pickle.FRAME) + 1
     length = int.from_bytes(whole[at : at + 8], "little")
@@ -77,13 +77,13 @@ def test_frames_are_refused_as_by_pickle() -> None:
                 upstream = None
             except (pickle.UnpicklingError, OverflowError) as error:
                 upstream = error
-            problem = refused(changed)
+            problem = rejection(changed)
             assert (problem is None) == (upstream is None), (claimed, upstream, problem)
             if problem is not None:
                 assert f"it ends too early, at byte {len(changed)}" in problem
 
 
-def test_frames_within_frames_are_refused_as_by_pickle() -> None:
+def test_nested_frames_are_rejected_as_by_pickle() -> None:
     whole = pickle.dumps(metadata(), 4)
     body = whole[11:]
     for first in (0, 1, 9, 10, len(body) + 9, len(body) + 10):
@@ -95,14 +95,14 @@ def test_frames_within_frames_are_refused_as_by_pickle() -> None:
                 upstream = None
             except pickle.UnpicklingError as error:
                 upstream = error
-            assert (refused(changed) is None) == (upstream is None), (first, second)
+            assert (rejection(changed) is None) == (upstream is None), (first, second)
 
 
-def test_nothing_that_a_file_names_is_called(tmp_path: Path) -> None:
+def test_no_global_of_a_file_is_called(tmp_path: Path) -> None:
     saved = metadata()
     saved.planner_data = Payload(tmp_path / "made")
     pickled = pickle.dumps(saved)
-    problem = refused(pickled)
+    problem = rejection(pickled)
     assert problem is not None
     assert f"{os.mkdir.__module__}.mkdir" in problem
     assert "at byte" in problem
@@ -137,13 +137,13 @@ def test_nothing_that_a_file_names_is_called(tmp_path: Path) -> None:
     ],
 )
 def test_hostile(pickled: bytes) -> None:
-    problem = refused(pickled)
+    problem = rejection(pickled)
     assert problem is not None
     assert problem.startswith("here/.metadata cannot be read: it ")
 
 
-def test_an_attribute_of_the_class_stays() -> None:
-    """A state that names ``__class__`` is put into the object's dict, as pickle puts it."""
+def test_the_class_attribute_is_kept() -> None:
+    """A state that names ``__class__`` is put into the object's dict, as ``pickle`` does."""
     cls = b"ctorch.distributed.checkpoint.metadata\n"
     state = b"}X\x09\x00\x00\x00__class__" + cls + b"StorageMeta\ns"
     pickled = b"\x80\x02" + cls + b"BytesStorageMetadata\n)\x81" + state + b"b."
@@ -152,7 +152,7 @@ def test_an_attribute_of_the_class_stays() -> None:
     assert vars(found) == vars(expected)
 
 
-def test_an_error_of_the_stream_stays_itself() -> None:
+def test_an_error_of_the_stream_is_unchanged() -> None:
     class Failing(io.BytesIO):
         def readinto(self, buffer: Any) -> int:
             raise OSError(5, "the disk is gone")
@@ -168,13 +168,13 @@ def test_no_file(tmp_path: Path) -> None:
         shardplan.FileSystemReader(tmp_path / "none").read_metadata(rank=3)
 
 
-def test_a_folder_in_its_place(tmp_path: Path) -> None:
+def test_a_folder_instead_of_the_file(tmp_path: Path) -> None:
     (tmp_path / ".metadata").mkdir()
     with pytest.raises(IsADirectoryError):
         shardplan.FileSystemReader(tmp_path).read_metadata()
 
 
-def test_a_load_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_load_reports_the_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dcp.save({"a": torch.ones(3)}, checkpoint_id=tmp_path, no_dist=True)
     whole = (tmp_path / ".metadata").read_bytes()
     (tmp_path / ".metadata").write_bytes(whole[:-5])
@@ -187,7 +187,7 @@ def test_a_load_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_objects_that_share_one_state_are_bounded(tmp_path: Path) -> None:
-    """3,000 objects with the same 3,000 attributes: nine million of a file of 60 kB."""
+    """3,000 objects share 3,000 attributes: nine million attributes from a file of 60 kB."""
     count = 3_000
     state = (
         b"}"

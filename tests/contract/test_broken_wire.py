@@ -1,4 +1,4 @@
-"""Plans that arrive broken: unpickling never raises, and first use says what is wrong."""
+"""Broken received plans: unpickling never raises, and the first use reports the damage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 from parity.boxes import row_chunks, tensor_metadata
 from parity.implementations import OURS
-from parity.save_items import ODD_ITEMS
+from parity.save_items import UNUSUAL_ITEMS
 from parity.travel import packed, sent
 from shardplan import _wire, build_info
 from shardplan.dcp import wire
@@ -40,9 +40,9 @@ def save_plan() -> SavePlan:
 
 
 def save_plan_with_objects() -> SavePlan:
-    """Two of its items travel as objects."""
+    """Returns a plan of which two items travel as objects."""
     plan = save_plan()
-    plan.items.extend(ODD_ITEMS[name]() for name in ("subclass", "bytes with bytes_io_data"))
+    plan.items.extend(UNUSUAL_ITEMS[name]() for name in ("subclass", "bytes with bytes_io_data"))
     return plan
 
 
@@ -60,7 +60,7 @@ PLANS: dict[str, Callable[[], Any]] = {
 
 
 class Sent:
-    """Pickles as a plan does that another shardplan, or a damaged network, sends."""
+    """Pickles like a plan that another version of shardplan, or a damaged network, sends."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.reduced = function, arguments
@@ -69,14 +69,14 @@ class Sent:
         return self.reduced
 
 
-def arrived(function: Callable[..., Any], *arguments: Any) -> Any:
+def received(function: Callable[..., Any], *arguments: Any) -> Any:
     return pickle.loads(pickle.dumps(Sent(function, *arguments)))
 
 
 def reduced(plan: Any) -> tuple[Callable[..., Any], bytes, list[Any], dict[str, Any]]:
-    function, (data, foreign, rest) = wire._PACKED[type(plan)](plan)
+    function, (data, objects, rest) = wire._PACKED[type(plan)](plan)
     assert function in (_wire.save_plan, _wire.load_plan)
-    return function, data, foreign, rest
+    return function, data, objects, rest
 
 
 @pytest.fixture(params=PLANS)
@@ -85,7 +85,7 @@ def plan(request: pytest.FixtureRequest) -> Any:
 
 
 def assert_broken(plan: Any, *words: str) -> None:
-    """Shows something, and says at each touch of it what is wrong."""
+    """Asserts that the plan can be printed, and that every access to it raises an error."""
     assert type(plan) in (SavePlan, LoadPlan)
     assert len(plan.items) >= 1
     assert plan.items
@@ -103,14 +103,14 @@ def assert_broken(plan: Any, *words: str) -> None:
 
 
 def broken(plan: Any, data: bytes, *words: str) -> None:
-    function, _, foreign, rest = reduced(plan)
-    assert_broken(arrived(function, data, foreign, rest), UNREADABLE, *words)
+    function, _, objects, rest = reduced(plan)
+    assert_broken(received(function, data, objects, rest), UNREADABLE, *words)
 
 
-def test_whole_plans_arrive(plan: Any) -> None:
-    """Or nothing below would show what breaks them."""
-    function, data, foreign, rest = reduced(plan)
-    assert list(arrived(function, data, foreign, rest).items) == list(plan.items)
+def test_unchanged_plans_are_received(plan: Any) -> None:
+    """Checks the helpers of the tests below with unchanged bytes."""
+    function, data, objects, rest = reduced(plan)
+    assert list(received(function, data, objects, rest).items) == list(plan.items)
 
 
 def test_every_truncation(plan: Any) -> None:
@@ -128,28 +128,28 @@ def test_extension(plan: Any, more: bytes) -> None:
 
 
 def test_every_flipped_bit(plan: Any) -> None:
-    function, data, foreign, rest = reduced(plan)
+    function, data, objects, rest = reduced(plan)
     for at in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[at // 8] ^= 1 << at % 8
-        plan = arrived(function, bytes(flipped), foreign, rest)
+        plan = received(function, bytes(flipped), objects, rest)
         assert len(plan.items) >= 1
         with pytest.raises(ValueError, match=UNREADABLE):
             plan.items[0]
 
 
-def test_every_swap_of_two_neighbours(plan: Any) -> None:
-    function, data, foreign, rest = reduced(plan)
+def test_every_swap_of_two_adjacent_bytes(plan: Any) -> None:
+    function, data, objects, rest = reduced(plan)
     for at in range(len(data) - 1):
         if data[at] != data[at + 1]:
             swapped = data[:at] + data[at + 1 : at - 1 if at else None : -1] + data[at + 2 :]
             assert sorted(swapped) == sorted(data)
             with pytest.raises(ValueError, match=UNREADABLE):
-                list(arrived(function, swapped, foreign, rest).items)
+                list(received(function, swapped, objects, rest).items)
 
 
-def foreign_version(data: bytes, version: int = 7, release: bytes = b"9.8.7rc1") -> bytes:
-    """The bytes as a shardplan to come writes their head; all that follows may mean anything."""
+def future_version(data: bytes, version: int = 7, release: bytes = b"9.8.7rc1") -> bytes:
+    """Returns the bytes with the head of a future version, whose later bytes are unknown."""
     return data[:4] + bytes([version, len(release)]) + release + data[6 + data[5] :]
 
 
@@ -161,17 +161,17 @@ def test_another_wire_version_names_both_releases(plan: Any, version: int) -> No
         f"read by shardplan {RELEASE} (wire version {data[4]})",
         "install the same shardplan on every rank",
     )
-    broken(plan, foreign_version(data, version), *words)
-    broken(plan, foreign_version(data, version)[:20], *words)
-    # Text that is none must not break the message, nor the exception's way to other ranks.
-    broken(plan, foreign_version(data, version, b"\xff\n\0"), "written by shardplan ??? ")
+    broken(plan, future_version(data, version), *words)
+    broken(plan, future_version(data, version)[:20], *words)
+    # Invalid text must not break the message, nor the pickling of the exception.
+    broken(plan, future_version(data, version, b"\xff\n\0"), "written by shardplan ??? ")
 
 
 def test_another_release_of_the_same_wire_version() -> None:
-    function, data, foreign, rest = reduced(save_plan())
+    function, data, objects, rest = reduced(save_plan())
     contents = Envelope(data)
-    contents.head = foreign_version(contents.head, data[4])
-    plan = arrived(function, contents.sealed(), foreign, rest)
+    contents.head = future_version(contents.head, data[4])
+    plan = received(function, contents.sealed(), objects, rest)
     assert list(plan.items) == list(save_plan().items)
 
 
@@ -194,29 +194,29 @@ def test_another_release_of_the_same_wire_version() -> None:
     ids=str,
 )
 def test_other_arguments(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    assert_broken(arrived(function, *arguments), "another version of shardplan")
+    assert_broken(received(function, *arguments), "another version of shardplan")
 
 
 @pytest.mark.parametrize("objects", [None, (), {}, "text", 3], ids=repr)
-def test_objects_that_are_no_list(plan: Any, objects: Any) -> None:
+def test_objects_that_are_not_a_list(plan: Any, objects: Any) -> None:
     function, data, _, rest = reduced(plan)
-    assert_broken(arrived(function, data, objects, rest), UNREADABLE, "has no list of items")
+    assert_broken(received(function, data, objects, rest), UNREADABLE, "has no list of items")
 
 
 def test_too_many_or_too_few_objects(plan: Any) -> None:
-    function, data, foreign, rest = reduced(plan)
-    item = foreign[0] if foreign else plan.items[0]
-    assert_broken(arrived(function, data, [*foreign, item], rest), UNREADABLE, "too many")
-    if foreign:
-        assert_broken(arrived(function, data, foreign[1:], rest), UNREADABLE, "lacks an item")
-        assert_broken(arrived(function, data, [], rest), UNREADABLE, "lacks an item")
+    function, data, objects, rest = reduced(plan)
+    item = objects[0] if objects else plan.items[0]
+    assert_broken(received(function, data, [*objects, item], rest), UNREADABLE, "too many")
+    if objects:
+        assert_broken(received(function, data, objects[1:], rest), UNREADABLE, "lacks an item")
+        assert_broken(received(function, data, [], rest), UNREADABLE, "lacks an item")
 
 
 def test_the_other_kind_of_plan() -> None:
     _, saved, _, rest = reduced(save_plan())
-    assert_broken(arrived(_wire.load_plan, saved, [], rest), "is of another kind")
+    assert_broken(received(_wire.load_plan, saved, [], rest), "is of another kind")
     _, loaded, _, _ = reduced(load_plan())
-    assert_broken(arrived(_wire.save_plan, loaded, [], {}), "is of another kind")
+    assert_broken(received(_wire.save_plan, loaded, [], {}), "is of another kind")
 
 
 def test_random_bytes() -> None:
@@ -226,17 +226,17 @@ def test_random_bytes() -> None:
         for _ in range(500):
             data = start + draw.randbytes(draw.randrange(200))
             for function in (_wire.save_plan, _wire.load_plan):
-                plan = arrived(function, data, [], {})
+                plan = received(function, data, [], {})
                 assert len(plan.items) >= 1
                 with pytest.raises(ValueError, match=UNREADABLE):
                     list(plan.items)
 
 
 def unusable_plans() -> dict[str, Any]:
-    function, data, foreign, rest = reduced(save_plan())
+    function, data, objects, rest = reduced(save_plan())
     return {
-        "cut": (function, data[:-1], foreign, rest),
-        "another version": (function, foreign_version(data), foreign, rest),
+        "cut": (function, data[:-1], objects, rest),
+        "another version": (function, future_version(data), objects, rest),
         "other arguments": (function, data),
         "no list": (function, data, None, rest),
     }
@@ -247,7 +247,7 @@ def unusable_plans() -> dict[str, Any]:
 @pytest.mark.parametrize("broken_rank", [0, 2])
 def test_coordinator_names_the_rank(name: str, lowest: bool, broken_rank: int) -> None:
     plans = [sent(save_plan()) for _ in range(4)]
-    plans[broken_rank] = arrived(*unusable_plans()[name])
+    plans[broken_rank] = received(*unusable_plans()[name])
     for plan_all in (
         lambda: ours.dedup_save_plans(plans, lowest),
         lambda: ours.create_default_global_save_plan(plans),
@@ -258,22 +258,22 @@ def test_coordinator_names_the_rank(name: str, lowest: bool, broken_rank: int) -
         message = str(caught.value)
         assert message.startswith(f"rank {broken_rank}: a ")
         assert "plan from another rank cannot be read" in message
-        # It must reach the other ranks.
+        # The error must reach the other ranks.
         assert str(pickle.loads(pickle.dumps(caught.value))) == message
 
 
 def test_broken_plans_are_sent_on(plan: Any) -> None:
-    """Pickling raises nothing either: a coordinator may scatter what it did not look at."""
-    function, data, foreign, rest = reduced(plan)
-    for arguments in ((data[:-1], foreign, rest), (data, None, rest), (1,), (data, foreign)):
-        plan = arrived(function, *arguments)
+    """Pickling does not raise either: a coordinator may scatter a plan that it did not read."""
+    function, data, objects, rest = reduced(plan)
+    for arguments in ((data[:-1], objects, rest), (data, None, rest), (1,), (data, objects)):
+        plan = received(function, *arguments)
         again = pickle.loads(packed(plan))
         assert len(again.items) >= 1
         with pytest.raises(ValueError, match="plan from another rank cannot be read"):
             list(again.items)
 
 
-# Bytes that were never sent, with a checksum that fits.
+# These bytes were never sent, but their checksum is valid.
 
 
 def fingerprint(data: bytes, seed: int = 0) -> int:
@@ -303,7 +303,7 @@ def varint(number: int) -> bytes:
 
 
 class Envelope:
-    """The parts of a plan's bytes, to be changed and sealed again."""
+    """The parts of an encoded plan, to be changed and sealed again."""
 
     def __init__(self, data: bytes) -> None:
         self.head, rest = data[: 6 + data[5]], data[6 + data[5] :]
@@ -330,14 +330,14 @@ class Envelope:
 
 
 def test_seal() -> None:
-    """Or what follows would only test the checksum."""
+    """Checks that ``sealed`` gives a valid checksum."""
     for make in PLANS.values():
         _, data, _, _ = reduced(make())
         assert Envelope(data).sealed() == data
 
 
 def use_up(plan: Any) -> bool:
-    """Does with a plan what ranks do; whether it could be read. Any error is a clear one."""
+    """Uses a plan as ranks do, and returns whether it was readable. Every error must be clear."""
     pickle.loads(packed(plan))
     try:
         if isinstance(plan, SavePlan):
@@ -380,17 +380,17 @@ def changed_parts(data: bytes, count: int) -> Iterator[bytes]:
         yield envelope.sealed()
 
 
-def test_changed_bytes_whose_checksum_fits(plan: Any) -> None:
-    function, data, foreign, rest = reduced(plan)
+def test_changed_bytes_with_a_valid_checksum(plan: Any) -> None:
+    function, data, objects, rest = reduced(plan)
     read = [
-        use_up(arrived(function, changed, foreign, rest)) for changed in changed_parts(data, 1500)
+        use_up(received(function, changed, objects, rest)) for changed in changed_parts(data, 1500)
     ]
-    # Some change a number only; most break the plan.
+    # Some changes only change a number; most break the plan.
     assert 0 < sum(read) < len(read) / 2
 
 
-def test_absurd_counts_fail_fast_and_small(plan: Any) -> None:
-    function, data, foreign, rest = reduced(plan)
+def test_absurd_counts_fail_fast_with_little_memory(plan: Any) -> None:
+    function, data, objects, rest = reduced(plan)
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tried = 0
     for number in (2**14, 2**31, 2**40, 2**63, 2**64 - 1):
@@ -402,7 +402,7 @@ def test_absurd_counts_fail_fast_and_small(plan: Any) -> None:
             for at in range(len(contents)):
                 envelope = Envelope(data)
                 setattr(envelope, part, contents[:at] + varint(number) + contents[at + 1 :])
-                use_up(arrived(function, envelope.sealed(), foreign, rest))
+                use_up(received(function, envelope.sealed(), objects, rest))
                 tried += 1
     assert tried > 100
     assert time.monotonic() - started < 30

@@ -1,4 +1,4 @@
-"""A save owns its directory: no old metadata beside new files, no second process (ADR 7)."""
+"""A save owns its directory: it removes old metadata and locks out other processes (ADR 7)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from torch.distributed.checkpoint.api import CheckpointException
 import shardplan
 from shardplan.dcp.storage import directory_lock
 
-WAYS = ["ours", "registered"]
+WRITER_KINDS = ["ours", "registered"]
 
 
 @contextlib.contextmanager
-def way_of(name: str) -> Iterator[type]:
-    """The writer class to save by."""
+def writer_of_kind(name: str) -> Iterator[type]:
+    """Yields the writer class to save with."""
     if name == "registered":
         with shardplan.registered():
             yield dcp.FileSystemWriter
@@ -34,9 +34,9 @@ def way_of(name: str) -> Iterator[type]:
         yield shardplan.FileSystemWriter
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=WRITER_KINDS)
 def writer_class(request: pytest.FixtureRequest) -> Iterator[type]:
-    with way_of(request.param) as cls:
+    with writer_of_kind(request.param) as cls:
         yield cls
 
 
@@ -44,7 +44,7 @@ def save(writer: Any, value: float = 1.0) -> None:
     dcp.save({"a": torch.full((4,), value)}, storage_writer=writer, no_dist=True)
 
 
-def test_the_old_metadata_goes_before_the_first_byte(writer_class: Any, tmp_path: Path) -> None:
+def test_old_metadata_is_removed_before_data_is_written(writer_class: Any, tmp_path: Path) -> None:
     seen = []
 
     class Failing(writer_class):  # type: ignore[misc]
@@ -63,7 +63,7 @@ def test_the_old_metadata_goes_before_the_first_byte(writer_class: Any, tmp_path
     assert torch.equal(loaded["a"], torch.full((4,), 3.0))
 
 
-def test_a_plan_that_is_not_valid_leaves_the_old_checkpoint(
+def test_an_invalid_plan_leaves_the_old_checkpoint(
     writer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(writer_class(tmp_path))
@@ -80,7 +80,9 @@ def test_a_plan_that_is_not_valid_leaves_the_old_checkpoint(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_ranks_of_their_own_remove_their_own_metadata(writer_class: Any, tmp_path: Path) -> None:
+def test_ranks_without_collectives_remove_their_own_metadata(
+    writer_class: Any, tmp_path: Path
+) -> None:
     writer = writer_class(tmp_path)
     tmp_path.joinpath(".metadata").write_bytes(b"of all ranks")
     tmp_path.joinpath("__3.metadata").write_bytes(b"of this rank")
@@ -139,7 +141,7 @@ def test_a_second_process_fails_and_the_first_one_does_not(
         save(writer_class(tmp_path / "elsewhere"))
         go_on(process)
         assert process.stdout and process.stdout.readline() == "saved\n"
-        # The other process lives on, and holds nothing any more.
+        # The other process still runs, but holds no lock.
         loaded = {"a": torch.ones(4)}
         dcp.load(loaded, checkpoint_id=tmp_path, no_dist=True)
         assert not loaded["a"].any()
@@ -150,7 +152,7 @@ def test_a_second_process_fails_and_the_first_one_does_not(
     ]
 
 
-def test_a_process_that_was_killed_holds_nothing(writer_class: Any, tmp_path: Path) -> None:
+def test_a_killed_process_holds_no_lock(writer_class: Any, tmp_path: Path) -> None:
     with saving_process(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait(30)
@@ -164,14 +166,14 @@ def test_a_failed_save_of_this_process_does_not_block_the_next(
         def write_data(self, plan: Any, planner: Any) -> Any:
             raise OSError("the disk is gone")
 
-    kept = Failing(tmp_path)  # and is still there when the next one saves
+    kept = Failing(tmp_path)  # The failed writer still exists when the next one saves.
     with pytest.raises(CheckpointException):
         save(kept)
     save(writer_class(tmp_path))
     assert not directory_lock._held
 
 
-def test_a_writer_that_lost_its_lock_releases_nobody_elses(tmp_path: Path) -> None:
+def test_a_writer_that_lost_its_lock_releases_no_other_lock(tmp_path: Path) -> None:
     first, second = (shardplan.FileSystemWriter(tmp_path) for _ in range(2))
     directory_lock.take(first, tmp_path)
     directory_lock.take(second, tmp_path)
@@ -183,7 +185,7 @@ def test_a_writer_that_lost_its_lock_releases_nobody_elses(tmp_path: Path) -> No
     assert not directory_lock._held
 
 
-def test_the_lock_of_a_writer_ends_with_it(tmp_path: Path) -> None:
+def test_the_lock_ends_with_its_writer(tmp_path: Path) -> None:
     writer = shardplan.FileSystemWriter(tmp_path)
     directory_lock.take(writer, tmp_path)
     assert len(directory_lock._held) == 1
@@ -194,7 +196,7 @@ def test_the_lock_of_a_writer_ends_with_it(tmp_path: Path) -> None:
     assert gone not in directory_lock._by_writer
 
 
-def test_a_child_that_was_forked_meanwhile_holds_nothing(tmp_path: Path) -> None:
+def test_a_forked_child_holds_no_lock(tmp_path: Path) -> None:
     writer = shardplan.FileSystemWriter(tmp_path)
     directory_lock.take(writer, tmp_path)
     child = os.fork()

@@ -1,4 +1,4 @@
-"""The planners that torch's own documentation shows, corrected as a user must, on real files."""
+"""The planners in torch's documentation, with the corrections that they need, on real files."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def fp16_planner(implementation: Implementation) -> Any:
 
 
 def extra_data_planner(implementation: Implementation) -> Any:
-    """Each rank gives data that the coordinator collects. Nothing is flattened, so none is lost."""
+    """Each rank adds data that the coordinator collects. Flattening is off, so no data is lost."""
 
     class SaveExtraData(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -107,7 +107,7 @@ def extra_data_planner(implementation: Implementation) -> Any:
 
 
 def balancing_planner(implementation: Implementation) -> Any:
-    """Deals the items of rank 0 to all ranks; every rank has the same ones."""
+    """Distributes the items of rank 0 over all ranks; every rank has the same items."""
 
     class DDPLoadBalancing(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
         def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
@@ -127,13 +127,14 @@ def balancing_planner(implementation: Implementation) -> Any:
 
 
 def materialize_planner(implementation: Implementation) -> Any:
-    """Loads into tensors of its own. The documentation derives it from the save planner."""
+    """Loads into new tensors. The documentation derives this planner from the save planner."""
 
     class MetaModelMaterialize(implementation.DefaultLoadPlanner):  # type: ignore[misc, name-defined]
         def set_up_planner(
             self, state_dict: Any, metadata: Any = None, is_coordinator: bool = False
         ) -> None:
-            # The default makes meta tensors real at once; here they stay until they are read.
+            # The default planner materializes meta tensors at once. Here they stay until they are
+            # read.
             self.original_state_dict = state_dict
             self.state_dict, self.mappings = flatten_state_dict(state_dict)
             self.metadata = metadata

@@ -1,4 +1,4 @@
-"""What native code hands to upstream's is counted by reason, and each reason is logged once."""
+"""Each fallback to upstream's code is counted by reason, and each reason is logged once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def counted_from_zero() -> Iterator[None]:
     fallbacks.clear()
 
 
-class Odd(torch.Tensor):
+class Unusual(torch.Tensor):
     """A tensor subclass, which upstream's code plans."""
 
 
@@ -57,7 +57,7 @@ def test_a_state_dict_that_native_code_plans_counts_nothing(tmp_path: Path) -> N
 
 
 def entry_of_a_subclass() -> None:
-    save_plan(w=torch.ones(2).as_subclass(Odd))
+    save_plan(w=torch.ones(2).as_subclass(Unusual))
 
 
 def entry_of_a_layout() -> None:
@@ -76,7 +76,7 @@ class _Mapping:
         return self._entries.items()
 
 
-def hints_that_stay() -> None:
+def chunk_indices_that_are_kept() -> None:
     OURS.default_planner.create_default_global_save_plan(
         [save_plan(w=torch.ones(2))], rewrite_index_hints=False
     )
@@ -86,12 +86,12 @@ def dedup_of_an_unreadable_item() -> None:
     plan = save_plan(w=torch.ones(2))
     item = plan.items[0]
     index = dataclasses.replace(item.index, fqn=_Text("w"))
-    odd = dataclasses.replace(plan, items=[dataclasses.replace(item, index=index)])
-    OURS.default_planner.dedup_save_plans([odd, odd])
+    unusual = dataclasses.replace(plan, items=[dataclasses.replace(item, index=index)])
+    OURS.default_planner.dedup_save_plans([unusual, unusual])
 
 
 class _Text(str):
-    """A name that is not exactly a str."""
+    """A name whose class is not exactly str."""
 
 
 def metadata_of_a_subclass(tmp_path: Path) -> None:
@@ -105,14 +105,14 @@ class _Own(Metadata):
 
 
 FALLBACKS: list[tuple[Callable[..., None], str, int]] = [
-    (entry_of_a_subclass, "local save plan: an entry is a contract.test_fallbacks.Odd", 20),
+    (entry_of_a_subclass, "local save plan: an entry is a contract.test_fallbacks.Unusual", 20),
     (
         entry_of_a_layout,
         "local save plan: an entry is a torch.Tensor of layout torch.sparse_coo",
         20,
     ),
     (state_dict_of_another_class, "local save plan: the state dict is a _Mapping", 30),
-    (hints_that_stay, "global save plan: rewrite_index_hints=False", 30),
+    (chunk_indices_that_are_kept, "global save plan: rewrite_index_hints=False", 30),
     (dedup_of_an_unreadable_item, "dedup: the key, kind or box of an item cannot be read", 30),
 ]
 
@@ -131,21 +131,21 @@ def test_a_fallback_is_counted_and_logged_once(
     assert logged == [(level, f"fallback to upstream's code: {reason}")]
 
 
-def test_a_metadata_file_that_pickle_writes_is_counted(tmp_path: Path) -> None:
+def test_a_metadata_file_written_by_pickle_is_counted(tmp_path: Path) -> None:
     metadata_of_a_subclass(tmp_path)
     reason = "metadata file: native code cannot read the metadata to write"
     assert shardplan.fallbacks() == {reason: 1}
 
 
-def test_what_an_error_stops_is_no_fallback() -> None:
-    """Upstream's code words the error; nothing was planned by it."""
+def test_an_error_is_not_a_fallback() -> None:
+    """Upstream's code generates the message of the error; it planned nothing."""
     metadata = Metadata({})
     with pytest.raises(RuntimeError, match="Missing key"):
         OURS.default_planner.create_default_local_load_plan({"w": torch.ones(2)}, metadata)
     assert shardplan.fallbacks() == {}
 
 
-def test_a_plan_that_cannot_be_packed_is_counted() -> None:
+def test_a_plan_that_cannot_be_encoded_is_counted() -> None:
     class Broken(list):  # type: ignore[type-arg]
         def __iter__(self) -> Any:
             raise KeyError("broken")
@@ -168,7 +168,7 @@ def test_an_item_that_travels_as_an_object_is_counted() -> None:
         ("_check_box_bounds", "bounds of a box: a chunk or size cannot be read"),
     ],
 )
-def test_a_box_that_cannot_be_read_is_counted(check: str, reason: str) -> None:
+def test_an_unreadable_box_is_counted(check: str, reason: str) -> None:
     box = ChunkStorageMetadata(torch.Size([2**63 - 1]), [2**70])  # type: ignore[arg-type]
     first = torch.Size([4]) if check == "_check_box_bounds" else box
     getattr(OURS.default_planner, check)(first, box)
@@ -181,7 +181,7 @@ def test_the_counts_are_a_copy() -> None:
     assert len(shardplan.fallbacks()) == 1
 
 
-# What a torch of tomorrow may do: one more field of TensorProperties. Before shardplan is imported.
+# A future torch may add a field to TensorProperties, before shardplan is imported.
 NEW_FIELD = """
     import dataclasses
     import torch
@@ -276,7 +276,7 @@ PLANNED = """
     ["64", "64.0", "_Number(64)", "_List([tensor.dtype])"],
     ids=["int", "float", "object", "mutable"],
 )
-def test_a_field_that_native_code_does_not_know(tmp_path: Path, value: str) -> None:
+def test_an_unknown_field_of_tensor_properties(tmp_path: Path, value: str) -> None:
     values = textwrap.dedent("""
         class _Number:
             def __init__(self, number): self.number = number
@@ -305,7 +305,7 @@ def test_a_field_that_native_code_does_not_know(tmp_path: Path, value: str) -> N
 
 
 def test_import_changes_nothing(tmp_path: Path) -> None:
-    """Neither copyreg nor torch's classes nor its pickler, until something is planned."""
+    """copyreg, torch's classes and its pickler stay the same until something is planned."""
     code = textwrap.dedent("""
         import copyreg, torch.distributed as dist, torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint import metadata, planner, filesystem, default_planner

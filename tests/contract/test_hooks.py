@@ -1,4 +1,4 @@
-"""Row 6: every hook that a subclass or a caller replaces is called, with what it can use."""
+"""Row 6: every hook that a subclass or a caller replaces is called with usable arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def state_dict() -> dict[str, Any]:
 
 
 def recording_save_planner(implementation: Implementation, calls: list[str]) -> Any:
-    """A planner that overrides every hook of a save, notes the call and goes on."""
+    """A planner that overrides every hook of a save; each override records the call."""
 
     class Recording(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
         def set_up_planner(self, *args: Any, **kwargs: Any) -> None:
@@ -128,7 +128,7 @@ def test_save_calls_each_hook_as_upstream_does(
         planner = recording_save_planner(maker, calls[where])(enable_plan_caching=caching)
         planner._cached_plans_key = where
         dcp.save(state_dict(), checkpoint_id=tmp_path / where, planner=planner, no_dist=True)
-    # Files are written by a thread or by order of size: what matters is that all are called.
+    # Files are written by threads or in order of size, so only the set of calls is compared.
     assert sorted(calls["other"]) == sorted(calls["upstream"])
     assert "_dedup_save_plans of ['b', 'c', 'nested.a']" in calls["other"]
     assert "lookup_object nested.a" in calls["other"]
@@ -165,7 +165,7 @@ def plan_globally(planner: Any) -> tuple[list[SavePlan], Metadata]:
     return found
 
 
-def test_dedup_of_a_subclass_decides(implementation: Implementation) -> None:
+def test_overridden_dedup_is_used(implementation: Implementation) -> None:
     class KeepsTensors(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
         def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
             return [
@@ -178,7 +178,7 @@ def test_dedup_of_a_subclass_decides(implementation: Implementation) -> None:
     assert list(metadata.state_dict_metadata) == ["b", "nested.a"]
 
 
-def test_global_plan_of_a_subclass_decides(implementation: Implementation) -> None:
+def test_overridden_global_plan_is_used(implementation: Implementation) -> None:
     class Elsewhere(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
         def _create_global_plan(self, all_plans: list[SavePlan]) -> Any:
             return [SavePlan([])], Metadata({"mine": None})  # type: ignore[dict-item]
@@ -226,7 +226,7 @@ def test_replaced_validation_is_called(
     assert seen.planner_data == {"b": ("b",), "nested.a": ("nested", "a"), "c": ("c",)}
 
 
-# How often planning one save and one load of two tensors and a number calls each.
+# How often planning one save and one load of two tensors and a number calls each function.
 CALLS = {
     (default_planner, "create_default_local_save_plan"): 1,
     (default_planner, "create_default_global_save_plan"): 1,
@@ -244,8 +244,8 @@ CALLS = {
 }
 
 
-def noting(monkeypatch: pytest.MonkeyPatch, holder: Any, name: str) -> list[Any]:
-    """Puts a caller's function in place of torch's, which notes its calls and passes them on."""
+def record_calls(monkeypatch: pytest.MonkeyPatch, holder: Any, name: str) -> list[Any]:
+    """Replaces torch's function by one that records its calls and passes them on."""
     calls: list[Any] = []
     original = getattr(holder, name)
 
@@ -261,7 +261,7 @@ def noting(monkeypatch: pytest.MonkeyPatch, holder: Any, name: str) -> list[Any]
 def test_replaced_function_is_called(
     implementation: Implementation, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:
-    calls = noting(monkeypatch, module, name)
+    calls = record_calls(monkeypatch, module, name)
     _, metadata = plan_globally(implementation.DefaultSavePlanner())
     loader = implementation.DefaultLoadPlanner()
     loader.set_up_planner(state_dict(), metadata, True)
@@ -283,15 +283,14 @@ def test_replaced_function_of_dtensors_is_called(
 ) -> None:
     with rank_of(0, 2):
         entries = {"w": dtensor_of((4,), mesh_of((2,)), [Shard(0)])}
-        calls = noting(monkeypatch, holder, name)
+        calls = record_calls(monkeypatch, holder, name)
         planner = implementation.DefaultSavePlanner()
         planner.set_up_planner(entries, None, True)
         assert len(planner.create_local_plan().items[:]) == 1
     assert len(calls) == 1
 
 
-def test_what_a_replaced_function_returns_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a caller's function returns is what is planned."""
+def test_the_result_of_a_replaced_function_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def only_names(fqn: str, object: Any) -> list[WriteItem]:
         return [originals.create_write_item_for_bytesio(f"mine.{fqn}", None)]

@@ -1,4 +1,4 @@
-"""Row 1 of the contract: a plan's items are a real list, filled at first touch, then the truth."""
+"""Row 1 of the contract: plan.items is a real list, lazy until its first access."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names(items: Any) -> list[str]:
     return [item.index.fqn for item in items]
 
 
-def is_unfilled(items: LazyList) -> bool:
+def is_lazy(items: LazyList) -> bool:
     return items.columns is not None
 
 
@@ -58,14 +58,14 @@ def test_it_is_a_list_of_upstream_items() -> None:
     assert {type(item) for item in load_items()} == {ReadItem}
 
 
-def test_length_and_truth_fill_nothing() -> None:
+def test_len_and_bool_do_not_materialize() -> None:
     for items in (save_items(), load_items()):
         assert len(items) == 3
         assert bool(items)
         assert items != []
     items = save_items()
     assert len(items) == 3
-    assert is_unfilled(items)
+    assert is_lazy(items)
     empty = OURS.default_planner.create_default_local_save_plan({}, True).items
     assert len(empty) == 0
     assert not empty
@@ -80,7 +80,7 @@ def test_an_item_keeps_its_identity() -> None:
     assert (items + [])[0] is first  # noqa: RUF005
 
 
-TOUCHES: dict[str, Callable[[Any], Any]] = {
+ACCESSES: dict[str, Callable[[Any], Any]] = {
     "iterate": names,
     "index": lambda items: items[1].index.fqn,
     "negative index": lambda items: items[-1].index.fqn,
@@ -125,9 +125,9 @@ TOUCHES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES)
-def test_it_answers_as_a_list_would(touch: Callable[[Any], Any]) -> None:
-    assert touch(save_items()) == touch(upstream_items())
+@pytest.mark.parametrize("access", ACCESSES.values(), ids=ACCESSES)
+def test_it_behaves_like_a_list(access: Callable[[Any], Any]) -> None:
+    assert access(save_items()) == access(upstream_items())
 
 
 PAIRS: dict[str, Callable[[Any, Any], Any]] = {
@@ -143,7 +143,7 @@ PAIRS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.parametrize("use", PAIRS.values(), ids=PAIRS)
-def test_two_that_nobody_touched(use: Callable[[Any, Any], Any]) -> None:
+def test_two_lazy_lists(use: Callable[[Any, Any], Any]) -> None:
     assert use(save_items(), save_items()) == use(upstream_items(), upstream_items())
 
 
@@ -159,7 +159,7 @@ def test_extending_an_upstream_list_takes_every_item() -> None:
     assert names(upstream[:3]) == NAMES
 
 
-def test_in_place_plus_keeps_its_alias() -> None:
+def test_in_place_plus_keeps_the_alias() -> None:
     items = save_items()
     alias = items
     items += upstream_items()
@@ -183,7 +183,7 @@ BYPASSES: dict[str, Callable[[LazyList], Any]] = {
 
 
 @pytest.mark.parametrize("bypass", BYPASSES.values(), ids=BYPASSES)
-def test_c_code_that_takes_its_insides_fails_loudly(bypass: Callable[[LazyList], Any]) -> None:
+def test_c_code_that_reads_its_slots_fails_loudly(bypass: Callable[[LazyList], Any]) -> None:
     with pytest.raises(TypeError, match=r"C code read a lazy list .* before it was materialized"):
         bypass(save_items())
 
@@ -221,22 +221,22 @@ def test_c_code_that_takes_its_insides_fails_loudly(bypass: Callable[[LazyList],
         "assignment",
     ],
 )
-def test_what_a_bypass_finds_cannot_be_used(use: Callable[[Any], Any]) -> None:
+def test_placeholders_cannot_be_used(use: Callable[[Any], Any]) -> None:
     placeholder = list.__getitem__(save_items(), 0)
     with pytest.raises((TypeError, AttributeError)):
         use(placeholder)
 
 
-def test_resizing_by_c_code_is_noticed() -> None:
+def test_resizing_by_c_code_is_detected() -> None:
     items = save_items()
     list.append(items, "stray")
     with pytest.raises(RuntimeError, match="C code resized a lazy list"):
         items[0]
 
 
-def test_threads_fill_it_once() -> None:
+def test_threads_materialize_it_once() -> None:
     class SlowColumns:
-        """Columns that count how often items are made of them."""
+        """Columns that count how often their items are created."""
 
         def __init__(self) -> None:
             self.made = 0
@@ -255,11 +255,11 @@ def test_threads_fill_it_once() -> None:
     seen: list[list[Any]] = []
     start = threading.Barrier(8)
 
-    def touch() -> None:
+    def access() -> None:
         start.wait()
         seen.append(list(items))
 
-    threads = [threading.Thread(target=touch) for _ in range(8)]
+    threads = [threading.Thread(target=access) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -269,7 +269,7 @@ def test_threads_fill_it_once() -> None:
     assert all(a is b for found in seen for a, b in zip(found, seen[0], strict=True))
 
 
-def test_a_failure_to_make_items_is_raised_at_every_touch() -> None:
+def test_an_error_while_materializing_is_raised_at_every_access() -> None:
     class Failing:
         def __len__(self) -> int:
             return 2
@@ -284,14 +284,13 @@ def test_a_failure_to_make_items_is_raised_at_every_touch() -> None:
     assert len(items) == 2
 
 
-def test_once_touched_the_list_is_the_truth() -> None:
-    """What a caller changes is what travels."""
+def test_changes_to_a_materialized_list_are_sent() -> None:
     plan = OURS.default_planner.create_default_local_save_plan(state_dict(), True)
     plan.items[0].tensor_data.properties.dtype = torch.float16
     del plan.items[1]
-    arrived = pickle.loads(pickle.dumps(plan))
-    assert names(arrived.items) == ["b", "c"]
-    assert arrived.items[0].tensor_data.properties.dtype is torch.float16
+    received = pickle.loads(pickle.dumps(plan))
+    assert names(received.items) == ["b", "c"]
+    assert received.items[0].tensor_data.properties.dtype is torch.float16
 
 
 def test_type_of_a_plan_can_be_called_with_any_iterable() -> None:
@@ -309,8 +308,8 @@ def test_it_cannot_be_hashed() -> None:
 
 
 def test_it_pickles_as_a_list() -> None:
-    arrived = pickle.loads(pickle.dumps(save_items()))
-    assert type(arrived) is list
-    assert arrived == upstream_items()
+    received = pickle.loads(pickle.dumps(save_items()))
+    assert type(received) is list
+    assert received == upstream_items()
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(save_items(), protocol)) == upstream_items()

@@ -1,4 +1,4 @@
-"""Ten thousand rounds of everything leave as many objects, and as much memory, as a few did."""
+"""Ten thousand rounds of every operation leave no more objects and memory than a few rounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Each is Python that defines `round_()`; WORLD comes before it.
+# Each value is Python source that defines `round_()`; WORLD precedes it.
 WORLD = """
 import copy, gc, io, itertools, logging, os, pickle
 import torch
@@ -138,15 +138,15 @@ print(more_objects - objects, more_nones - nones, more_memory - memory)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm")
 @pytest.mark.parametrize("name", ROUNDS)
-def test_rounds_leave_nothing(name: str) -> None:
+def test_rounds_leak_nothing(name: str) -> None:
     program = WORLD + ROUNDS[name] + WATCH.replace("ROUNDS", "8_000")
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     objects, nones, memory = map(int, done.stdout.split())
-    # A leak is one a round at least; caches and the allocator move by less.
+    # A leak is at least one object a round; caches and the allocator change by less.
     assert abs(objects) < 100
-    # None is immortal from Python 3.12 on: its count does not move there.
+    # From Python 3.12 on, None is immortal and its count does not change.
     assert abs(nones) < 1_000
     assert memory < 8_000 * 256

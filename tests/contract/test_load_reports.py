@@ -1,4 +1,4 @@
-"""The error of a load says all that does not fit; options of the planner that look closer."""
+"""The error of a load reports every mismatch; planner options enable stricter checks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def upstream_failure(state_dict: Any, checkpoint: Path) -> Any:
     return error
 
 
-def test_everything_that_does_not_fit_is_named_at_once(checkpoint: Path) -> None:
+def test_every_mismatch_is_reported_at_once(checkpoint: Path) -> None:
     state_dict = {
         "module": {"model": {"layer.weight": torch.zeros(6)}},
         "model": {"layer.bias": torch.zeros(4, dtype=torch.float64)},
@@ -68,17 +68,17 @@ def test_everything_that_does_not_fit_is_named_at_once(checkpoint: Path) -> None
     assert report["kinds"] == [
         {"name": "step", "saved": "an object", "wanted": "a tensor of size [2]"}
     ]
-    for said in (
+    for fragment in (
         "2 of 4 keys of the state dict are not in the checkpoint: ",
         "module.model.layer.weight (similar: model.layer.weight)",
         "1 of 3 keys of the checkpoint is not in the state dict: model.layer.weight",
         "model.layer.bias (saved: [3], requested: [4])",
         "step (saved: an object, requested: a tensor of size [2])",
     ):
-        assert said in more
+        assert fragment in more
 
 
-def test_object_for_a_tensor_is_said_the_right_way_round(checkpoint: Path) -> None:
+def test_object_instead_of_tensor_is_reported_correctly(checkpoint: Path) -> None:
     state_dict = {"model": {"layer.weight": "text"}}
     error = failure(state_dict, checkpoint)
     assert str(error).split("\n")[0] == str(upstream_failure(state_dict, checkpoint))
@@ -89,7 +89,7 @@ def test_object_for_a_tensor_is_said_the_right_way_round(checkpoint: Path) -> No
     assert isinstance(error.__cause__, ValueError)
 
 
-def test_report_is_small_and_travels(checkpoint: Path) -> None:
+def test_report_is_small_and_survives_pickling(checkpoint: Path) -> None:
     state_dict = {f"absent.{at}." + "x" * 500: torch.zeros(1) for at in range(3_000)}
     error = failure(state_dict, checkpoint)
     sent = pickle.dumps(error)
@@ -99,14 +99,14 @@ def test_report_is_small_and_travels(checkpoint: Path) -> None:
     assert "and 2,980 more" in str(error)
 
 
-def test_registered_upstream_planner_says_it_too(checkpoint: Path) -> None:
+def test_registered_upstream_planner_reports_too(checkpoint: Path) -> None:
     with shardplan.registered(), pytest.raises(CheckpointException) as caught:
         load({"absent": 1}, checkpoint, UPSTREAM.DefaultLoadPlanner())
     ((error, _),) = caught.value.failures.values()
     assert error.report["missing_count"] == 1
 
 
-def test_an_explanation_that_fails_costs_nothing(
+def test_a_failing_diagnosis_keeps_the_error(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from shardplan.dcp.reports import load_errors
@@ -121,7 +121,7 @@ def test_an_explanation_that_fails_costs_nothing(
     assert "report of a failed load could not be created" in caplog.text
 
 
-def test_not_strict_skips_and_tells(checkpoint: Path) -> None:
+def test_not_strict_skips_and_lists_keys(checkpoint: Path) -> None:
     state_dict = {"model": {"layer.weight": torch.zeros(6)}, "absent": 5}
     planner = shardplan.DefaultLoadPlanner(strict=False)
     load(state_dict, checkpoint, planner)
@@ -133,7 +133,7 @@ def test_not_strict_skips_and_tells(checkpoint: Path) -> None:
     assert planner.missing_keys == []
 
 
-def test_dtype_is_checked_where_asked_for(checkpoint: Path) -> None:
+def test_dtype_is_checked_on_request(checkpoint: Path) -> None:
     wanted = {"model": {"layer.weight": torch.zeros(6, dtype=torch.int32)}, "step": 1}
     load(wanted, checkpoint, shardplan.DefaultLoadPlanner())
     error = failure(wanted, checkpoint, check_dtype=True)
@@ -146,7 +146,7 @@ def test_dtype_is_checked_where_asked_for(checkpoint: Path) -> None:
 
 
 def without_a_chunk(checkpoint: Path, name: str) -> None:
-    """The metadata, as a writer that lost a rank leaves it."""
+    """Returns the metadata without one chunk, as if a rank were missing from the save."""
     file = checkpoint / ".metadata"
     metadata = pickle.loads(file.read_bytes())
     saved = metadata.state_dict_metadata[name]
@@ -159,7 +159,7 @@ def without_a_chunk(checkpoint: Path, name: str) -> None:
     file.write_bytes(pickle.dumps(metadata))
 
 
-def test_coverage_is_checked_where_asked_for(checkpoint: Path) -> None:
+def test_coverage_is_checked_on_request(checkpoint: Path) -> None:
     without_a_chunk(checkpoint, "model.layer.weight")
     planner = shardplan.DefaultLoadPlanner(check_coverage=True)
     planner.set_up_planner(
@@ -180,8 +180,8 @@ def test_coverage_is_checked_where_asked_for(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(("rank", "covered"), [(0, True), (1, False), (2, True)])
-def test_coverage_of_a_ranks_own_shard(checkpoint: Path, rank: int, covered: bool) -> None:
-    """Only the rank that wants what is missing fails."""
+def test_coverage_of_one_ranks_shard(checkpoint: Path, rank: int, covered: bool) -> None:
+    """Only the rank that wants the missing chunk fails."""
     without_a_chunk(checkpoint, "model.layer.weight")
     metadata = shardplan.FileSystemReader(checkpoint).read_metadata()
     with rank_of(rank, 3):
@@ -195,7 +195,7 @@ def test_coverage_of_a_ranks_own_shard(checkpoint: Path, rank: int, covered: boo
                 planner.create_local_plan()
 
 
-def test_whole_checkpoint_passes_every_check(checkpoint: Path) -> None:
+def test_complete_checkpoint_passes_every_check(checkpoint: Path) -> None:
     state_dict = {
         "model": {"layer.weight": torch.zeros(6), "layer.bias": torch.zeros(3)},
         "step": 0,

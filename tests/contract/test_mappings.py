@@ -1,4 +1,4 @@
-"""The planner_data of a plan that arrived: a dict as upstream's, and what is merged of many."""
+"""The planner_data of a received plan is a lazy dict; those of several plans are merged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan_with(planner_data: Any) -> SavePlan:
     return dataclasses.replace(plan, planner_data=planner_data)
 
 
-def arrived() -> dict[Any, Any]:
+def received() -> dict[Any, Any]:
     found = sent(plan_with(PATHS)).planner_data
     assert type(found) is LazyDict
     assert found.source is not None
@@ -89,17 +89,17 @@ READS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_it_answers_as_a_dict_would(read: Callable[[Any], Any]) -> None:
+def test_it_behaves_like_a_dict(read: Callable[[Any], Any]) -> None:
     expected = dict(PATHS)
-    assert_same(read(arrived()), read(expected))
-    assert isinstance(arrived(), dict)
+    assert_same(read(received()), read(expected))
+    assert isinstance(received(), dict)
 
 
 def test_it_is_written_as_json() -> None:
-    assert json.dumps(arrived()) == json.dumps(PATHS)
+    assert json.dumps(received()) == json.dumps(PATHS)
 
 
-def test_it_is_each_plans_own() -> None:
+def test_plans_do_not_share_it() -> None:
     first, second = sent([plan_with(PATHS), plan_with(PATHS)])
     first.planner_data["step"] = ("other",)
     del first.planner_data["a.b.c"]
@@ -117,7 +117,7 @@ def test_an_upstream_pickle_holds_an_exact_dict() -> None:
     touched.planner_data["x"] = ("x",)
     assert type(pickle.loads(pickle.dumps(touched)).planner_data) is dict
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        assert_same(pickle.loads(pickle.dumps(arrived(), protocol)), PATHS)
+        assert_same(pickle.loads(pickle.dumps(received(), protocol)), PATHS)
 
 
 @pytest.mark.parametrize(
@@ -145,23 +145,23 @@ def test_an_upstream_pickle_holds_an_exact_dict() -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_planner_data_of_any_kind_arrives(planner_data: Any) -> None:
+def test_planner_data_of_any_kind_is_received(planner_data: Any) -> None:
     for plan in (plan_with(planner_data), SavePlan([], planner_data=planner_data)):
         for found in (sent(plan), sent(sent(plan))):
             assert isinstance(found.planner_data, type(planner_data))
             assert_same(sent_upstream(found).planner_data, planner_data)
 
 
-def test_threads_fill_it_once() -> None:
-    data = arrived()
+def test_threads_materialize_it_once() -> None:
+    data = received()
     seen: list[Any] = []
     start = threading.Barrier(8)
 
-    def touch() -> None:
+    def access() -> None:
         start.wait()
         seen.append(list(data.items()))
 
-    threads = [threading.Thread(target=touch) for _ in range(8)]
+    threads = [threading.Thread(target=access) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -189,8 +189,8 @@ MERGES: dict[str, Callable[[], list[Any]]] = {
     ],
     "empty ones": lambda: [{}, {"a": 1}, {}],
     "keys that are equal": lambda: [{1: "int"}, {True: "bool"}, {1.0: "float"}],
-    "arrived": lambda: [arrived(), arrived()],
-    "arrived and not": lambda: [{"z": 1, "step": 2}, arrived(), {"step": 3}, arrived(), {"": 4}],
+    "received": lambda: [received(), received()],
+    "received and not": lambda: [{"z": 1, "step": 2}, received(), {"step": 3}, received(), {"": 4}],
     "ordered dicts": lambda: [collections.OrderedDict(a=1), {"b": 2, "a": 3}],
     "another mapping": lambda: [collections.UserDict(a=1), {"b": 2}],
 }
@@ -201,20 +201,20 @@ def test_merge(make: Callable[[], list[Any]]) -> None:
     check_merge(make)
 
 
-class Answering(dict):  # type: ignore[type-arg]
-    """A dict that has an answer for every key."""
+class WithDefaults(dict):  # type: ignore[type-arg]
+    """A dict that returns a value for every key."""
 
     def __missing__(self, key: object) -> str:
         return f"no {key}"
 
 
-@pytest.mark.parametrize("make", [lambda: collections.defaultdict(int), Answering])
+@pytest.mark.parametrize("make", [lambda: collections.defaultdict(int), WithDefaults])
 def test_merge_of_a_dict_with_defaults(make: Callable[[], Any]) -> None:
     check_merge(lambda: [make(), {"a": 1}])
 
 
-def test_merge_fills_nothing_and_gives_a_dict_of_its_own() -> None:
-    data = [arrived(), arrived()]
+def test_merge_does_not_materialize_and_returns_a_new_dict() -> None:
+    data = [received(), received()]
     merged = merge(data)
     merged.clear()
     assert all(each.source is not None for each in data)  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ def test_merge_fills_nothing_and_gives_a_dict_of_its_own() -> None:
 
 @pytest.mark.parametrize("kind", [UPSTREAM, OURS], ids=str)
 @pytest.mark.parametrize("broken", [None, 3, "text", [("a", 1)]], ids=repr)
-def test_planner_data_that_is_no_dict(kind: Implementation, broken: Any) -> None:
+def test_planner_data_that_is_not_a_dict(kind: Implementation, broken: Any) -> None:
     """The planner fails as upstream's does."""
     planner = kind.DefaultSavePlanner()
     planner.set_up_planner({"step": 1}, None, True)

@@ -1,4 +1,4 @@
-"""The metadata file: what ours writes upstream reads, and the other way round."""
+"""The metadata file: upstream and shardplan read each other's files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from shardplan.dcp.storage import metadata_file
 
 
 class OtherBytes(BytesStorageMetadata):
-    """A class that no reader of metadata knows."""
+    """A class that no metadata reader knows."""
 
 
 def chunk(offsets: list[int], sizes: list[int]) -> ChunkStorageMetadata:
@@ -58,17 +58,17 @@ def metadata() -> Metadata:
         "large": tensor([2**40], chunk([2**39], [2**39]), memory_format=torch.channels_last),
         "step": BytesStorageMetadata(),
     }
-    places = {
+    locations = {
         MetadataIndex("model.w", [0, 0], 0): _StorageInfo("__0_0.distcp", 0, 300),
         MetadataIndex("model.w", [2, 0], 1): _StorageInfo("__1_0.distcp", 2**33, 70_000),
         MetadataIndex("model.b", [], 0): _StorageInfo("__0_0.distcp", 300, 1),
         MetadataIndex("step"): _StorageInfo("__0_0.distcp", 301, 0),
     }
-    for place in places.values():
-        del place.transform_descriptors  # as it is once it was sent
+    for location in locations.values():
+        del location.transform_descriptors  # A sent location has no such attribute.
     mappings = {"model.w": ("model", "w"), "model.b": ("model", "b"), "step": ("step", 0)}
     meta = StorageMeta(PurePosixPath("/a/b"), "id", modules=["m"])
-    return Metadata(entries, mappings, places, meta, "1.0.0")
+    return Metadata(entries, mappings, locations, meta, "1.0.0")
 
 
 def written(saved: Metadata) -> bytes:
@@ -82,7 +82,7 @@ def read(pickled: bytes, trust: bool = False) -> Any:
 
 
 def check_both_ways(saved: Any) -> None:
-    """Ours reads what upstream writes; upstream reads what ours writes, as does ours."""
+    """Each implementation reads the other's file, and shardplan reads its own."""
     expected = pickle.loads(pickle.dumps(saved))
     assert_same(read(pickle.dumps(saved)), expected)
     ours = written(saved)
@@ -106,12 +106,12 @@ def test_sizes_of_many_dims(ndim: int, protocol: int) -> None:
     assert_same(sent, pickle.loads(pickled))
 
 
-def test_a_size_of_too_many_dims_is_left_to_pickle_where_the_file_is_trusted() -> None:
+def test_a_trusted_size_of_too_many_dims_is_read_by_pickle() -> None:
     saved = metadata()
     saved.state_dict_metadata["many"] = tensor([1] * 255)
     pickled = pickle.dumps(saved)
-    said = r"size of 255 dims, of which at most 254 are read, at byte .*trust=True"
-    with pytest.raises(pickle.UnpicklingError, match=said):
+    message = r"size of 255 dims, of which at most 254 are read, at byte .*trust=True"
+    with pytest.raises(pickle.UnpicklingError, match=message):
         read(pickled)
     assert_same(read(pickled, trust=True), pickle.loads(pickled))
 
@@ -158,11 +158,11 @@ def share_chunks(saved: Metadata) -> None:
     saved.state_dict_metadata["other"].chunks = saved.state_dict_metadata["model.w"].chunks
 
 
-def share_place(saved: Metadata) -> None:
+def share_location(saved: Metadata) -> None:
     saved.storage_data[MetadataIndex("again")] = saved.storage_data[MetadataIndex("step")]
 
 
-def hold_itself(saved: Metadata) -> None:
+def contain_itself(saved: Metadata) -> None:
     saved.planner_data = [1]
     saved.planner_data.append(saved.planner_data)
 
@@ -190,7 +190,7 @@ UNUSUAL: dict[str, Callable[[Metadata], None]] = {
     "sets": change(planner_data=({1, 2}, frozenset({3}))),
     "bytes": change(planner_data=[b"", b"x" * 300, bytearray(b"y")]),
     "long text": change(planner_data="x" * 100_000),
-    "odd texts": change(planner_data=["\ud800", "\x00", "\n", "ä€😀", ""]),
+    "unusual texts": change(planner_data=["\ud800", "\x00", "\n", "ä€😀", ""]),
     "ints": change(planner_data=[-1, 255, 256, 65_536, -(2**31), 2**55, -(2**63), 2**63, -(2**99)]),
     "floats": change(planner_data=[0.0, -0.0, float("inf"), 1e-300, complex(1, -2)]),
     "deep": change(planner_data=[[[[[[[[[[("deep",)]]]]]]]]]]),
@@ -198,7 +198,7 @@ UNUSUAL: dict[str, Callable[[Metadata], None]] = {
     "properties shared": share_properties,
     "a chunk shared": share_chunk,
     "chunks shared": share_chunks,
-    "a place shared": share_place,
+    "a location shared": share_location,
     "transforms": lambda saved: saved.storage_data.update(
         {MetadataIndex("z"): _StorageInfo("p", 0, 1, ["zstd"])}
     ),
@@ -208,7 +208,7 @@ UNUSUAL: dict[str, Callable[[Metadata], None]] = {
     "numbers beyond int64": lambda saved: saved.storage_data.update(
         {MetadataIndex("z", None, 2**70): _StorageInfo("p", 2**80, -1)}
     ),
-    "a hint below zero": lambda saved: saved.storage_data.update(
+    "a negative chunk index": lambda saved: saved.storage_data.update(
         {MetadataIndex("z", [1], -1): _StorageInfo("p", 0, 1)}
     ),
     "a chunk of other dims": lambda saved: saved.state_dict_metadata.update(
@@ -244,9 +244,9 @@ def test_unusual_content(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "share", [share_properties, share_chunk, share_chunks, share_place], ids=lambda f: f.__name__
+    "share", [share_properties, share_chunk, share_chunks, share_location], ids=lambda f: f.__name__
 )
-def test_what_is_shared_stays_shared(share: Callable[[Metadata], None]) -> None:
+def test_shared_objects_stay_shared(share: Callable[[Metadata], None]) -> None:
     saved = metadata()
     share(saved)
     entries = saved.state_dict_metadata
@@ -257,7 +257,7 @@ def test_what_is_shared_stays_shared(share: Callable[[Metadata], None]) -> None:
                 found.state_dict_metadata["empty"].properties
                 is found.state_dict_metadata["model.w"].properties
             )
-        elif share is share_place:
+        elif share is share_location:
             keys = [MetadataIndex("again"), MetadataIndex("step")]
             assert found.storage_data[keys[0]] is found.storage_data[keys[1]]
         else:
@@ -266,9 +266,9 @@ def test_what_is_shared_stays_shared(share: Callable[[Metadata], None]) -> None:
             assert (share is share_chunks) == (chunks["other"].chunks is chunks["model.w"].chunks)
 
 
-def test_list_that_holds_itself() -> None:
+def test_list_that_contains_itself() -> None:
     saved = metadata()
-    hold_itself(saved)
+    contain_itself(saved)
     for found in (pickle.loads(written(saved)), read(pickle.dumps(saved))):
         assert found.planner_data[1] is found.planner_data
 
@@ -278,9 +278,9 @@ def test_names_of_pathlib_on_another_python() -> None:
     assert read(pickled).storage_meta.checkpoint_id == PurePosixPath("/a/b")
 
 
-def test_a_subclass_is_refused_and_given_to_pickle_where_trusted() -> None:
+def test_a_subclass_is_rejected_unless_trusted() -> None:
     saved = metadata()
-    saved.state_dict_metadata["odd"] = OtherBytes()
+    saved.state_dict_metadata["unusual"] = OtherBytes()
     assert_same(pickle.loads(written(saved)), saved)
     with pytest.raises(pickle.UnpicklingError, match=r"here/\.metadata names the global .*OtherB"):
         read(written(saved))
@@ -301,12 +301,12 @@ def test_workloads(parallelism: Any) -> None:
         for name, entry in saved.state_dict_metadata.items()
         for at, one in enumerate(entry.chunks)
     }
-    for place in saved.storage_data.values():
-        del place.transform_descriptors
+    for location in saved.storage_data.values():
+        del location.transform_descriptors
     check_both_ways(saved)
 
 
-def test_the_file_loads_where_shardplan_is_not(tmp_path: Path) -> None:
+def test_the_file_loads_without_shardplan(tmp_path: Path) -> None:
     (tmp_path / ".metadata").write_bytes(written(metadata()))
     reader = textwrap.dedent(
         """

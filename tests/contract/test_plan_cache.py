@@ -1,4 +1,4 @@
-"""``enable_plan_caching`` where upstream errs: each mistake shown on upstream, and not in ours."""
+"""``enable_plan_caching``: each case shows a mistake of upstream that shardplan does not make."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shardplan.dcp.planners import plan_cache
 from shardplan.dcp.upstream import originals
 
 CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
-# What the coordinator alone keeps.
+# Only the coordinator keeps these.
 OF_ALL_RANKS = ["_cached_all_plans", "_cached_global_plan", "_cached_metadata"]
 
 StateDict = dict[str, Any]
@@ -49,12 +49,12 @@ def empty_plan_cache() -> Iterator[None]:
 
 @pytest.fixture(params=[UPSTREAM, OURS], ids=str)
 def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """Not with ours registered: the upstream planner's caching stays upstream's."""
+    """The registered planners are not tested: upstream's planner keeps upstream's caching."""
     return request.param
 
 
 class Writer(dcp.FileSystemWriter):
-    """Names files as it is told to, in one of the two places; fails once plans are made."""
+    """Adds a prefix to file names, on the rank or on the coordinator; may fail after planning."""
 
     def __init__(
         self, path: Path, *, fails: bool = False, local: str = "", every: str = ""
@@ -79,7 +79,7 @@ def named(plan: SavePlan, prefix: str) -> SavePlan:
 
 
 def caching(implementation: Implementation, **options: Any) -> Any:
-    """A new planner, as each save makes one."""
+    """Returns a new planner, because each save creates one."""
     return implementation.DefaultSavePlanner(enable_plan_caching=True, **options)
 
 
@@ -94,7 +94,7 @@ def save_failing(planner: Any, state: StateDict, folder: Path) -> None:
 
 
 def holds(folder: Path, state: StateDict) -> bool:
-    """Whether a checkpoint is of this state dict, all of it and nothing else."""
+    """Returns whether a checkpoint holds exactly this state dict."""
     metadata = dcp.FileSystemReader(folder).read_metadata()
     if list(metadata.state_dict_metadata) != list(state):
         return False
@@ -106,7 +106,7 @@ def holds(folder: Path, state: StateDict) -> bool:
 
 
 def steps(planner: Any, state: StateDict) -> tuple[SavePlan, SavePlan, Metadata]:
-    """A save of one rank without storage: what it sends, what it writes by, the metadata."""
+    """Plans on one rank without storage. Returns the sent plan, the final plan and the metadata."""
     planner.set_up_planner(state, None, True)
     local = planner.create_local_plan()
     plans, metadata = planner.create_global_plan([local])
@@ -119,11 +119,11 @@ def upstream_plan(state: StateDict) -> SavePlan:
     return planner.create_local_plan()
 
 
-# Changes that upstream overlooks.
+# Upstream does not detect these changes.
 
 
 class Sized:
-    """An object that counts its bytes itself."""
+    """An object that computes its own byte count."""
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
@@ -132,7 +132,7 @@ class Sized:
         data = BytesIOWriteData(self.nbytes)
         return [WriteItem(MetadataIndex(fqn), WriteItemType.BYTE_IO, bytes_io_data=data)]
 
-    # DCP takes an object for one with items of its own if it has all three.
+    # DCP creates write items for an object by its own methods only if it has all three.
     __create_chunk_list__ = __get_tensor_shard__ = None
 
 
@@ -145,7 +145,7 @@ CHANGES: dict[str, tuple[StateDict, StateDict]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_change_is_noticed(implementation: Implementation, change: str) -> None:
+def test_every_change_is_detected(implementation: Implementation, change: str) -> None:
     before, after = CHANGES[change]
     steps(caching(implementation), before)
     local, final, metadata = steps(caching(implementation), after)
@@ -155,8 +155,8 @@ def test_every_change_is_noticed(implementation: Implementation, change: str) ->
     assert (final == fresh_final and metadata == fresh_metadata) is right
 
 
-def test_order_of_mappings_is_noticed() -> None:
-    """Metadata has them in this order."""
+def test_order_of_mappings_is_detected() -> None:
+    """Metadata has the mappings in this order."""
     plan = upstream_plan({"a": torch.zeros(2), "b": torch.zeros(2)})
     turned = dataclasses.replace(plan, planner_data=dict(reversed(list(plan.planner_data.items()))))
     assert plan == turned
@@ -183,7 +183,7 @@ def changed(plan: SavePlan, change: Callable[[WriteItem], None]) -> SavePlan:
 
 
 def put(path: str, value: Any) -> Callable[[WriteItem], None]:
-    """Puts a value into a frozen item."""
+    """Sets an attribute of a frozen item."""
     *way, name = path.split(".")
 
     def change(item: Any) -> None:
@@ -195,7 +195,7 @@ def put(path: str, value: Any) -> Callable[[WriteItem], None]:
 
 
 @pytest.mark.parametrize("field", PROPERTIES)
-def test_every_property_is_noticed(field: str) -> None:
+def test_every_property_change_is_detected(field: str) -> None:
     plan = upstream_plan({"w": torch.zeros(4), "v": torch.zeros(4)})
     other = changed(plan, put(f"tensor_data.properties.{field}", OTHER_PROPERTIES.get(field, (7,))))
     assert originals.compare_save_plans(plan, other)
@@ -210,7 +210,7 @@ SEEN_BY_UPSTREAM = {
     "fqn": put("index", MetadataIndex("x", torch.Size([0]))),
     "offset": put("index", MetadataIndex("w", torch.Size([1]))),
     "no offset": put("index", MetadataIndex("w")),
-    "hint": put("index", MetadataIndex("w", torch.Size([0]), 1)),
+    "chunk index": put("index", MetadataIndex("w", torch.Size([0]), 1)),
     "size": put("tensor_data.size", torch.Size([5])),
     "chunk offsets": put("tensor_data.chunk.offsets", torch.Size([1])),
     "chunk sizes": put("tensor_data.chunk.sizes", torch.Size([3])),
@@ -246,15 +246,15 @@ def test_compare_save_plans_is_upstreams(name: str) -> None:
             assert ours(b, a) is originals.compare_save_plans(two, one)
 
 
-def test_pairs_are_told_apart() -> None:
-    """Or the test above would compare nothing."""
+def test_pairs_differ() -> None:
+    """Checks that the pairs of the test above are different."""
     answers = {name: originals.compare_save_plans(*pair) for name, pair in pairs().items()}
     assert not any(answers[name] for name in SEEN_BY_UPSTREAM)
     assert answers["equal"] and all(answers[name] for name in PROPERTIES)
 
 
 def of_module(implementation: Implementation, name: str) -> Any:
-    """A planner class called Planner, in a module of this name, that marks its metadata."""
+    """Returns a planner class named Planner, in a module of this name, that marks its metadata."""
     base = implementation.DefaultSavePlanner
 
     def create(self: Any, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
@@ -276,7 +276,7 @@ def test_classes_of_one_name_in_two_modules(implementation: Implementation) -> N
 
 
 def test_saves_that_alternate(implementation: Implementation) -> None:
-    """One planner class for model and optimizer: without a key each save evicts the other's."""
+    """Model and optimizer use one planner class: without a key, each evicts the other's plan."""
     model, optimizer = {"w": torch.zeros(4)}, {"w.exp_avg": torch.zeros(4), "step": 1}
     sends = [
         steps(caching(implementation), state)[0].usable
@@ -312,7 +312,7 @@ def test_nothing_is_cached_of_a_global_plan_that_is_invalid(implementation: Impl
     right = implementation is OURS
     assert (SavePlanner._cached_all_plans[key] is before["_cached_all_plans"]) is right
 
-    # Rank 0 has what it had, and rank 1 something new: upstream still plans the broken one.
+    # Rank 0's plan is unchanged, and rank 1's is new: upstream still plans the invalid one.
     delta = [SavePlan([], usable=False), upstream_plan({"v": torch.zeros(6)})]
     if right:
         plans, metadata = caching(implementation).create_global_plan(delta)
@@ -335,13 +335,13 @@ def test_old_state_after_a_failed_save(implementation: Implementation, tmp_path:
     right = implementation is OURS
     assert holds(tmp_path / "3", OLD) is right
     if not right:
-        # Upstream's checkpoint speaks of a tensor that nobody wrote.
+        # Upstream's checkpoint lists a tensor that nobody wrote.
         metadata = dcp.FileSystemReader(tmp_path / "3").read_metadata()
         assert "more" in metadata.state_dict_metadata
         assert "more" not in {index.fqn for index in metadata.storage_data}
 
 
-def test_new_state_after_its_save_failed(implementation: Implementation, tmp_path: Path) -> None:
+def test_new_state_after_a_failed_save(implementation: Implementation, tmp_path: Path) -> None:
     save(caching(implementation), OLD, tmp_path / "1")
     save_failing(caching(implementation), NEW, tmp_path / "2")
     save(caching(implementation), NEW, tmp_path / "3")
@@ -349,7 +349,7 @@ def test_new_state_after_its_save_failed(implementation: Implementation, tmp_pat
 
 
 def test_first_save_that_failed(implementation: Implementation, tmp_path: Path) -> None:
-    """No rank has a plan to write by; upstream tells them to use the one that they have."""
+    """No rank has a cached plan; upstream sends each an unusable one that refers to the cache."""
     save_failing(caching(implementation), NEW, tmp_path / "1")
     if implementation is UPSTREAM:
         with pytest.raises(CheckpointException, match="KeyError"):
@@ -361,7 +361,7 @@ def test_first_save_that_failed(implementation: Implementation, tmp_path: Path) 
 
 
 def test_rank_that_sends_its_plan_gets_one(implementation: Implementation) -> None:
-    """Of two ranks one had not finished: it gets its plan though the coordinator knows it."""
+    """One of two ranks had not finished. It gets its plan although the coordinator cached it."""
     both = [upstream_plan({"w": torch.zeros(4)}), upstream_plan({"v": torch.zeros(4)})]
     caching(implementation).create_global_plan(both)
     again = [SavePlan([], usable=False), both[1]]
@@ -370,7 +370,7 @@ def test_rank_that_sends_its_plan_gets_one(implementation: Implementation) -> No
 
 
 def test_no_plan_for_an_empty_cache(implementation: Implementation, tmp_path: Path) -> None:
-    """As where another rank coordinates this save."""
+    """The cache is also empty where another rank coordinates this save."""
     options = {"flatten_state_dict": False}
     save(caching(implementation, **options), OLD, tmp_path / "1")
     for name in OF_ALL_RANKS:
@@ -400,24 +400,24 @@ def test_error_names_the_ranks(cached: int, absent: list[int]) -> None:
     assert f"the coordinator has {cached} cached plans" in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["local", "every"])
+@pytest.mark.parametrize("stage", ["local", "every"])
 def test_files_are_named_by_this_save(
-    implementation: Implementation, tmp_path: Path, place: str
+    implementation: Implementation, tmp_path: Path, stage: str
 ) -> None:
-    """The writer has another name each time, given to the local plan or to the final ones."""
+    """The writer's prefix changes each time. It is set in the local plan or in the final plans."""
     names = []
     for name in ("one", "two", "three"):
-        save(caching(implementation), OLD, tmp_path / name, **{place: name})
+        save(caching(implementation), OLD, tmp_path / name, **{stage: name})
         names.append([file.name for file in (tmp_path / name).glob("*.distcp")])
         assert holds(tmp_path / name, OLD)
-    middle = "_" if place == "local" else "0_"
+    middle = "_" if stage == "local" else "0_"
     right = implementation is OURS
     expected = ("one", "two", "three") if right else ("one", "one", "one")
     assert names == [[f"{name}{middle}0.distcp"] for name in expected]
 
 
 def test_no_storage_data_after_some(implementation: Implementation) -> None:
-    """A storage that gives none must not meet another's."""
+    """The storage data of a previous save must not be used with a storage that sets none."""
     planner = caching(implementation)
     planner.finish_plan(named(upstream_plan(OLD), "other"))
     final = caching(implementation).finish_plan(SavePlan([], usable=False))
@@ -431,34 +431,34 @@ def test_storage_data_of_unchanged_plans_reaches_the_ranks() -> None:
     unchanged = [SavePlan([], storage_data=f"of {rank}", usable=False) for rank in range(2)]
     plans, _ = caching(OURS).create_global_plan(unchanged)
     assert plans == unchanged
-    # In a save where another rank's plan has changed, too.
+    # Also in a save where the plan of another rank has changed.
     new = dataclasses.replace(upstream_plan({"v": torch.zeros(5)}), storage_data="new")
     plans, _ = caching(OURS).create_global_plan([unchanged[0], new])
     assert plans[0] == unchanged[0]
     assert (plans[1].usable, plans[1].storage_data) == (True, "new")
 
 
-def is_unfilled(plan: SavePlan) -> bool:
+def is_lazy(plan: SavePlan) -> bool:
     columns: Any = plan.items.columns  # type: ignore[attr-defined]
     return columns is not None
 
 
-def test_unchanged_save_makes_no_items_on_a_rank() -> None:
+def test_unchanged_save_creates_no_items_on_a_rank() -> None:
     state = {"w": torch.zeros(4), "n": {"deep": torch.zeros(2)}, "o": 3}
     for sends in (True, False, False):
         planner = caching(OURS)
         planner.set_up_planner(state, None, True)
         local = planner.create_local_plan()
         assert local.usable is sends
-        assert is_unfilled(planner.plan)
+        assert is_lazy(planner.plan)
         (scattered,), _ = planner.create_global_plan([sent(local)])
         final = planner.finish_plan(sent(scattered))
-        assert is_unfilled(final)
-        assert is_unfilled(SavePlanner._cached_save_plan[planner._cached_plans_key])
+        assert is_lazy(final)
+        assert is_lazy(SavePlanner._cached_save_plan[planner._cached_plans_key])
         assert len(final.items) == 3
 
 
-def test_unchanged_plans_make_no_items_on_the_coordinator() -> None:
+def test_unchanged_plans_create_no_items_on_the_coordinator() -> None:
     key = caching(OURS)._cached_plans_key
     states = [{"w": torch.zeros(4)}, {"v": torch.zeros(4)}, {"u": torch.zeros(4), "o": 3}]
     caching(OURS).create_global_plan([sent(upstream_plan(state)) for state in states])
@@ -474,7 +474,7 @@ def test_unchanged_plans_make_no_items_on_the_coordinator() -> None:
             *SavePlanner._cached_global_plan[key],
             *(plan for plan in plans if plan.usable),
         ):
-            assert is_unfilled(plan)
+            assert is_lazy(plan)
         assert list(metadata.state_dict_metadata) == ["w", "v", "u", "o"]
 
 

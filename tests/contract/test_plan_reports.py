@@ -1,4 +1,4 @@
-"""The error of a plan that is not valid says what is wrong, where, and whose it is."""
+"""The error of an invalid plan reports what is wrong, where, and on which rank."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plans_of(shape: list[int], ranks: Iterable[list[Box]], name: str = "w") -> l
 
 
 def failure(plans: list[SavePlan], keep_replicas: bool = False) -> Any:
-    """The error of planning, by ours; upstream's words are its first line."""
+    """Returns shardplan's planning error; its first line is upstream's message."""
 
     class Keeping:
         def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
@@ -70,7 +70,7 @@ def shards(length: int, ranks: Iterable[int]) -> list[list[Box]]:
     return [[([rank * length], [length])] for rank in ranks]
 
 
-def test_hole_is_given_as_boxes_and_says_which_ranks_are_absent() -> None:
+def test_hole_is_reported_as_boxes_with_the_absent_ranks() -> None:
     every_second = [
         boxes if rank % 2 == 0 else [] for rank, boxes in enumerate(shards(2, range(6)))
     ]
@@ -90,14 +90,14 @@ def test_hole_is_given_as_boxes_and_says_which_ranks_are_absent() -> None:
 
 
 def test_ranks_whose_replicas_were_dropped_are_not_absent() -> None:
-    """Ranks 2 and 3 have what 0 and 1 have; nobody has the rest."""
+    """Ranks 2 and 3 have the same boxes as ranks 0 and 1; no rank has the others."""
     error = failure(plans_of([12], [*shards(4, (0, 1)), *shards(4, (0, 1))]))
     (tensor,) = error.report["tensors"]
     assert tensor["hole"]["boxes"] == [{"offsets": [8], "sizes": [4]}]
     assert "have no part" not in (tensor["cause"] or "")
 
 
-def test_replicas_that_were_kept_name_their_ranks() -> None:
+def test_kept_replicas_name_their_ranks() -> None:
     error = failure(plans_of([4], [*shards(2, (0, 1)), *shards(2, (0, 1))]), keep_replicas=True)
     (tensor,) = error.report["tensors"]
     assert tensor["overlap"]["count"] == 2
@@ -122,7 +122,7 @@ def test_boxes_of_another_size() -> None:
     assert "fill a tensor of size [8, 3] exactly" in tensor["cause"]
 
 
-def test_worst_comes_first_and_the_rest_is_counted() -> None:
+def test_worst_comes_first_and_others_are_counted() -> None:
     plans = [SavePlan([], planner_data={}) for _ in range(2)]
     for at in range(9):
         plans[0].items.append(item(f"t{at}", [10], ([0], [9 - at])))
@@ -136,7 +136,7 @@ def test_worst_comes_first_and_the_rest_is_counted() -> None:
 
 
 def test_report_survives_pickling_and_stays_small() -> None:
-    """Every rank gets a copy: a thousand bad tensors of long names and many dims."""
+    """Every rank gets a copy: a thousand bad tensors with long names and many dims."""
     ranks = [
         SavePlan(
             [item(f"{at}" * 400, [4] * 30, ([rank] * 30, [2] * 30)) for at in range(300)],
@@ -154,7 +154,7 @@ def test_report_survives_pickling_and_stays_small() -> None:
     assert error.report["left_out"] + len(error.report["tensors"]) == 300
 
 
-def test_whole_report_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_complete_report_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     plans = [SavePlan([], planner_data={}) for _ in range(2)]
     for at in range(9):
         plans[0].items.append(item(f"t{at}", [10], ([0], [9 - at])))
@@ -178,19 +178,19 @@ def test_volumes_beyond_int64() -> None:
     assert error.report["tensors"][0]["hole"]["elements"] == 2**79
 
 
-def test_numbers_beyond_int64_have_upstreams_words_alone() -> None:
+def test_numbers_beyond_int64_have_only_upstreams_message() -> None:
     error = failure(plans_of([4], [[([2**63 - 2], [4])], []]))
     assert not hasattr(error, "report")
 
 
-def test_items_that_were_touched_are_known_by_their_boxes() -> None:
-    """A hook that looks at items and chunks leaves no columns to ask."""
+def test_materialized_items_are_identified_by_their_boxes() -> None:
+    """A hook that reads items and chunks materializes them, so their columns are gone."""
 
-    class Looking(shardplan.DefaultSavePlanner):
+    class Reading(shardplan.DefaultSavePlanner):
         def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
             return [SavePlan(list(plan.items), planner_data={}) for plan in all_plans]
 
-    planner = Looking()
+    planner = Reading()
     planner.set_up_planner({}, is_coordinator=True)
     with pytest.raises(ValueError, match="overlapping") as caught:
         planner.create_global_plan(plans_of([8], [[([0], [5])], [([4], [4])]]))
@@ -198,7 +198,7 @@ def test_items_that_were_touched_are_known_by_their_boxes() -> None:
     assert [pair[side]["rank"] for side in "ab"] == [0, 1]
 
 
-def test_one_line_a_plan_at_info(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_info_line_per_plan(caplog: pytest.LogCaptureFixture) -> None:
     planner = shardplan.DefaultSavePlanner()
     planner.set_up_planner({"w": torch.zeros(100)}, is_coordinator=True)
     with caplog.at_level(logging.INFO, "shardplan"):
@@ -206,15 +206,17 @@ def test_one_line_a_plan_at_info(caplog: pytest.LogCaptureFixture) -> None:
         loader = shardplan.DefaultLoadPlanner()
         loader.set_up_planner({"w": torch.zeros(100)}, metadata, is_coordinator=True)
         loader.create_global_plan([loader.create_local_plan()])
-    said = [each.getMessage() for each in caplog.records if "plan_log" in each.name]
-    assert len(said) == 2
+    messages = [each.getMessage() for each in caplog.records if "plan_log" in each.name]
+    assert len(messages) == 2
     bytes_moved = "1 items of 1 ranks; tensor bytes per rank: min 400 bytes, mean 400 bytes"
-    assert said[0].startswith(f"save plan: {bytes_moved}")
-    assert all(stage in said[0] for stage in ("local plan", "dedup", "global plan", "validation"))
-    assert said[1].startswith(f"load plan: {bytes_moved}")
+    assert messages[0].startswith(f"save plan: {bytes_moved}")
+    assert all(
+        stage in messages[0] for stage in ("local plan", "dedup", "global plan", "validation")
+    )
+    assert messages[1].startswith(f"load plan: {bytes_moved}")
 
 
-def test_nothing_is_counted_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_counted_if_logging_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     from shardplan.dcp.planners import plan_log
 
     def written(plans: Any) -> Any:

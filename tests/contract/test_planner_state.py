@@ -1,4 +1,4 @@
-"""Rows 7, 9 and 10: the plan cache, planners that travel, threads, no group, errors that travel."""
+"""Rows 7, 9 and 10: the plan cache, pickled planners, threads, no group, pickled errors."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_caching_step_by_step_as_upstream(rows: tuple[int, ...]) -> None:
         for name in CACHES:
             getattr(SavePlanner, name).clear()
         for count in rows:
-            # A new planner each time, as dcp.save makes one.
+            # Each save uses a new planner, as dcp.save does.
             planner = implementation.DefaultSavePlanner(enable_plan_caching=True)
             answers[implementation.name] += [
                 save_once(planner, count),
@@ -111,21 +111,21 @@ def test_failed_save_leaves_no_cache(implementation: Implementation) -> None:
 
 @pytest.mark.parametrize("name", ["DefaultSavePlanner", "DefaultLoadPlanner"])
 @pytest.mark.parametrize("send", [lambda p: pickle.loads(pickle.dumps(p)), copy.deepcopy])
-def test_planners_travel(name: str, send: Any) -> None:
+def test_planners_pickle(name: str, send: Any) -> None:
     """async_save in a process pickles the planner that it was given."""
     planner = getattr(OURS, name)(flatten_state_dict=False)
-    arrived = send(planner)
-    assert type(arrived) is type(planner)
-    assert vars(arrived) == vars(planner)
-    assert arrived.flatten_state_dict is False
+    received = send(planner)
+    assert type(received) is type(planner)
+    assert vars(received) == vars(planner)
+    assert received.flatten_state_dict is False
 
 
-def test_planner_travels_after_it_planned() -> None:
+def test_planner_pickles_after_planning() -> None:
     planner = OURS.DefaultSavePlanner()
     save_once(planner)
-    arrived = pickle.loads(pickle.dumps(planner))
-    assert arrived.plan == planner.plan
-    assert arrived.metadata == planner.metadata
+    received = pickle.loads(pickle.dumps(planner))
+    assert received.plan == planner.plan
+    assert received.metadata == planner.metadata
     loader = OURS.DefaultLoadPlanner()
     loader.set_up_planner(state_dict(), planner.metadata, True)
     assert pickle.loads(pickle.dumps(loader)).create_local_plan() == loader.create_local_plan()
@@ -179,8 +179,8 @@ def test_no_process_group(implementation: Implementation) -> None:
     assert list(metadata.state_dict_metadata) == ["w", "c"]
 
 
-def test_each_rank_plans_for_itself(implementation: Implementation) -> None:
-    """use_collectives=False: a rank's own plan alone is global, and need not fill the tensor."""
+def test_planning_without_collectives(implementation: Implementation) -> None:
+    """use_collectives=False: each rank's plan is global, and need not cover the tensor."""
     planner = implementation.DefaultSavePlanner()
     planner.set_up_planner(state_dict(), None, True)
     plan = planner.create_local_plan()
@@ -191,8 +191,8 @@ def test_each_rank_plans_for_itself(implementation: Implementation) -> None:
 
 
 @pytest.mark.parametrize("broken", BROKEN_CHUNKS.values(), ids=BROKEN_CHUNKS)
-def test_errors_travel(broken: Any) -> None:
-    """An error of planning must survive pickling, or its rank's peers wait for a timeout."""
+def test_errors_survive_pickling(broken: Any) -> None:
+    """Otherwise the other ranks wait for the timeout of the process group."""
     loader = OURS.DefaultLoadPlanner()
     metadata = Metadata({"w": tensor_metadata((4, 4), [broken])})
     loader.set_up_planner({"w": torch.zeros(4, 4)}, metadata, True)
@@ -203,8 +203,8 @@ def test_errors_travel(broken: Any) -> None:
         try:
             function()
         except Exception as error:
-            arrived = pickle.loads(pickle.dumps(error))
-            assert Raised.by(arrived) == Raised.by(error)
+            received = pickle.loads(pickle.dumps(error))
+            assert Raised.by(received) == Raised.by(error)
             assert type(error).__module__.split(".")[0] != "shardplan"
     for error in (
         answer(OURS.default_planner.create_default_local_load_plan, {"x": 1}, metadata),

@@ -1,4 +1,4 @@
-"""Rows 2 to 5: plans, properties and metadata are upstream objects, and nothing is remembered."""
+"""Rows 2 to 5: plans, properties and metadata are upstream objects, and nothing is cached by id."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def upstream_plan() -> SavePlan:
     return originals.create_default_local_save_plan(state_dict(), True)
 
 
-def is_unfilled(plan: Any) -> bool:
+def is_lazy(plan: Any) -> bool:
     return plan.items.columns is not None
 
 
 @pytest.mark.parametrize("make", [save_plan, load_plan])
-def test_replace_fills_nothing(make: Any) -> None:
+def test_replace_does_not_materialize(make: Any) -> None:
     """Every storage writer calls it on every plan, on the coordinator."""
     plan = make()
     replaced = dataclasses.replace(plan, storage_data="prefix")
     assert replaced.storage_data == "prefix"
     assert replaced.items is plan.items
-    assert is_unfilled(plan)
+    assert is_lazy(plan)
 
 
 def test_plan_is_an_upstream_plan() -> None:
@@ -86,8 +86,8 @@ def test_plan_pickles(make: Any) -> None:
     assert pickle.loads(pickle.dumps(make())) == make()
 
 
-def test_pickle_of_a_plan_names_nothing_of_ours() -> None:
-    """It can be read where shardplan is not installed."""
+def test_pickle_of_a_plan_names_nothing_of_shardplan() -> None:
+    """The pickle loads where shardplan is not installed."""
     for made in (save_plan(), load_plan()):
         assert not [
             argument
@@ -126,7 +126,7 @@ def test_properties_are_mutable_and_not_shared() -> None:
 
 
 def test_properties_of_shards_are_not_shared_either() -> None:
-    """Upstream makes one for each shard; they must not become one in ours."""
+    """Upstream creates one for each shard, so shardplan must not share one."""
     with rank_of(0, WORLD_SIZE):
         tensor = SHARDED_TENSORS["several shards a rank"]()
         for plan in (
@@ -140,7 +140,7 @@ def test_properties_of_shards_are_not_shared_either() -> None:
 
 
 def test_metadata_shares_the_first_items_properties() -> None:
-    """As upstream's does: a planner that changes an item's dtype later changes the metadata's."""
+    """Upstream shares it too: a planner that changes an item's dtype later changes the metadata."""
     for implementation in (UPSTREAM, OURS):
         planner = implementation.DefaultSavePlanner()
         planner.set_up_planner(state_dict(), None, True)
@@ -151,7 +151,7 @@ def test_metadata_shares_the_first_items_properties() -> None:
 
 
 def test_metadata_holds_upstream_classes_only() -> None:
-    """Its pickle imports what an upstream one does: it loads without shardplan, and restricted."""
+    """Its pickle has the same globals as upstream's, so it loads without shardplan."""
     ours = save_plans(OURS.DefaultSavePlanner, fully_sharded, 4, send=False).metadata
     upstream = save_plans(UPSTREAM.DefaultSavePlanner, fully_sharded, 4, send=False).metadata
     for protocol in (2, 4, pickle.HIGHEST_PROTOCOL):
@@ -166,7 +166,7 @@ def test_metadata_holds_upstream_classes_only() -> None:
     } == {list}
 
 
-def test_metadata_file_loads_where_shardplan_is_not_installed(tmp_path: Path) -> None:
+def test_metadata_file_loads_without_shardplan(tmp_path: Path) -> None:
     dcp.save(state_dict(), checkpoint_id=tmp_path, planner=OURS.DefaultSavePlanner(), no_dist=True)
     reader = textwrap.dedent(
         """
@@ -194,8 +194,8 @@ def test_metadata_file_loads_where_shardplan_is_not_installed(tmp_path: Path) ->
     assert found.stdout.strip() == "loaded", found.stderr
 
 
-def test_metadata_takes_attributes_of_a_caller() -> None:
-    """Megatron keeps its plans on it."""
+def test_metadata_accepts_attributes_of_a_caller() -> None:
+    """Megatron stores its plans on the metadata."""
     planner = OURS.DefaultSavePlanner()
     planner.set_up_planner(state_dict(), None, True)
     plans, metadata = planner.create_global_plan([planner.create_local_plan()])
@@ -204,7 +204,7 @@ def test_metadata_takes_attributes_of_a_caller() -> None:
 
 
 def test_size_changed_in_place_between_calls() -> None:
-    """The same metadata object, another size: planned anew each time."""
+    """A metadata object whose size has changed is planned again."""
     metadata = Metadata({"w": tensor_metadata((6,), row_chunks(6, 3))})
     plan = OURS.default_planner.create_default_local_load_plan
     assert len(plan({"w": torch.zeros(6)}, metadata).items) == 3
@@ -230,8 +230,8 @@ def test_requires_grad_follows_grad_mode() -> None:
             assert ours.items[0].tensor_data.properties.requires_grad is grad
 
 
-def test_plan_is_of_the_time_it_was_made() -> None:
-    """Items are made later, but say what the tensors were when the plan was made."""
+def test_items_describe_the_tensors_at_planning_time() -> None:
+    """Items are created later, but describe the tensors at the time of planning."""
     tensor = torch.zeros(4)
     entries = {"w": tensor, "config": [1]}
     ours = OURS.default_planner.create_default_local_save_plan(entries, True)

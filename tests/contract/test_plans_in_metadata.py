@@ -1,4 +1,4 @@
-"""Metadata that a caller keeps plans on, as Megatron does: its file is an upstream one."""
+"""A caller keeps plans in Metadata, as Megatron does: the file has upstream's globals only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def state_dict() -> dict[str, Any]:
 
 
 def keeping_planner(implementation: Implementation, travelled: bool) -> Any:
-    """A planner that keeps every plan on the metadata."""
+    """A planner that keeps every plan in the metadata."""
 
     class Keeping(implementation.DefaultSavePlanner):  # type: ignore[misc, name-defined]
         def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
@@ -48,7 +48,7 @@ def saved_by(implementation: Implementation, path: Path, travelled: bool) -> byt
 
 
 @pytest.mark.parametrize("travelled", [False, True])
-def test_the_file_names_what_an_upstream_one_names(tmp_path: Path, travelled: bool) -> None:
+def test_the_file_has_the_same_globals_as_upstreams(tmp_path: Path, travelled: bool) -> None:
     ours = saved_by(OURS, tmp_path / "ours", travelled)
     upstream = saved_by(UPSTREAM, tmp_path / "upstream", travelled)
     assert globals_of(ours) == globals_of(upstream)
@@ -88,8 +88,8 @@ def test_the_file_loads_without_shardplan(tmp_path: Path) -> None:
     assert found.stdout.strip() == "4", found.stderr
 
 
-def test_a_plan_saved_in_a_file_of_ones_own(tmp_path: Path) -> None:
-    """torch.save of a plan, and of metadata whose chunks nobody has touched."""
+def test_a_plan_in_a_separate_file(tmp_path: Path) -> None:
+    """torch.save of a plan, and of metadata whose chunks are lazy."""
     plan = sent(OURS.default_planner.create_default_local_save_plan(state_dict()["model"], True))
     made, metadata = OURS.default_planner.create_default_global_save_plan([plan])
     torch.save([plan, made, metadata], tmp_path / "plans")

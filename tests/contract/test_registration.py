@@ -1,4 +1,4 @@
-"""register() and unregister(): functions are replaced, never a class, and come back."""
+"""register() and unregister() replace functions, never classes, and restore them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shardplan.dcp.upstream import originals
 
 
 @pytest.fixture(autouse=True)
-def put_back() -> Iterator[None]:
+def restore() -> Iterator[None]:
     yield
     shardplan.unregister()
 
@@ -42,7 +42,7 @@ def upstream_modules() -> list[types.ModuleType]:
 
 
 def contents() -> dict[str, int]:
-    """Every name in DCP's modules, and in their classes, with the identity of what it holds."""
+    """Maps every name in DCP's modules and in their classes to the identity of its value."""
     held = {}
     for module in upstream_modules():
         for name, value in vars(module).items():
@@ -53,13 +53,13 @@ def contents() -> dict[str, int]:
     return held
 
 
-def test_every_name_is_put_back() -> None:
-    shardplan.unregister()  # A planner of another test has installed the wire.
+def test_every_name_is_restored() -> None:
+    shardplan.unregister()  # A planner of another test has installed the pickler.
     before = contents()
     done = shardplan.register()
     assert done.replaced
     changed = {name for name, held in contents().items() if before.get(name) != held}
-    # The classes whose pickles name nothing of ours, by copyreg and for copy.copy.
+    # copyreg and copy.copy keep functions for these classes, so that pickles name no lazy class.
     copied = {
         f"{cls.__module__}.{cls.__qualname__}.__copy__"
         for cls in (SavePlan, LoadPlan, Metadata, TensorStorageMetadata)
@@ -82,7 +82,7 @@ def test_the_list_of_names_is_logged_once_a_process(caplog: pytest.LogCaptureFix
     assert levels == [logging.INFO, logging.DEBUG, logging.DEBUG]
 
 
-def test_every_twin_of_our_own_is_in_place() -> None:
+def test_every_twin_is_installed() -> None:
     shardplan.register()
     for upstream, ours in table.twins().items():
         found = operator.attrgetter(upstream.__qualname__)(sys.modules[upstream.__module__])
@@ -91,8 +91,8 @@ def test_every_twin_of_our_own_is_in_place() -> None:
     assert default_planner.create_default_local_save_plan.__module__.startswith("shardplan")
 
 
-def test_class_objects_stay() -> None:
-    """Planners that exist still pickle, and subclasses are still subclasses."""
+def test_class_objects_are_kept() -> None:
+    """Existing planners still pickle, and subclasses are still subclasses."""
     save, load = dcp.DefaultSavePlanner, dcp.DefaultLoadPlanner
     planner = save()
     with shardplan.registered():
@@ -102,7 +102,7 @@ def test_class_objects_stay() -> None:
         assert issubclass(shardplan.DefaultSavePlanner, dcp.DefaultSavePlanner)
 
 
-def test_twice_is_as_once() -> None:
+def test_registering_twice_is_the_same_as_once() -> None:
     before = contents()
     first = shardplan.register()
     once = contents()
@@ -132,7 +132,7 @@ def test_context_inside_a_registration_leaves_it() -> None:
     assert contents() == inside
 
 
-def test_context_puts_back_after_an_error() -> None:
+def test_context_restores_after_an_error() -> None:
     before = contents()
     with pytest.raises(KeyError), shardplan.registered():
         raise KeyError
@@ -155,7 +155,7 @@ def test_callers_function_is_left_alone_on_the_way_out(monkeypatch: pytest.Monke
     def mine(*args: Any) -> list[str]:
         return []
 
-    # monkeypatch puts back what it finds first: the upstream function.
+    # monkeypatch restores the value that it finds first, which is the upstream function.
     monkeypatch.setattr(
         default_planner, "_validate_global_plan", default_planner._validate_global_plan
     )
@@ -165,10 +165,10 @@ def test_callers_function_is_left_alone_on_the_way_out(monkeypatch: pytest.Monke
     assert default_planner._validate_global_plan is mine
 
 
-def test_names_that_others_imported_are_named(
+def test_names_imported_by_other_modules_are_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_logged", ())  # an earlier test has logged them
+    monkeypatch.setattr(registry, "_logged", ())  # An earlier test may have logged them.
     theirs = types.ModuleType("somebodys_trainer")
     theirs.plan_save = originals.create_default_local_save_plan  # type: ignore[attr-defined]
     sys.modules[theirs.__name__] = theirs
@@ -185,7 +185,7 @@ def test_names_that_others_imported_are_named(
         del sys.modules[theirs.__name__]
 
 
-def test_module_of_two_names_is_named_once() -> None:
+def test_module_with_two_names_is_logged_once() -> None:
     """multiprocessing gives the main module a second name."""
     theirs = types.ModuleType("somebodys_trainer")
     theirs.plan_save = originals.create_default_local_save_plan  # type: ignore[attr-defined]
@@ -196,7 +196,7 @@ def test_module_of_two_names_is_named_once() -> None:
         del sys.modules[theirs.__name__], sys.modules["another_name"]
 
 
-def test_second_call_reaches_what_was_loaded_in_between() -> None:
+def test_second_call_reaches_modules_loaded_in_between() -> None:
     first = shardplan.register()
     late = types.ModuleType("torch.distributed.checkpoint.loaded_late")
     late.create = originals.create_default_local_save_plan  # type: ignore[attr-defined]
@@ -213,7 +213,7 @@ def test_second_call_reaches_what_was_loaded_in_between() -> None:
 
 
 def test_replacements_can_be_inspected() -> None:
-    """DCP inspects signatures of what it calls; ours are plain functions."""
+    """DCP inspects the signatures of functions that it calls; replacements are plain functions."""
     for upstream, ours in table.twins().items():
         assert inspect.isfunction(ours)
         assert list(inspect.signature(ours).parameters) == list(
@@ -222,8 +222,8 @@ def test_replacements_can_be_inspected() -> None:
         assert ours.__name__ == upstream.__name__
 
 
-def test_upstream_planners_run_on_ours(tmp_path: Path) -> None:
-    """No planner, an upstream one and a subclass of one: all plan natively, as upstream."""
+def test_upstream_planners_plan_natively(tmp_path: Path) -> None:
+    """No planner, an upstream planner and a subclass of it all plan natively."""
 
     class Theirs(dcp.DefaultSavePlanner):
         pass
@@ -239,7 +239,7 @@ def test_upstream_planners_run_on_ours(tmp_path: Path) -> None:
             path = tmp_path / f"ours{index}"
             dcp.save(dict(saved), checkpoint_id=path, planner=planner, no_dist=True)
             if planner is not None:
-                # Its plans' items are ours.
+                # The items of its plans are lazy.
                 local = planner.create_local_plan()
                 assert type(local.items).__module__.startswith("shardplan")
             loaded = {"w": torch.zeros(6), "config": {"depth": 0}}
@@ -258,7 +258,7 @@ def test_upstream_planners_run_on_ours(tmp_path: Path) -> None:
 
 
 def test_format_conversion_runs_while_registered(tmp_path: Path) -> None:
-    """format_utils imports planner classes and functions of its own."""
+    """format_utils imports planner classes and functions itself."""
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
 
     state_dict = {"model": {"w": torch.arange(6.0)}, "step": 3}

@@ -1,4 +1,4 @@
-"""Every name that upstream looks up when it runs, replaced by a caller, has upstream's effect."""
+"""If a caller replaces a name that upstream looks up at run time, the effect is upstream's."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ NAMES = sorted(
 )
 
 
-def noted(function: Any, calls: Counter[str], name: str) -> Any:
-    """A function that does the same, and notes that it was called."""
+def recorded(function: Any, calls: Counter[str], name: str) -> Any:
+    """Returns a function that does the same and records its call."""
     is_static = isinstance(function, staticmethod)
     inner = function.__func__ if is_static else function
 
@@ -55,16 +55,16 @@ def noted(function: Any, calls: Counter[str], name: str) -> Any:
 
 
 def replacement(value: Any, calls: Counter[str], name: str) -> Any:
-    """What a caller could put in the place of a value: a subclass, a wrapper, a namespace."""
+    """Returns what a caller could replace a value by: a subclass, a wrapper, a namespace."""
     if name == "__post_init__":
-        return noted(lambda self: None, calls, name)
+        return recorded(lambda self: None, calls, name)
     if isinstance(value, types.ModuleType):
         return types.SimpleNamespace(**vars(value))
     if isinstance(value, enum.EnumMeta):
         return types.SimpleNamespace(**value.__members__)
     if isinstance(value, type):
         return type(f"Replaced{value.__name__}", (value,), {"mine": True})
-    return noted(value, calls, name)
+    return recorded(value, calls, name)
 
 
 def entries() -> dict[str, Any]:
@@ -77,24 +77,26 @@ def entries() -> dict[str, Any]:
     }
 
 
-def described(value: Any) -> str:
-    """Everything that an object shows, with the classes of all its parts."""
+def description_of(value: Any) -> str:
+    """Describes all public attributes of an object, with the classes of all its parts."""
     if isinstance(value, dict):
-        return f"{type(value).__name__}{{{', '.join(described(pair) for pair in value.items())}}}"
+        return (
+            f"{type(value).__name__}{{{', '.join(description_of(pair) for pair in value.items())}}}"
+        )
     if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
-        return f"[{', '.join(map(described, value))}]"
+        return f"[{', '.join(map(description_of, value))}]"
     if hasattr(value, "__dict__") and not isinstance(value, enum.Enum):
-        return f"{type(value).__qualname__}({described(vars(value))})"
+        return f"{type(value).__qualname__}({description_of(vars(value))})"
     return f"{type(value).__qualname__}:{value!r}"
 
 
 def outcome(step: Callable[[], Any]) -> tuple[Any, str]:
-    """What a step returns, if anything, and a description of it or of its error."""
+    """Returns the result of a step, if any, and a description of it or of its error."""
     try:
         value = step()
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
-    return value, described(value)
+    return value, description_of(value)
 
 
 def plan_everything(implementation: Implementation, but: str = "") -> list[str]:
@@ -134,9 +136,10 @@ def test_a_replaced_name_has_upstreams_effect(
 ) -> None:
     with rank_of(0, 2):
         fallbacks.clear()
-        untouched = plan_everything(OURS)
-        usual = shardplan.fallbacks()  # none, where this torch has the error messages that we know
-        assert untouched == plan_everything(UPSTREAM)
+        unreplaced = plan_everything(OURS)
+        # There are none if shardplan knows the error messages of this torch.
+        usual = shardplan.fallbacks()
+        assert unreplaced == plan_everything(UPSTREAM)
         calls: Counter[str] = Counter()
         own = vars(holder).get(name)
         replaced = replacement(own, calls, name)
@@ -153,7 +156,7 @@ def test_a_replaced_name_has_upstreams_effect(
         assert reasons and all(reason.endswith(f".{name} was replaced") for reason in reasons)
         monkeypatch.undo()
         fallbacks.clear()
-        assert plan_everything(OURS) == untouched
+        assert plan_everything(OURS) == unreplaced
         assert shardplan.fallbacks() == usual
         assert all("has other error messages" in reason for reason in usual)
 
@@ -169,7 +172,7 @@ WAYS = ["ours", "registered"]
 
 @contextlib.contextmanager
 def storage(way: str, path: Path) -> Iterator[dict[str, Any]]:
-    """Arguments by which dcp.save and dcp.load reach our storage."""
+    """Returns arguments with which dcp.save and dcp.load use shardplan's storage."""
     if way == "registered":
         with shardplan.registered():
             yield {"checkpoint_id": path}
@@ -194,7 +197,7 @@ def test_a_replaced_method_of_storage_is_called(
             (filesystem.FileSystemReader, ("read_metadata",)),
         ):
             for name in names:
-                monkeypatch.setattr(cls, name, noted(getattr(cls, name), calls, name))
+                monkeypatch.setattr(cls, name, recorded(getattr(cls, name), calls, name))
 
     if before:
         replace()
@@ -207,7 +210,7 @@ def test_a_replaced_method_of_storage_is_called(
         loaded = {"a": torch.zeros(4), "n": 0}
         dcp.load(loaded, no_dist=True, **loading)
     assert torch.equal(loaded["a"], torch.arange(4.0)) and loaded["n"] == 3
-    # finish asks for storage_meta a second time.
+    # finish calls storage_meta a second time.
     assert calls.pop("storage_meta") >= 1
     assert calls == {"finish": 1, "write_data": 1, "prepare_global_plan": 1, "read_metadata": 1}
 
@@ -217,8 +220,8 @@ def test_a_replaced_pickle_is_called(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
 ) -> None:
     calls: Counter[str] = Counter()
-    monkeypatch.setattr(pickle, "dump", noted(pickle.dump, calls, "dump"))
-    monkeypatch.setattr(pickle, "load", noted(pickle.load, calls, "load"))
+    monkeypatch.setattr(pickle, "dump", recorded(pickle.dump, calls, "dump"))
+    monkeypatch.setattr(pickle, "load", recorded(pickle.load, calls, "load"))
     with storage(way, tmp_path / "c") as arguments:
         reader = arguments.pop("storage_reader", None)
         dcp.save({"a": torch.arange(4.0)}, no_dist=True, **arguments)
@@ -229,16 +232,16 @@ def test_a_replaced_pickle_is_called(
 
 
 def test_storage_is_set_up_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A writer that dcp.save makes itself is reset as often as upstream resets it."""
+    """A writer that dcp.save creates is reset as often as upstream resets it."""
 
     def counts() -> dict[str, int]:
         calls: Counter[str] = Counter()
         with monkeypatch.context() as patch:
             patch.setattr(
-                filesystem, "_generate_uuid", noted(filesystem._generate_uuid, calls, "uuid")
+                filesystem, "_generate_uuid", recorded(filesystem._generate_uuid, calls, "uuid")
             )
             for cls in (filesystem._FileSystemWriter, filesystem.FileSystemReader):
-                patch.setattr(cls, "reset", noted(cls.reset, calls, f"{cls.__name__}.reset"))
+                patch.setattr(cls, "reset", recorded(cls.reset, calls, f"{cls.__name__}.reset"))
             dcp.save({"a": torch.ones(2)}, checkpoint_id=tmp_path / "c", no_dist=True)
             dcp.load({"a": torch.ones(2)}, checkpoint_id=tmp_path / "c", no_dist=True)
         return dict(calls)
@@ -249,8 +252,8 @@ def test_storage_is_set_up_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert upstream["FileSystemReader.reset"] == 1
 
 
-def test_a_writer_that_callers_make_is_native_under_register(tmp_path: Path) -> None:
-    """As Accelerate does, which names upstream's classes itself."""
+def test_a_callers_writer_is_native_under_register(tmp_path: Path) -> None:
+    """Accelerate creates upstream's classes itself."""
     with shardplan.registered():
         fallbacks.clear()
         dcp.save(
@@ -263,7 +266,7 @@ def test_a_writer_that_callers_make_is_native_under_register(tmp_path: Path) -> 
         assert not shardplan.fallbacks()
 
 
-def test_a_subclass_that_finishes_itself_gets_exact_lists(tmp_path: Path) -> None:
+def test_a_subclass_that_overrides_finish_gets_exact_lists(tmp_path: Path) -> None:
     seen = []
 
     class Own(dcp.FileSystemWriter):
@@ -276,8 +279,8 @@ def test_a_subclass_that_finishes_itself_gets_exact_lists(tmp_path: Path) -> Non
     assert seen == [list]
 
 
-def test_a_class_that_was_replaced_in_its_module() -> None:
-    """As PyTorch's test_compatibility does: metadata of a torch without a field."""
+def test_a_class_that_is_replaced_in_its_module() -> None:
+    """PyTorch's test_compatibility does this: metadata of an older torch without a field."""
     made = []
 
     class Older(metadata_module.TensorProperties):

@@ -1,4 +1,4 @@
-"""``report_of`` finds the report in whatever a save or a load raised."""
+"""``report_of`` finds the report in any exception of a save or a load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import shardplan
 
 @pytest.fixture
 def failed(tmp_path: Path) -> CheckpointException:
-    """What loading a key that was not saved raises."""
+    """Returns the exception of loading a key that was not saved."""
     dcp.save({"weight": torch.ones(2)}, checkpoint_id=tmp_path, no_dist=True)
     with pytest.raises(CheckpointException) as raised:
         dcp.load(
@@ -63,6 +63,6 @@ def test_of_the_lowest_rank_that_has_one() -> None:
 def test_of_an_error_without_one() -> None:
     error = ValueError("wrong")
     error.__context__ = other = KeyError("a")
-    other.__context__ = error  # a circle ends
+    other.__context__ = error  # A cycle of causes ends.
     assert shardplan.report_of(error) is None
     assert shardplan.report_of(CheckpointException("", {})) is None

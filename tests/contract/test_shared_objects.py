@@ -1,4 +1,4 @@
-"""Which objects are one, as upstream: an item and its plan's, an item and the metadata."""
+"""Objects are shared as upstream: between an item and its plan, and an item and the metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANKS = 3
 
 
 def local_plans(kind: Implementation) -> list[SavePlan]:
-    """A tensor and bytes on every rank, an entry of each rank's own."""
+    """Plans of a tensor and bytes on every rank, and of one entry that differs by rank."""
     return [
         kind.default_planner.create_default_local_save_plan(
             {"t": torch.zeros(4), "step": 3, f"own.{rank}": torch.zeros(2), "z": torch.zeros(3)},
@@ -38,7 +38,7 @@ FORMS: dict[str, Callable[[SavePlan], SavePlan]] = {
     "as it is": lambda plan: plan,
     "our list": with_our_list,
     "upstream list": with_upstream_list,
-    "arrived": sent,
+    "received": sent,
 }
 forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
@@ -80,7 +80,7 @@ orders = pytest.mark.parametrize("touch", ORDERS.values(), ids=ORDERS)
 
 
 def check_metadata(plans: list[SavePlan], metadata: Metadata) -> None:
-    """The metadata's objects are those of the global plan's items."""
+    """Asserts that the metadata shares its objects with the items of the global plan."""
     found: dict[str, list[Any]] = {}
     for plan in plans:
         for item in plan.items:
@@ -98,7 +98,9 @@ def check_metadata(plans: list[SavePlan], metadata: Metadata) -> None:
 @IMPLEMENTATIONS
 @forms
 @orders
-def test_metadata_holds_what_the_items_hold(kind: Implementation, form: Any, touch: Any) -> None:
+def test_metadata_shares_objects_with_the_items(
+    kind: Implementation, form: Any, touch: Any
+) -> None:
     for plans in (local_plans(kind), shards()):
         functions = kind.default_planner
         deduped = functions.dedup_save_plans([form(plan) for plan in plans])
@@ -109,7 +111,7 @@ def test_metadata_holds_what_the_items_hold(kind: Implementation, form: Any, tou
 
 @IMPLEMENTATIONS
 @orders
-def test_chunk_lists_that_finish_plan_made(kind: Implementation, touch: Any) -> None:
+def test_chunk_lists_of_finish_plan(kind: Implementation, touch: Any) -> None:
     """The coordinator's exact lists hold the same chunks."""
     planner = kind.DefaultSavePlanner(flatten_state_dict=False)
     planner.set_up_planner({}, None, True)
@@ -137,7 +139,7 @@ def test_items_seen_before_dedup_are_the_same_after(kind: Implementation, form: 
 def test_items_seen_after_dedup_are_those_of_the_plan(
     kind: Implementation, form: Any, before: bool
 ) -> None:
-    """Whichever list is touched first."""
+    """The order of access does not matter."""
     functions = kind.default_planner
     plans = [form(plan) for plan in local_plans(kind)]
     deduped = functions.dedup_save_plans(plans)
@@ -150,8 +152,8 @@ def test_items_seen_after_dedup_are_those_of_the_plan(
 
 @IMPLEMENTATIONS
 @forms
-def test_global_items_hold_what_seen_items_hold(kind: Implementation, form: Any) -> None:
-    """New items with new indices, of the same tensor data; bytes items are the same."""
+def test_global_items_share_data_with_local_items(kind: Implementation, form: Any) -> None:
+    """Items are new and have new indices, but share the tensor data; bytes items are the same."""
     functions = kind.default_planner
     plans = functions.dedup_save_plans([form(plan) for plan in local_plans(kind)])
     touch_items(plans, Metadata({}))
@@ -166,17 +168,17 @@ def test_global_items_hold_what_seen_items_hold(kind: Implementation, form: Any)
 
 @IMPLEMENTATIONS
 @orders
-def test_odd_items_share_too(kind: Implementation, touch: Any) -> None:
+def test_unusual_items_share_too(kind: Implementation, touch: Any) -> None:
     for name, make in READABLE.items():
-        odd = make()
-        if odd.tensor_data is None or odd.index.offset is None:
+        unusual = make()
+        if unusual.tensor_data is None or unusual.index.offset is None:
             continue
-        plans = [SavePlan([odd, tensor_item("t", (2,))]), SavePlan([shard_item("w", 2)])]
+        plans = [SavePlan([unusual, tensor_item("t", (2,))]), SavePlan([shard_item("w", 2)])]
         made, metadata = kind.default_planner.create_default_global_save_plan(plans)
         touch(made, metadata)
         check_metadata(made, metadata)
-        assert made[0].items[0].tensor_data is odd.tensor_data, name
-        assert type(made[0].items[0]) is type(odd), name
+        assert made[0].items[0].tensor_data is unusual.tensor_data, name
+        assert type(made[0].items[0]) is type(unusual), name
 
 
 @IMPLEMENTATIONS
@@ -190,12 +192,12 @@ def test_a_change_of_an_items_dtype_reaches_the_metadata(kind: Implementation, t
         plan.items[0].tensor_data.chunk.sizes = torch.Size((1, 1))
     assert entry(metadata, "w").properties.dtype is torch.float16
     assert [tuple(chunk.sizes) for chunk in entry(metadata, "w").chunks] == [(1, 1)] * RANKS
-    arrived = sent(made[1]).items[0].tensor_data
-    assert (arrived.properties.dtype, tuple(arrived.chunk.sizes)) == (torch.float16, (1, 1))
+    received = sent(made[1]).items[0].tensor_data
+    assert (received.properties.dtype, tuple(received.chunk.sizes)) == (torch.float16, (1, 1))
 
 
 @IMPLEMENTATIONS
-def test_lists_are_each_plans_own(kind: Implementation) -> None:
+def test_plans_do_not_share_lists(kind: Implementation) -> None:
     functions = kind.default_planner
     plans = local_plans(kind)
     deduped = functions.dedup_save_plans(plans)
@@ -209,8 +211,8 @@ def test_lists_are_each_plans_own(kind: Implementation) -> None:
     assert len(entry(metadata, "z").chunks) == 1
 
 
-def test_replace_fills_nothing() -> None:
-    """What each storage writer does to every plan on the coordinator."""
+def test_replace_does_not_materialize() -> None:
+    """Each storage writer calls replace on every plan, on the coordinator."""
     plans = [sent(plan) for plan in local_plans(OURS)]
     functions = OURS.default_planner
     made, _ = functions.create_default_global_save_plan(functions.dedup_save_plans(plans))
@@ -229,10 +231,10 @@ def test_replace_fills_nothing() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("global_first", [False, True])
-def test_a_local_item_first_seen_after_the_global_plan(
+def test_a_local_item_first_accessed_after_the_global_plan(
     kind: Implementation, global_first: bool
 ) -> None:
-    """It, the global plan's item and the metadata have one tensor data, as upstream's do."""
+    """It shares its tensor data with the global plan's item and the metadata, as upstream does."""
     (plan,) = local_plans(kind)[:1]
     made, metadata = kind.default_planner.create_default_global_save_plan([plan])
     first, second = (made[0], plan) if global_first else (plan, made[0])
@@ -250,10 +252,10 @@ def test_a_local_item_first_seen_after_the_global_plan(
     ],
     ids=str,
 )
-def test_items_that_share_their_data_share_it_when_they_arrive(kind: Implementation) -> None:
+def test_received_items_share_their_data(kind: Implementation) -> None:
     (plan,) = local_plans(kind)[:1]
     first = plan.items[0]
     index = dataclasses.replace(first.index, fqn="other")
     plan.items.append(dataclasses.replace(first, index=index))
-    arrived = sent(plan) if kind is OURS else plan
-    assert arrived.items[-1].tensor_data.properties is arrived.items[0].tensor_data.properties
+    received = sent(plan) if kind is OURS else plan
+    assert received.items[-1].tensor_data.properties is received.items[0].tensor_data.properties

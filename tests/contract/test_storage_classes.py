@@ -1,4 +1,4 @@
-"""Our readers and writers in the place of the upstream ones."""
+"""shardplan's readers and writers in location of upstream's."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def assert_loaded(found: dict[str, Any]) -> None:
 
 
 def comparable(metadata: Metadata) -> Metadata:
-    """Without what differs between any two saves: ids, and the order in which threads wrote."""
+    """Removes ids and the thread-dependent order, which differ between any two saves."""
     metadata.storage_meta = None
-    places = metadata.storage_data.items()
-    metadata.storage_data = dict(sorted(places, key=lambda place: repr(place[0])))
+    locations = metadata.storage_data.items()
+    metadata.storage_data = dict(sorted(locations, key=lambda location: repr(location[0])))
     return metadata
 
 
@@ -132,7 +132,7 @@ def chunk_lists(metadata: Metadata) -> set[type]:
 
 
 def test_returned_metadata(tmp_path: Path) -> None:
-    """Large parts are made when they are touched, for a writer of ours alone."""
+    """Large parts are lazy, but only for a shardplan writer."""
     ours = save(shardplan.FileSystemWriter(tmp_path / "1"), shardplan.DefaultSavePlanner())
     assert type(ours.storage_data) is StorageData
     assert ours.storage_data.columns() is not None
@@ -163,7 +163,7 @@ def test_overwriting(tmp_path: Path) -> None:
 
 
 def test_subclass_with_methods_of_its_own(tmp_path: Path) -> None:
-    """What a subclass overrides is called, with lists that it can use."""
+    """A subclass's overrides are called, with usable lists."""
     seen: dict[str, Any] = {}
 
     class Writer(shardplan.FileSystemWriter):
@@ -185,7 +185,7 @@ def test_subclass_with_methods_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_pickles_metadata_itself(tmp_path: Path) -> None:
-    """It delegates ``storage_meta`` to ours, so it gets lists that are not filled."""
+    """It delegates ``storage_meta`` to shardplan's writer, and gets lazy lists."""
 
     class Writer(shardplan.FileSystemWriter):
         def finish(self, metadata: Metadata, results: Any) -> None:
@@ -203,7 +203,8 @@ def test_a_writer_that_pickles_metadata_itself(tmp_path: Path) -> None:
 def test_fsspec(scheme: str, tmp_path: Path) -> None:
     url = f"{scheme}://{tmp_path}/checkpoint"
     save(shardplan.FsspecWriter(url), shardplan.DefaultSavePlanner())
-    save(shardplan.FsspecWriter(url), shardplan.DefaultSavePlanner())  # over the first
+    # This save overwrites the first one.
+    save(shardplan.FsspecWriter(url), shardplan.DefaultSavePlanner())
     for reader in (FsspecReader(url), shardplan.FsspecReader(url), shardplan.FsspecReader(url)):
         found = blank()
         dcp.load(found, storage_reader=reader, no_dist=True)
@@ -217,36 +218,36 @@ def test_fsspec(scheme: str, tmp_path: Path) -> None:
     assert shardplan.FsspecReader(url, trust=True).trust
 
 
-def test_registered_saves_and_loads_use_ours(tmp_path: Path) -> None:
+def test_registered_saves_and_loads_use_shardplan(tmp_path: Path) -> None:
     url = f"memory://{tmp_path}/checkpoint"
-    for place in (tmp_path / "a", str(tmp_path / "b"), url):
+    for location in (tmp_path / "a", str(tmp_path / "b"), url):
         with shardplan.registered():
-            metadata = dcp.save(state_dict(), checkpoint_id=place, no_dist=True)
+            metadata = dcp.save(state_dict(), checkpoint_id=location, no_dist=True)
             assert type(metadata.storage_data) is StorageData
             found = blank()
-            dcp.load(found, checkpoint_id=place, no_dist=True)
+            dcp.load(found, checkpoint_id=location, no_dist=True)
             assert_loaded(found)
         found = blank()
-        dcp.load(found, checkpoint_id=place, no_dist=True)
+        dcp.load(found, checkpoint_id=location, no_dist=True)
         assert_loaded(found)
     again = dcp.save(state_dict(), checkpoint_id=tmp_path / "c", no_dist=True)
     assert type(again.storage_data) is dict
 
 
-class Odd:
-    """An object that metadata does not hold."""
+class Unusual:
+    """An object of a class that metadata files do not contain."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Odd)
+        return isinstance(other, Unusual)
 
 
-def test_trust_of_a_registration(tmp_path: Path) -> None:
+def test_trust_by_registration(tmp_path: Path) -> None:
     metadata = save(dcp.FileSystemWriter(tmp_path), dcp.DefaultSavePlanner())
-    metadata.odd = Odd()  # type: ignore[attr-defined]
+    metadata.unusual = Unusual()  # type: ignore[attr-defined]
     (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
     with (
         shardplan.registered(),
-        pytest.raises(CheckpointException, match=r"test_storage_classes\.Odd"),
+        pytest.raises(CheckpointException, match=r"test_storage_classes\.Unusual"),
     ):
         dcp.load(blank(), checkpoint_id=tmp_path, no_dist=True)
     with shardplan.registered(trust=True):
@@ -269,7 +270,7 @@ def test_hugging_face_storage_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_conversions(tmp_path: Path) -> None:
-    """``format_utils`` passes readers of its own, and its planners go through ours."""
+    """``format_utils`` creates readers itself, and its planners are replaced."""
     save(shardplan.FileSystemWriter(tmp_path / "dcp"), shardplan.DefaultSavePlanner())
     with shardplan.registered():
         dcp_to_torch_save(tmp_path / "dcp", tmp_path / "torch.pt")

@@ -1,4 +1,4 @@
-"""``Metadata.storage_data`` as a dict that is made when it is needed."""
+"""``Metadata.storage_data`` as a lazy dict."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from shardplan.dcp.native import native
 
 
 class OtherIndex(MetadataIndex):
-    """A key that is equal to no upstream one by its class."""
+    """A key whose class makes it unequal to every upstream key."""
 
 
-def index(fqn: str, offset: list[int] | None = None, hint: int | None = None) -> MetadataIndex:
-    return MetadataIndex(fqn, offset, hint)
+def index(
+    fqn: str, offset: list[int] | None = None, chunk_index: int | None = None
+) -> MetadataIndex:
+    return MetadataIndex(fqn, offset, chunk_index)
 
 
 def results_of(rank: int) -> list[WriteResult]:
@@ -52,30 +54,30 @@ def ours() -> StorageData:
     return data
 
 
-def untouched(data: StorageData) -> bool:
+def is_lazy(data: StorageData) -> bool:
     return data.columns() is not None
 
 
-def test_is_a_dict_that_lookups_do_not_fill() -> None:
+def test_is_a_dict_that_lookups_do_not_materialize() -> None:
     data, expected = ours(), upstreams(RESULTS)
     assert isinstance(data, dict)
     assert len(data) == len(expected) == 9
     assert bool(data)
-    for key, place in expected.items():
+    for key, location in expected.items():
         assert key in data
-        assert data[key] == place == data.get(key)
-    assert untouched(data)
+        assert data[key] == location == data.get(key)
+    assert is_lazy(data)
 
 
 @pytest.mark.parametrize(
     "key",
     [
-        index("w", [0, 0], 2),  # another hint, the same key
+        index("w", [0, 0], 2),  # another chunk_index, the same key
         index("w", [8, 0]),
         index("b1", None, 7),
     ],
 )
-def test_hints_are_no_part_of_a_key(key: MetadataIndex) -> None:
+def test_chunk_indices_are_not_part_of_a_key(key: MetadataIndex) -> None:
     assert ours()[key] == upstreams(RESULTS)[key]
 
 
@@ -110,21 +112,21 @@ def test_unhashable_key() -> None:
         [] in ours()  # noqa: B015
 
 
-def test_what_was_given_stays_the_same() -> None:
+def test_returned_locations_keep_their_identity() -> None:
     data = ours()
     key = index("v", [1])
-    place = data[key]
-    assert data[key] is place
-    assert dict(data)[key] is place
-    assert list(data.values())[4] is place
+    location = data[key]
+    assert data[key] is location
+    assert dict(data)[key] is location
+    assert list(data.values())[4] is location
 
 
-def test_what_a_caller_changed_is_the_truth() -> None:
+def test_changes_by_a_caller_are_kept() -> None:
     data = ours()
     data[index("v", [1])].relative_path = "elsewhere"
     assert data.columns() is None
     assert dict(data)[index("v", [1])].relative_path == "elsewhere"
-    assert [place.relative_path for place in data.values()].count("elsewhere") == 1
+    assert [location.relative_path for location in data.values()].count("elsewhere") == 1
 
 
 TOUCHES: dict[str, Callable[[Any], Any]] = {
@@ -149,7 +151,7 @@ TOUCHES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", TOUCHES)
-def test_touching(name: str) -> None:
+def test_access(name: str) -> None:
     data = ours()
     found, expected = TOUCHES[name](data), TOUCHES[name](upstreams(RESULTS))
     assert found == expected
@@ -188,7 +190,7 @@ def test_pickles_as_a_dict() -> None:
     assert loaded == upstreams(RESULTS)
 
 
-def test_the_last_of_equal_keys_stays_at_the_place_of_the_first() -> None:
+def test_the_last_of_equal_keys_keeps_the_position_of_the_first() -> None:
     results = [results_of(0), results_of(1), results_of(0)]
     for result in results[2]:
         result.storage_data.relative_path = "again"
@@ -199,17 +201,17 @@ def test_the_last_of_equal_keys_stays_at_the_place_of_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "unusual",
     [
-        WriteResult(index("odd"), 7, _StorageInfo("p", 0, 8)),
-        WriteResult(index("odd"), 8, _StorageInfo("p", 0, 8, ["zstd"])),
-        WriteResult(index("odd"), 8, "anywhere"),
-        WriteResult(OtherIndex("odd"), 8, _StorageInfo("p", 0, 8)),
-        WriteResult(index("odd"), 8, _StorageInfo("p", 0, 2**70)),
+        WriteResult(index("unusual"), 7, _StorageInfo("p", 0, 8)),
+        WriteResult(index("unusual"), 8, _StorageInfo("p", 0, 8, ["zstd"])),
+        WriteResult(index("unusual"), 8, "anywhere"),
+        WriteResult(OtherIndex("unusual"), 8, _StorageInfo("p", 0, 8)),
+        WriteResult(index("unusual"), 8, _StorageInfo("p", 0, 2**70)),
     ],
 )
-def test_odd_results_are_merged_as_upstream_merges_them(odd: WriteResult) -> None:
-    results = [*RESULTS, [odd]]
+def test_unusual_results_are_merged_as_upstream_merges_them(unusual: WriteResult) -> None:
+    results = [*RESULTS, [unusual]]
     data = merge(results)
     assert type(data) is dict
     assert data == upstreams(results)
@@ -222,23 +224,23 @@ def test_no_results() -> None:
     assert len(merge([[]])) == 0
 
 
-def test_two_threads_that_touch_it_fill_it_once() -> None:
+def test_two_threads_materialize_it_once() -> None:
     data = ours()
     key = index("w", [0, 0])
     found: list[Any] = []
     start = threading.Barrier(8)
 
-    def touch(at: int) -> None:
+    def access(at: int) -> None:
         start.wait()
         found.append(data[key] if at % 2 else dict(data)[key])
 
-    threads = [threading.Thread(target=touch, args=(at,)) for at in range(8)]
+    threads = [threading.Thread(target=access, args=(at,)) for at in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(found) == 8
-    assert all(place is found[0] for place in found)
+    assert all(location is found[0] for location in found)
 
 
 def test_columns_of_a_dict_with_offsets_of_any_length() -> None:

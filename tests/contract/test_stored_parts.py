@@ -1,4 +1,4 @@
-"""``_core.StoredPart`` reads what ``torch.save`` writes as ``torch.load`` does, or refuses it."""
+"""``_core.StoredPart`` reads files of ``torch.save`` as ``torch.load`` does, or rejects them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.utils.serialization import config
 
 from shardplan import _core
 
-# Those that torch makes and saves tensors of.
+# The dtypes of which torch creates and saves tensors.
 DTYPES = sorted(
     {
         value
@@ -49,12 +49,12 @@ def part_of(data: bytes) -> _core.StoredPart:
 def loaded(data: bytes) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The data are those of this file; weights_only knows protocol 2 alone.
+        # The data is from this file; weights_only knows only protocol 2.
         return torch.load(io.BytesIO(data), weights_only=False)
 
 
 def compare(data: bytes) -> None:
-    """The part is read as torch reads it."""
+    """Asserts that the part is read as torch reads it."""
     expected = loaded(data)
     part = part_of(data)
     assert part.damaged_member() is None
@@ -131,7 +131,7 @@ def test_every_alignment(alignment: int) -> None:
     compare(data)
 
 
-def test_checksums_that_torch_left_out_are_not_wrong() -> None:
+def test_missing_checksums_are_not_wrong() -> None:
     assert part_of(saved(BASE)).has_checksums
     torch.serialization.set_crc32_options(False)
     try:
@@ -153,7 +153,7 @@ def test_members_have_the_checksums_of_zlib() -> None:
 
 
 def test_zip_of_python() -> None:
-    """As others rewrite a part: without padding, with sizes in front, or in fields of 64 bits."""
+    """Other programs write a part without padding, with sizes in front, or with 64-bit fields."""
     for wide in (False, True):
         stream = io.BytesIO()
         with (
@@ -189,7 +189,7 @@ ODD: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_is_no_plain_tensor_is_left(name: str) -> None:
+def test_parts_that_are_not_plain_tensors_are_not_read(name: str) -> None:
     make, expected = ODD[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -199,7 +199,7 @@ def test_what_is_no_plain_tensor_is_left(name: str) -> None:
     assert expected in str(raised.value)
 
 
-def test_legacy_format_is_left() -> None:
+def test_legacy_format_is_not_read() -> None:
     with pytest.raises(_core.UnreadPart, match="is no zip"):
         part_of(saved(BASE, _use_new_zipfile_serialization=False))
 
@@ -232,8 +232,8 @@ def test_interrupt_stops_the_reading() -> None:
         _core.StoredPart(readinto, len(data))
 
 
-def test_every_byte_changed_is_noticed_or_does_not_matter() -> None:
-    """What is not noticed is loaded by torch as if nothing had changed."""
+def test_every_changed_byte_is_detected_or_harmless() -> None:
+    """torch loads a part with an undetected change as if it were unchanged."""
     tensor = torch.arange(6, dtype=torch.int16).view(2, 3).t()
     whole = saved(tensor)
     expected = part_of(whole).tensor()
@@ -255,7 +255,7 @@ def test_every_byte_changed_is_noticed_or_does_not_matter() -> None:
     assert unnoticed > 0
 
 
-def test_every_truncation_is_refused() -> None:
+def test_every_truncation_is_rejected() -> None:
     whole = saved(torch.arange(6, dtype=torch.int16))
     for length in range(len(whole)):
         with pytest.raises(_core.BadPart):
@@ -285,7 +285,7 @@ KEY = b"X\x01\x00\x00\x000"
 HOSTILE = {
     # The text of a key that doubles 40 times.
     "a key of keys": rebuilt(b")" + b"q\x01h\x01\x86" * 40, b"K\x03", b"K\x01"),
-    # (n - 1) * step of a text or a tuple: a repetition.
+    # (n - 1) * step bytes of a text or a tuple: a repetition.
     "a stride that is text": rebuilt(KEY, b"J\xff\xff\xff\x7f", b"X\x01\x00\x00\x00x"),
     "a stride that is a tuple": rebuilt(KEY, b"J\xff\xff\xff\x7f", b"K\x01\x85"),
     "a shape that is text": rebuilt(KEY, b"X\x01\x00\x00\x00x", b"J\xff\xff\xff\x7f"),
@@ -294,7 +294,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_pickles_cost_nothing(name: str) -> None:
+def test_hostile_pickles_are_cheap(name: str) -> None:
     data = zipped(HOSTILE[name])
     tracemalloc.start()
     began = time.perf_counter()

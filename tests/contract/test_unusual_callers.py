@@ -1,4 +1,4 @@
-"""Callers that hand over something else than a list of plans, or fail on the way."""
+"""Callers that pass something other than a list of plans, or fail midway."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_iterator_of_plans() -> None:
     assert len(made) == 1
 
 
-def test_a_list_that_says_what_it_holds() -> None:
+def test_a_list_with_its_own_iterator() -> None:
     class Last(list):  # type: ignore[type-arg]
         def __iter__(self) -> Iterator[WriteItem]:
             return iter([self[-1]])
@@ -57,7 +57,7 @@ def test_a_list_that_says_what_it_holds() -> None:
     assert list(metadata.state_dict_metadata) == ["n"]
 
 
-def test_metadata_whose_mapping_is_no_dict() -> None:
+def test_metadata_whose_mapping_is_not_a_dict() -> None:
     planner = default_planner.DefaultSavePlanner()
     planner.set_up_planner({"w": torch.zeros(4)}, None, True)
     plans, metadata = planner.create_global_plan([planner.create_local_plan()])
@@ -67,9 +67,9 @@ def test_metadata_whose_mapping_is_no_dict() -> None:
     assert planner.finish_plan(plans[0]) is plans[0]
 
 
-def test_mappings_that_arrived_are_a_plain_dict_in_a_file() -> None:
-    arrived = sent(SavePlan(plan().items, planner_data={"w": ("w",), "n": ("n",)}))
-    ours = pickle.dumps(Metadata({}, planner_data=arrived.planner_data))
+def test_received_mappings_are_a_plain_dict_in_a_file() -> None:
+    received = sent(SavePlan(plan().items, planner_data={"w": ("w",), "n": ("n",)}))
+    ours = pickle.dumps(Metadata({}, planner_data=received.planner_data))
     upstream = pickle.dumps(Metadata({}, planner_data={"w": ("w",), "n": ("n",)}))
     names = [
         [a for op, a, _ in pickletools.genops(b) if isinstance(a, str)] for b in (ours, upstream)
@@ -85,7 +85,7 @@ def save(planner: Any, rows: int, fails: bool = False) -> SavePlan:
 
 
 @pytest.mark.parametrize("kind", [default_planner.DefaultSavePlanner, originals.DefaultSavePlanner])
-def test_plan_of_a_save_that_failed_is_not_cached_by_a_later_one(kind: Any) -> None:
+def test_plan_of_a_failed_save_is_not_cached_by_a_later_one(kind: Any) -> None:
     first, second = (kind(enable_plan_caching=True) for _ in range(2))
     save(first, 4, fails=True)
     save(second, 8)

@@ -1,4 +1,4 @@
-"""Plans travel as columns and arrive as by upstream; every other pickle is upstream's."""
+"""Plans travel as columns and are received as by upstream; every other pickle is upstream's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parity.boxes import row_chunks, tensor_metadata
 from parity.comparison import assert_same
 from parity.implementations import OURS
 from parity.samples import EVERYTHING, RAISING, WORLD_SIZE
-from parity.save_items import ODD_ITEMS, READABLE, bytes_item, shard_item, tensor_item
+from parity.save_items import READABLE, UNUSUAL_ITEMS, bytes_item, shard_item, tensor_item
 from parity.travel import packed, sent, sent_upstream, with_our_list
 from parity.worlds import rank_of
 from pickled import globals_of
@@ -31,13 +31,13 @@ from shardplan.dcp.upstream import originals
 
 ours = OURS.default_planner
 SAMPLES = {name: make for name, make in EVERYTHING.items() if name not in RAISING}
-# Upstream calls a ShardedTensor that this rank holds no shard of an empty list to load.
+# Upstream reports a ShardedTensor of which this rank holds no shard as an empty list.
 RANK = 2
 
 
 @pytest.fixture(autouse=True)
 def upstream_pickler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planners of other tests put ours there."""
+    """Planners of other tests install shardplan's pickler."""
     monkeypatch.setattr(collectives, "_pickler", pickle.Pickler)
 
 
@@ -72,7 +72,7 @@ def load_plan() -> LoadPlan:
 
 
 def as_upstream(plan: Any) -> Any:
-    """The plan as upstream's pickler would send it on."""
+    """The plan after a round trip through upstream's pickler."""
     return sent_upstream(plan)
 
 
@@ -85,10 +85,10 @@ def test_plans_of_every_sample(make: Callable[[], Any], rank: None) -> None:
         with_our_list(originals.create_default_local_save_plan(entries, True)),
         expected,
     ):
-        arrived = sent(plan)
-        assert len(arrived.items) == len(expected.items)
-        assert len(expected.items) == 0 or arrived.items.columns is not None
-        assert_same(as_upstream(arrived), sent_upstream(expected))
+        received = sent(plan)
+        assert len(received.items) == len(expected.items)
+        assert len(expected.items) == 0 or received.items.columns is not None
+        assert_same(as_upstream(received), sent_upstream(expected))
     _, metadata = originals.create_default_global_save_plan([expected])
     wanted = originals.create_default_local_load_plan(entries, metadata, False)
     for read in (ours.create_default_local_load_plan(entries, metadata, False), wanted):
@@ -100,47 +100,47 @@ def test_plans_of_all_samples(rank: None) -> None:
     mappings = {name: (name,) for name in entries}
     plan = ours.create_default_local_save_plan(entries, True)
     expected = originals.create_default_local_save_plan(entries, True)
-    arrived = sent(dataclasses.replace(plan, planner_data=mappings))
-    assert arrived.items.columns is not None
-    assert arrived.planner_data == mappings
-    assert_same(as_upstream(arrived).items, sent_upstream(expected).items)
+    received = sent(dataclasses.replace(plan, planner_data=mappings))
+    assert received.items.columns is not None
+    assert received.planner_data == mappings
+    assert_same(as_upstream(received).items, sent_upstream(expected).items)
 
 
 @pytest.mark.parametrize("first", ["bytes", "tensor"])
-@pytest.mark.parametrize("name", ODD_ITEMS)
-def test_odd_items_arrive_as_by_upstream(name: str, first: str) -> None:
-    odd = ODD_ITEMS[name]()
-    items = [shard_item("w", 0), odd, tensor_item("t", (4,), torch.int64), shard_item("w", 1)]
+@pytest.mark.parametrize("name", UNUSUAL_ITEMS)
+def test_unusual_items_are_received_as_by_upstream(name: str, first: str) -> None:
+    unusual = UNUSUAL_ITEMS[name]()
+    items = [shard_item("w", 0), unusual, tensor_item("t", (4,), torch.int64), shard_item("w", 1)]
     items.insert(0 if first == "bytes" else 2, bytes_item("b"))
     for plan in (SavePlan(list(items)), with_our_list(SavePlan(list(items)))):
-        arrived = sent(sent(plan))
-        assert len(arrived.items) == 5
-        assert_same(sent_upstream(arrived), sent_upstream(sent_upstream(SavePlan(items))))
+        received = sent(sent(plan))
+        assert len(received.items) == 5
+        assert_same(sent_upstream(received), sent_upstream(sent_upstream(SavePlan(items))))
 
 
 @pytest.mark.parametrize(
-    "name", [*READABLE, "index subclass", "chunk of tuples", "hint below zero"]
+    "name", [*READABLE, "index subclass", "chunk of tuples", "negative chunk index"]
 )
-def test_only_odd_items_travel_as_objects(name: str) -> None:
-    odd = ODD_ITEMS[name]()
-    items = [bytes_item("b"), shard_item("w", 0), odd, tensor_item("w", (4,))]
-    _, foreign, _ = native.pack_save(items, None, None)
-    assert [each is odd for each in foreign] == [True]
+def test_only_unusual_items_travel_as_objects(name: str) -> None:
+    unusual = UNUSUAL_ITEMS[name]()
+    items = [bytes_item("b"), shard_item("w", 0), unusual, tensor_item("w", (4,))]
+    _, objects, _ = native.pack_save(items, None, None)
+    assert [each is unusual for each in objects] == [True]
     assert native.pack_save([items[0], *items[1:2]], None, None)[1] == []
 
 
 @pytest.mark.parametrize("name", ["lone surrogate", "65 dims"])
-def test_plans_that_bytes_cannot_hold(name: str) -> None:
-    """The rest of the plan travels as well."""
-    items = [ODD_ITEMS[name](), *(tensor_item(f"t{i}", (i,)) for i in range(5))]
-    arrived = sent(SavePlan(items, planner_data={"t0": ("t0",)}))
+def test_plans_that_cannot_be_encoded(name: str) -> None:
+    """The other items travel as well."""
+    items = [UNUSUAL_ITEMS[name](), *(tensor_item(f"t{i}", (i,)) for i in range(5))]
+    received = sent(SavePlan(items, planner_data={"t0": ("t0",)}))
     assert_same(
-        sent_upstream(arrived), sent_upstream(SavePlan(items, planner_data={"t0": ("t0",)}))
+        sent_upstream(received), sent_upstream(SavePlan(items, planner_data={"t0": ("t0",)}))
     )
 
 
-def test_a_change_of_a_touched_item_arrives() -> None:
-    """Of an item seen before the plan travels, after dedup, and in a global plan."""
+def test_a_change_of_a_materialized_item_is_sent() -> None:
+    """Items are accessed before the plan travels, after dedup, and in a global plan."""
 
     def change(plan: SavePlan) -> None:
         assert plan.items[0].tensor_data is not None
@@ -168,7 +168,7 @@ def test_a_change_of_a_touched_item_arrives() -> None:
         )
 
 
-def test_a_touched_item_removed_replaced_or_added_arrives() -> None:
+def test_removed_replaced_and_added_items_are_sent() -> None:
     plan, expected = sent(save_plan()), sent_upstream(upstream_save_plan())
     for each in (plan, expected):
         each.items.reverse()
@@ -183,9 +183,9 @@ def test_every_field_travels() -> None:
     plan, expected = save_plan(**fields), upstream_save_plan(**fields)
     for each in (plan, expected):
         object.__setattr__(each, "extra", {"list": [1, 2]})
-    arrived = sent(sent(plan))
-    assert arrived.items.columns is not None
-    assert_same(sent_upstream(arrived), sent_upstream(expected))
+    received = sent(sent(plan))
+    assert received.items.columns is not None
+    assert_same(sent_upstream(received), sent_upstream(expected))
     read, wanted = load_plan(), sent_upstream(load_plan())
     for each in (read, wanted):
         each.storage_data, each.planner_data, each.extra = "s", {"w": ("w",)}, 3
@@ -194,16 +194,16 @@ def test_every_field_travels() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TaggedSavePlan(SavePlan):
-    """A plan of another class."""
+    """A subclass of SavePlan."""
 
     tag: str = "mine"
 
 
 class TaggedLoadPlan(LoadPlan):
-    """A plan of another class."""
+    """A subclass of LoadPlan."""
 
 
-def test_subclasses_travel_as_upstream_but_for_untouched_items() -> None:
+def test_subclasses_travel_as_upstream_except_for_lazy_items() -> None:
     for plan in (
         TaggedSavePlan(**vars(upstream_save_plan())),
         TaggedLoadPlan(list(load_plan().items)),
@@ -211,15 +211,15 @@ def test_subclasses_travel_as_upstream_but_for_untouched_items() -> None:
         assert packed(plan) == pickle.dumps(plan, pickle.DEFAULT_PROTOCOL)
         assert_same(sent(plan), sent_upstream(plan))
     for plan in (TaggedSavePlan(**vars(save_plan())), TaggedLoadPlan(load_plan().items)):
-        arrived = sent(plan)
-        assert type(arrived) is type(plan)
-        assert arrived.items.columns is not None
-        assert arrived == plan
-        assert type(sent(plan).items) is list  # touched by the line above
+        received = sent(plan)
+        assert type(received) is type(plan)
+        assert received.items.columns is not None
+        assert received == plan
+        assert type(sent(plan).items) is list  # The line above has materialized it.
 
 
 def test_plans_inside_something_travel_as_columns() -> None:
-    """As DCP sends them: in a list, in a wrapper."""
+    """DCP sends plans in a list or in a wrapper."""
     first, second = sent([save_plan(), {"plan": load_plan()}])
     assert first.items.columns is not None
     assert second["plan"].items.columns is not None
@@ -227,8 +227,8 @@ def test_plans_inside_something_travel_as_columns() -> None:
     assert twice[0] is twice[1]
 
 
-def test_what_travels_names_one_function_of_ours() -> None:
-    """Under a name that stays: another version's plans must find it."""
+def test_sent_bytes_name_one_function_of_shardplan() -> None:
+    """The name never changes, because plans of other versions must find it."""
     assert globals_of(packed(save_plan())) == {"shardplan._wire save_plan"}
     assert globals_of(packed(load_plan())) == {"shardplan._wire load_plan"}
     assert len(packed(save_plan())) < len(pickle.dumps(upstream_save_plan())) / 2
@@ -270,35 +270,35 @@ def test_copy_of_equal_content() -> None:
 
 @pytest.mark.parametrize("make", [save_plan, load_plan])
 def test_copy_shares_its_items(make: Callable[[], Any]) -> None:
-    """As upstream's shallow copy does."""
+    """Upstream's shallow copy shares them too."""
     plan = make()
     assert copy.copy(plan).items is plan.items
 
 
-def test_load_plans_are_sent_on_as_they_came() -> None:
+def test_load_plans_are_forwarded_unchanged() -> None:
     plan = load_plan()
-    arrived = sent(plan)
-    data, _ = native.pack_load(arrived.items)
-    assert native.pack_load(arrived.items)[0] is data
-    assert native.pack_load(sent(arrived).items)[0] == data
-    assert packed(arrived) == packed(plan)
-    assert arrived.items.columns is not None
-    arrived.items[0] = dataclasses.replace(arrived.items[0], lengths=torch.Size((1,)))
-    assert sent(arrived).items[0].lengths == (1,)
-    assert sent(arrived).items[1:] == plan.items[1:]
+    received = sent(plan)
+    data, _ = native.pack_load(received.items)
+    assert native.pack_load(received.items)[0] is data
+    assert native.pack_load(sent(received).items)[0] == data
+    assert packed(received) == packed(plan)
+    assert received.items.columns is not None
+    received.items[0] = dataclasses.replace(received.items[0], lengths=torch.Size((1,)))
+    assert sent(received).items[0].lengths == (1,)
+    assert sent(received).items[1:] == plan.items[1:]
 
 
 def test_items_and_mappings_of_two_plans() -> None:
-    """One plan's mappings on another one's items."""
+    """The mappings of one plan with the items of another."""
     other = ours.create_default_local_save_plan({"x": torch.zeros(2)}, True)
     mixed = dataclasses.replace(sent(save_plan()), items=sent(other).items)
     for plan in (mixed, dataclasses.replace(mixed, items=list(mixed.items))):
-        arrived = sent(plan)
-        assert [item.index.fqn for item in arrived.items] == ["x"]
-        assert list(arrived.planner_data.items()) == list(MAPPINGS.items())
-    arrived = sent(dataclasses.replace(sent(save_plan()), items=[]))
-    assert len(arrived.items) == 0
-    assert arrived.planner_data == MAPPINGS
+        received = sent(plan)
+        assert [item.index.fqn for item in received.items] == ["x"]
+        assert list(received.planner_data.items()) == list(MAPPINGS.items())
+    received = sent(dataclasses.replace(sent(save_plan()), items=[]))
+    assert len(received.items) == 0
+    assert received.planner_data == MAPPINGS
 
 
 BROKEN = {
@@ -310,7 +310,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("arguments", BROKEN.values(), ids=BROKEN)
-def test_what_arrives_broken_says_so_when_used(arguments: tuple[Any, ...]) -> None:
+def test_broken_plans_raise_when_used(arguments: tuple[Any, ...]) -> None:
     save, load = _wire.save_plan(*arguments), _wire.load_plan(*arguments)
     assert (len(save.items), len(load.items)) == (1, 1)
     for use in (
@@ -327,14 +327,14 @@ def test_what_arrives_broken_says_so_when_used(arguments: tuple[Any, ...]) -> No
     "name",
     list(BROKEN),
 )
-def test_what_arrives_broken_says_so_when_planned(name: str) -> None:
+def test_broken_plans_raise_when_planned(name: str) -> None:
     plan = _wire.save_plan(*BROKEN[name])
     for function in (ours.dedup_save_plans, ours.create_default_global_save_plan):
         with pytest.raises(ValueError, match="plan from another rank cannot be read"):
             function([save_plan(), plan])
 
 
-def test_what_arrives_broken_names_its_rank() -> None:
+def test_broken_plans_name_their_rank() -> None:
     with pytest.raises(ValueError, match="rank 1: a save plan from another rank"):
         ours.dedup_save_plans([save_plan(), _wire.save_plan(b"no plan", [], {})])
 
@@ -348,17 +348,17 @@ def test_what_arrives_broken_names_its_rank() -> None:
     ],
     ids=["broken save plan", "unknown save plan", "unknown load plan"],
 )
-def test_what_arrives_broken_can_be_sent_on(make: Callable[[], Any]) -> None:
+def test_broken_plans_can_be_sent_on(make: Callable[[], Any]) -> None:
     """An error while a coordinator scatters leaves the other ranks waiting."""
-    arrived = sent(make())
+    received = sent(make())
     with pytest.raises(ValueError, match="cannot be read"):
-        list(arrived.items)
+        list(received.items)
 
 
 def test_a_broken_load_plan_is_sent_on() -> None:
-    arrived = sent(_wire.load_plan(b"no plan", [], {}))
+    received = sent(_wire.load_plan(b"no plan", [], {}))
     with pytest.raises(ValueError, match="cannot be read"):
-        list(arrived.items)
+        list(received.items)
 
 
 def set_up() -> None:
@@ -384,7 +384,7 @@ def test_unregister_restores_the_pickler() -> None:
     assert collectives._pickler is pickle.Pickler
 
 
-def test_plans_travel_as_upstream_where_that_is_asked_for() -> None:
+def test_plans_travel_as_upstream_on_request() -> None:
     set_up()
     with shardplan.registered(wire=False):
         assert collectives._pickler is pickle.Pickler
@@ -400,7 +400,7 @@ def test_plans_travel_as_upstream_where_that_is_asked_for() -> None:
 
 def test_a_callers_pickler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Own(pickle.Pickler):
-        """A caller's."""
+        """A caller's pickler."""
 
     monkeypatch.setattr(collectives, "_pickler", Own)
     set_up()
@@ -417,14 +417,14 @@ def test_a_callers_pickler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     assert collectives._pickler is Own
 
 
-def test_a_torch_without_a_pickler_sends_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_without_a_pickler_uses_upstreams_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(collectives, "_pickler")
     with shardplan.registered():
         set_up()
     assert not hasattr(collectives, "_pickler")
 
 
-def test_mappings_arrive_unfilled() -> None:
+def test_received_mappings_are_lazy() -> None:
     plan = sent(save_plan())
     assert type(plan.planner_data) is LazyDict
     assert plan.planner_data.source is not None

@@ -154,7 +154,7 @@ READABLE: dict[str, Callable[[], WriteItem]] = {
 }
 
 # Properties that columns hold, or that travel with an object, of types that no tensor has.
-ODD_PROPERTIES: dict[str, Callable[[], WriteItem]] = {
+UNUSUAL_PROPERTIES: dict[str, Callable[[], WriteItem]] = {
     "requires_grad a number": _set(f"{PROPERTIES}.requires_grad", 1),
     "requires_grad a text": _set(f"{PROPERTIES}.requires_grad", "yes"),
     "requires_grad a float": _set(f"{PROPERTIES}.requires_grad", 0.5),
@@ -186,7 +186,7 @@ OPAQUE: dict[str, Callable[[], WriteItem]] = {
     "bools in the size": _set("tensor_data.size", torch.Size((True, 3))),
     "more dims than the tensor": _set("tensor_data.size", torch.Size((24,))),
     "65 dims": lambda: _many_dims(65),
-    "hint below zero": _set("index.index", -1),
+    "negative chunk index": _set("index.index", -1),
     "hint a bool": _set("index.index", True),
     "hint huge": _set("index.index", 2**70),
     "hint a text": _set("index.index", "first"),
@@ -220,4 +220,4 @@ EXTREME: dict[str, Callable[[], WriteItem]] = {
     "smallest offset": lambda: tensor_item("w", (-(2**63),), offsets=(-(2**63),), sizes=(0,)),
 }
 
-ODD_ITEMS = {**READABLE, **ODD_PROPERTIES, **OPAQUE, **EXTREME}
+UNUSUAL_ITEMS = {**READABLE, **UNUSUAL_PROPERTIES, **OPAQUE, **EXTREME}

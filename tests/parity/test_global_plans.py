@@ -14,8 +14,8 @@ from torch.distributed.tensor import Replicate, Shard
 from parity.comparison import Raised, answer
 from parity.implementations import OURS
 from parity.save_items import (
-    ODD_ITEMS,
     READABLE,
+    UNUSUAL_ITEMS,
     Untouchable,
     bytes_item,
     shard_item,
@@ -209,12 +209,12 @@ def test_one_name_twice(first: list[WriteItem], second: list[WriteItem]) -> None
             check([with_our_list(plan) for plan in of_upstream], of_upstream, form)
 
 
-@pytest.mark.parametrize("name", ODD_ITEMS)
+@pytest.mark.parametrize("name", UNUSUAL_ITEMS)
 def test_odd_items(name: str) -> None:
     """First on one rank, later on another, beside items that fit into columns."""
 
     def plans() -> list[SavePlan]:
-        odd = ODD_ITEMS[name]
+        odd = UNUSUAL_ITEMS[name]
         return [
             SavePlan([bytes_item("b"), shard_item("w", 0), tensor_item("t", (4,))]),
             SavePlan([tensor_item("t", (4,)), odd(), shard_item("w", 2)]),
@@ -232,7 +232,7 @@ def test_odd_items_among_columns(name: str) -> None:
     """One of them does not send all ranks' plans down upstream's road."""
     plans = [
         ours.create_default_local_save_plan({"a": torch.zeros(2), "b": 3}, True),
-        SavePlan([ODD_ITEMS[name](), shard_item("x", 0)]),
+        SavePlan([UNUSUAL_ITEMS[name](), shard_item("x", 0)]),
     ]
     deduped = ours.dedup_save_plans(plans)
     global_plans, _ = ours.create_default_global_save_plan(deduped)

@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
 from parity.comparison import Raised, answer, assert_same
 from parity.implementations import OURS
-from parity.save_items import ODD_ITEMS, bytes_item, tensor_item
+from parity.save_items import UNUSUAL_ITEMS, bytes_item, tensor_item
 from parity.travel import (
     FORMS,
     assert_same_as_upstream,
@@ -42,7 +42,7 @@ def items(draw: st.DrawFn) -> WriteItem:
         case 2 | 3 | 4:
             return tensor_item(name, shape, draw(DTYPE), hint=draw(HINTS))
         case 5:
-            return draw(st.sampled_from(list(ODD_ITEMS.values())))()
+            return draw(st.sampled_from(list(UNUSUAL_ITEMS.values())))()
         case _:
             offsets = [draw(st.sampled_from((0, 0, 2))) for _ in shape]
             return tensor_item(name, shape, draw(DTYPE), offsets, shape, draw(HINTS))
