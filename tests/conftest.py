@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from parity.implementations import NAMES, Implementation, chosen
 
-# HYPOTHESIS_PROFILE=million for a night's run, quick while writing.
+# Use HYPOTHESIS_PROFILE=million for a nightly run, and quick during development.
 settings.register_profile("default", max_examples=2_000, deadline=None, print_blob=True)
 settings.register_profile("million", settings.get_profile("default"), max_examples=1_000_000)
 settings.register_profile("quick", settings.get_profile("default"), max_examples=50)
@@ -20,7 +20,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.fixture(params=NAMES)
 def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
-    """Upstream, ours, and upstream's names while ours are registered."""
+    """Upstream, shardplan, and upstream's names after register()."""
     with chosen(request.param) as implementation:
         yield implementation
 
@@ -32,7 +32,7 @@ def registration() -> object:
 
 @pytest.fixture(autouse=True)
 def nothing_stays_registered() -> Iterator[None]:
-    """Functions of ours left in torch's modules would make the next test's oracle ours."""
+    """Functions that stay in torch's modules would replace upstream in the next test."""
     before = registration()
     yield
     if before is None and registration() is not None:

@@ -1,4 +1,4 @@
-"""What a pickle names."""
+"""The globals that a pickle names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 
-class _Noting(pickle.Unpickler):
+class _Recording(pickle.Unpickler):
     def __init__(self, pickled: bytes) -> None:
         super().__init__(io.BytesIO(pickled))
         self.names: set[str] = set()
@@ -18,7 +18,7 @@ class _Noting(pickle.Unpickler):
 
 
 def globals_of(pickled: bytes) -> set[str]:
-    """The modules and names that a pickle imports."""
-    unpickler = _Noting(pickled)
+    """Returns the modules and names that a pickle imports."""
+    unpickler = _Recording(pickled)
     unpickler.load()
     return unpickler.names

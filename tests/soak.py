@@ -1,11 +1,11 @@
-"""Random worlds, meshes, layouts and reshards, ours against upstream, until the time is up.
+"""Random worlds, meshes, layouts and reshards, shardplan against upstream, until the time is up.
 
 usage: python tests/soak.py MINUTES [SEED]
 
-Every round draws a state dict and a mesh, plans a save on every rank by both, in each form in which
-plans reach a coordinator, writes and reads the metadata file, then plans a load of it on another
-mesh. Whatever upstream answers, exceptions included, ours has to answer. A seed that differs is
-printed, and the run ends with status 1.
+Every round draws a state dict and a mesh. It plans a save on every rank with both, in each form in
+which a coordinator receives plans, writes and reads the metadata file, and then plans a load on
+another mesh. shardplan must give upstream's answer in each case, exceptions included. A seed that
+gives a difference is printed, and the run ends with status 1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Maker = Callable[[tuple[int, ...]], Any]
 
 
 class Model:
-    """Entries that every rank can make, on any mesh."""
+    """Entries that every rank can create, on any mesh."""
 
     def __init__(self, draw: random.Random) -> None:
         self.entries: list[tuple[str, str, tuple[int, ...], torch.dtype]] = []
@@ -53,7 +53,7 @@ class Model:
             self.entries.append((f"part.{at}", kind, shape, draw.choice(DTYPES)))
 
     def on(self, mesh: tuple[int, ...], draw: random.Random) -> Callable[[int], dict[str, Any]]:
-        """What a rank of this mesh holds; the placements are drawn once."""
+        """The state dict of a rank of this mesh; the placements are drawn once."""
         placements = [self._placements(mesh, len(shape), draw) for _, _, shape, _ in self.entries]
 
         def make(rank: int) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def saved(implementation: Any, make: Any, ranks: int, options: dict[str, Any]) -
 
 
 def stored(metadata: Metadata, draw: random.Random) -> Metadata:
-    """The metadata as a writer leaves it."""
+    """The metadata as a writer saves it."""
     places: dict[MetadataIndex, Any] = {}
     for name, one in metadata.state_dict_metadata.items():
         chunks = one.chunks if isinstance(one, TensorStorageMetadata) else [None]
@@ -140,7 +140,7 @@ def a_round(seed: int) -> None:
     if isinstance(theirs, Raised):
         return
 
-    # Through a pickle once: that leaves out what a place has none of.
+    # One round trip through a pickle removes attributes that are not set.
     expected = pickle.loads(pickle.dumps(stored(theirs.metadata, draw)))
     written = io.BytesIO()
     metadata_file.dump(expected, written)
@@ -167,7 +167,7 @@ def a_round(seed: int) -> None:
 
 
 def main(minutes: float, first: int) -> int:
-    """0 where no seed from ``first`` on differed."""
+    """Returns 0 if no seed from ``first`` on gave a difference."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     end = time.monotonic() + 60 * minutes

@@ -1,4 +1,4 @@
-"""The benchmarks' workloads are what they say, and the benchmarks tell right from wrong."""
+"""The workloads have their stated properties, and the benchmarks detect wrong results."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ BOXES = {
 
 
 @pytest.mark.parametrize("boxes", BOXES.values(), ids=BOXES.keys())
-def test_layouts_tile_their_tensor_until_a_fault_is_planted(boxes: workloads.Boxes) -> None:
+def test_layouts_tile_their_tensor_until_a_fault_is_added(boxes: workloads.Boxes) -> None:
     assert brute_force_tiles(boxes)
-    assert not brute_force_tiles(boxes.planted(boxes.overlap()))
-    assert not brute_force_tiles(boxes.planted(boxes.hole()))
+    assert not brute_force_tiles(boxes.with_fault(boxes.overlap()))
+    assert not brute_force_tiles(boxes.with_fault(boxes.hole()))
     plans = [SavePlan([]), SavePlan([])]
     assert not originals._validate_global_plan(plans, boxes.metadata())
-    overrun = boxes.planted(boxes.overrun()).metadata()
+    overrun = boxes.with_fault(boxes.overrun()).metadata()
     assert "out of bounds" in str(originals._validate_global_plan(plans, overrun))
 
 
@@ -81,7 +81,7 @@ def test_shuffling_moves_boxes_and_loses_none() -> None:
     assert sorted(shuffled.box(at) for at in range(len(shuffled))) == everything
 
 
-def test_kd_split_refuses_more_parts_than_elements() -> None:
+def test_kd_split_rejects_more_parts_than_elements() -> None:
     assert brute_force_tiles(workloads.kd_split((4, 5), 20))
     with pytest.raises(ValueError, match="20 elements"):
         workloads.kd_split((4, 5), 21)
@@ -127,10 +127,10 @@ PARALLELISMS = {
 
 
 @pytest.mark.parametrize("parallelism", PARALLELISMS.values(), ids=PARALLELISMS.keys())
-def test_saved_metadata_is_what_saving_on_every_rank_gives(
+def test_saved_metadata_equals_that_of_a_save_on_every_rank(
     parallelism: workloads.Parallelism,
 ) -> None:
-    """Even sizes here: upstream refuses a checkpoint of uneven ``_StridedShard`` chunks."""
+    """Sizes are even here: upstream rejects a checkpoint of uneven ``_StridedShard`` chunks."""
     parameters = workloads.llama(EVEN_LLAMA)
     plans = []
     for rank in range(parallelism.ranks):
@@ -147,7 +147,7 @@ def test_saved_metadata_is_what_saving_on_every_rank_gives(
 
 
 def _sorted_chunks(metadata: Any) -> Any:
-    """Without the order, in which dedup has a say where there are replicas."""
+    """Sorts the chunks, because their order depends on dedup where there are replicas."""
     return {
         name: (saved.size, sorted((chunk.offsets, chunk.sizes) for chunk in saved.chunks))
         for name, saved in metadata.state_dict_metadata.items()
@@ -180,7 +180,7 @@ def planned_by_upstream(entries: dict[str, Any]) -> SavePlan:
 
 @pytest.mark.parametrize("config", LLAMAS.values(), ids=LLAMAS.keys())
 @pytest.mark.parametrize("parallelism", PARALLELISMS.values(), ids=PARALLELISMS.keys())
-def test_plans_made_without_a_world_are_those_of_upstream_planners(
+def test_plans_without_a_world_equal_those_of_upstream_planners(
     parallelism: workloads.Parallelism, config: workloads.LlamaConfig
 ) -> None:
     parameters = workloads.with_adam(workloads.llama(config))
@@ -191,7 +191,7 @@ def test_plans_made_without_a_world_are_those_of_upstream_planners(
         assert same(plan, upstream_plan([Part(parameters, parallelism, rank)]))
 
 
-def test_plans_of_experts_are_those_of_upstream_planners() -> None:
+def test_plans_of_experts_equal_those_of_upstream_planners() -> None:
     for rank, plan in enumerate(workloads.every_rank_of_moe(SMALL_MOE, 2, 2)):
         with workloads.world(rank, 4):
             planned = planned_by_upstream(workloads.moe_state_dict(SMALL_MOE, 2, 2))
@@ -225,7 +225,7 @@ def test_tables_are_sharded_by_rows_and_the_last_ranks_may_have_none() -> None:
     ]
 
 
-def test_agreement_sees_index_hints_and_classes() -> None:
+def test_agreement_compares_chunk_indices_and_classes() -> None:
     assert MetadataIndex("a", (1,), 3) == MetadataIndex("a", (1,), 4)
     assert same(MetadataIndex("a", (1,), 3), MetadataIndex("a", (1,), 3))
     assert not same(MetadataIndex("a", (1,), 3), MetadataIndex("a", (1,), 4))
@@ -233,7 +233,7 @@ def test_agreement_sees_index_hints_and_classes() -> None:
     assert not same([1], [True])
 
 
-def test_no_time_is_given_where_results_differ() -> None:
+def test_no_time_is_printed_if_results_differ() -> None:
     with pytest.raises(Disagreement):
         harness.race(lambda: [1, 2], lambda: [2, 1])
     ours, upstream = harness.race(lambda: [1, 2], lambda: [1, 2], rounds=2)
@@ -241,7 +241,7 @@ def test_no_time_is_given_where_results_differ() -> None:
     assert ours.seconds > 0 and upstream.seconds > 0
 
 
-def test_bounds_and_scaled_times_show_what_they_measured() -> None:
+def test_bounds_and_scaled_times_are_marked() -> None:
     under = Bound("work", "all", 4.0, 40.0, "ms", 5)
     assert under.passed and not Bound("work", "all", 6.0, None, "ms", 5).passed
     expected = ("work", "40 ms", "4 ms", "10.0x less", "<= 5 ms", "pass", "all")
@@ -267,7 +267,7 @@ def test_caches_are_empty_before_and_after_a_measurement() -> None:
     assert not plan_cache._unfinished
 
 
-def test_unchanged_plans_agree_and_changed_ones_are_noticed() -> None:
+def test_unchanged_plans_agree_and_changes_are_detected() -> None:
     parameters = workloads.llama(UNEVEN_LLAMA)
     with caching_cases.empty_caches(), workloads.world(1, 2):
         entries = workloads.state_dict(parameters, workloads.fsdp(2))
@@ -298,7 +298,7 @@ def test_nested_state_dict_has_as_many_entries_as_its_row_says() -> None:
     options = len(few.items) - 4 * 3
     assert len(flat.items) == 4 * 1_600 + options
     assert 10 <= options <= 14
-    # The last rank's: as much as any other, nothing, nothing.
+    # The shapes of the last rank: one row, none, none.
     assert [tensor.to_local().shape for tensor in state["model"].values()] == [
         (2, 4),
         (0, 4),
@@ -317,12 +317,12 @@ def test_stopwatch_times_every_part_until_planning_is_over() -> None:
         planner.set_up_planner({"a": torch.ones(2)}, is_coordinator=True)
         stream = io.BytesIO()
         distributed_c10d._pickler(stream).dump(planner.create_local_plan())
-        arrived = distributed_c10d._unpickler(io.BytesIO(stream.getvalue())).load()
-        planner.finish_plan(planner.create_global_plan([arrived])[0][0])
+        received = distributed_c10d._unpickler(io.BytesIO(stream.getvalue())).load()
+        planner.finish_plan(planner.create_global_plan([received])[0][0])
         assert set(watch.times) == {*gloo_cases.HOOKS, gloo_cases.PICKLING}
         assert all(seconds > 0 for seconds in watch.times.values())
         known = dict(watch.times)
-        distributed_c10d._pickler(io.BytesIO()).dump(arrived)
+        distributed_c10d._pickler(io.BytesIO()).dump(received)
         planner.create_local_plan()
     assert watch.times == known
     assert (distributed_c10d._pickler, distributed_c10d._unpickler) == before

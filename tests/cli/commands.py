@@ -1,4 +1,4 @@
-"""Runs the commands as a person does, in a process of their own."""
+"""Runs the commands as a user does, in a separate process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Done:
 
 
 def run(*arguments: object, before: str = "") -> Done:
-    """``shardplan ARGUMENTS``; before: Python to run first in the same process."""
+    """Runs ``shardplan ARGUMENTS``.
+
+    before: Python code that runs first in the same process
+    """
     program = f"{before}\nfrom shardplan.cli.main import main\nraise SystemExit(main())"
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -36,23 +39,27 @@ def run(*arguments: object, before: str = "") -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def told(*arguments: object, status: int = 0) -> Any:
-    """What ``--json`` says."""
+def json_of(*arguments: object, status: int = 0) -> Any:
+    """Runs a command with ``--json`` and returns the parsed output."""
     done = run(*arguments, "--json")
     assert done.status == status, done
     return json.loads(done.out)
 
 
 def on_a_terminal(*arguments: object) -> str:
-    """What a person at a terminal sees."""
-    status, _, seen = watched([sys.executable, "-m", "shardplan", *map(str, arguments)], both=True)
+    """Returns the output of a command on a terminal."""
+    status, _, seen = run_on_terminal(
+        [sys.executable, "-m", "shardplan", *map(str, arguments)], both=True
+    )
     assert status == 0, seen
     return seen
 
 
-def watched(command: list[str], both: bool) -> tuple[int, str, str]:
-    """Runs a command whose stderr, and stdout where ``both``, is a terminal: status, stdout if it
-    is none, and what the terminal shows."""
+def run_on_terminal(command: list[str], both: bool) -> tuple[int, str, str]:
+    """Runs a command whose stderr, and also stdout if ``both``, is a terminal.
+
+    Returns the status, stdout if it is not a terminal, and the output on the terminal.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command,
@@ -72,12 +79,12 @@ def watched(command: list[str], both: bool) -> tuple[int, str, str]:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65_536)
-    except OSError:  # as Linux says that nobody writes any more
+    except OSError:  # Linux raises this when the other end is closed.
         return b""
 
 
 def copied(checkpoint: Path, folder: Path) -> Path:
-    """A checkpoint of one's own, to be damaged."""
+    """Copies a checkpoint, so that a test can damage it."""
     folder.mkdir()
     for file in checkpoint.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())

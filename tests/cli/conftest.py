@@ -37,7 +37,7 @@ def save_alone(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of four ranks: a grid, uneven shards, a whole tensor, a scalar, an object."""
+    """A checkpoint of four ranks: a grid, uneven shards, a replicated tensor, a scalar, a list."""
     folder = tmp_path_factory.mktemp("saved") / "checkpoint"
     worlds[4].run(save, folder)
     return folder
@@ -45,7 +45,7 @@ def checkpoint(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def of_each_rank(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Saved without collectives: a metadata file a rank."""
+    """A checkpoint that was saved without collectives, with one metadata file for each rank."""
     folder = tmp_path_factory.mktemp("saved") / "of_each_rank"
     worlds[4].run(save_alone, folder)
     return folder

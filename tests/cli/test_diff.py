@@ -1,4 +1,4 @@
-"""``shardplan diff`` finds what two checkpoints do not have in common, and no more."""
+"""``shardplan diff`` finds every difference between two checkpoints, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.distributed.tensor import Shard
 from distributed.state_dicts import mesh, numbers, spread
 from distributed.world import Worlds
 
-from .commands import run, told
+from .commands import json_of, run
 from .conftest import state
 
 
@@ -45,12 +45,12 @@ EXPECTED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("change", "expected"), EXPECTED, ids=[change for change, _ in EXPECTED])
-def test_a_change_is_all_that_is_found(
+def test_only_the_change_is_found(
     worlds: Worlds, checkpoint: Path, tmp_path: Path, change: str, expected: dict[str, Any]
 ) -> None:
     other = tmp_path / "other"
     worlds[4].run(save_other, other, change)
-    data = told("diff", checkpoint, other, status=1 if expected else 0)
+    data = json_of("diff", checkpoint, other, status=1 if expected else 0)
     kinds = ("only_in_a", "only_in_b", "kinds", "shapes", "dtypes", "sharding")
     assert {kind: data[kind] for kind in kinds if data[kind]} == expected
     assert data["same"] == (5 if not expected else 4)
@@ -68,14 +68,14 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), SENTENCES, ids=[change for change, _ in SENTENCES])
+@pytest.mark.parametrize(("change", "message"), SENTENCES, ids=[change for change, _ in SENTENCES])
 def test_differences_are_sentences(
-    worlds: Worlds, checkpoint: Path, tmp_path: Path, change: str, said: list[str]
+    worlds: Worlds, checkpoint: Path, tmp_path: Path, change: str, message: list[str]
 ) -> None:
     other = tmp_path / "other"
     worlds[4].run(save_other, other, change)
     lines = run("diff", checkpoint, other).out.splitlines()
-    for line in said:
+    for line in message:
         assert line.format(a=checkpoint, b=other) in lines
     assert lines[-1] == "the checkpoints differ; 4 entries are the same"
 
@@ -83,9 +83,9 @@ def test_differences_are_sentences(
 def test_an_object_for_a_tensor(worlds: Worlds, checkpoint: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     worlds[4].run(save_other, other, "kinds")
-    data = told("diff", checkpoint, other, status=1)
+    data = json_of("diff", checkpoint, other, status=1)
     assert data["kinds"] == [{"name": "model.half", "a": "tensor", "b": "object"}]
 
 
-def test_what_is_not_there_is_no_difference(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_has_status_2(checkpoint: Path, tmp_path: Path) -> None:
     assert run("diff", checkpoint, tmp_path / "absent").status == 2

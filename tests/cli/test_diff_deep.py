@@ -1,4 +1,4 @@
-"""``shardplan diff --deep`` finds which values differ, however either side is sharded."""
+"""``shardplan diff --deep`` compares values, however each checkpoint is sharded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from shardplan.cli.checkpoint.location import open_checkpoint
 from shardplan.cli.comparison import checkpoints as compare
 from shardplan.cli.comparison import parts as compare_parts
 
-from .commands import copied, run, told
+from .commands import copied, json_of, run
 
 EVERY = ["whole", "rows", "columns", "last dim", "grid"]
 
@@ -58,12 +58,12 @@ def edited(folder: Path, edit: Callable[[Metadata], None]) -> None:
 
 
 def of_part(folder: Path, name: str, data: bytes) -> None:
-    """Gives an entry of one part another part."""
+    """Replaces the part of an entry."""
     (folder / "other").write_bytes(data)
 
     def edit(metadata: Metadata) -> None:
-        place = next(at for key, at in metadata.storage_data.items() if key.fqn == name)
-        place.relative_path, place.offset, place.length = "other", 0, len(data)
+        location = next(at for key, at in metadata.storage_data.items() if key.fqn == name)
+        location.relative_path, location.offset, location.length = "other", 0, len(data)
 
     edited(folder, edit)
 
@@ -74,13 +74,13 @@ def saved_part(tensor: torch.Tensor, folder: Path) -> bytes:
 
 
 def values_of(a: Path, b: Path, status: int) -> dict[str, dict[str, Any]]:
-    data = told("diff", a, b, "--deep", status=status)
+    data = json_of("diff", a, b, "--deep", status=status)
     return {one["name"]: one for one in data["values"]}
 
 
 @pytest.fixture(scope="module")
 def sharded(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same values in every layout, and with one element changed."""
+    """Checkpoints with the same values in every layout, and one with one changed element."""
     folder = tmp_path_factory.mktemp("sharded")
     for how in EVERY:
         worlds[4].run(save_sharded, folder / how, how)
@@ -91,7 +91,7 @@ def sharded(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("a", EVERY)
 @pytest.mark.parametrize("b", EVERY)
 def test_layouts_do_not_matter(sharded: Path, a: str, b: str) -> None:
-    equal = told("diff", sharded / a, sharded / b, "--deep", status=0 if a == b else 1)
+    equal = json_of("diff", sharded / a, sharded / b, "--deep", status=0 if a == b else 1)
     (cube,) = equal["values"]
     assert cube == {
         "name": "cube",
@@ -126,7 +126,7 @@ def test_differences_are_sentences(sharded: Path) -> None:
 def test_every_kind_of_entry_equals_itself(worlds: Worlds, tmp_path: Path, of: str) -> None:
     worlds[4].run(save_built, tmp_path / "a", of)
     worlds[4].run(save_built, tmp_path / "b", of)
-    data = told("diff", tmp_path / "a", tmp_path / "b", "--deep")
+    data = json_of("diff", tmp_path / "a", tmp_path / "b", "--deep")
     assert data["same"] == len(data["values"]) + len(data["objects"]) > 0
     assert all(one["compared"] == one["elements"] for one in data["values"])
 
@@ -136,7 +136,7 @@ def change_of(values: list[Any], others: list[Any], dtype: torch.dtype) -> Any:
 
 
 NAN, INF = math.nan, math.inf
-# a, b, and of the elements: how many differ, are NaN, are infinite, and the largest difference
+# a, b, and of the elements: how many differ, are NaN, are infinite, and the largest difference.
 CHANGES: dict[str, tuple[torch.Tensor, torch.Tensor, tuple[Any, ...]]] = {
     "float32": (*change_of([1.0, 2.0, 3.0], [1.0, 2.5, 2.0], torch.float32), (2, 0, 0, 1.0)),
     "float64": (*change_of([1.0, 2.0], [1.0, 2.25], torch.float64), (1, 0, 0, 0.25)),
@@ -178,7 +178,7 @@ CHANGES: dict[str, tuple[torch.Tensor, torch.Tensor, tuple[Any, ...]]] = {
         (4, 0, 0, 1023.0),
     ),
 }
-SAID = {
+MESSAGES = {
     "float32": "2 of 3 elements differ, by at most 1",
     "float8": "2 of 3 elements differ",
     "int64": "1 of 2 elements differs, by about 10^19",
@@ -197,7 +197,7 @@ def changes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return a, save(folder / "b", **{name: change[1] for name, change in CHANGES.items()})
 
 
-def test_by_how_much(changes: tuple[Path, Path]) -> None:
+def test_amount_of_difference(changes: tuple[Path, Path]) -> None:
     for a, b in (changes, changes[::-1]):
         found = values_of(a, b, 1)
         assert {
@@ -207,10 +207,12 @@ def test_by_how_much(changes: tuple[Path, Path]) -> None:
         assert all(one["compared"] == one["elements"] for one in found.values())
 
 
-def test_by_how_much_in_words(changes: tuple[Path, Path]) -> None:
+def test_amount_of_difference_in_sentences(changes: tuple[Path, Path]) -> None:
     lines = run("diff", *changes, "--deep", "--rows", 100).out.splitlines()
     assert [
-        f"  {name}: {said}" for name, said in SAID.items() if f"  {name}: {said}" not in lines
+        f"  {name}: {message}"
+        for name, message in MESSAGES.items()
+        if f"  {name}: {message}" not in lines
     ] == []
     differing = sum(1 for *_, found in CHANGES.values() if found[0])
     assert f"{differing} tensors differ in value:" in lines
@@ -219,7 +221,7 @@ def test_by_how_much_in_words(changes: tuple[Path, Path]) -> None:
 
 
 def test_a_part_of_a_larger_storage(tmp_path: Path) -> None:
-    """Offsets and strides that DCP does not write, and its reader reads."""
+    """DCP does not write such offsets and strides, but its reader reads them."""
     storage = numbers(10, 12)
     view = storage[2:8:2, 3:].t()
     a = save(tmp_path / "a", w=torch.zeros(9, 3))
@@ -236,7 +238,7 @@ def test_a_part_of_a_larger_storage(tmp_path: Path) -> None:
 def test_objects(tmp_path: Path) -> None:
     a = save(tmp_path / "a", step=7, text="x" * 3_000_000)
     b = save(tmp_path / "b", step=8, text="x" * 3_000_000)
-    data = told("diff", a, b, "--deep", status=1)
+    data = json_of("diff", a, b, "--deep", status=1)
     assert {one["name"]: one["differs"] for one in data["objects"]} == {"step": True, "text": False}
     lines = run("diff", a, b, "--deep").out.splitlines()
     assert lines[1:3] == ["1 object differs in bytes:", "  step"]
@@ -244,12 +246,14 @@ def test_objects(tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     data[data.index(b"K\x08.") + 1] ^= 64
     file.write_bytes(data)
-    (step,) = (one for one in told("diff", a, b, "--deep", status=1)["objects"] if one["damaged"])
+    (step,) = (
+        one for one in json_of("diff", a, b, "--deep", status=1)["objects"] if one["damaged"]
+    )
     assert (step["name"], step["differs"]) == ("step", False)
     assert step["not_compared"].startswith(f"in {b} it is damaged: checksum mismatch")
 
 
-def test_damage_is_no_difference_of_values(sharded: Path, tmp_path: Path) -> None:
+def test_damage_is_not_a_difference_of_values(sharded: Path, tmp_path: Path) -> None:
     folder = copied(sharded / "rows", tmp_path / "damaged")
     file = folder / "__1_0.distcp"
     data = bytearray(file.read_bytes())
@@ -266,13 +270,13 @@ def test_damage_is_no_difference_of_values(sharded: Path, tmp_path: Path) -> Non
     file.unlink()
     assert "does not exist" in values_of(folder, sharded / "rows", 1)["cube"]["not_compared"]
     file.write_bytes(b"")
-    said = run("diff", folder, sharded / "rows", "--deep")
-    assert said.status == 1
-    assert re.search(r"^(1 entry was|2 entries were) not compared in full:$", said.out, re.M)
+    message = run("diff", folder, sharded / "rows", "--deep")
+    assert message.status == 1
+    assert re.search(r"^(1 entry was|2 entries were) not compared in full:$", message.out, re.M)
 
 
 def big_endian(tensor: torch.Tensor, folder: Path) -> bytes:
-    """A part that says so of its bytes."""
+    """A part that declares big-endian data."""
     saved_part(tensor, folder)
     reader = torch._C.PyTorchFileReader(str(folder / "part"))
     writer = torch._C.PyTorchFileWriter(str(folder / "big"))
@@ -296,7 +300,7 @@ UNREAD: dict[str, tuple[Callable[[Path], bytes], bool, str]] = {
 
 
 @pytest.mark.parametrize("kind", UNREAD)
-def test_what_is_not_read_is_said(tmp_path: Path, kind: str) -> None:
+def test_unread_entries_are_reported(tmp_path: Path, kind: str) -> None:
     part, damaged, why = UNREAD[kind]
     a = save(tmp_path / "a", w=numbers(4), v=numbers(3))
     b = save(tmp_path / "b", w=numbers(4), v=numbers(3))
@@ -316,17 +320,17 @@ def test_a_part_that_was_transformed(tmp_path: Path) -> None:
     a, b = save(tmp_path / "a", w=numbers(4)), save(tmp_path / "b", w=numbers(4))
 
     def edit(metadata: Metadata) -> None:
-        (place,) = metadata.storage_data.values()
-        place.transform_descriptors = ["stream.zstd"]
+        (location,) = metadata.storage_data.values()
+        location.transform_descriptors = ["stream.zstd"]
 
     edited(b, edit)
     assert "was transformed when it was written" in values_of(a, b, 2)["w"]["not_compared"]
 
 
 def moved(metadata: Metadata, boxes: dict[tuple[int, ...], tuple[int, ...] | None]) -> None:
-    """Boxes of ``cube`` that begin elsewhere, or are left out; their parts stay theirs."""
+    """Moves or removes boxes of ``cube``; each box keeps its part."""
     saved: Any = metadata.state_dict_metadata["cube"]
-    places = {
+    locations = {
         tuple(key.offset or ()): (key, at)
         for key, at in metadata.storage_data.items()
         if key.fqn == "cube"
@@ -334,12 +338,12 @@ def moved(metadata: Metadata, boxes: dict[tuple[int, ...], tuple[int, ...] | Non
     kept = []
     for chunk in saved.chunks:
         begin = boxes.get(tuple(chunk.offsets), tuple(chunk.offsets))
-        key, place = places[tuple(chunk.offsets)]
+        key, location = locations[tuple(chunk.offsets)]
         del metadata.storage_data[key]
         if begin is None:
             continue
         kept.append(ChunkStorageMetadata(torch.Size(begin), chunk.sizes))
-        metadata.storage_data[type(key)(key.fqn, torch.Size(begin), key.index)] = place
+        metadata.storage_data[type(key)(key.fqn, torch.Size(begin), key.index)] = location
     saved.chunks = kept
 
 
@@ -352,7 +356,7 @@ def test_a_hole(sharded: Path, tmp_path: Path) -> None:
 
 
 def test_boxes_that_overlap(sharded: Path, tmp_path: Path) -> None:
-    """Rows 2 and 3 moved to 1 and 2: row 1 is the first box's, row 3 nobody's."""
+    """Rows 2 and 3 are moved to 1 and 2: row 1 is read from the first box, row 3 from none."""
     folder = copied(sharded / "rows", tmp_path / "overlap")
     edited(folder, lambda metadata: moved(metadata, {(2, 0, 0): (1, 0, 0)}))
     for a, b in ((folder, sharded / "columns"), (sharded / "columns", folder)):
@@ -388,13 +392,13 @@ def test_numpy_is_named_where_it_is_missing(sharded: Path) -> None:
 
 
 def test_a_url(sharded: Path) -> None:
-    data = told("diff", f"file://{sharded}/rows", sharded / "grid changed", "--deep", status=1)
+    data = json_of("diff", f"file://{sharded}/rows", sharded / "grid changed", "--deep", status=1)
     (cube,) = data["values"]
     assert (cube["compared"], cube["differing"]) == (315, 1)
 
 
 def compared(a: Path, b: Path, limit: int) -> dict[str, dict[str, Any]]:
-    """As ``diff --deep`` compares, in this process."""
+    """Compares as ``diff --deep`` does, in this process."""
     sides = [open_checkpoint(str(one)) for one in (a, b)]
     of_a, of_b = ({one.name: one for one in entries_of(side.checkpoint)} for side in sides)
     pairs = [(one, of_b[name]) for name, one in of_a.items()]
@@ -403,14 +407,14 @@ def compared(a: Path, b: Path, limit: int) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("limit", [0, 800, 20000])
 @pytest.mark.parametrize("elements", [1, 50])
-def test_however_it_is_cut(
+def test_any_buffer_limits(
     sharded: Path,
     changes: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
     limit: int,
     elements: int,
 ) -> None:
-    """Limits that are far too low for files take every way that large tensors take."""
+    """With limits that are far too low for files, small tensors take the paths of large ones."""
     monkeypatch.setattr(compare, "_MIN_MEMORY", 0)
     monkeypatch.setattr(compare, "_MAX_ELEMENTS", elements)
     monkeypatch.setattr(compare, "_MIN_BATCH", 2)

@@ -1,4 +1,4 @@
-"""``shardplan diff --deep`` of what is damaged, or cannot be read: it says so and goes on."""
+"""``shardplan diff --deep`` reports damaged and unreadable entries, and compares the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distributed.state_dicts import numbers
 from shardplan.cli.checkpoint.location import Folder
 from shardplan.cli.comparison import checkpoints as compare
 
-from .commands import copied, told
+from .commands import copied, json_of
 from .test_diff_deep import compared, save
 from .test_verify import DAMAGES
 
@@ -21,18 +21,18 @@ from .test_verify import DAMAGES
 @pytest.mark.parametrize(
     ("damage", "kind", "lost"), DAMAGES, ids=[one.__name__ for one, *_ in DAMAGES]
 )
-def test_every_damage_is_said(
+def test_all_damage_is_reported(
     checkpoint: Path,
     tmp_path: Path,
     damage: Callable[[Path], None],
     kind: str,
     lost: dict[str, int],
 ) -> None:
-    """What ``verify`` calls lost is not compared, and nothing that is compared differs."""
+    """An entry that ``verify`` reports as lost is not compared, and no compared entry differs."""
     folder = copied(checkpoint, tmp_path / "damaged")
     damage(folder)
     for a, b in ((folder, checkpoint), (checkpoint, folder)):
-        data = told("diff", a, b, "--deep", status=1)
+        data = json_of("diff", a, b, "--deep", status=1)
         assert not any(one["differing"] for one in data["values"])
         short = {one["name"]: one["elements"] - one["compared"] for one in data["values"]}
         objects = {one["name"] for one in data["objects"] if one["not_compared"]}
@@ -43,8 +43,8 @@ def test_every_damage_is_said(
         ) == (lost or {"model.rows": short["model.rows"]})
 
 
-def test_no_byte_of_a_part_makes_it_fail(tmp_path: Path) -> None:
-    """A flip anywhere is damage, or no difference."""
+def test_no_byte_of_a_part_causes_a_crash(tmp_path: Path) -> None:
+    """A flipped bit is reported as damage, or makes no difference."""
     a, b = save(tmp_path / "a", w=numbers(5)), save(tmp_path / "b", w=numbers(5))
     file = b / "__0_0.distcp"
     whole = file.read_bytes()
@@ -61,7 +61,7 @@ def test_no_byte_of_a_part_makes_it_fail(tmp_path: Path) -> None:
 
 
 class Failing(io.BytesIO):
-    """A file of a file system that fails, in its own words, once so many reads were made."""
+    """A file whose reads fail after a number of reads, with the file system's own error."""
 
     left = 0
 
@@ -73,7 +73,7 @@ class Failing(io.BytesIO):
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
-def test_a_read_that_fails_anywhere_is_said(
+def test_a_failing_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     a = save(tmp_path / "a", w=numbers(3), step=7)

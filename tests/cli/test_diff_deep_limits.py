@@ -1,4 +1,4 @@
-"""``shardplan diff --deep`` takes the memory that it may take, and time that its files bound."""
+"""``shardplan diff --deep`` stays within its memory limit, and its time is bounded by the files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from torch.distributed.tensor import Shard
 from distributed.state_dicts import mesh, spread
 from distributed.world import Worlds
 
-from .commands import run, told
+from .commands import json_of, run
 from .test_diff_deep import edited, of_part, save, saved_part
 
-# Of 320 MiB, of which one element differs.
+# The tensor has 320 MiB, and one element differs.
 ROWS, COLUMNS = 10240, 8192
 _PEAK = """
 import atexit, re, sys
@@ -74,8 +74,8 @@ def test_memory_and_time_have_a_limit(large: Path, how: str) -> None:
 
 
 @of_proc
-def test_parts_that_were_compared_do_not_stay(tmp_path: Path) -> None:
-    """40 parts of 8 MiB: any of them may be in memory, and not all of them."""
+def test_compared_parts_are_freed(tmp_path: Path) -> None:
+    """Of 40 parts of 8 MiB, any may be in memory, but not all at once."""
     folder = save(
         tmp_path / "a", **{str(at): torch.full((1 << 21,), float(at)) for at in range(40)}
     )
@@ -89,8 +89,8 @@ def test_parts_that_were_compared_do_not_stay(tmp_path: Path) -> None:
         ]
         metadata.state_dict_metadata = {"w": first}
         metadata.storage_data = {
-            type(key)("w", torch.Size([int(key.fqn) * rows])): place
-            for key, place in metadata.storage_data.items()
+            type(key)("w", torch.Size([int(key.fqn) * rows])): location
+            for key, location in metadata.storage_data.items()
         }
 
     edited(folder, edit)
@@ -110,7 +110,7 @@ def test_a_limit_that_is_too_low(large: Path) -> None:
 
 
 @of_proc
-def test_it_ends_soon_after_it_is_interrupted(large: Path) -> None:
+def test_it_ends_soon_after_an_interrupt(large: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -152,7 +152,7 @@ def open_files(pid: int) -> list[str]:
 
 
 def test_elements_that_share_bytes_are_not_multiplied(tmp_path: Path) -> None:
-    """A part of a kilobyte that claims 2^40 elements."""
+    """A part of one kilobyte claims 2^40 elements."""
     folder = save(tmp_path / "a", w=torch.zeros(2))
 
     def edit(metadata: Metadata) -> None:
@@ -165,6 +165,6 @@ def test_elements_that_share_bytes_are_not_multiplied(tmp_path: Path) -> None:
     began = time.monotonic()
     assert (
         "share bytes"
-        in told("diff", folder, folder, "--deep", status=2)["values"][0]["not_compared"]
+        in json_of("diff", folder, folder, "--deep", status=2)["values"][0]["not_compared"]
     )
     assert time.monotonic() - began < 10

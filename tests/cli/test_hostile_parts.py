@@ -1,4 +1,4 @@
-"""``verify --deep`` refuses parts that were made to cost more than their bytes."""
+"""``verify --deep`` rejects parts that would cost more than their bytes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import MetadataIndex
 
-from .commands import copied, run, told
+from .commands import copied, json_of, run
 
-# A gigabyte of addresses, and a quarter of a minute of work.
+# A gigabyte of addresses, and 15 seconds of work.
 _LIMITS = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
@@ -45,17 +45,17 @@ def zipped(pickled: bytes) -> bytes:
 
 
 def key_of_doubled_tuples() -> bytes:
-    """Its text has more than 2^40 letters."""
+    """The text of the key has more than 2^40 letters."""
     return zipped(tensor(b")" + b"q\x01h\x01\x86" * 40, b"K\x05", b"K\x01"))
 
 
 def stride_that_is_a_text() -> bytes:
-    """2^31 - 2 times a letter."""
+    """The stride is a letter, repeated 2^31 - 2 times."""
     return zipped(tensor(_TEXT + b"0", b"J\xff\xff\xff\x7f", _TEXT + b"x"))
 
 
 def one_member_of_many_names() -> bytes:
-    """60,000 names of one megabyte: 60 gigabytes to read of a file of five megabytes."""
+    """60,000 names of one megabyte: a file of five megabytes with 60 gigabytes to read."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("archive/1000000", b"x" * (1 << 20))
@@ -71,37 +71,43 @@ def one_member_of_many_names() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         (key_of_doubled_tuples, "key of its storage that is no text"),
         (stride_that_is_a_text, "strides with what is no int of 64 bits"),
         (one_member_of_many_names, "shares bytes with what comes next"),
     ],
 )
-def test_costs_what_its_bytes_do(checkpoint: Path, tmp_path: Path, made: Any, said: str) -> None:
+def test_cost_is_bounded_by_the_bytes(
+    checkpoint: Path, tmp_path: Path, made: Any, message: str
+) -> None:
     folder = copied(checkpoint, tmp_path / "hostile")
     data = made()
     (folder / "hostile").write_bytes(data)
     metadata = pickle.loads((folder / ".metadata").read_bytes())
-    place = next(place for key, place in metadata.storage_data.items() if key.fqn == "model.half")
-    place.relative_path, place.offset, place.length = "hostile", 0, len(data)
+    location = next(
+        location for key, location in metadata.storage_data.items() if key.fqn == "model.half"
+    )
+    location.relative_path, location.offset, location.length = "hostile", 0, len(data)
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
     done = run("verify", folder, "--deep", before=_LIMITS)
     assert done.status == 1
-    assert said in done.out
+    assert message in done.out
 
 
-def test_one_part_that_every_entry_names_is_read_once(checkpoint: Path, tmp_path: Path) -> None:
-    """Of a file of 64 MiB, 300 boxes would be 19 GB to read."""
+def test_a_part_of_many_entries_is_read_once(checkpoint: Path, tmp_path: Path) -> None:
+    """For a file of 64 MiB, 300 boxes would be 19 GB to read."""
     folder = copied(checkpoint, tmp_path / "hostile")
     data = zipped(b"x" * (1 << 26))
     (folder / "hostile").write_bytes(data)
     metadata = pickle.loads((folder / ".metadata").read_bytes())
     saved = metadata.state_dict_metadata
-    place = next(place for key, place in metadata.storage_data.items() if key.fqn == "model.half")
+    location = next(
+        location for key, location in metadata.storage_data.items() if key.fqn == "model.half"
+    )
     for at in range(300):
         saved[f"again.{at}"] = saved["model.half"]
-        metadata.storage_data[MetadataIndex(f"again.{at}", torch.Size([0]))] = type(place)(
+        metadata.storage_data[MetadataIndex(f"again.{at}", torch.Size([0]))] = type(location)(
             "hostile", 0, len(data)
         )
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
@@ -110,7 +116,7 @@ def test_one_part_that_every_entry_names_is_read_once(checkpoint: Path, tmp_path
     assert "299 boxes share bytes with earlier parts, and were not read" in done.out
 
 
-def test_parts_without_checksums_are_said(tmp_path: Path) -> None:
+def test_parts_without_checksums_are_reported(tmp_path: Path) -> None:
     torch.serialization.set_crc32_options(False)
     try:
         dcp.save({"a": torch.ones(3), "b": torch.ones(2)}, checkpoint_id=tmp_path, no_dist=True)
@@ -119,4 +125,4 @@ def test_parts_without_checksums_are_said(tmp_path: Path) -> None:
     done = run("verify", tmp_path, "--deep")
     assert done.status == 0
     assert "2 parts have no checksum, so damage may be undetected" in done.out
-    assert told("verify", tmp_path, "--deep")["without_checksums"] == 2
+    assert json_of("verify", tmp_path, "--deep")["without_checksums"] == 2

@@ -1,8 +1,8 @@
-"""``shardplan info --check``: whether this environment is native."""
+"""``shardplan info --check`` reports whether saves and loads run natively."""
 
 from __future__ import annotations
 
-from .commands import run, told
+from .commands import json_of, run
 
 REPLACED = """
 from torch.distributed.checkpoint import planner_helpers
@@ -19,8 +19,8 @@ def test_a_sound_environment() -> None:
 
 def test_as_json() -> None:
     expected = {"entries": 6, "fallbacks": {}, "differences": []}
-    assert told("info", "--check")["check"] == expected
-    assert "check" not in told("info")
+    assert json_of("info", "--check")["check"] == expected
+    assert "check" not in json_of("info")
 
 
 def test_without_check_torch_is_not_imported() -> None:

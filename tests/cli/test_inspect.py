@@ -1,4 +1,4 @@
-"""``shardplan inspect`` says what upstream reads of the same checkpoint."""
+"""``shardplan inspect`` shows what upstream reads from the same checkpoint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 
-from .commands import copied, on_a_terminal, run, told
+from .commands import copied, json_of, on_a_terminal, run
 
 
-def test_totals_are_those_of_the_upstream_metadata(checkpoint: Path) -> None:
+def test_totals_equal_those_of_the_upstream_metadata(checkpoint: Path) -> None:
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()
     saved = metadata.state_dict_metadata
     tensors = {name: one for name, one in saved.items() if isinstance(one, TensorStorageMetadata)}
-    data = told("inspect", checkpoint)
+    data = json_of("inspect", checkpoint)
     assert (data["entries"], data["tensors"]) == (len(saved), len(tensors))
     assert data["objects"] == len(saved) - len(tensors)
     assert data["chunks"] == sum(len(one.chunks) for one in tensors.values())
@@ -25,7 +25,9 @@ def test_totals_are_those_of_the_upstream_metadata(checkpoint: Path) -> None:
     assert data["tensor_bytes"] == sum(
         prod(one.size) * one.properties.dtype.itemsize for one in tensors.values()
     )
-    assert data["stored_bytes"] == sum(place.length for place in metadata.storage_data.values())
+    assert data["stored_bytes"] == sum(
+        location.length for location in metadata.storage_data.values()
+    )
     assert data["files"]["count"] == data["ranks"]["count"] == 4
     assert data["version"] == metadata.version
     assert data["sharding"] == {"whole": 2, "grid 2 x 2": 1, "dim 0 in 4": 1}
@@ -33,48 +35,48 @@ def test_totals_are_those_of_the_upstream_metadata(checkpoint: Path) -> None:
     assert [one["name"] for one in data["largest"]][:2] == ["model.grid", "model.rows"]
 
 
-def test_boxes_of_a_tensor_and_where_they_are(checkpoint: Path) -> None:
+def test_boxes_of_a_tensor_and_their_locations(checkpoint: Path) -> None:
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()
     for name in ("model.grid", "model.rows", "model.scalar"):
         saved = metadata.state_dict_metadata[name]
-        boxes = told("inspect", checkpoint, "--tensor", name)["boxes"]
+        boxes = json_of("inspect", checkpoint, "--tensor", name)["boxes"]
         assert [(box["offsets"], box["sizes"]) for box in boxes] == [
             (list(chunk.offsets), list(chunk.sizes))
             for chunk in saved.chunks  # type: ignore[union-attr]
         ]
         for box in boxes:
-            place = metadata.storage_data[MetadataIndex(name, box["offsets"])]
+            location = metadata.storage_data[MetadataIndex(name, box["offsets"])]
             assert (box["file"], box["begin"], box["bytes"]) == (
-                place.relative_path,
-                place.offset,
-                place.length,
+                location.relative_path,
+                location.offset,
+                location.length,
             )
 
 
-def test_an_object_has_a_place_and_no_box(checkpoint: Path) -> None:
-    data = told("inspect", checkpoint, "--tensor", "step")
+def test_an_object_has_a_location_and_no_box(checkpoint: Path) -> None:
+    data = json_of("inspect", checkpoint, "--tensor", "step")
     assert data["kind"] == "object"
     assert data["boxes"][0]["file"].endswith(".distcp")
     assert run("inspect", checkpoint, "--tensor", "step").status == 0
 
 
-def test_a_name_that_is_not_there_gets_near_ones(checkpoint: Path) -> None:
+def test_similar_names_are_suggested_for_a_missing_one(checkpoint: Path) -> None:
     done = run("inspect", checkpoint, "--tensor", "model.gird")
     assert done.status == 2
     assert "similar: model.grid" in done.err
 
 
-def test_what_people_read(checkpoint: Path) -> None:
+def test_text_output(checkpoint: Path) -> None:
     done = run("inspect", checkpoint)
     assert "\x1b" not in done.out
-    for said in ("5: 4 tensors, 1 object\n", "grid 2 x 2", "bfloat16", "model.rows"):
-        assert said in done.out
+    for message in ("5: 4 tensors, 1 object\n", "grid 2 x 2", "bfloat16", "model.rows"):
+        assert message in done.out
     tensor = run("inspect", checkpoint, "--tensor", "model.grid", "--rows", 1)
     assert "[0:4, 0:3]" in tensor.out
     assert "and 3 more boxes" in tensor.out
 
 
-def test_colour_on_a_terminal_alone(checkpoint: Path) -> None:
+def test_colour_only_on_a_terminal(checkpoint: Path) -> None:
     seen = on_a_terminal("inspect", checkpoint)
     assert "\x1b[1m" in seen
     assert "─" in seen
@@ -91,7 +93,7 @@ def test_torch_is_not_imported(checkpoint: Path, command: tuple[str, ...]) -> No
     assert done.out.endswith("False\n")
 
 
-def test_torch_need_not_be_there(checkpoint: Path) -> None:
+def test_torch_need_not_be_installed(checkpoint: Path) -> None:
     done = run("inspect", checkpoint, before="import sys; sys.modules['torch'] = None")
     assert done.status == 0
 
@@ -113,7 +115,7 @@ def test_without_the_libraries_for_terminals(checkpoint: Path, tmp_path: Path) -
 
 
 def test_url_of_a_file_system(checkpoint: Path) -> None:
-    assert told("inspect", f"file://{checkpoint}")["entries"] == 5
+    assert json_of("inspect", f"file://{checkpoint}")["entries"] == 5
     assert (
         "fsspec"
         in run(
@@ -127,17 +129,17 @@ def test_metadata_of_one_rank(of_each_rank: Path) -> None:
     done = run("inspect", of_each_rank)
     assert done.status == 2
     assert "__0.metadata" in done.err
-    assert told("inspect", of_each_rank / "__1.metadata")["entries"] == 5
+    assert json_of("inspect", of_each_rank / "__1.metadata")["entries"] == 5
 
 
-def test_what_a_file_says_of_itself_replaces_nothing(checkpoint: Path, tmp_path: Path) -> None:
+def test_attributes_in_a_file_replace_nothing(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "attributes")
     metadata = pickle.loads((folder / ".metadata").read_bytes())
     for name in ("checkpoint", "metadata_file", "metadata_bytes", "entries", "entry_list"):
         setattr(metadata, name, "other")
     metadata.version = "1\nsound: all"
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
-    data = told("inspect", folder)
+    data = json_of("inspect", folder)
     assert (data["checkpoint"], data["metadata_file"]) == (str(folder), ".metadata")
     assert data["metadata_bytes"] == (folder / ".metadata").stat().st_size
     assert len(data["entry_list"]) == data["entries"] == 5
@@ -151,7 +153,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "diff", "reshard", "simulate"])
-def test_a_file_that_names_something_else_is_refused(
+def test_a_file_with_other_globals_is_rejected(
     checkpoint: Path, tmp_path: Path, command: str
 ) -> None:
     folder = copied(checkpoint, tmp_path / "bomb")
@@ -192,7 +194,7 @@ def broken(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("gone", "the save did not finish"),
         ("unfinished", ".metadata.tmp and no .metadata"),
@@ -203,14 +205,14 @@ def broken(folder: Path, kind: str) -> None:
         ("list", "holds no Metadata"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_a_line(
-    checkpoint: Path, tmp_path: Path, kind: str, said: str
+def test_unreadable_files_are_reported_in_one_line(
+    checkpoint: Path, tmp_path: Path, kind: str, message: str
 ) -> None:
     folder = copied(checkpoint, tmp_path / "broken")
     broken(folder, kind)
     done = run("inspect", folder)
     assert done.status == 2
-    assert said in done.err
+    assert message in done.err
     assert str(folder) in done.err
     assert done.err.count("\n") == 1
 

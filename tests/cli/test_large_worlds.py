@@ -1,4 +1,4 @@
-"""Worlds that are too large for the machine are refused, and long work can be stopped."""
+"""Worlds that are too large for the machine are rejected, and long work can be interrupted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ of_proc = pytest.mark.skipif(
 _COMMAND = [sys.executable, "-m", "shardplan"]
 
 
-def test_simulate_refuses_what_memory_cannot_hold() -> None:
+def test_simulate_rejects_worlds_that_exceed_memory() -> None:
     began = time.monotonic()
     done = run("simulate", "--model", "llama3-405b", "--mesh", "1048576")
     assert done.status == 2
@@ -37,7 +37,7 @@ def test_simulate_refuses_what_memory_cannot_hold() -> None:
 
 
 @pytest.mark.parametrize("limit", ["0.001", "0.001GiB", "0.001 gib"])
-def test_the_limit_is_that_of_the_option(checkpoint: Path, limit: str) -> None:
+def test_the_option_sets_the_limit(checkpoint: Path, limit: str) -> None:
     for command in (["simulate", "--from", checkpoint], ["reshard", checkpoint]):
         done = run(*command, "--mesh", "65536", "--memory-limit", limit)
         assert done.status == 2
@@ -47,13 +47,13 @@ def test_the_limit_is_that_of_the_option(checkpoint: Path, limit: str) -> None:
 
 
 @pytest.mark.parametrize("limit", ["", "0", "-1", "8GB", "many", "1e3", "9" * 30])
-def test_a_limit_that_is_none(checkpoint: Path, limit: str) -> None:
+def test_an_invalid_limit(checkpoint: Path, limit: str) -> None:
     done = run("reshard", checkpoint, "--mesh", "2", f"--memory-limit={limit}")
     assert done.status == 2
     assert "expected memory such as 8 or 8GiB" in done.err
 
 
-def test_available_memory_is_some_of_the_machines() -> None:
+def test_available_memory_is_part_of_the_machines() -> None:
     assert 0 < memory.available() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -67,7 +67,7 @@ def test_available_memory_is_some_of_the_machines() -> None:
         (200, [64, 16], [("shard", 0, 1), ("shard", 1, 1)]),
     ],
 )
-def test_the_estimate_of_a_simulation_is_near_what_it_takes(
+def test_the_estimate_of_a_simulation_is_near_its_memory(
     tensors: int, mesh: list[int], placements: list[tuple[str, int, int]]
 ) -> None:
     arguments = ([(f"layers.{at}", [4096, 4096], "float32", 4, 0) for at in range(tensors)], mesh)
@@ -77,9 +77,9 @@ def test_the_estimate_of_a_simulation_is_near_what_it_takes(
         "tensors, mesh, layouts = json.load(sys.stdin)\n"
         "tensors = [tuple(one) for one in tensors]\n"
         "layouts = [[tuple(one) for one in layout] for layout in layouts]\n"
-        # What resource.getrusage says would be this process's, which forks it.
-        "said = lambda: Path('/proc/self/status').read_text()\n"
-        "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', said())[1])\n"
+        # resource.getrusage would include the memory of this process, which forks the child.
+        "read_status = lambda: Path('/proc/self/status').read_text()\n"
+        "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', read_status())[1])\n"
         "before = peak()\n"
         "_core.simulate(tensors, mesh, layouts, 0)\n"
         "print(peak() - before)"
@@ -112,8 +112,10 @@ def _memory_of(pid: int) -> int:
 
 
 def _stopped_at(arguments: list[str], memory_taken: int) -> tuple[int, float]:
-    """Status of a command that is sent SIGINT once it takes that much memory, which no import does;
-    and the seconds that it runs on."""
+    """Sends SIGINT to a command once it uses more memory than its imports.
+
+    Returns its status, and the seconds until it exits.
+    """
     process = subprocess.Popen(
         [*_COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -133,7 +135,7 @@ def _stopped_at(arguments: list[str], memory_taken: int) -> tuple[int, float]:
 
 @of_proc
 @pytest.mark.parametrize("megabytes", [150, 600, 1500])
-def test_simulate_ends_soon_after_it_is_interrupted(megabytes: int) -> None:
+def test_simulate_ends_soon_after_an_interrupt(megabytes: int) -> None:
     arguments = ["simulate", "--model", "llama3-8b", "--mesh", "32768", "--memory-limit", "100"]
     status, taken = _stopped_at(arguments, megabytes * 1_000_000)
     assert status == 130
@@ -141,7 +143,7 @@ def test_simulate_ends_soon_after_it_is_interrupted(megabytes: int) -> None:
 
 
 @of_proc
-def test_reshard_ends_soon_after_it_is_interrupted(tmp_path: Path) -> None:
+def test_reshard_ends_soon_after_an_interrupt(tmp_path: Path) -> None:
     state_dict = {f"w{at}": torch.ones(2000, 30) for at in range(40)}
     dcp.save(state_dict, checkpoint_id=tmp_path, no_dist=True)
     arguments = ["reshard", str(tmp_path), "--mesh", "1048576", "--memory-limit", "100"]

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
 
-from .commands import copied, run, told
+from .commands import copied, json_of, run
 from .test_verify import edited
 
 
 def test_every_entry_of_the_upstream_metadata(checkpoint: Path) -> None:
     saved = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
-    entries = told("ls", checkpoint)["entries"]
+    entries = json_of("ls", checkpoint)["entries"]
     assert [entry["name"] for entry in entries] == list(saved)
-    assert told("inspect", checkpoint)["entry_list"] == entries
+    assert json_of("inspect", checkpoint)["entry_list"] == entries
     by_name = {entry["name"]: entry for entry in entries}
     grid = by_name["model.grid"]
     assert (grid["kind"], grid["dtype"], grid["shape"], grid["bytes"], grid["sharding"]) == (
@@ -28,7 +28,7 @@ def test_every_entry_of_the_upstream_metadata(checkpoint: Path) -> None:
     assert by_name["step"]["bytes"] == by_name["step"]["stored_bytes"] > 0
 
 
-def test_one_line_each(checkpoint: Path) -> None:
+def test_one_line_for_each_entry(checkpoint: Path) -> None:
     lines = run("ls", checkpoint).out.splitlines()
     assert len(lines) == 1 + 5
     (grid,) = (line for line in lines if line.endswith("model.grid"))
@@ -50,7 +50,7 @@ def test_one_line_each(checkpoint: Path) -> None:
 
 def test_globs(checkpoint: Path) -> None:
     def names(*glob: str) -> list[str]:
-        return [entry["name"] for entry in told("ls", checkpoint, *glob)["entries"]]
+        return [entry["name"] for entry in json_of("ls", checkpoint, *glob)["entries"]]
 
     assert sorted(names("model.[gr]*")) == ["model.grid", "model.rows"]
     assert names("step") == ["step"]
@@ -59,7 +59,7 @@ def test_globs(checkpoint: Path) -> None:
     assert run("ls", checkpoint, "").status == 2
 
 
-def test_a_name_that_looks_like_a_glob_is_that_name(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_existing_name_is_not_used_as_a_glob(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "brackets")
 
     def edit(metadata: object) -> None:
@@ -67,14 +67,16 @@ def test_a_name_that_looks_like_a_glob_is_that_name(checkpoint: Path, tmp_path: 
         saved["model.[gr]*"] = saved["step"]
 
     edited(folder, edit)
-    assert [one["name"] for one in told("ls", folder, "model.[gr]*")["entries"]] == ["model.[gr]*"]
+    assert [one["name"] for one in json_of("ls", folder, "model.[gr]*")["entries"]] == [
+        "model.[gr]*"
+    ]
 
 
 def test_inspect_of_a_glob(checkpoint: Path, tmp_path: Path) -> None:
-    data = told("inspect", checkpoint, "--tensor", "model.[gr]*")
+    data = json_of("inspect", checkpoint, "--tensor", "model.[gr]*")
     assert sorted(one["name"] for one in data["tensors"]) == ["model.grid", "model.rows"]
-    alone = told("inspect", checkpoint, "--tensor", "model.grid")
-    assert alone == told("inspect", checkpoint, "--tensor", "model.g*")
+    alone = json_of("inspect", checkpoint, "--tensor", "model.grid")
+    assert alone == json_of("inspect", checkpoint, "--tensor", "model.g*")
     assert alone in data["tensors"]
     done = run("inspect", checkpoint, "--tensor", "model.[gr]*")
     assert "model.grid" in done.out

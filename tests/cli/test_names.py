@@ -1,4 +1,4 @@
-"""What a file names is shown so that it cannot be taken for what shardplan says."""
+"""Names in a file are escaped, so that they cannot imitate shardplan's own output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import torch.distributed.checkpoint as dcp
 
 from shardplan.cli.display.wording import printable, shortened
 
-from .commands import on_a_terminal, run, told
-from .test_verify import edited, place
+from .commands import json_of, on_a_terminal, run
+from .test_verify import edited, location
 
-# A name, and what of it must not be printed.
+# A name, and its part that must not be printed.
 HOSTILE = {
     "a line of its own": ("x\nsound: 9 entries can be loaded", "\nsound: 9"),
     "a line of its own, by carriage return": ("x\rsound: 9 entries", "\rsound"),
@@ -67,14 +67,14 @@ def test_names_of_entries_and_files(tmp_path: Path, name: str, never: str) -> No
             assert not [line for line in done.out.splitlines() if line.startswith("sound: 9")]
 
     def edit(metadata: Any) -> None:
-        place(metadata, name).relative_path = f"{name}.distcp"
-        place(metadata, "b").relative_path = f"{name}.distcp"
+        location(metadata, name).relative_path = f"{name}.distcp"
+        location(metadata, "b").relative_path = f"{name}.distcp"
 
     edited(folder, edit)
     for command in commands(folder, other, name):
         done = run(*command)
         assert never not in done.out + done.err, command
-    found = told("verify", folder, status=1)
+    found = json_of("verify", folder, status=1)
     assert {one["file"] for one in found["problems"]["no file"]} == {f"{name}.distcp"}
 
 
@@ -88,7 +88,11 @@ def test_names_on_a_terminal(tmp_path: Path, name: str, never: str) -> None:
 @SEEN
 def test_json_keeps_the_name(tmp_path: Path, name: str, never: str) -> None:
     folder = save(tmp_path / "saved", name)
-    assert {one["name"] for one in told("ls", folder)["entries"]} == {name, f"{name} object", "b"}
+    assert {one["name"] for one in json_of("ls", folder)["entries"]} == {
+        name,
+        f"{name} object",
+        "b",
+    }
 
 
 def test_holes_of_a_tensor_whose_name_has_lines(tmp_path: Path) -> None:
@@ -109,12 +113,12 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
 
 
 def test_ascii_stdout(tmp_path: Path) -> None:
-    """What the encoding lacks is escaped; so are surrogates, which none has."""
+    """Characters that the encoding does not have are escaped, as are surrogates."""
     name = "重み"
     folder = save(tmp_path / "saved", name)
 
     def edit(metadata: Any) -> None:
-        place(metadata, "b").relative_path = "\udc80重.distcp"
+        location(metadata, "b").relative_path = "\udc80重.distcp"
 
     edited(folder, edit)
     for encoding in ("ascii", "utf-8"):
@@ -126,19 +130,19 @@ def test_ascii_stdout(tmp_path: Path) -> None:
                 timeout=120,
                 check=False,
             )
-            said = (done.stdout + done.stderr).decode(encoding)
-            assert done.returncode in (0, 1, 2), said
-            assert "Traceback" not in said
-            assert "defect" not in said
+            message = (done.stdout + done.stderr).decode(encoding)
+            assert done.returncode in (0, 1, 2), message
+            assert "Traceback" not in message
+            assert "defect" not in message
             if command[0] == "ls":
-                assert (name if encoding == "utf-8" else r"\u91cd\u307f") in said
-    data = told("verify", folder, status=1)
-    # A surrogate is no UTF-8: its bytes are shown.
+                assert (name if encoding == "utf-8" else r"\u91cd\u307f") in message
+    data = json_of("verify", folder, status=1)
+    # A surrogate is not valid UTF-8, so its bytes are shown.
     assert data["problems"]["no file"][0]["file"] == r"\xed\xb2\x80重.distcp"
     assert json.dumps(data).isascii()
 
 
-def test_printable_is_for_any_text() -> None:
+def test_printable_accepts_any_text() -> None:
     every = "".join(map(chr, range(0x11_0000)))
     shown = printable(every)
     assert shown.isprintable()
@@ -146,7 +150,7 @@ def test_printable_is_for_any_text() -> None:
     assert printable("重み[0] 'x'") == "重み[0] 'x'"
 
 
-def test_long_names_lose_their_middle() -> None:
+def test_long_names_are_shortened_in_the_middle() -> None:
     assert shortened("a" * 60) == "a" * 60
     short = shortened("begin." + "x" * 500 + ".end")
     assert len(short) == 60

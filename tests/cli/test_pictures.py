@@ -1,4 +1,4 @@
-"""Every picture is drawn, in both formats, of few ranks and of many."""
+"""Every picture is drawn, in both formats, for few and for many ranks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from matplotlib.image import imread
 from shardplan.cli.display import pictures
 
 from .commands import copied, run
-from .test_verify import boxes_overlap, edited, file_is_gone, place
+from .test_verify import boxes_overlap, edited, file_is_gone, location
 
 
-def looked_at(file: Path) -> None:
-    """A picture is wide enough to be read and is not of one colour."""
+def assert_drawn(file: Path) -> None:
+    """Asserts that a picture is wide enough to be readable, and has more than one colour."""
     pixels = imread(file)
     assert pixels.shape[0] > 300
     assert pixels.shape[1] > 900
@@ -33,7 +33,7 @@ def test_boxes_of_a_tensor(checkpoint: Path, tmp_path: Path, name: str) -> None:
         assert (done.status, "no dim" in done.err) == (2, True)
         return
     assert done.status == 0
-    looked_at(file)
+    assert_drawn(file)
 
 
 def test_svg_names_the_ranks(checkpoint: Path, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_damage(checkpoint: Path, tmp_path: Path, damage: object) -> None:
         damage(folder)
     for file in (tmp_path / "damage.png", tmp_path / "damage.svg"):
         assert run("verify", folder, "--picture", file).status == (0 if damage is None else 1)
-    looked_at(tmp_path / "damage.png")
+    assert_drawn(tmp_path / "damage.png")
     drawn = (tmp_path / "damage.svg").read_text()
     assert ("hole" in drawn) == (damage is file_is_gone)
     assert ("overlap" in drawn) == (damage is boxes_overlap)
@@ -62,25 +62,25 @@ def test_worlds(checkpoint: Path, tmp_path: Path, mesh: str) -> None:
     options = ["--mesh", mesh, "--placements", rule, "--replicate-missing-dims", "--picture"]
     assert run("simulate", "--model", "llama3-8b", *options, simulated).status == 0
     assert run("reshard", checkpoint, *options, read).status == 0
-    looked_at(simulated)
-    looked_at(read)
+    assert_drawn(simulated)
+    assert_drawn(read)
 
 
-def test_where_it_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
     command = ["inspect", checkpoint, "--tensor", "model.grid", "--picture"]
     assert "cannot be written" in run(*command, tmp_path / "absent" / "a.png").err
     assert "a .png or .svg" in run(*command, tmp_path / "a.jpg").err
     assert "--tensor" in run("inspect", checkpoint, "--picture", tmp_path / "a.png").err
 
 
-def test_files_that_are_gone_or_outside_are_marked(checkpoint: Path, tmp_path: Path) -> None:
-    """A bar of the colour of damage for each, of whatever name."""
+def test_missing_and_outside_files_are_marked(checkpoint: Path, tmp_path: Path) -> None:
+    """Each has a bar in the colour of damage, whatever its name is."""
 
     def marked(folder: Path) -> int:
         run("verify", folder, "--picture", tmp_path / "damage.svg")
         drawn = (tmp_path / "damage.svg").read_text()
         assert ("damaged ones marked" in drawn) == ("fill: #c44e52" in drawn)
-        # One for the legend, too.
+        # The legend has one too.
         return max(drawn.count("fill: #c44e52") - 1, 0)
 
     assert marked(checkpoint) == 0
@@ -89,21 +89,21 @@ def test_files_that_are_gone_or_outside_are_marked(checkpoint: Path, tmp_path: P
     assert marked(folder) == 1
 
     def edit(metadata: Any) -> None:
-        place(metadata, "model.half").relative_path = "a, b: c.distcp"
+        location(metadata, "model.half").relative_path = "a, b: c.distcp"
 
     edited(folder, edit)
     assert marked(folder) == 2
 
 
-def test_names_are_drawn_as_they_are(checkpoint: Path, tmp_path: Path) -> None:
-    """No mathematics, no line of its own, and no more than fits."""
+def test_names_are_drawn_literally(checkpoint: Path, tmp_path: Path) -> None:
+    """A name is not parsed as mathematics, starts no new line, and is cut to fit."""
     for name in ("$\\frac{1}{2}$ x$_2$", "a\nb\x1b[2J", "$", "begin" + "x" * 3_000 + "end", "重み"):
         folder = copied(checkpoint, tmp_path / f"named-{abs(hash(name))}")
 
         def edit(metadata: Any, name: str = name) -> None:
             saved = metadata.state_dict_metadata
             saved[name] = saved.pop("model.grid")
-            place(metadata, "model.half").relative_path = name
+            location(metadata, "model.half").relative_path = name
 
         edited(folder, edit)
         for file in ("boxes.png", "boxes.svg"):
@@ -121,7 +121,7 @@ def test_names_are_drawn_as_they_are(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_50_000_boxes_in_seconds(tmp_path: Path) -> None:
-    """Of 500 ranks; a patch a box would take a minute."""
+    """The boxes are of 500 ranks; one patch for each box would take a minute."""
     side, count = 100, 50_000
     boxes = [([at // side, at % side], [1, 1]) for at in range(count)]
     shape = [count // side, side]
@@ -130,4 +130,4 @@ def test_50_000_boxes_in_seconds(tmp_path: Path) -> None:
     panel = pictures.Boxes("w", "all", shape, boxes, owners, "rank", holes=boxes[:20_000])
     pictures.draw(str(tmp_path / "many.png"), [panel])
     assert time.process_time() - began < 10
-    looked_at(tmp_path / "many.png")
+    assert_drawn(tmp_path / "many.png")

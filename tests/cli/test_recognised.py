@@ -1,4 +1,4 @@
-"""A file that is no checkpoint is said to be what it is, and what to give instead."""
+"""For a file that is not a checkpoint, the error names its format and suggests a command."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def noise(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("write", "message"),
     [
         (torch_zip, "it is a torch.save file (a zip); to load it"),
         (torch_legacy, "it is a torch.save file in the legacy format (a pickle); to load it"),
@@ -69,13 +69,13 @@ def noise(file: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["inspect", "ls", "verify"])
-def test_a_file(tmp_path: Path, command: str, write: object, said: str) -> None:
+def test_a_file(tmp_path: Path, command: str, write: object, message: str) -> None:
     assert callable(write)
     file = tmp_path / "model.pt"
     write(file)
     done = run(command, file)
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert said in done.err
+    assert message in done.err
     assert done.err.count(str(file)) == 1
 
 
@@ -92,7 +92,7 @@ def test_a_metadata_that_is_a_torch_save_file(checkpoint: Path, tmp_path: Path) 
     assert f"{folder}/.metadata was not read: it is a torch.save" in run("verify", folder).err
 
 
-def test_the_conversion_that_is_named_works(tmp_path: Path) -> None:
+def test_the_suggested_conversion_works(tmp_path: Path) -> None:
     import subprocess
     import sys
 

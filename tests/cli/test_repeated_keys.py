@@ -1,4 +1,4 @@
-"""A key that storage_data has twice: upstream reads the last value, and ``verify`` says so."""
+"""storage_data has a key twice: upstream reads the last value, and ``verify`` reports it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import MetadataIndex
 
-from .commands import copied, run, told
+from .commands import copied, json_of, run
 from .test_verify import loads
 
 Pairs = list[tuple[MetadataIndex, _StorageInfo]]
 
 
 class Twice(dict[MetadataIndex, _StorageInfo]):
-    """A dict that is pickled as pairs, of which keys may come twice."""
+    """A dict that is pickled as pairs, in which a key may occur twice."""
 
     pairs: Pairs
 
@@ -39,9 +39,9 @@ class Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
 
 
 def append(folder: Path, name: str, other: int | None, **changes: Any) -> _StorageInfo:
-    """Appends the first key of a name again, its place changed; returns the place that it had.
+    """Appends the first key of a name again, with a changed location. Returns the old location.
 
-    other: the index hint of the second key, which is no part of what keys are compared by
+    other: the chunk index of the second key, which does not take part in the comparison of keys
     """
     file = folder / ".metadata"
     metadata = pickle.loads(file.read_bytes())
@@ -49,27 +49,27 @@ def append(folder: Path, name: str, other: int | None, **changes: Any) -> _Stora
     was = metadata.storage_data[key]
     again = MetadataIndex(key.fqn, key.offset, other)
     assert again == key
-    place = _StorageInfo(**{**vars(was), **changes})
+    location = _StorageInfo(**{**vars(was), **changes})
     twice = Twice()
-    twice.pairs = [*metadata.storage_data.items(), (again, place)]
+    twice.pairs = [*metadata.storage_data.items(), (again, location)]
     metadata.storage_data = twice
     into = io.BytesIO()
     Pickler(into, protocol=4).dump(metadata)
     file.write_bytes(into.getvalue())
     read = dcp.FileSystemReader(folder).read_metadata().storage_data
-    assert read[key] == place, "upstream reads the last value"
+    assert read[key] == location, "upstream reads the last value"
     assert len(read) == len(twice.pairs) - 1
     return was  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("hint", [None, 0, 1, 7])
+@pytest.mark.parametrize("chunk_index", [None, 0, 1, 7])
 @pytest.mark.parametrize("name", ["model.half", "model.grid", "step"])
-def test_the_last_place_is_the_one_that_is_looked_at(
-    checkpoint: Path, tmp_path: Path, name: str, hint: int | None
+def test_the_last_location_is_used(
+    checkpoint: Path, tmp_path: Path, name: str, chunk_index: int | None
 ) -> None:
     folder = copied(checkpoint, tmp_path / "twice")
-    was = append(folder, name, hint, relative_path="absent.distcp")
-    data = told("verify", folder, status=1)
+    was = append(folder, name, chunk_index, relative_path="absent.distcp")
+    data = json_of("verify", folder, status=1)
     assert not data["sound"]
     (found,) = data["repeated_keys"]
     assert found["name"] == name
@@ -87,28 +87,28 @@ def test_the_last_place_is_the_one_that_is_looked_at(
     assert "absent.distcp" in done.out
     if name != "step":
         assert not loads(folder, name)
-    box = told("inspect", folder, "--tensor", name)["boxes"][0]
+    box = json_of("inspect", folder, "--tensor", name)["boxes"][0]
     assert box["file"] == "absent.distcp"
 
 
-def test_a_first_place_that_is_broken_is_not_read(checkpoint: Path, tmp_path: Path) -> None:
-    """The other way round: everything loads, and the file is still not what DCP writes."""
+def test_a_broken_first_location_is_not_read(checkpoint: Path, tmp_path: Path) -> None:
+    """Everything loads, but DCP does not write such a file."""
     folder = copied(checkpoint, tmp_path / "twice")
     append(folder, "model.half", None, offset=2**40)
-    # The place that is broken comes first now.
+    # The broken location comes first now.
     file = folder / ".metadata"
     metadata = pickle.loads(file.read_bytes())
-    good = told("inspect", checkpoint, "--tensor", "model.half")["boxes"][0]
+    good = json_of("inspect", checkpoint, "--tensor", "model.half")["boxes"][0]
     append(folder, "model.half", 3, offset=good["begin"])
     assert metadata.storage_data[MetadataIndex("model.half", [0])].offset == 2**40
-    data = told("verify", folder, "--deep", status=1)
+    data = json_of("verify", folder, "--deep", status=1)
     assert (data["problems"], data["lost"], data["shared_bytes"]) == ({}, [], [])
     assert (len(data["repeated_keys"]), data["loadable"]) == (1, 5)
     assert loads(folder, "model.half")
     assert "damaged, but nothing is lost" in run("verify", folder).out
 
 
-def test_a_key_that_comes_three_times(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_key_that_occurs_three_times(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "thrice")
     file = folder / ".metadata"
     metadata = pickle.loads(file.read_bytes())
@@ -122,7 +122,7 @@ def test_a_key_that_comes_three_times(checkpoint: Path, tmp_path: Path) -> None:
     into = io.BytesIO()
     Pickler(into, protocol=4).dump(metadata)
     file.write_bytes(into.getvalue())
-    data = told("verify", folder, status=1)
+    data = json_of("verify", folder, status=1)
     assert [one["ignored"]["file"] for one in data["repeated_keys"]] == [
         was.relative_path,
         "1.distcp",
@@ -134,5 +134,5 @@ def test_a_key_that_comes_three_times(checkpoint: Path, tmp_path: Path) -> None:
     )
 
 
-def test_no_key_comes_twice_in_what_upstream_writes(checkpoint: Path) -> None:
-    assert told("verify", checkpoint)["repeated_keys"] == []
+def test_upstream_writes_no_key_twice(checkpoint: Path) -> None:
+    assert json_of("verify", checkpoint)["repeated_keys"] == []

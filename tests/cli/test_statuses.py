@@ -1,4 +1,4 @@
-"""0, 1, 2 and 3 mean what they say, whatever becomes of stdout and whatever a file holds."""
+"""The exit statuses 0, 1, 2 and 3 are correct for any stdout and any file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 
-from .commands import copied, on_a_terminal, run, told
-from .test_verify import edited, file_is_gone, place
+from .commands import copied, json_of, on_a_terminal, run
+from .test_verify import edited, file_is_gone, location
 
 BROKEN = (
     "import shardplan.cli.commands.inspect as inspect\n"
@@ -24,7 +24,7 @@ BROKEN = (
 
 
 def in_a_shell(line: str, *arguments: object) -> tuple[int, str, str]:
-    """A line of sh, in which "$@" is the command."""
+    """Runs a line of sh, in which "$@" is the command."""
     done = subprocess.run(
         ["sh", "-c", line, "sh", sys.executable, "-m", "shardplan", *map(str, arguments)],
         capture_output=True,
@@ -37,7 +37,7 @@ def in_a_shell(line: str, *arguments: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_defect_is_status_3_and_one_line(checkpoint: Path) -> None:
+def test_a_bug_exits_with_status_3_and_one_line(checkpoint: Path) -> None:
     done = run("inspect", checkpoint, before=BROKEN)
     assert done.status == 3
     assert done.out == ""
@@ -48,7 +48,7 @@ def test_a_defect_is_status_3_and_one_line(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("before_command", [True, False])
-def test_traceback_says_where(checkpoint: Path, before_command: bool) -> None:
+def test_traceback_shows_the_location(checkpoint: Path, before_command: bool) -> None:
     program = f"{BROKEN}from shardplan.cli.main import main\nraise SystemExit(main())"
     arguments = ["inspect", str(checkpoint)]
     arguments.insert(0 if before_command else 2, "--traceback")
@@ -60,7 +60,7 @@ def test_traceback_says_where(checkpoint: Path, before_command: bool) -> None:
     assert done.stderr.splitlines()[-1].startswith("shardplan: TypeError")
 
 
-def test_no_memory_is_no_defect(checkpoint: Path) -> None:
+def test_out_of_memory_is_not_a_bug(checkpoint: Path) -> None:
     done = run("inspect", checkpoint, before=BROKEN.replace("TypeError", "MemoryError"))
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert "out of memory" in done.err
@@ -103,7 +103,7 @@ def test_stderr_that_is_full_or_closed(checkpoint: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("options", [[], ["--color", "always"]], ids=str)
-def test_a_reader_that_goes_away_does_not_hide_damage(
+def test_a_closed_pipe_does_not_hide_damage(
     checkpoint: Path, tmp_path: Path, options: list[str]
 ) -> None:
     folder = copied(checkpoint, tmp_path / "damaged")
@@ -119,14 +119,14 @@ def test_ranks_of_5000_digits(checkpoint: Path, tmp_path: Path) -> None:
 
     def edit(metadata: Any) -> None:
         for name in ("model.half", "model.grid"):
-            place(metadata, name).relative_path = file
+            location(metadata, name).relative_path = file
 
     edited(folder, edit)
     assert run("inspect", folder).status == 0
     assert run("inspect", folder, "--tensor", "model.half").status == 0
     assert run("reshard", folder, "--mesh", "2").status == 0
     picture = tmp_path / "damage.png"
-    assert told("verify", folder, "--picture", picture, status=1)["problems"]
+    assert json_of("verify", folder, "--picture", picture, status=1)["problems"]
     assert picture.stat().st_size > 0
 
 
@@ -139,7 +139,7 @@ def test_dtypes_of_5000_digits() -> None:
 
 @pytest.fixture
 def more_digits() -> Iterator[None]:
-    """Numbers of JSON of more digits than Python reads by itself."""
+    """Numbers in JSON with more digits than Python parses by default."""
     if not hasattr(sys, "set_int_max_str_digits"):
         yield
         return
@@ -151,7 +151,7 @@ def more_digits() -> Iterator[None]:
 
 @pytest.mark.usefixtures("more_digits")
 def test_sizes_whose_product_is_beyond_every_float(checkpoint: Path, tmp_path: Path) -> None:
-    """Of 374 digits and of 4,667: more than a float has, and more than Python prints by itself."""
+    """They have 374 and 4,667 digits: more than a float has, or than Python prints by default."""
     for dims in (20, 250):
         folder = copied(checkpoint, tmp_path / f"huge-{dims}")
 
@@ -162,7 +162,7 @@ def test_sizes_whose_product_is_beyond_every_float(checkpoint: Path, tmp_path: P
             saved.chunks = [ChunkStorageMetadata(torch.Size([0] * dims), size)]
 
         edited(folder, edit)
-        assert told("inspect", folder)["elements"] >= 2 ** (62 * dims)
+        assert json_of("inspect", folder)["elements"] >= 2 ** (62 * dims)
         assert f"about 10^{round(18.66 * dims):,}" in run("inspect", folder).out
         assert run("ls", folder).status == 0
         assert run("inspect", folder, "--tensor", "model.half").status == 0
@@ -182,8 +182,8 @@ def test_numbers_of_options(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["isfile", "size", "_open", "find"])
-def test_what_a_file_system_raises_is_no_defect(checkpoint: Path, broken: str) -> None:
-    """A file system that is none of ours has errors that are no OSError."""
+def test_an_error_of_a_file_system_is_not_a_bug(checkpoint: Path, broken: str) -> None:
+    """The errors of a third-party file system need not be an OSError."""
     before = (
         "import fsspec\n"
         "from fsspec.implementations.local import LocalFileSystem\n"

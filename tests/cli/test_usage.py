@@ -1,4 +1,4 @@
-"""Help, statuses, progress, a pipe that closes: what every command has in common."""
+"""Common behaviour of all commands: help, statuses, progress, a closed pipe."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_help_shows_an_example(command: str) -> None:
     assert "--json" in done.out
 
 
-def test_no_command_is_wrong_usage() -> None:
+def test_a_missing_command_is_wrong_usage() -> None:
     assert run().status == 2
     assert all(command in run("--help").out for command in COMMANDS)
 
 
-def test_info_as_before() -> None:
+def test_info_without_options() -> None:
     assert "The native modules match." in run("info").out
     assert json.loads(run("info", "--json").out)["problem"] is None
 
@@ -48,7 +48,7 @@ def test_module_and_script(checkpoint: Path) -> None:
     assert json.loads(by_module.stdout) == json.loads(by_script.stdout)
 
 
-def test_reader_that_goes_away(checkpoint: Path) -> None:
+def test_closed_pipe(checkpoint: Path) -> None:
     process = subprocess.Popen(
         [
             sys.executable,
@@ -93,7 +93,7 @@ def test_one_long_call_shows_a_bar_too(checkpoint: Path) -> None:
     assert "planning" in seen.partition("planning time")[0]
 
 
-def test_no_bar_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_bar_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     with Progress("reading", 10) as bar:
         time.sleep(1.1)
         bar.advance(5)

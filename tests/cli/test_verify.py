@@ -1,4 +1,4 @@
-"""``shardplan verify`` finds every damage that it names, and says what is lost."""
+"""``shardplan verify`` finds every kind of damage, and reports what is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 
 from distributed.world import Worlds
 
-from .commands import copied, run, told
+from .commands import copied, json_of, run
 from .conftest import state
 
 
@@ -28,7 +28,7 @@ def edited(folder: Path, edit: Callable[[Metadata], None]) -> None:
     file.write_bytes(pickle.dumps(metadata))
 
 
-def place(metadata: Metadata, name: str, at: int = 0) -> Any:
+def location(metadata: Metadata, name: str, at: int = 0) -> Any:
     return [one for key, one in metadata.storage_data.items() if key.fqn == name][at]
 
 
@@ -41,7 +41,7 @@ def file_is_cut(folder: Path) -> None:
     os.truncate(file, file.stat().st_size - 100)
 
 
-def no_place(folder: Path) -> None:
+def no_location(folder: Path) -> None:
     def edit(metadata: Metadata) -> None:
         key = next(key for key in metadata.storage_data if key.fqn == "model.grid")
         del metadata.storage_data[key]
@@ -49,7 +49,7 @@ def no_place(folder: Path) -> None:
     edited(folder, edit)
 
 
-def object_has_no_place(folder: Path) -> None:
+def object_has_no_location(folder: Path) -> None:
     edited(folder, lambda metadata: metadata.storage_data.pop(MetadataIndex("step")))
 
 
@@ -74,7 +74,7 @@ def box_is_out_of_bounds(folder: Path) -> None:
 
 def bytes_are_shared(folder: Path) -> None:
     def edit(metadata: Metadata) -> None:
-        a, b = place(metadata, "model.grid"), place(metadata, "model.rows")
+        a, b = location(metadata, "model.grid"), location(metadata, "model.rows")
         b.relative_path, b.offset, b.length = a.relative_path, a.offset + 1, 10
 
     edited(folder, edit)
@@ -82,21 +82,21 @@ def bytes_are_shared(folder: Path) -> None:
 
 def file_is_outside(folder: Path) -> None:
     def edit(metadata: Metadata) -> None:
-        place(metadata, "model.half").relative_path = "../outside"
+        location(metadata, "model.half").relative_path = "../outside"
 
     edited(folder, edit)
 
 
-def negative_place(folder: Path) -> None:
+def negative_location(folder: Path) -> None:
     def edit(metadata: Metadata) -> None:
-        place(metadata, "model.half").offset = -5
+        location(metadata, "model.half").offset = -5
 
     edited(folder, edit)
 
 
-def far_place(folder: Path) -> None:
+def far_location(folder: Path) -> None:
     def edit(metadata: Metadata) -> None:
-        place(metadata, "model.half").offset = 2**63 - 2
+        location(metadata, "model.half").offset = 2**63 - 2
 
     edited(folder, edit)
 
@@ -105,26 +105,26 @@ def scalar_has_no_box(folder: Path) -> None:
     edited(folder, lambda metadata: metadata.state_dict_metadata["model.scalar"].chunks.clear())
 
 
-# What is damaged, what verify calls it, and the elements that are lost of each entry.
+# The damage, its name in the report of verify, and the lost elements of each entry.
 DAMAGES: list[tuple[Callable[[Path], None], str, dict[str, int]]] = [
     (file_is_gone, "no file", {"model.grid": 12, "model.rows": 3, "step": 1}),
     (file_is_cut, "short file", {"model.rows": 3}),
-    (no_place, "no place", {"model.grid": 12}),
-    (object_has_no_place, "no place", {"step": 1}),
+    (no_location, "no place", {"model.grid": 12}),
+    (object_has_no_location, "no place", {"step": 1}),
     (box_is_missing, "boxes", {"model.grid": 12}),
     (boxes_overlap, "boxes", {}),
     (box_is_out_of_bounds, "boxes", {}),
     (bytes_are_shared, "shared_bytes", {}),
     (file_is_outside, "outside", {"model.half": 5}),
-    (negative_place, "short file", {"model.half": 5}),
-    (far_place, "short file", {"model.half": 5}),
+    (negative_location, "short file", {"model.half": 5}),
+    (far_location, "short file", {"model.half": 5}),
     (scalar_has_no_box, "no place", {"model.scalar": 1}),
 ]
 
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_healthy(checkpoint: Path, deep: bool) -> None:
-    data = told("verify", checkpoint, *(["--deep"] if deep else []))
+    data = json_of("verify", checkpoint, *(["--deep"] if deep else []))
     assert data["sound"]
     assert data["lost"] == []
     assert data["loadable"] == data["entries"] == 5
@@ -145,7 +145,7 @@ def test_damage(
 ) -> None:
     folder = copied(checkpoint, tmp_path / "damaged")
     damage(folder)
-    data = told("verify", folder, status=1)
+    data = json_of("verify", folder, status=1)
     assert not data["sound"]
     found = set(data["problems"])
     found |= {"boxes"} if data["boxes"]["bad"] else set()
@@ -159,7 +159,7 @@ def test_damage(
 
 
 def loads(checkpoint: Path, name: str) -> bool:
-    """Whether upstream loads an entry."""
+    """Returns whether upstream loads an entry."""
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()
     saved: Any = metadata.state_dict_metadata[name]
     wanted = torch.zeros(saved.size, dtype=saved.properties.dtype)
@@ -170,28 +170,26 @@ def loads(checkpoint: Path, name: str) -> bool:
     return True
 
 
-def test_what_is_called_loadable_loads_and_the_rest_does_not(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_only_loadable_entries_load(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "damaged")
     file_is_gone(folder)
-    lost = {one["name"] for one in told("verify", folder, status=1)["lost"]}
+    lost = {one["name"] for one in json_of("verify", folder, status=1)["lost"]}
     for name in ("model.grid", "model.rows", "model.half", "model.scalar"):
         assert loads(folder, name) == (name not in lost), name
 
 
-def test_regions_that_are_lost_are_boxes(checkpoint: Path, tmp_path: Path) -> None:
+def test_lost_regions_are_boxes(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "damaged")
     file_is_gone(folder)
-    lost = {one["name"]: one for one in told("verify", folder, status=1)["lost"]}
+    lost = {one["name"]: one for one in json_of("verify", folder, status=1)["lost"]}
     assert lost["model.grid"]["regions"] == [{"offsets": [4, 3], "sizes": [4, 3]}]
     assert "model.grid: 12 of 48 elements: [4:8, 3:6]" in run("verify", folder).out
 
 
 def flipped(folder: Path, name: str, of: bytes, ahead: int) -> None:
-    """One bit of a part's bytes changed, so many after a mark."""
+    """Flips one bit of a part, at an offset after a marker."""
     metadata = pickle.loads((folder / ".metadata").read_bytes())
-    at = place(metadata, name)
+    at = location(metadata, name)
     file = folder / at.relative_path
     data = bytearray(file.read_bytes())
     found = data.index(of, at.offset, at.offset + at.length)
@@ -203,8 +201,8 @@ def test_deep_finds_a_bit_that_changed(checkpoint: Path, tmp_path: Path) -> None
     folder = copied(checkpoint, tmp_path / "flipped")
     tensor = torch.arange(48.0).add(1000).view(8, 6)[:4, :3].contiguous()
     flipped(folder, "model.grid", tensor.numpy().tobytes(), 5)
-    assert told("verify", folder)["sound"]
-    data = told("verify", folder, "--deep", status=1)
+    assert json_of("verify", folder)["sound"]
+    data = json_of("verify", folder, "--deep", status=1)
     (found,) = data["problems"]["checksum"]
     assert (found["name"], found["offsets"], found["sizes"]) == ("model.grid", [0, 0], [4, 3])
     assert {one["name"]: one["elements"] for one in data["lost"]} == {"model.grid": 12}
@@ -213,7 +211,7 @@ def test_deep_finds_a_bit_that_changed(checkpoint: Path, tmp_path: Path) -> None
 def test_deep_finds_an_object_that_changed(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "flipped")
     flipped(folder, "step", b"K\x07.", 1)
-    data = told("verify", folder, "--deep", status=1)
+    data = json_of("verify", folder, "--deep", status=1)
     assert [one["name"] for one in data["lost"]] == ["step"]
 
 
@@ -241,15 +239,15 @@ def test_deep_compares_with_the_metadata(
             ]
 
         edited(folder, swap)
-    data = told("verify", folder, "--deep", status=1)
+    data = json_of("verify", folder, "--deep", status=1)
     assert set(data["problems"]) == {kind}
 
 
-def test_safetensors_is_not_what_the_upstream_reader_reads(worlds: Worlds, tmp_path: Path) -> None:
+def test_the_upstream_reader_does_not_read_safetensors(worlds: Worlds, tmp_path: Path) -> None:
     folder = tmp_path / "safe"
     worlds[4].run(save_as_safetensors, folder)
     assert not loads(folder, "model.grid")
-    data = told("verify", folder, "--deep", status=1)
+    data = json_of("verify", folder, "--deep", status=1)
     assert "safetensors" in data["problems"]["unreadable"][0]["detail"]
 
 
@@ -263,14 +261,14 @@ class Executed:
         return print, ("executed",)
 
 
-def test_deep_calls_nothing_that_a_part_names(checkpoint: Path, tmp_path: Path) -> None:
-    """A tensor's bytes replaced by a pickle that would call something."""
+def test_deep_calls_no_global_of_a_part(checkpoint: Path, tmp_path: Path) -> None:
+    """The bytes of a tensor are replaced by a pickle that would call a function."""
     folder = copied(checkpoint, tmp_path / "bomb")
     torch.save(Executed(), folder / "bomb")
     size = (folder / "bomb").stat().st_size
 
     def edit(metadata: Metadata) -> None:
-        at = place(metadata, "model.half")
+        at = location(metadata, "model.half")
         at.relative_path, at.offset, at.length = "bomb", 0, size
 
     edited(folder, edit)
@@ -280,52 +278,50 @@ def test_deep_calls_nothing_that_a_part_names(checkpoint: Path, tmp_path: Path) 
     assert "print, which is nothing that makes a tensor" in done.out
 
 
-def test_what_is_not_understood_is_said(checkpoint: Path, tmp_path: Path) -> None:
-    folder = copied(checkpoint, tmp_path / "odd")
+def test_unknown_entries_are_reported(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path / "unusual")
 
     def edit(metadata: Metadata) -> None:
-        metadata.state_dict_metadata["odd"] = None  # type: ignore[assignment]
-        metadata.storage_data["odd"] = ("nowhere", 3)
+        metadata.state_dict_metadata["unusual"] = None  # type: ignore[assignment]
+        metadata.storage_data["unusual"] = ("nowhere", 3)
 
     edited(folder, edit)
-    data = told("verify", folder, status=1)
+    data = json_of("verify", folder, status=1)
     assert (data["unknown_entries"], data["unknown_places"]) == (1, 1)
     assert (data["loadable"], data["lost"]) == (5, [])
     assert "1 entry has an unsupported type" in run("verify", folder).out
-    assert told("inspect", folder)["unknown"] == 1
+    assert json_of("inspect", folder)["unknown"] == 1
 
 
-def test_metadata_of_one_rank_misses_nothing_of_the_others(of_each_rank: Path) -> None:
-    data = told("verify", of_each_rank / "__1.metadata", "--deep")
+def test_metadata_of_one_rank_needs_no_other_rank(of_each_rank: Path) -> None:
+    data = json_of("verify", of_each_rank / "__1.metadata", "--deep")
     assert data["sound"]
     assert not data["whole_checkpoint"]
 
 
-def test_parts_that_are_transformed_are_read_and_not_understood(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_transformed_parts_are_read_but_not_decoded(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "transformed")
 
     def edit(metadata: Metadata) -> None:
-        place(metadata, "model.half").transform_descriptors = ["stream.zstd"]
+        location(metadata, "model.half").transform_descriptors = ["stream.zstd"]
 
     edited(folder, edit)
-    assert told("verify", folder, "--deep")["sound"]
-    assert told("inspect", folder, "--tensor", "model.half")["boxes"][0]["transformed"]
+    assert json_of("verify", folder, "--deep")["sound"]
+    assert json_of("inspect", folder, "--tensor", "model.half")["boxes"][0]["transformed"]
 
 
 def test_url(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "damaged")
-    assert told("verify", f"file://{folder}", "--deep")["sound"]
+    assert json_of("verify", f"file://{folder}", "--deep")["sound"]
     file_is_gone(folder)
-    assert set(told("verify", f"file://{folder}", status=1)["problems"]) == {"no file"}
+    assert set(json_of("verify", f"file://{folder}", status=1)["problems"]) == {"no file"}
 
 
-def test_every_bit_of_a_part_that_matters_is_noticed(checkpoint: Path, tmp_path: Path) -> None:
-    """A flip anywhere in a part is noticed, or the part still holds the same tensor."""
+def test_every_relevant_bit_of_a_part_is_checked(checkpoint: Path, tmp_path: Path) -> None:
+    """A flipped bit is detected, or the part still holds the same tensor."""
     folder = copied(checkpoint, tmp_path / "flipped")
     metadata = pickle.loads((folder / ".metadata").read_bytes())
-    at = place(metadata, "model.half")
+    at = location(metadata, "model.half")
     file = folder / at.relative_path
     whole = file.read_bytes()
     expected = torch.zeros(5, dtype=torch.bfloat16)
@@ -356,16 +352,16 @@ def test_every_bit_of_a_part_that_matters_is_noticed(checkpoint: Path, tmp_path:
 def test_every_finding_names_its_file(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "damaged")
     file_is_cut(folder)
-    no_place(folder)
+    no_location(folder)
     files = {one["name"]: one["file"] for one in found_in(folder)}
     assert files == {"model.rows": "__3_0.distcp", "model.grid": None}
-    (short,) = told("verify", folder, status=1)["problems"]["short file"]
+    (short,) = json_of("verify", folder, status=1)["problems"]["short file"]
     assert short["detail"].startswith("bytes ")
     assert "__3_0.distcp, bytes " in run("verify", folder).out
 
 
 def found_in(folder: Path, *options: str) -> list[dict[str, Any]]:
-    problems = told("verify", folder, *options, status=1)["problems"]
+    problems = json_of("verify", folder, *options, status=1)["problems"]
     return [one for found in problems.values() for one in found]
 
 
@@ -380,16 +376,16 @@ def test_findings_of_deep_name_their_file(checkpoint: Path, tmp_path: Path) -> N
 
 
 def test_several_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
-    """The worst status counts, and all are looked at."""
+    """The worst status is returned, and all checkpoints are checked."""
     damaged = copied(checkpoint, tmp_path / "damaged")
     file_is_gone(damaged)
     absent = tmp_path / "absent"
-    assert told("verify", checkpoint, checkpoint)["sound"]
-    data = told("verify", damaged, checkpoint, status=1)
+    assert json_of("verify", checkpoint, checkpoint)["sound"]
+    data = json_of("verify", damaged, checkpoint, status=1)
     assert [one["sound"] for one in data["checkpoints"]] == [False, True]
     assert not data["sound"]
-    assert data["checkpoints"][0] == told("verify", damaged, status=1)
-    data = told("verify", absent, damaged, checkpoint, status=2)
+    assert data["checkpoints"][0] == json_of("verify", damaged, status=1)
+    data = json_of("verify", absent, damaged, checkpoint, status=2)
     assert [one["sound"] for one in data["checkpoints"]] == [None, False, True]
     assert "no such directory" in data["checkpoints"][0]["error"]
     done = run("verify", absent, damaged, checkpoint)
@@ -402,26 +398,26 @@ def test_several_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (file_is_cut, "1 box extends beyond the end of its file:"),
-        (no_place, "1 box is missing in storage_data:"),
-        (object_has_no_place, "1 entry is missing in storage_data:"),
+        (no_location, "1 box is missing in storage_data:"),
+        (object_has_no_location, "1 entry is missing in storage_data:"),
         (file_is_outside, "1 box is in a file outside the checkpoint, which is not read:"),
         (bytes_are_shared, "1 pair of items shares bytes of a file:"),
         (file_is_gone, "3 parts are in files that do not exist:"),
     ],
 )
 def test_findings_are_sentences(
-    checkpoint: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+    checkpoint: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     folder = copied(checkpoint, tmp_path / "damaged")
     damage(folder)
-    assert said in run("verify", folder).out.splitlines()
+    assert message in run("verify", folder).out.splitlines()
 
 
-def test_a_checksum_is_said_in_a_sentence(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checksum_is_reported_in_a_sentence(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path / "flipped")
     flipped(folder, "step", b"K\x07.", 1)
-    said = "1 entry has a checksum mismatch: its bytes differ from those written:"
-    assert said in run("verify", folder, "--deep").out.splitlines()
+    message = "1 entry has a checksum mismatch: its bytes differ from those written:"
+    assert message in run("verify", folder, "--deep").out.splitlines()

@@ -1,4 +1,4 @@
-"""``reshard`` and ``simulate`` say what upstream planning gives on worlds of that size."""
+"""``reshard`` and ``simulate`` give the results of upstream planning on worlds of that size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 from parity.worlds import dtensor_of, mesh_of, rank_of
 
-from .commands import run, told
+from .commands import json_of, run
 
 Layout = tuple[str, tuple[int, ...], tuple[Placement, ...]]
 
@@ -39,7 +39,7 @@ IDS = [text for text, *_ in LAYOUTS]
 
 
 def fitted(placements: Sequence[Placement], ndim: int) -> tuple[Placement, ...]:
-    """As the commands have it: a dim that a tensor lacks replicates."""
+    """The default rule of the commands: a dim that a tensor does not have is replicated."""
     return tuple(
         Replicate() if getattr(one, "dim", 0) >= ndim and not one.is_replicate() else one
         for one in placements
@@ -47,7 +47,7 @@ def fitted(placements: Sequence[Placement], ndim: int) -> tuple[Placement, ...]:
 
 
 def rule(text: str) -> list[str]:
-    """As ``fitted`` has it."""
+    """The rule that ``fitted`` implements."""
     return ["--placements", text, "--replicate-missing-dims"]
 
 
@@ -57,7 +57,7 @@ def test_reshard_counts_the_reads_of_upstream_load_plans(
 ) -> None:
     metadata = dcp.FileSystemReader(checkpoint).read_metadata()
     mesh_text = "x".join(map(str, shape))
-    data = told("reshard", checkpoint, "--mesh", mesh_text, *rule(text))
+    data = json_of("reshard", checkpoint, "--mesh", mesh_text, *rule(text))
     ranks = torch.Size(shape).numel()
     assert data["ranks"] == ranks
     for rank in range(ranks):
@@ -76,15 +76,19 @@ def test_reshard_counts_the_reads_of_upstream_load_plans(
                 for name, one in wanted.items()
                 if one is not None
             }
-        places = [metadata.storage_data[item.storage_index] for item in plan.items]
+        locations = [metadata.storage_data[item.storage_index] for item in plan.items]
         objects = sum(
-            place.length
-            for item, place in zip(plan.items, places, strict=True)
+            location.length
+            for item, location in zip(plan.items, locations, strict=True)
             if item.type is LoadItemType.BYTE_IO
         )
         assert data["per_rank"]["requests"][rank] == len(plan.items)
-        assert data["per_rank"]["read_bytes"][rank] == sum(place.length for place in places)
-        assert data["per_rank"]["files"][rank] == len({place.relative_path for place in places})
+        assert data["per_rank"]["read_bytes"][rank] == sum(
+            location.length for location in locations
+        )
+        assert data["per_rank"]["files"][rank] == len(
+            {location.relative_path for location in locations}
+        )
         assert data["per_rank"]["wanted_bytes"][rank] == sum(boxes.values()) + objects
     assert data["slowest"]["read_bytes"] == max(data["per_rank"]["read_bytes"])
 
@@ -98,7 +102,9 @@ def test_simulate_plans_as_upstream_does(
 ) -> None:
     (tmp_path / "shapes.json").write_text(json.dumps(SHAPES))
     mesh_text = "x".join(map(str, shape))
-    data = told("simulate", "--shapes", tmp_path / "shapes.json", "--mesh", mesh_text, *rule(text))
+    data = json_of(
+        "simulate", "--shapes", tmp_path / "shapes.json", "--mesh", mesh_text, *rule(text)
+    )
     ranks = torch.Size(shape).numel()
     local = []
     for rank in range(ranks):
@@ -115,14 +121,14 @@ def test_simulate_plans_as_upstream_does(
         sum(item.tensor_data.chunk.sizes.numel() * 4 for item in plan.items if item.tensor_data)
         for plan in plans
     ]
-    # Ties between ranks fall in the order of a CPython set upstream, in ascending order here.
+    # Ties between ranks are resolved in CPython's set order upstream, and in ascending order here.
     assert sorted(data["per_rank"]["bytes"]) == sorted(written)
     assert data["bytes"] == sum(torch.Size(size).numel() * 4 for size in SHAPES.values())
     assert set(metadata.state_dict_metadata) == set(SHAPES)
 
 
 def test_simulate_from_a_checkpoint(checkpoint: Path) -> None:
-    data = told("simulate", "--from", checkpoint, "--mesh", "4")
+    data = json_of("simulate", "--from", checkpoint, "--mesh", "4")
     assert data["tensors"] == 4
     assert data["bytes"] == sum(data["per_rank"]["bytes"])
 
@@ -137,12 +143,12 @@ def test_simulate_from_a_checkpoint(checkpoint: Path) -> None:
     ],
 )
 def test_models_have_as_many_parameters_as_their_names_say(name: str, parameters: float) -> None:
-    data = told("simulate", "--model", name, "--mesh", "2", "--dtype", "bfloat16", "--no-adam")
+    data = json_of("simulate", "--model", name, "--mesh", "2", "--dtype", "bfloat16", "--no-adam")
     assert data["bytes"] / 2 == pytest.approx(parameters, rel=0.005)
 
 
 def test_metadata_size_is_near_that_of_a_file(tmp_path: Path) -> None:
-    """Of a file that our writer wrote of the same plan."""
+    """The file is written by shardplan's writer from the same plan."""
     import shardplan
     from benchmarks import coordination, finishing
     from benchmarks.workloads import LLAMA3_8B, every_rank, fsdp, llama, with_adam
@@ -157,13 +163,13 @@ def test_metadata_size_is_near_that_of_a_file(tmp_path: Path) -> None:
     writer = shardplan.FileSystemWriter(tmp_path, sync_files=False)
     writer.fs.mkdir(tmp_path)
     finishing.ours([results for _, results in sent], metadata, tmp_path)
-    data = told("simulate", "--model", "llama3-8b", "--mesh", "16")
+    data = json_of("simulate", "--model", "llama3-8b", "--mesh", "16")
     size = (tmp_path / ".metadata").stat().st_size
     assert data["metadata_bytes"] == pytest.approx(size, rel=0.05)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--mesh", "2x2", "--placements", "S(0)"], "the mesh has 2 dims"),
         (["--mesh", "2", "--placements", "none.*=S(0)"], "no --placements match"),
@@ -183,11 +189,11 @@ def test_metadata_size_is_near_that_of_a_file(tmp_path: Path) -> None:
         (["--mesh", "2", "--placements", "S(99)"], "shards dim 99"),
     ],
 )
-def test_what_cannot_be_laid_out(checkpoint: Path, arguments: list[str], said: str) -> None:
+def test_impossible_layouts(checkpoint: Path, arguments: list[str], message: str) -> None:
     for command in (["reshard", checkpoint], ["simulate", "--from", checkpoint]):
         done = run(*command, *arguments)
         assert done.status == 2
-        assert said in done.err
+        assert message in done.err
 
 
 @pytest.mark.parametrize(
@@ -202,7 +208,7 @@ def test_what_cannot_be_laid_out(checkpoint: Path, arguments: list[str], said: s
         '{"a": [9999999999, 9999999999]}',
     ],
 )
-def test_shapes_that_are_none(tmp_path: Path, listed: str) -> None:
+def test_invalid_shapes(tmp_path: Path, listed: str) -> None:
     (tmp_path / "shapes.json").write_text(listed)
     done = run("simulate", "--shapes", tmp_path / "shapes.json", "--mesh", "2")
     assert done.status == 2
@@ -210,7 +216,7 @@ def test_shapes_that_are_none(tmp_path: Path, listed: str) -> None:
 
 
 @pytest.mark.parametrize("command", [["reshard"], ["simulate", "--from"]], ids=lambda one: one[0])
-def test_a_dim_that_a_tensor_lacks_is_an_error_unless_it_is_to_replicate(
+def test_a_missing_dim_is_an_error_unless_it_is_replicated(
     checkpoint: Path, command: list[str]
 ) -> None:
     wanted = [*command, checkpoint, "--mesh", "2"]
@@ -224,16 +230,16 @@ def test_a_dim_that_a_tensor_lacks_is_an_error_unless_it_is_to_replicate(
     assert "'model.scalar' of size [] has no dim, and 'S(0)' shards dim 0" in done.err
 
 
-def test_the_default_rule_replicates_what_has_no_dim(checkpoint: Path) -> None:
-    assert told("reshard", checkpoint, "--mesh", "2")["replicated_for_want_of_a_dim"] == 1
+def test_the_default_rule_replicates_0d_tensors(checkpoint: Path) -> None:
+    assert json_of("reshard", checkpoint, "--mesh", "2")["replicated_for_want_of_a_dim"] == 1
     done = run("reshard", checkpoint, "--mesh", "2")
     assert "1 tensor lacks a dim that it would be sharded by, and is replicated" in done.out
     assert run("simulate", "--from", checkpoint, "--mesh", "2").status == 0
 
 
 def test_rules_by_name(checkpoint: Path) -> None:
-    """The last pattern that fits counts."""
+    """The last matching pattern is used."""
     rules = ["--placements", "R", "--placements", "model.g*=S(0)"]
-    data = told("reshard", checkpoint, "--mesh", "2", *rules)
-    alone = told("reshard", checkpoint, "--mesh", "2", "--placements", "R")
+    data = json_of("reshard", checkpoint, "--mesh", "2", *rules)
+    alone = json_of("reshard", checkpoint, "--mesh", "2", "--placements", "R")
     assert data["total_wanted_bytes"] == alone["total_wanted_bytes"] - 8 * 6 * 4

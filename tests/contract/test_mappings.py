@@ -113,9 +113,9 @@ def test_plans_do_not_share_it() -> None:
 
 def test_an_upstream_pickle_holds_an_exact_dict() -> None:
     assert_same(pickle.loads(pickle.dumps(sent(plan_with(PATHS)))), sent_upstream(plan_with(PATHS)))
-    touched = sent(plan_with(PATHS))
-    touched.planner_data["x"] = ("x",)
-    assert type(pickle.loads(pickle.dumps(touched)).planner_data) is dict
+    materialized = sent(plan_with(PATHS))
+    materialized.planner_data["x"] = ("x",)
+    assert type(pickle.loads(pickle.dumps(materialized)).planner_data) is dict
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert_same(pickle.loads(pickle.dumps(received(), protocol)), PATHS)
 

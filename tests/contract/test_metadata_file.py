@@ -221,7 +221,7 @@ UNUSUAL: dict[str, Callable[[Metadata], None]] = {
         saved.state_dict_metadata["model.w"].chunks[1]
     ).update(extra=1),
     "bytes with attributes": lambda saved: vars(saved.state_dict_metadata["step"]).update(a=1),
-    "a key that is no text": lambda saved: saved.state_dict_metadata.update({5: tensor([])}),
+    "a key that is not a str": lambda saved: saved.state_dict_metadata.update({5: tensor([])}),
     "a name of lone surrogates": lambda saved: saved.state_dict_metadata.update(
         {"\ud800": tensor([])}
     ),

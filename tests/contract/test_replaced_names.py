@@ -100,9 +100,9 @@ def outcome(step: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def plan_everything(implementation: Implementation, but: str = "") -> list[str]:
-    """A description of what each step of planning gives.
+    """Describes the result of each planning step.
 
-    but: a helper that is not to be called by its name here
+    but: name of a helper that is not called directly
     """
     module = implementation.default_planner
     found = []

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.save_items import READABLE, bytes_item, shard_item, tensor_item
-from parity.travel import sent, with_our_list, with_upstream_list
+from parity.travel import sent, with_lazy_list, with_upstream_list
 
 IMPLEMENTATIONS = pytest.mark.parametrize("kind", [UPSTREAM, OURS], ids=str)
 RANKS = 3
@@ -36,7 +36,7 @@ def shards() -> list[SavePlan]:
 
 FORMS: dict[str, Callable[[SavePlan], SavePlan]] = {
     "as it is": lambda plan: plan,
-    "our list": with_our_list,
+    "our list": with_lazy_list,
     "upstream list": with_upstream_list,
     "received": sent,
 }

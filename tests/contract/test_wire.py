@@ -20,7 +20,7 @@ from parity.comparison import assert_same
 from parity.implementations import OURS
 from parity.samples import EVERYTHING, RAISING, WORLD_SIZE
 from parity.save_items import READABLE, UNUSUAL_ITEMS, bytes_item, shard_item, tensor_item
-from parity.travel import packed, sent, sent_upstream, with_our_list
+from parity.travel import packed, sent, sent_upstream, with_lazy_list
 from parity.worlds import rank_of
 from pickled import globals_of
 from shardplan import _wire
@@ -82,7 +82,7 @@ def test_plans_of_every_sample(make: Callable[[], Any], rank: None) -> None:
     expected = originals.create_default_local_save_plan(entries, True)
     for plan in (
         ours.create_default_local_save_plan(entries, True),
-        with_our_list(originals.create_default_local_save_plan(entries, True)),
+        with_lazy_list(originals.create_default_local_save_plan(entries, True)),
         expected,
     ):
         received = sent(plan)
@@ -112,7 +112,7 @@ def test_unusual_items_are_received_as_by_upstream(name: str, first: str) -> Non
     unusual = UNUSUAL_ITEMS[name]()
     items = [shard_item("w", 0), unusual, tensor_item("t", (4,), torch.int64), shard_item("w", 1)]
     items.insert(0 if first == "bytes" else 2, bytes_item("b"))
-    for plan in (SavePlan(list(items)), with_our_list(SavePlan(list(items)))):
+    for plan in (SavePlan(list(items)), with_lazy_list(SavePlan(list(items)))):
         received = sent(sent(plan))
         assert len(received.items) == 5
         assert_same(sent_upstream(received), sent_upstream(sent_upstream(SavePlan(items))))

@@ -1,4 +1,4 @@
-"""Saves and loads that run on every rank, and what is compared of a checkpoint on disk."""
+"""Saves and loads that run on every rank, and comparisons of checkpoints on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def writer(folder: Path, **options: Any) -> dcp.FileSystemWriter:
 
 
 def save_as(layout: str, folders: dict[str, Path], **options: Any) -> tuple[Held, list[Metadata]]:
-    """Saves one state dict once for each of ``folders``, planned by whom it is named after."""
+    """Saves one state dict into each of ``folders``, with the planners of the folder's name."""
     state = BUILDERS[layout]()
     returned = []
     for who, folder in folders.items():
@@ -36,7 +36,7 @@ def save_as(layout: str, folders: dict[str, Path], **options: Any) -> tuple[Held
 
 
 def load_as(layout: str, folders: list[Path], who: str, **options: Any) -> list[Held]:
-    """Loads each checkpoint into a blank state dict and returns what this rank then holds."""
+    """Loads each checkpoint into a blank state dict, and returns the loaded data of this rank."""
     loaded = []
     for folder in folders:
         state = blank(BUILDERS[layout])
@@ -47,7 +47,7 @@ def load_as(layout: str, folders: list[Path], who: str, **options: Any) -> list[
 
 
 def identical(one: Any, other: Any) -> bool:
-    """Same types, values and bits: NaN equals itself, and 0.0 is not -0.0."""
+    """Compares types, values and bits: NaN equals itself, and 0.0 is not -0.0."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -65,7 +65,7 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def whole(ranks: list[Held]) -> Held:
-    """What all ranks hold together: tensors put together from their pieces, for any sharding."""
+    """Merges the data of all ranks: tensors are assembled from their pieces, for any sharding."""
     together: Held = {}
     for path in ranks[0]:
         parts = [rank[path] for rank in ranks]
@@ -91,13 +91,13 @@ def read_metadata(file: Path) -> Metadata:
 
 
 def without_ids(metadata: Metadata) -> Metadata:
-    """Drops what differs between any two saves."""
+    """Removes data that differs between any two saves."""
     metadata.storage_meta = None
     return metadata
 
 
 def sharing(value: Any, seen: dict[int, int]) -> Iterator[int]:
-    """For each object that can be changed, in order, which one it is."""
+    """Returns, for each mutable object in order, the position of its first occurrence."""
     if isinstance(value, tuple):
         for part in value:
             yield from sharing(part, seen)
@@ -118,7 +118,7 @@ def sharing(value: Any, seen: dict[int, int]) -> Iterator[int]:
 
 
 def assert_same_checkpoint(folder: Path, upstream: Path) -> None:
-    """Same files; the same bytes in those that hold data; the same metadata, key order included."""
+    """Compares file names, the bytes of data files, and the metadata, including key order."""
     names = sorted(path.name for path in upstream.iterdir())
     assert sorted(path.name for path in folder.iterdir()) == names
     assert any(name.endswith(".metadata") for name in names)
@@ -134,5 +134,6 @@ def assert_same_checkpoint(folder: Path, upstream: Path) -> None:
         assert list(ours.planner_data or ()) == list(theirs.planner_data or ())
         named, expected = (globals_of((of / name).read_bytes()) for of in (folder, upstream))
         assert named == expected
-        # Objects shared in one are shared in the other: whoever changes one must see the same.
+        # Objects that are shared in one are shared in the other, so that changes have the same
+        # effect.
         assert list(sharing(ours, {})) == list(sharing(theirs, {}))

@@ -1,4 +1,4 @@
-"""Who plans: upstream, ours, upstream's names while ours are registered, or some ranks each."""
+"""The planners of a job: upstream, shardplan, register(), or different ones by rank."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ def planning(who: str) -> Iterator[Planners]:
 
 
 def described(error: BaseException) -> Any:
-    """An exception as types and words, without the lines it came from, and without what ours says
-    after upstream's words, which are the first line."""
+    """Describes an exception by types and messages.
+
+    Tracebacks are left out. Of a message with a report, only the first line, which is upstream's,
+    is kept.
+    """
     failures = getattr(error, "failures", {})
 
-    def words(inner: BaseException) -> str:
+    def message(inner: BaseException) -> str:
         return str(inner).split("\n", 1)[0] if hasattr(inner, "report") else str(inner)
 
     return (
         type(error).__qualname__,
         error.args[0] if failures else str(error),
-        {rank: (type(inner).__qualname__, words(inner)) for rank, (inner, _) in failures.items()},
+        {rank: (type(inner).__qualname__, message(inner)) for rank, (inner, _) in failures.items()},
     )

@@ -47,7 +47,7 @@ def spread(tensor: torch.Tensor, on: DeviceMesh, *placements: Placement) -> DTen
 
 
 class Block(nn.Module):
-    """Sizes that FSDP cannot divide: TP halves 14, which it must, and FSDP gets sevens."""
+    """Sizes that FSDP cannot divide: TP halves 14, as it must, and FSDP gets 7."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 def trained(on: DeviceMesh, tensor_parallel: DeviceMesh | None = None) -> StateDict:
-    """Model and AdamW after a step under FSDP2, with what else a training run keeps."""
+    """Model and AdamW after one step under FSDP2, with other objects of a training run."""
     torch.manual_seed(3)
     model = nn.Sequential(Block(), Block(), nn.Linear(7, 3))
     for layer in model:
@@ -90,12 +90,12 @@ def hsdp() -> StateDict:
     return trained(mesh(2, dist.get_world_size() // 2, names=("replicate", "shard")))
 
 
-# Keys of ``uneven`` that only an even number of processes holds.
+# Keys of ``uneven`` that exist only for an even number of processes.
 ON_A_GRID = {("grid",), ("one dim twice",), ("half replicated",)}
 
 
 def uneven() -> StateDict:
-    """Shards of every length, down to none, on either dim and on both."""
+    """Shards of every length, including zero, on either dim and on both."""
     row = mesh(dist.get_world_size())
     state: StateDict = {
         f"rows of {rows}": spread(numbers(rows, 3, seed=rows + 1), row, Shard(0))
@@ -113,7 +113,7 @@ def uneven() -> StateDict:
 
 
 def replicated() -> StateDict:
-    """What every rank holds: DCP must write each once, spread over the ranks by size."""
+    """Replicated entries: DCP must write each once, spread over the ranks by size."""
     row = mesh(dist.get_world_size())
     state: StateDict = {
         f"plain {i}": numbers(rows, 2, seed=i) for i, rows in enumerate((1, 40, 3, 17, 4, 4, 1, 1))
@@ -159,7 +159,7 @@ def sub_meshes() -> StateDict:
 
 
 def nested() -> StateDict:
-    """Dicts and lists in each other, and every kind of thing that is saved as bytes."""
+    """Nested dicts and lists, and every kind of object that is saved as bytes."""
     row = mesh(dist.get_world_size())
     return {
         "tree": {
@@ -195,7 +195,7 @@ BUILDERS: dict[str, Callable[[], StateDict]] = {
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    """Everything in a state dict that is no dict or list, with the way to it."""
+    """Yields every value of a state dict that is not a dict or list, with its path."""
     if isinstance(value, dict):
         return [leaf for key in value for leaf in leaves(value[key], (*path, key))]
     if isinstance(value, list):
@@ -204,7 +204,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...]
 
 
 def pieces(value: Any) -> list[tuple[tuple[int, ...], torch.Tensor]]:
-    """What this rank holds of a tensor: offsets and values, not copied."""
+    """Returns this rank's parts of a tensor: offsets and values, not copied."""
     if isinstance(value, DTensor):
         if value.device_mesh.get_coordinate() is None:
             return []
@@ -220,7 +220,7 @@ def pieces(value: Any) -> list[tuple[tuple[int, ...], torch.Tensor]]:
 
 
 def blank(build: Callable[[], StateDict]) -> StateDict:
-    """The same state dict with nothing in it to keep: zeros, and None for objects."""
+    """The same state dict with zeros, and None for objects."""
 
     def emptied(value: Any) -> Any:
         if isinstance(value, dict):
@@ -238,7 +238,7 @@ def blank(build: Callable[[], StateDict]) -> StateDict:
 
 
 def held(state: StateDict) -> dict[tuple[Any, ...], Any]:
-    """What this rank holds of a state dict, to send and compare: tensors as (size, pieces)."""
+    """This rank's data of a state dict, to send and compare: tensors as (size, pieces)."""
     return {
         path: (tuple(value.size()), [(at, piece.clone()) for at, piece in pieces(value)])
         if isinstance(value, torch.Tensor)

@@ -20,7 +20,7 @@ from .planning import planning
 from .state_dicts import StateDict, mesh, numbers, spread
 from .world import Worlds
 
-# Planned by whom, and with a planner or without.
+# The planners, and whether one is passed.
 WAYS = ("upstream", "ours", "registered", "registered, no planner")
 
 
@@ -32,8 +32,8 @@ def state(extra: int) -> StateDict:
     }
 
 
-class NotingWriter(dcp.FileSystemWriter):
-    """Notes beside the checkpoint, for each rank, which process planned and with what list."""
+class RecordingWriter(dcp.FileSystemWriter):
+    """Writes, for each rank, a file with the process that planned and the type of its list."""
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         path = Path(self.path)
@@ -48,7 +48,7 @@ def save_async(kind: AsyncCheckpointerType, base: Path) -> int:
         with planning(way.partition(",")[0]) as planners:
             done = dcp.async_save(
                 state(3),
-                storage_writer=NotingWriter(base / way, sync_files=False),
+                storage_writer=RecordingWriter(base / way, sync_files=False),
                 planner=None if "no planner" in way else planners.save(),
                 async_checkpointer_type=kind,
             )
@@ -78,7 +78,7 @@ def test_same_files(saved: Saved, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_planned_where_and_by_whom_it_should(saved: Saved, way: str) -> None:
+def test_the_right_process_and_planner_plan(saved: Saved, way: str) -> None:
     kind, base, processes = saved
     for rank in range(2):
         process, items = (base / f"{way} noted by {rank}").read_text().split()

@@ -1,4 +1,4 @@
-"""A plan that breaks on its way: every rank raises at once, as where planning itself fails."""
+"""A plan that is damaged in transit: every rank raises at once, as for a planning error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .world import Worlds
 
 RELEASE = build_info()["shardplan"]
 WHO = ("ours", "registered")
-# Seconds until every rank knows: planning takes a few hundredths, a rank left waiting two minutes.
+# Seconds until every rank raises. Planning takes a few hundredths, a waiting rank two minutes.
 SOON = 5.0
 
 
@@ -59,7 +59,7 @@ def state() -> StateDict:
 
 @contextlib.contextmanager
 def broken(plan: type, break_it: Callable[[bytes], bytes], at: int, nth: int) -> Iterator[None]:
-    """Rank ``at`` breaks the ``nth`` plan that it sends."""
+    """Damages the ``nth`` plan that rank ``at`` sends."""
     pack, sent = wire._PACKED[plan], 0
 
     def breaking(obj: Any) -> Any:
@@ -120,7 +120,7 @@ def save_broken(
                     state(), storage_writer=writer(base / "broken"), planner=planners.save()
                 )
             )
-        # The ranks are in step, and what is sent now is whole.
+        # The ranks are in step, and the next plan is sent undamaged.
         dcp.save(state(), storage_writer=writer(base / "after"), planner=planners.save())
     return raised
 
@@ -157,7 +157,7 @@ def files(folder: Path) -> list[str]:
 
 
 def assert_all_raised(results: list[Any], failing: int, words: tuple[str, ...]) -> None:
-    """Every rank the same, soon: a ValueError of the rank that met the broken plan."""
+    """Every rank raises the same ValueError, soon: that of the rank that read the damaged plan."""
     for raised, seconds in results:
         assert raised == results[0][0]
         assert seconds < SOON
@@ -176,7 +176,7 @@ def assert_all_raised(results: list[Any], failing: int, words: tuple[str, ...]) 
 def test_gathered_save_plan(
     worlds: Worlds, tmp_path: Path, who: str, break_it: Callable[[bytes], bytes], at: int
 ) -> None:
-    """The coordinator cannot read one rank's plan, and says which."""
+    """The coordinator cannot read one rank's plan, and its error names the rank."""
     results = worlds[4].run(save_broken, who, break_it, at, 0, tmp_path, timeout=30)
     assert_all_raised(results, 0, (f"rank {at}: a save plan", *BREAKS[break_it]))
     worlds[4].run(save_raising, "create_global_plan", 0, tmp_path)
@@ -190,8 +190,8 @@ def test_gathered_save_plan(
 def test_scattered_save_plan(
     worlds: Worlds, tmp_path: Path, who: str, break_it: Callable[[bytes], bytes], to: int
 ) -> None:
-    """One rank cannot read what it shall write; the others have written theirs."""
-    # The coordinator's own local plan is the first that it sends.
+    """One rank cannot read its final plan; the others have written theirs."""
+    # The first plan that the coordinator sends is its own local plan.
     results = worlds[4].run(save_broken, who, break_it, 0, 1 + to, tmp_path, timeout=30)
     assert_all_raised(results, to, ("a save plan", *BREAKS[break_it]))
     worlds[4].run(save_raising, "finish_plan", to, tmp_path)
@@ -223,13 +223,13 @@ def test_load_plan(
     nth: int,
     failing: int,
 ) -> None:
-    """The coordinator sends load plans on unread: the rank itself meets its broken plan."""
+    """The coordinator forwards load plans unread, so the rank itself gets the damaged plan."""
     results = worlds[4].run(load_broken, who, break_it, at, nth, checkpoint, timeout=30)
     assert_all_raised(results, failing, ("a load plan", *BREAKS[break_it]))
 
 
 def send_other_arguments(who: str, kind: str, at: int, folder: Path) -> tuple[Any, float]:
-    """As a shardplan to come may send: other arguments for the function that unpickles."""
+    """A future shardplan may send other arguments for the function that unpickles."""
     plan = {"save": SavePlan, "load": LoadPlan}[kind]
     pack = wire._PACKED[plan]
     with planning(who) as planners:
@@ -271,7 +271,7 @@ def test_other_arguments(
 def test_broken_plan_that_an_upstream_planner_reads(
     worlds: Worlds, tmp_path: Path, who: str
 ) -> None:
-    """Only the rank that sends it plans with ours, or only the coordinator does not."""
+    """Only the sender uses shardplan's planner, or only the coordinator does not."""
     results = worlds[4].run(save_broken_to_upstream, who, tmp_path, timeout=30)
     for raised, seconds in results:
         assert raised == results[0][0]

@@ -1,4 +1,4 @@
-"""Write results and metadata that break on their way."""
+"""Write results and metadata that are damaged in transit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save(folder: Path, planner: Any = None) -> Metadata:
 
 
 def breaking(kind: type, break_it: Break) -> Any:
-    """What packs ``kind``, and breaks what it gives."""
+    """Replaces the encoder of ``kind`` by one that damages its output."""
     pack = wire._PACKED[kind]
 
     def broken(obj: Any) -> Any:
@@ -66,7 +66,7 @@ def save_with_broken_results(base: Path, break_it: Break, at: int) -> Any:
 @pytest.mark.parametrize("break_it", [cut, flipped, of_another_version])
 @pytest.mark.parametrize("at", [0, 2])
 def test_results(worlds: Worlds, tmp_path: Path, break_it: Break, at: int) -> None:
-    """Every rank hears of it; the folder is left without metadata, and the next save works."""
+    """Every rank raises; the folder has no metadata, and the next save works."""
     for error, took in worlds[4].run(save_with_broken_results, tmp_path, break_it, at):
         _, _, failures = error
         assert list(failures) == [0]
@@ -95,7 +95,7 @@ def save_with_broken_metadata(base: Path, break_it: Break) -> Any:
 
 @pytest.mark.parametrize("break_it", [cut, flipped])
 def test_metadata(worlds: Worlds, tmp_path: Path, break_it: Break) -> None:
-    """The save is done; who looks at what came broken is told."""
+    """The save is complete; accessing the damaged metadata raises an error."""
     (first, *others) = worlds[4].run(save_with_broken_metadata, tmp_path, break_it)
     assert first == (3, "")
     for _, text in others:

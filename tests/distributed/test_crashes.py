@@ -1,6 +1,6 @@
 """A process that dies in ``finish``, and a disk that is full.
 
-No metadata of an older checkpoint, whose data files are overwritten by then, is left (ADR 7).
+The metadata of an older checkpoint, whose data files are overwritten by then, is removed (ADR 7).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ PROGRAM = textwrap.dedent(
     )
     """
 )
-# Each step, and whether the new metadata is there once a process has died in it.
+# Each step, and whether the new metadata exists after a process died in it.
 STEPS = {
     "before the file": False,
     "the file open": False,
@@ -100,7 +100,7 @@ def save(step: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def keys(folder: Path) -> list[str]:
-    """What the metadata there names, by upstream's reader and ours."""
+    """The keys in the metadata of the folder, as upstream's reader and shardplan's read it."""
     upstream = list(dcp.FileSystemReader(folder).read_metadata().state_dict_metadata)
     assert list(shardplan.FileSystemReader(folder).read_metadata().state_dict_metadata) == upstream
     return upstream
@@ -122,7 +122,7 @@ def test_killed(before: Path, step: str) -> None:
         assert keys(before) == ["a", "b"]
     else:
         assert not (before / ".metadata").exists()
-    # The next save is not hindered by what lies there.
+    # The files of the failed save do not block the next one.
     assert save("none", before).returncode == 0
     assert keys(before) == ["a", "b"]
     assert not (before / ".metadata.tmp").exists()
@@ -137,8 +137,8 @@ def test_full_disk(before: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100
 
 
-def test_no_place_for_the_file(before: Path) -> None:
-    """The error of the file system, as upstream's; upstream leaves the old file, of other data."""
+def test_temporary_file_cannot_be_created(before: Path) -> None:
+    """The error is upstream's. Upstream leaves the old file, which describes other data."""
     (before / ".metadata.tmp").mkdir()
     messages = []
     for writer in (dcp.FileSystemWriter, shardplan.FileSystemWriter):

@@ -1,4 +1,4 @@
-"""Storage that fails in one step: every rank must raise what it raises with upstream's planners."""
+"""Storage that fails in one step: every rank must raise the same as with upstream's planners."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def state() -> StateDict:
 
 
 def save_failing(step: str, ranks: tuple[int, ...], base: Path) -> dict[str, Any]:
-    """What each planner's save raised here. One that works must follow: nobody is out of step."""
+    """Returns each planner's error on this rank. A working save follows: the ranks are in step."""
     raised = {}
     for who in ALL:
         with planning(who) as planners:

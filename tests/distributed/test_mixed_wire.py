@@ -1,4 +1,4 @@
-"""Ranks that send plans as columns, and ranks that send upstream's, in one save and one load."""
+"""Some ranks send plans as columns and others in upstream's format, in one save and one load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .world import Worlds
 
 NO_WIRE = "registered, no wire"
 
-# Who plans on each of four ranks, the coordinator first.
+# The planner of each of four ranks; the coordinator is first.
 MIXES = (
     ("ours", "upstream", "upstream", "upstream"),
     ("upstream", "ours", "ours", "ours"),
@@ -39,7 +39,7 @@ LAYOUTS = ("fsdp", "replicated", "sharded_tensors", "sub_meshes", "nested")
 @contextlib.contextmanager
 def as_in(mix: tuple[str, ...]) -> Iterator[Planners]:
     who = mix[dist.get_rank()]
-    # A planner of ours that ran here before has left the wire installed.
+    # An earlier shardplan planner in this process has left the pickler installed.
     wire.uninstall()
     try:
         if who == NO_WIRE:
@@ -59,7 +59,7 @@ def sends_columns() -> bool:
 
 
 def save(layout: str, mix: tuple[str, ...], folder: Path) -> bool:
-    """Saves, and says whether this rank's plans travelled as columns."""
+    """Saves, and returns whether this rank's plans travelled as columns."""
     with as_in(mix) as planners:
         dcp.save(BUILDERS[layout](), storage_writer=writer(folder), planner=planners.save())
         return sends_columns()

@@ -1,4 +1,4 @@
-"""``enable_plan_caching``: plans kept from save to save, and sent only where they changed."""
+"""``enable_plan_caching``: plans are kept between saves, and sent only if they changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
 
 
 def save_three_times(folders: dict[str, Path]) -> dict[str, dict[str, int]]:
-    """Two saves alike and one with a tensor more; returns how many each cache keeps after them."""
+    """Saves twice the same and once one more tensor. Returns the size of each cache."""
     kept = {}
     for who, folder in folders.items():
         for name in CACHES:

@@ -1,4 +1,4 @@
-"""What one rank's planner cannot plan must reach every rank, in seconds, in upstream's words."""
+"""A planning error on one rank must reach every rank, in seconds, with upstream's message."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def state() -> StateDict:
     return {"w": spread(numbers(7, 2), mesh(3), Shard(0)), "same": numbers(3), "n": 3}
 
 
-class Refusing:
-    """An object with write items of its own, which it cannot make."""
+class RaisingObject:
+    """An object that raises when it creates its write items."""
 
     def __create_write_items__(self, fqn: str, value: object) -> list[Any]:
         raise LookupError(f"no items of {fqn}")
 
 
-def refusing_object(rank: int) -> StateDict:
-    return {**state(), "refusing": Refusing() if rank == 1 else 3}
+def raising_object(rank: int) -> StateDict:
+    return {**state(), "refusing": RaisingObject() if rank == 1 else 3}
 
 
 def partial_placement(rank: int) -> StateDict:
@@ -92,9 +92,9 @@ def object_for_a_tensor(rank: int) -> StateDict:
     return {**state(), "same": "text" if rank == 1 else numbers(3)}
 
 
-# With a piece of upstream's words, so that each fails for the reason it is here for.
+# Each has a part of upstream's message, so that the test fails for any other error.
 SAVES = (
-    (refusing_object, "no items of refusing"),
+    (raising_object, "no items of refusing"),
     (partial_placement, "not supported for DTensor with partial placements"),
     (overlap, "has overlapping chunks"),
     (shard_here_whole_there, "item.index.fqn not in md"),
@@ -162,7 +162,7 @@ BREAKS: tuple[Callable[[Any], None], ...] = (
 
 
 def outcome(action: Callable[[], object], state: StateDict) -> Any:
-    """What an action raises; where it raises nothing, what the state dict holds then."""
+    """Returns the exception of an action; without one, the contents of the state dict after it."""
     try:
         action()
     except BaseException as error:
@@ -216,7 +216,7 @@ def assert_alike(results: list[dict[str, Any]]) -> None:
 
 
 def assert_all_raise(results: list[dict[str, Any]], words: str) -> None:
-    """Every rank the same exception, with these words, whoever plans."""
+    """Asserts that every rank has the same exception, with this message, for all planners."""
     for result in results:
         assert result["upstream"][0] == "CheckpointException"
         assert words in str(result["upstream"])
@@ -254,12 +254,12 @@ def test_loading_broken_metadata(
     metadata = pickle.loads((checkpoint / ".metadata").read_bytes())
     break_it(metadata)
     (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
-    # Upstream loads some of these, and not always alike on each rank.
+    # Upstream loads some of these, and not always the same on each rank.
     assert_alike(worlds[3].run(load_each, good, tmp_path, timeout=30))
 
 
 def raise_in_hook(kind: str, hook: str, at: int, folder: Path) -> dict[str, Any]:
-    """A subclass whose hook raises on one rank, then a planner that works."""
+    """Runs a subclass whose hook raises on one rank, and then a planner that works."""
     raised = {}
     for who in ALL:
         with planning(who) as planners:
@@ -312,7 +312,7 @@ def test_a_hook_that_raises(worlds: Worlds, tmp_path: Path, kind: str, hook: str
 
 
 def reports_of(make: Callable[[int], StateDict], base: Path) -> list[Any]:
-    """What every rank gets of the report of our planner, and of upstream's under ``register()``."""
+    """Every rank's report of shardplan's planner, and of upstream's under ``register()``."""
     reports = []
     for who in ("ours", "registered", "ours on even ranks"):
         with planning(who) as planners, pytest.raises(dcp.api.CheckpointException) as caught:

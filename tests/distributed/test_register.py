@@ -1,4 +1,4 @@
-"""``register()`` in a real world: whoever saves and loads runs on ours, until ``unregister()``."""
+"""``register()`` in a real world: saves and loads run on shardplan until ``unregister()``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UPSTREAM = "builtins"
 
 
 class SavesUnderOtherNames(DefaultSavePlanner):
-    """A subclass of the upstream planner, as a user writes one before shardplan is imported."""
+    """A subclass of the upstream planner, as a user writes it before shardplan is imported."""
 
     def set_up_planner(self, state_dict: StateDict, *args: Any, **kwargs: Any) -> None:
         super().set_up_planner({f"x.{k}": v for k, v in state_dict.items()}, *args, **kwargs)
@@ -64,7 +64,7 @@ class SeeingReader(dcp.FileSystemReader):
 
 
 def save_and_load(planners: str, folder: Path) -> tuple[str, str, bool]:
-    """The kinds of list that the plans had, and whether all came back."""
+    """Returns the types of the plans' lists, and whether all values were loaded."""
     save_planner, load_planner = PLANNERS[planners]
     writer, reader = SeeingWriter(folder, sync_files=False), SeeingReader(folder)
     dcp.save(state(), storage_writer=writer, planner=save_planner())
@@ -88,7 +88,7 @@ def before_during_after(planners: str, base: Path) -> list[tuple[str, str, bool]
 
 
 @pytest.mark.parametrize("planners", PLANNERS)
-def test_saves_and_loads_run_on_ours_while_registered(
+def test_saves_and_loads_run_on_shardplan_while_registered(
     worlds: Worlds, tmp_path: Path, planners: str
 ) -> None:
     upstream, ours = (UPSTREAM, UPSTREAM, True), (NATIVE, NATIVE, True)
@@ -106,7 +106,7 @@ def registered_on_one(rank: int, folder: Path) -> tuple[str, str, bool]:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_registered_on_one_rank_alone(worlds: Worlds, tmp_path: Path, rank: int) -> None:
+def test_registered_on_one_rank_only(worlds: Worlds, tmp_path: Path, rank: int) -> None:
     seen = worlds[2].run(registered_on_one, rank, tmp_path / "one")
     assert seen[rank] == (NATIVE, NATIVE, True)
     assert seen[1 - rank] == (UPSTREAM, UPSTREAM, True)
@@ -115,7 +115,7 @@ def test_registered_on_one_rank_alone(worlds: Worlds, tmp_path: Path, rank: int)
 
 
 def names_in_torch() -> dict[str, int]:
-    """Every function in a module, or class of a module, of torch.distributed.checkpoint, by id."""
+    """Every function in torch.distributed.checkpoint, of its modules and their classes, by id."""
     found = {}
     for module, contents in list(sys.modules.items()):
         if not module.startswith("torch.distributed.checkpoint"):
@@ -138,7 +138,7 @@ def changes() -> tuple[tuple[str, ...], set[str], set[str]]:
     return done.replaced, changed, {name for name in before if after[name] != before[name]}
 
 
-def test_register_tells_what_it_replaces_and_unregister_puts_all_of_it_back(
+def test_register_returns_the_replaced_names_and_unregister_restores_them(
     worlds: Worlds,
 ) -> None:
     for replaced, changed, left in worlds[2].run(changes):

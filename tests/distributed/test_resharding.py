@@ -12,7 +12,7 @@ from .planning import ALL
 from .state_dicts import ON_A_GRID
 from .world import Worlds
 
-# Saved by four processes as the first, loaded by so many as the second.
+# The state dict that four processes save, the one that is loaded, and by how many processes.
 MOVES = [
     ("fsdp", 3, "fsdp"),
     ("fsdp", 2, "fsdp"),
@@ -33,7 +33,7 @@ MOVES = [
 def saved(
     worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], tuple[list[Path], Held]]:
-    """A checkpoint by upstream and one by ours, and all that the four processes held."""
+    """A checkpoint of each implementation, and all data of the four processes."""
     done: dict[str, tuple[list[Path], Held]] = {}
 
     def save(layout: str) -> tuple[list[Path], Held]:
@@ -49,7 +49,7 @@ def saved(
 
 @pytest.mark.parametrize("who", ALL)
 @pytest.mark.parametrize(("layout", "size", "loaded_as"), MOVES)
-def test_every_bit_arrives(
+def test_every_bit_is_loaded(
     worlds: Worlds,
     saved: Callable[[str], tuple[list[Path], Held]],
     layout: str,
@@ -65,6 +65,6 @@ def test_every_bit_arrives(
         assert set(after) == asked_for
         for path, value in after.items():
             expected = before[path]
-            if isinstance(expected, list):  # an object, held alike by each process
+            if isinstance(expected, list):  # An object is the same in each process.
                 expected = expected[: len(ranks)]
             assert identical(value, expected), path

@@ -1,4 +1,4 @@
-"""Checkpoints saved and loaded in one world, on real files: ours against upstream's."""
+"""Checkpoints saved and loaded in one world, on real files: shardplan against upstream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Saved = tuple[dict[str, Path], list[Held], list[list[Metadata]]]
 
 @pytest.fixture(scope="module")
 def saved(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Saved]:
-    """Folders by who planned, what each rank held, and what dcp.save returned there."""
+    """The folder of each implementation, each rank's data, and what dcp.save returned there."""
     done: dict[str, Saved] = {}
 
     def save(layout: str) -> Saved:
@@ -52,7 +52,7 @@ def test_save_returns_the_same_metadata_on_every_rank(
 
 @pytest.mark.parametrize("who", ALL)
 @pytest.mark.parametrize("layout", BUILDERS)
-def test_loads_every_bit_of_ours_and_of_upstreams(
+def test_every_bit_of_both_checkpoints_is_loaded(
     worlds: Worlds, saved: Callable[[str], Saved], layout: str, who: str
 ) -> None:
     folders, before, _ = saved(layout)

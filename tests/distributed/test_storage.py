@@ -1,4 +1,4 @@
-"""Our readers and writers on every rank of a world, or on some of them."""
+"""shardplan's readers and writers on every rank of a world, or on some of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .state_dicts import BUILDERS, blank, held
 from .world import Worlds
 
 LAYOUTS = ("fsdp", "replicated", "sharded_tensors", "nested")
-# Who plans, and whose writer and reader it is.
+# The implementation of the planner, and that of the writer and reader.
 WAYS = {
     "ours": ("ours", "ours"),
     "upstream planner": ("upstream", "ours"),
@@ -60,14 +60,14 @@ def reading_from(whose: str, folder: Path) -> dict[str, Any]:
     return {"storage_reader": storage(whose, folder, *kinds)}
 
 
-def is_made(metadata: Metadata) -> bool:
-    """Whether the places of what was saved are Python objects."""
+def is_materialized(metadata: Metadata) -> bool:
+    """Returns whether the storage locations are materialized."""
     data = metadata.storage_data
     return not (type(data) is StorageData and data.columns() is not None)
 
 
 def save_and_load(layout: str, base: Path) -> Any:
-    """What each way returned, whether that was made, and what this rank held and loaded."""
+    """Returns the result of each save, whether it was materialized, and this rank's data."""
     state = BUILDERS[layout]()
     returned = {"upstream": dcp.save(state, checkpoint_id=base / "upstream")}
     dcp.save(state, storage_writer=FsspecWriter(f"file://{base}/upstream url", sync_files=False))
@@ -76,7 +76,7 @@ def save_and_load(layout: str, base: Path) -> Any:
     for way, (who, whose) in WAYS.items():
         with planning(who) as planners:
             metadata = dcp.save(state, planner=planners.save(), **writing_to(whose, base / way))
-            made[way] = is_made(metadata)
+            made[way] = is_materialized(metadata)
             entries = metadata.state_dict_metadata
             if dist.get_rank() != 0 and whose != "upstream" and "mixed" not in way:
                 assert type(entries) is LazyDict
@@ -100,7 +100,7 @@ def test_saves_and_loads(worlds: Worlds, tmp_path: Path, layout: str) -> None:
         expected = without_ids(returned.pop("upstream"))
         for way, metadata in returned.items():
             assert without_ids(metadata) == expected, way
-            assert type(metadata.storage_data) is dict  # as it was pickled to get here
+            assert type(metadata.storage_data) is dict  # It has been pickled on the way here.
             assert list(metadata.state_dict_metadata) == list(expected.state_dict_metadata)
             for found in loaded[way]:
                 assert identical(found, before)
@@ -121,7 +121,7 @@ def save_in_the_background(kind: AsyncCheckpointerType, base: Path) -> list[Meta
                     async_checkpointer_type=kind,
                     **writing_to("none" if way == "registered" else way, base / way),
                 )
-                # Some kinds of stager answer with more than the one future.
+                # Some stagers return more than one future.
                 found.append(getattr(done, "upload_completion", done).result(timeout=60))
     # Ends the process that DCP keeps for the next save.
     _async_process_executor._CHECKPOINT_PROCESS = None
@@ -142,7 +142,7 @@ def test_saves_in_the_background(
 
 
 def save_and_load_alone(base: Path) -> tuple[Held, list[Held]]:
-    """Without collectives: one metadata file a rank."""
+    """Without collectives: one metadata file for each rank."""
     state = BUILDERS["fsdp"]()
     loaded = []
     for way in ("upstream", "ours"):

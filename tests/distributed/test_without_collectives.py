@@ -1,4 +1,4 @@
-"""``use_collectives=False``, one metadata file a rank, and saves with no process group at all."""
+"""``use_collectives=False``, one metadata file a rank, and saves without a process group."""
 
 from __future__ import annotations
 

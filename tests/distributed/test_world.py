@@ -1,4 +1,4 @@
-"""The launcher itself: a job that fails must be seen to fail, and soon."""
+"""The launcher itself: a failing job must be reported, and soon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fail_on_one(how: str) -> None:
             time.sleep(600)
 
 
-def test_every_rank_answers(worlds: Worlds) -> None:
+def test_every_rank_returns_its_result(worlds: Worlds) -> None:
     assert worlds[3].run(ranks_sum, 10) == [(0, 30), (1, 30), (2, 30)]
 
 

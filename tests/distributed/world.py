@@ -1,4 +1,4 @@
-"""Real process groups to run jobs in: gloo processes that live as long as the test run."""
+"""Real process groups for jobs: gloo processes that live as long as the test run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 _SPAWN = multiprocessing.get_context("spawn")
-# What the other ranks get to notice, once one has failed, before they are killed.
+# Seconds for the other ranks to notice a failure before they are killed.
 _GRACE = 3.0
 
 
@@ -48,8 +48,8 @@ def _serve(connection: Connection, rank: int, size: int, store: str) -> None:
     while True:
         try:
             message = connection.recv_bytes()
-        except EOFError:  # the test run is over, or has given this world up
-            # No destroy_process_group: with a peer gone it could wait for it.
+        except EOFError:  # The test run is over, or has dropped this world.
+            # destroy_process_group is not called: with a dead peer it could wait forever.
             os._exit(0)
         connection.send_bytes(pickle.dumps(_outcome(message)))
 
@@ -92,8 +92,8 @@ class World:
     def run(self, job: Callable[..., Any], *arguments: Any, timeout: float = 60) -> list[Any]:
         """Calls ``job(*arguments)`` on every rank and returns each rank's result.
 
-        Raises WorldError, with every rank's traceback, where a rank raised, died, or gave no result
-        in ``timeout`` seconds; the processes are gone then.
+        Raises WorldError, with every rank's traceback, if a rank raised, died, or gave no result in
+        ``timeout`` seconds. The processes are gone then.
         """
         if not self._processes:
             self._start()
@@ -141,7 +141,7 @@ class World:
 
 
 class Worlds:
-    """One World of each size that is asked for."""
+    """One World of each requested size."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

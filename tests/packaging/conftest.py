@@ -1,7 +1,7 @@
-"""The environments that the tests of this folder build shardplan in, each made once.
+"""The environments in which the tests of this folder build shardplan, each created once.
 
-No ``__init__.py`` here: a package of this folder's name would hide the ``packaging`` that pip and
-pytest import.
+This folder has no ``__init__.py``, because a package with its name would hide the ``packaging``
+that pip and pytest import.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from environments import install, is_torch, make_environment, run_python, succee
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with torch, and shardplan put there by a plain ``pip install .``."""
+    """An environment with torch, and with shardplan installed by a plain ``pip install .``."""
     folder = tmp_path_factory.mktemp("installed")
     environment = make_environment(folder / "venv", lambda name: True)
     succeeded(install(environment))
@@ -24,7 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with what a build without isolation needs, but for torch."""
+    """An environment with the packages for a build without isolation, except torch."""
     folder = tmp_path_factory.mktemp("without_torch")
     environment = make_environment(folder / "venv", lambda name: not is_torch(name))
     tools = ("scikit-build-core>=0.10", "cmake>=3.22", "ninja")

@@ -1,4 +1,4 @@
-"""Virtual environments that hold what this one holds, and shardplan built into them."""
+"""Virtual environments with the packages of this one, into which shardplan is built."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def site_packages(environment: Path) -> Path:
 
 
 def is_torch(name: str) -> bool:
-    """Whether an entry of site-packages is torch itself, or what says which version it is."""
+    """Returns whether an entry of site-packages is torch or its metadata."""
     return name == "torch" or (name.startswith("torch-") and name.endswith(".dist-info"))
 
 
 def link_installed(target: Path, wanted: Callable[[str], bool]) -> None:
-    """Links what is installed beside torch into a folder: as good as installed, at no cost."""
+    """Links the packages installed beside torch into a folder, which is fast."""
     for entry in Path(torch.__file__).parents[1].iterdir():
         ours = "shardplan" in entry.name
         if not ours and entry.suffix != ".pth" and wanted(entry.name):
@@ -34,14 +34,14 @@ def link_installed(target: Path, wanted: Callable[[str], bool]) -> None:
 
 
 def make_environment(folder: Path, wanted: Callable[[str], bool]) -> Path:
-    """A virtual environment with the wanted ones of the packages installed here, pip among them."""
+    """Creates a virtual environment with some of the packages installed here, including pip."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     link_installed(site_packages(folder), wanted)
     return folder
 
 
 def run_python(environment: Path, *arguments: object, **variables: str) -> Result:
-    """Runs an environment's Python away from the source folder, with these variables set."""
+    """Runs an environment's Python outside the source folder, with these variables set."""
     inherited = dict(os.environ)
     for name in ("PYTHONPATH", "SHARDPLAN_TORCH_DIR"):
         inherited.pop(name, None)
@@ -56,19 +56,19 @@ def run_python(environment: Path, *arguments: object, **variables: str) -> Resul
 
 
 def install(environment: Path, *options: str, **variables: str) -> Result:
-    """``pip install`` of the source folder, in a build folder of its own."""
+    """Runs ``pip install`` on the source folder, in a separate build folder."""
     build = f"-Cbuild-dir={environment / 'build'}"
     command = ("-m", "pip", "install", "--no-deps", build, *options, SOURCE)
     return run_python(environment, *command, **variables)
 
 
 def succeeded(result: Result) -> str:
-    """What a command printed; fails where the command did."""
+    """Returns the output of a command; fails if the command failed."""
     assert result.returncode == 0, f"{result.args}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 
 
 def failed(result: Result) -> str:
-    """What a command that has to fail printed, its line breaks as blanks."""
+    """Returns the output of a command that must fail, with line breaks as blanks."""
     assert result.returncode != 0, f"{result.args}\n{result.stdout}\n{result.stderr}"
     return " ".join((result.stdout + result.stderr).split())

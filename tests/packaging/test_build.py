@@ -1,4 +1,4 @@
-"""Building beside a torch, and what the build says where there is none or it is too old."""
+"""Builds with an installed torch, and the errors if torch is missing or too old."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(shardplan.__file__)
 
 
 def assert_works(environment: Path, folder: Path, **variables: str) -> None:
-    """The installation fits, is the environment's own, and saves and loads."""
+    """Asserts that the installation matches the environment, and saves and loads."""
     info = succeeded(run_python(environment, "-m", "shardplan", "info", **variables))
     assert f"{'torch':<12}{torch.__version__}" in info.splitlines()
     assert "The native modules match." in info
@@ -43,7 +43,7 @@ def test_isolated_build_finds_torch(installed: Path, tmp_path: Path) -> None:
     assert_works(installed, tmp_path)
 
 
-def test_modules_name_no_folder_of_the_build_machine(installed: Path) -> None:
+def test_modules_contain_no_path_of_the_build_machine(installed: Path) -> None:
     modules = list((site_packages(installed) / "shardplan").glob("*.so"))
     assert {module.name.split(".")[0] for module in modules} == {"_core", "_torch"}
     for module in modules:
@@ -52,33 +52,37 @@ def test_modules_name_no_folder_of_the_build_machine(installed: Path) -> None:
         assert "RPATH" not in done.stdout and "RUNPATH" not in done.stdout
 
 
-def test_build_without_torch_says_to_install_it(without_torch: Path) -> None:
-    said = failed(install(without_torch, "--no-build-isolation"))
-    assert "shardplan is built against an installed torch, and none was found" in said
-    assert "pip install torch==" in said
-    assert "--no-build-isolation" in said and "SHARDPLAN_TORCH_DIR" in said
+def test_build_without_torch_tells_how_to_install_it(without_torch: Path) -> None:
+    message = failed(install(without_torch, "--no-build-isolation"))
+    assert "shardplan is built against an installed torch, and none was found" in message
+    assert "pip install torch==" in message
+    assert "--no-build-isolation" in message and "SHARDPLAN_TORCH_DIR" in message
 
 
 @pytest.mark.parametrize("version", ["2.10.0", "2.9.1+cu128", "1.13.1"])
-def test_build_beside_a_torch_too_old_says_so(
+def test_build_with_an_old_torch_fails_with_its_version(
     without_torch: Path, tmp_path: Path, version: str
 ) -> None:
     (tmp_path / "version.py").write_text(f"__version__ = '{version}'\n")
-    said = failed(install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=str(tmp_path)))
-    assert f"shardplan needs torch 2.11 or later; found torch {version} at {tmp_path}" in said
-    assert "pip install torch==" in said
+    message = failed(
+        install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=str(tmp_path))
+    )
+    assert f"shardplan needs torch 2.11 or later; found torch {version} at {tmp_path}" in message
+    assert "pip install torch==" in message
 
 
-def test_build_beside_a_torch_cut_short_says_what_it_lacks(
+def test_build_with_an_incomplete_torch_names_the_missing_file(
     without_torch: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "version.py").write_text(f"__version__ = '{torch.__version__}'\n")
-    said = failed(install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=str(tmp_path)))
-    assert f"torch {torch.__version__} at {tmp_path} lacks {tmp_path}/include/pybind11" in said
+    message = failed(
+        install(without_torch, "--no-build-isolation", SHARDPLAN_TORCH_DIR=str(tmp_path))
+    )
+    assert f"torch {torch.__version__} at {tmp_path} lacks {tmp_path}/include/pybind11" in message
 
 
-def test_build_beside_a_torch_named_by_its_folder(without_torch: Path, tmp_path: Path) -> None:
-    """The last test in this environment: it leaves shardplan in it."""
+def test_build_with_a_torch_given_by_its_folder(without_torch: Path, tmp_path: Path) -> None:
+    """This is the last test in this environment, because it leaves shardplan installed."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     link_installed(elsewhere, is_torch)

@@ -1,4 +1,4 @@
-"""What importing shardplan does, in the environment that runs the tests."""
+"""Importing shardplan in the environment that runs the tests."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_the_core_module_does_not_import_torch(tmp_path: Path) -> None:
     assert python(code, tmp_path) == "([3], [4]) False"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     for name in shardplan.__all__:
         assert getattr(shardplan, name) is not None
         assert name in dir(shardplan)
 
 
-def test_dir_and_help_show_the_public_names_alone(tmp_path: Path) -> None:
+def test_dir_and_help_show_only_the_public_names(tmp_path: Path) -> None:
     assert dir(shardplan) == sorted([*shardplan.__all__, "__version__"])
     assert shardplan.__version__ == importlib.metadata.version("shardplan")
     shown = python("import shardplan; help(shardplan)", tmp_path)
@@ -61,7 +61,7 @@ def test_an_unknown_name_is_an_attribute_error(tmp_path: Path) -> None:
     assert python(code, tmp_path) == "module 'shardplan' has no attribute 'no_such_name'"
 
 
-def test_build_info_names_what_it_was_built_with() -> None:
+def test_build_info_has_the_versions_of_the_build() -> None:
     built = shardplan.build_info()
     assert list(built) == [
         "shardplan",
@@ -78,7 +78,7 @@ def test_build_info_names_what_it_was_built_with() -> None:
     assert built["platform"] == f"{platform.system()} {platform.machine()}"
 
 
-def test_info_prints_what_it_was_built_with_and_what_it_finds(tmp_path: Path) -> None:
+def test_info_prints_the_built_and_the_installed_versions(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "shardplan", "info"],
         cwd=tmp_path,

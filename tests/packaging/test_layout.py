@@ -1,4 +1,4 @@
-"""What the layout of the Python package promises."""
+"""Import rules of the Python package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import shardplan
 
 ROOT = Path(shardplan.__file__).parent
-# Packages that must work where torch is not installed.
+# These packages must work without torch.
 WITHOUT_TORCH = ("cli", "diagnosis")
 
 
@@ -21,7 +21,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
-    """The modules of the package that a module imports, anywhere in it."""
+    """Returns the modules of the package that a module imports, anywhere in its source."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -32,11 +32,11 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
         base = ".".join([*parts, node.module] if node.module else parts)
         for alias in node.names:
             found.add(f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base)
-    # The package itself imports nothing but `_build` until one of its names is used.
+    # The package itself imports only `_build`, until one of its names is used.
     return (found & known.keys()) - {name, "shardplan"}
 
 
-def test_no_module_imports_one_that_imports_it() -> None:
+def test_no_import_cycles() -> None:
     known = modules()
     graph = {name: imports(name, path, known) for name, path in known.items()}
     del graph["shardplan"]
@@ -54,7 +54,7 @@ def test_no_module_imports_one_that_imports_it() -> None:
     assert len(done) > 50
 
 
-def test_the_command_line_imports_no_torch() -> None:
+def test_the_command_line_does_not_import_torch() -> None:
     for path in ROOT.rglob("*.py"):
         if path.relative_to(ROOT).parts[0] in WITHOUT_TORCH:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

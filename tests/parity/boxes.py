@@ -1,4 +1,4 @@
-"""Chunks, sizes and tensor metadata, whole and broken, as tests give them to planners."""
+"""Valid and broken chunks, sizes and tensor metadata for planners."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.distributed.checkpoint.metadata import (
 
 
 def raw_chunk(offsets: Any, sizes: Any) -> ChunkStorageMetadata:
-    """A chunk of exactly these objects."""
+    """Returns a chunk with exactly these objects."""
     return ChunkStorageMetadata(offsets=offsets, sizes=sizes)
 
 
 def chunk(offsets: Sequence[int], sizes: Sequence[int]) -> ChunkStorageMetadata:
-    """A chunk of torch.Size objects, or of tuples where numbers are beyond int64."""
+    """Returns a chunk with torch.Size objects, or with tuples where numbers are beyond int64."""
     return raw_chunk(size(offsets), size(sizes))
 
 
 def size(numbers: Sequence[int]) -> Any:
-    """A torch.Size, or a tuple where numbers are beyond int64."""
+    """Returns a torch.Size, or a tuple where numbers are beyond int64."""
     if all(-(2**63) <= number < 2**63 for number in numbers):
         return torch.Size(numbers)
     return tuple(numbers)
@@ -39,14 +39,14 @@ def tensor_metadata(
 
 
 def row_chunks(rows: int, parts: int, *others: int) -> list[ChunkStorageMetadata]:
-    """The chunks of a tensor of (rows, *others) sharded on its first dim, as torch.chunk does."""
+    """Shards a tensor of (rows, *others) on its first dim, as torch.chunk does."""
     return column_chunks((), rows, parts, *others)
 
 
 def column_chunks(
     before: Sequence[int], length: int, parts: int, *after: int
 ) -> list[ChunkStorageMetadata]:
-    """The chunks of a tensor of (*before, length, *after) sharded on the dim between."""
+    """Shards a tensor of (*before, length, *after) on the dim of this length."""
     step = -(-length // parts)
     starts = [min(length, step * part) for part in range(parts)]
     return [
@@ -59,7 +59,7 @@ def column_chunks(
 
 
 def grid_chunks(shape: Sequence[int], parts: Sequence[int]) -> list[ChunkStorageMetadata]:
-    """The chunks of a grid, each dim cut as torch.chunk does."""
+    """Returns the chunks of a grid, with each dim cut as torch.chunk does."""
     cells: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ())]
     for length, count in zip(shape, parts, strict=True):
         step = max(1, -(-length // count))
@@ -72,7 +72,7 @@ def grid_chunks(shape: Sequence[int], parts: Sequence[int]) -> list[ChunkStorage
     return [chunk(offsets, sizes) for offsets, sizes in cells]
 
 
-# Chunks no planner should meet; upstream answers each in its own way.
+# No planner should get such chunks; upstream handles each differently.
 BROKEN_CHUNKS: dict[str, Any] = {
     "none": None,
     "a string": "chunk",

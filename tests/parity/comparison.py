@@ -1,4 +1,4 @@
-"""Whether two implementations answer alike: result or exception, all the way down."""
+"""Compares two implementations: the complete result, or the exception."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from shardplan.dcp.lazy.storage_data import StorageData
 
 @dataclasses.dataclass
 class Raised:
-    """An exception, as a caller can tell it from another; of one that says more than upstream's,
-    upstream's words, which are its first line."""
+    """An exception as a caller sees it.
+
+    If it has a report, only the first line of its message, which is upstream's, is compared.
+    """
 
     kind: type[BaseException]
     message: str
@@ -33,15 +35,15 @@ class Raised:
 
 
 def answer(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a call returns, or the ``Raised`` that stands for what it raises."""
+    """Returns the result of a call, or a ``Raised`` for its exception."""
     try:
-        return filled(function(*args, **kwargs))
+        return materialized(function(*args, **kwargs))
     except Exception as error:
         return Raised.by(error)
 
 
-def filled(value: Any) -> Any:
-    """The same value, any list of items in it made, so that making them is part of the call."""
+def materialized(value: Any) -> Any:
+    """Materializes the lists of items in a value, so that this is part of the call."""
     for found in lists_of_items(value):
         found[:0]
     return value
@@ -58,7 +60,10 @@ def lists_of_items(value: Any) -> Iterator[LazyList]:
 
 
 def assert_same(ours: Any, upstream: Any, at: str = "answer") -> None:
-    """Same types, values, order of attributes and of keys. Ours count as lists and dicts."""
+    """Compares types, values, and order of attributes and keys.
+
+    LazyList and LazyDict count as list and dict.
+    """
     if isinstance(ours, LazyList) and type(upstream) is list:
         ours = list(ours)
     if isinstance(ours, (LazyDict, StorageData)) and type(upstream) is dict:
@@ -75,7 +80,7 @@ def assert_same(ours: Any, upstream: Any, at: str = "answer") -> None:
         for i, (a, b) in enumerate(zip(ours, upstream, strict=True)):
             assert_same(a, b, f"{at}[{i}]")
     elif dataclasses.is_dataclass(upstream) and not isinstance(upstream, type):
-        # What sets its state by itself shows no order of its own.
+        # A class with ``__setstate__`` has no attribute order of its own.
         order = sorted if hasattr(upstream, "__setstate__") else list
         assert order(vars(ours)) == order(vars(upstream)), f"{at}: attributes {vars(ours)}"
         for name, value in vars(upstream).items():
@@ -87,7 +92,7 @@ def assert_same(ours: Any, upstream: Any, at: str = "answer") -> None:
 
 
 def assert_same_pickles(ours: Any, upstream: Any) -> None:
-    """Each item byte for byte: values, order of attributes, objects shared and not shared."""
+    """Compares each item byte for byte: values, order of attributes, shared objects."""
     assert len(ours) == len(upstream)
     for mine, theirs in zip(ours, upstream, strict=True):
         assert pickle.dumps(mine) == pickle.dumps(theirs), f"{mine!r} pickles otherwise"
@@ -96,7 +101,7 @@ def assert_same_pickles(ours: Any, upstream: Any) -> None:
 def assert_same_answer(
     ours: Callable[..., Any], upstream: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
-    """Calls both with the same arguments and compares; returns upstream's answer."""
+    """Calls both with the same arguments and compares. Returns upstream's answer."""
     expected = answer(upstream, *args, **kwargs)
     assert_same(answer(ours, *args, **kwargs), expected)
     return expected

@@ -1,4 +1,4 @@
-"""What a test can be run on: upstream, ours, or upstream's names with ours registered."""
+"""The implementations under test: upstream, shardplan, and upstream's names after register()."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = ("upstream", "ours", "registered")
 
 @dataclasses.dataclass(frozen=True)
 class Implementation:
-    """One implementation, by the modules that hold it."""
+    """One implementation, given by its modules."""
 
     name: str
     planner_helpers: ModuleType
@@ -59,7 +59,7 @@ OURS = Implementation(
 
 @contextlib.contextmanager
 def chosen(name: str) -> Iterator[Implementation]:
-    """The implementation of this name, for the length of a ``with``."""
+    """Yields the implementation with this name."""
     if name == "registered":
         with shardplan.registered():
             yield dataclasses.replace(UPSTREAM, name=name)

@@ -1,4 +1,4 @@
-"""Objects of every kind that a state dict holds, by name, each made anew."""
+"""Functions that create every kind of object in a state dict, by name."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from parity.worlds import dtensor_of, mesh_of, sharded_tensor_of
 
 
 class TaggedTensor(torch.Tensor):
-    """A tensor subclass that adds nothing."""
+    """A tensor subclass without changes."""
 
 
 class SelfWritten:
-    """An object that says itself how it is checkpointed."""
+    """An object that creates its own write items and chunks."""
 
     def __create_write_items__(self, fqn: str, object: Any) -> list[WriteItem]:
         return [self._item(fqn, part) for part in range(2)]
@@ -49,11 +49,11 @@ class SelfWritten:
 
 
 class SelfWrittenTensor(torch.Tensor, SelfWritten):
-    """A tensor that does."""
+    """A tensor that creates its own write items and chunks."""
 
 
 class BrokenProtocol:
-    """An object whose own description fails."""
+    """An object whose protocol methods raise."""
 
     def __create_write_items__(self, fqn: str, object: Any) -> list[WriteItem]:
         raise KeyError(f"no items for {fqn}")
@@ -71,7 +71,7 @@ def _expanded() -> torch.Tensor:
 
 
 def _marked_tensor() -> torch.Tensor:
-    """A plain tensor that somebody gave a protocol of its own."""
+    """A plain tensor whose protocol methods are set on the instance."""
     tensor = torch.zeros(4)
     tensor.__create_write_items__ = SelfWritten().__create_write_items__  # type: ignore[attr-defined]
     tensor.__create_chunk_list__ = SelfWritten().__create_chunk_list__  # type: ignore[attr-defined]
@@ -138,7 +138,7 @@ def _dtensor_with_protocol() -> DTensor:
 
 
 class TaggedDTensor(DTensor):
-    """A DTensor subclass that adds nothing."""
+    """A DTensor subclass without changes."""
 
 
 def _dtensor_subclass() -> DTensor:
@@ -203,7 +203,7 @@ EVERYTHING = {
     )
     for name, make in makers.items()
 }
-# Those that upstream refuses.
+# Upstream raises for these.
 RAISING = {name for name in EVERYTHING if "broken" in name or "partial" in name}
 if any(field.name == "strides" for field in dataclasses.fields(TensorProperties)):
-    RAISING |= {name for name in EVERYTHING if name.endswith("sparse csr")}  # which have none
+    RAISING |= {name for name in EVERYTHING if name.endswith("sparse csr")}

@@ -1,4 +1,4 @@
-"""Upstream write items made by hand: plain ones, and ones that have no place in columns."""
+"""Upstream write items: plain items, and unusual items that columns may not hold."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from torch.distributed.checkpoint.planner import (
 from parity.boxes import size
 
 
-def index_of(name: Any, offset: Any = None, hint: Any = None) -> MetadataIndex:
-    """An index of exactly these objects."""
-    index = MetadataIndex(name, None, hint)
+def index_of(name: Any, offset: Any = None, chunk_index: Any = None) -> MetadataIndex:
+    """Returns an index with exactly these objects."""
+    index = MetadataIndex(name, None, chunk_index)
     if offset is not None:
         object.__setattr__(index, "offset", offset)
     return index
@@ -41,12 +41,12 @@ def tensor_item(
     dtype: torch.dtype = torch.float32,
     offsets: Sequence[int] | None = None,
     sizes: Sequence[int] | None = None,
-    hint: Any = None,
+    chunk_index: Any = None,
 ) -> WriteItem:
-    """A whole tensor or, where offsets are given, a shard."""
+    """Returns an item for a complete tensor, or for a shard if offsets are given."""
     start = [0] * len(shape) if offsets is None else offsets
     return WriteItem(
-        index=index_of(name, size(start), hint),
+        index=index_of(name, size(start), chunk_index),
         type=WriteItemType.TENSOR if offsets is None else WriteItemType.SHARD,
         tensor_data=TensorWriteData(
             chunk=ChunkStorageMetadata(size(start), size(shape if sizes is None else sizes)),
@@ -57,23 +57,23 @@ def tensor_item(
 
 
 def shard_item(name: Any = "w", part: int = 0) -> WriteItem:
-    """Two of eight rows."""
+    """Returns an item for two of eight rows."""
     return tensor_item(name, (8, 3), offsets=(2 * part, 0), sizes=(2, 3))
 
 
 class TaggedItem(WriteItem):
-    """A subclass that adds nothing."""
+    """A subclass without changes."""
 
 
 class SelfSized(WriteItem):
-    """An item that says itself how large it is."""
+    """An item that computes its own size."""
 
     def tensor_storage_size(self) -> int | None:
         return 10**6
 
 
 class Unsized(WriteItem):
-    """A tensor that says that it takes no room."""
+    """A tensor whose item has size zero."""
 
     def tensor_storage_size(self) -> int | None:
         return None
@@ -99,8 +99,8 @@ class TaggedChunk(ChunkStorageMetadata):
     """A chunk of another class."""
 
 
-class Untouchable(WriteItem):
-    """An item that `dataclasses.replace` cannot make anew."""
+class Uncopyable(WriteItem):
+    """An item that ``dataclasses.replace`` cannot copy."""
 
     def __init__(self, item: WriteItem) -> None:
         for name, value in vars(item).items():
@@ -112,7 +112,7 @@ def of_class(cls: type[WriteItem], item: WriteItem) -> WriteItem:
 
 
 def with_attribute(item: WriteItem, path: str, value: Any) -> WriteItem:
-    """The item, with one attribute in it set."""
+    """Returns the item after setting one attribute in it."""
     *parents, name = path.split(".")
     owner = functools.reduce(getattr, parents, item)
     object.__setattr__(owner, name, value)
@@ -135,7 +135,7 @@ def _as_properties(item: WriteItem) -> TaggedProperties:
 PROPERTIES = "tensor_data.properties"
 CHUNK = "tensor_data.chunk"
 
-# Items that travel as objects, each alone among its plan's, and are planned natively all the same.
+# Items that travel as objects, but are planned natively with the other items of the plan.
 READABLE: dict[str, Callable[[], WriteItem]] = {
     "subclass": lambda: of_class(TaggedItem, shard_item("w", 1)),
     "own size": lambda: of_class(SelfSized, shard_item("w", 1)),
@@ -149,11 +149,11 @@ READABLE: dict[str, Callable[[], WriteItem]] = {
     ),
     "bytes and tensor": _set("bytes_io_data", BytesIOWriteData(5)),
     "bytes with bytes_io_data": lambda: bytes_item("w", bytes_io_data=BytesIOWriteData(5)),
-    "bytes with a hint": lambda: bytes_item("w", index=index_of("w", None, 4)),
+    "bytes with a chunk index": lambda: bytes_item("w", index=index_of("w", None, 4)),
     "bytes with tensor data": lambda: bytes_item("w", tensor_data=shard_item().tensor_data),
 }
 
-# Properties that columns hold, or that travel with an object, of types that no tensor has.
+# Properties that columns hold, or that travel as objects, of types that tensors do not have.
 UNUSUAL_PROPERTIES: dict[str, Callable[[], WriteItem]] = {
     "requires_grad a number": _set(f"{PROPERTIES}.requires_grad", 1),
     "requires_grad a text": _set(f"{PROPERTIES}.requires_grad", "yes"),
@@ -168,7 +168,7 @@ UNUSUAL_PROPERTIES: dict[str, Callable[[], WriteItem]] = {
     "preserve format": _set(f"{PROPERTIES}.memory_format", torch.preserve_format),
 }
 
-# Items whose plans upstream's own code has to answer for.
+# Items whose plans fall back to upstream's code.
 OPAQUE: dict[str, Callable[[], WriteItem]] = {
     "index subclass": lambda: dataclasses.replace(
         shard_item("w", 1), index=TaggedIndex("w", (2, 0))
@@ -187,9 +187,9 @@ OPAQUE: dict[str, Callable[[], WriteItem]] = {
     "more dims than the tensor": _set("tensor_data.size", torch.Size((24,))),
     "65 dims": lambda: _many_dims(65),
     "negative chunk index": _set("index.index", -1),
-    "hint a bool": _set("index.index", True),
-    "hint huge": _set("index.index", 2**70),
-    "hint a text": _set("index.index", "first"),
+    "chunk index a bool": _set("index.index", True),
+    "chunk index huge": _set("index.index", 2**70),
+    "chunk index a text": _set("index.index", "first"),
     "name of a subclass": lambda: shard_item(Name("w"), 1),
     "name a number": lambda: shard_item(3),
     "name none": lambda: shard_item(None),
@@ -204,11 +204,11 @@ OPAQUE: dict[str, Callable[[], WriteItem]] = {
     "size beyond int64": _set("tensor_data.size", (2**70, 3)),
 }
 
-# Items that fit into columns, just.
+# Items just within the limits of columns.
 EXTREME: dict[str, Callable[[], WriteItem]] = {
     "64 dims": lambda: _many_dims(64),
-    "hint": _set("index.index", 7),
-    "largest hint": _set("index.index", 2**63 - 1),
+    "chunk index": _set("index.index", 7),
+    "largest chunk index": _set("index.index", 2**63 - 1),
     "lone surrogate": lambda: shard_item("w\ud800"),
     "long name": lambda: shard_item("w." * 1000),
     "no name": lambda: shard_item(""),

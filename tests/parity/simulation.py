@@ -1,4 +1,4 @@
-"""A planner's whole part in a save or a load, over a world that is simulated rank by rank."""
+"""All planner steps of a save or a load, over a world simulated rank by rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MakeStateDict = Callable[[int], dict[str, Any]]
 
 @dataclasses.dataclass
 class Saved:
-    """Every plan of one save."""
+    """All plans of one save."""
 
     local_plans: list[SavePlan]
     global_plans: list[SavePlan]
@@ -27,7 +27,7 @@ class Saved:
 
 @dataclasses.dataclass
 class Loaded:
-    """Every plan of one load."""
+    """All plans of one load."""
 
     local_plans: list[LoadPlan]
     global_plans: list[LoadPlan]
@@ -35,7 +35,7 @@ class Loaded:
 
 
 def sent(plans: list[Any], send: bool) -> list[Any]:
-    """The plans, or what arrives of them when they travel."""
+    """Returns the plans, or the received copies if they travel."""
     return [pickle.loads(pickle.dumps(plan)) for plan in plans] if send else plans
 
 
@@ -46,7 +46,7 @@ def save_plans(
     *,
     send: bool = True,
 ) -> Saved:
-    """Plans a save on every rank of a world, rank 0 coordinating."""
+    """Plans a save on every rank of a world; rank 0 is the coordinator."""
     planners, local_plans = [], []
     for rank in range(world_size):
         with rank_of(rank, world_size):
@@ -56,9 +56,9 @@ def save_plans(
             planners.append(planner)
     with rank_of(0, world_size):
         global_plans, metadata = planners[0].create_global_plan(sent(local_plans, send))
-    arrived = sent(global_plans, send)
+    received = sent(global_plans, send)
     final_plans = [
-        planner.finish_plan(plan) for planner, plan in zip(planners, arrived, strict=True)
+        planner.finish_plan(plan) for planner, plan in zip(planners, received, strict=True)
     ]
     return Saved(local_plans, global_plans, metadata, final_plans)
 
@@ -71,7 +71,7 @@ def load_plans(
     *,
     send: bool = True,
 ) -> Loaded:
-    """Plans a load on every rank of a world, rank 0 coordinating."""
+    """Plans a load on every rank of a world; rank 0 is the coordinator."""
     planners, local_plans = [], []
     for rank in range(world_size):
         with rank_of(rank, world_size):
@@ -80,8 +80,8 @@ def load_plans(
             local_plans.append(planner.create_local_plan())
             planners.append(planner)
     global_plans = planners[0].create_global_plan(sent(local_plans, send))
-    arrived = sent(global_plans, send)
+    received = sent(global_plans, send)
     final_plans = [
-        planner.finish_plan(plan) for planner, plan in zip(planners, arrived, strict=True)
+        planner.finish_plan(plan) for planner, plan in zip(planners, received, strict=True)
     ]
     return Loaded(local_plans, global_plans, final_plans)

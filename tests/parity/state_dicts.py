@@ -1,4 +1,4 @@
-"""State dicts of a whole rank, as trainers make them."""
+"""Complete state dicts of a rank, as trainers create them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parity.worlds import dtensor_of, mesh_of, sharded_tensor_of
 
 
 def fully_sharded(rank: int, world_size: int = 4) -> dict[str, Any]:
-    """A model and its optimizer on a 1-D mesh, uneven throughout."""
+    """A model and its optimizer on a 1-D mesh, with uneven shards."""
     mesh = mesh_of((world_size,))
     shapes = {"embed": (11, 4), "wide": (3, 7), "norm": (5,), "tiny": (2,)}
     model: dict[str, Any] = {
@@ -65,7 +65,7 @@ def replicated(rank: int) -> dict[str, Any]:
 
 
 def pipelined(rank: int) -> dict[str, Any]:
-    """Each pair of ranks has layers of its own on a sub-mesh; every rank names all of them."""
+    """Each pair of ranks has its own layers on a sub-mesh; every rank has the names of all."""
     first, second = mesh_of((2,), [0, 1]), mesh_of((2,), [3, 2])
     return {
         "layers": [
@@ -78,7 +78,7 @@ def pipelined(rank: int) -> dict[str, Any]:
 
 
 def sharded_tables(rank: int) -> dict[str, Any]:
-    """Embedding tables as ShardedTensors, row-wise, some with several shards a rank."""
+    """Embedding tables as row-wise ShardedTensors, some with several shards a rank."""
     rows = [((3 * part, 0), (3 if part < 3 else 1, 2), part) for part in range(4)]
     return {
         "table": sharded_tensor_of((10, 2), rows),
@@ -88,7 +88,7 @@ def sharded_tables(rank: int) -> dict[str, Any]:
 
 
 def uneven_tables(rank: int) -> dict[str, Any]:
-    """The same, with ranks that hold no shard; upstream loads such a one on a real group only."""
+    """The same with ranks that hold no shard, which upstream loads only in a real process group."""
     return {
         "table": sharded_tensor_of((10, 2), [((0, 0), (4, 2), 0), ((4, 0), (6, 2), 1)]),
         "elsewhere": sharded_tensor_of((4,), [((0,), (4,), 3)]),

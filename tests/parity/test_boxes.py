@@ -1,4 +1,4 @@
-"""Overlap, bounds and the region where two chunks meet."""
+"""Overlap, bounds, and the overlapping region of two chunks."""
 
 from __future__ import annotations
 

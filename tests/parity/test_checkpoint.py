@@ -1,4 +1,4 @@
-"""Whole saves and loads in one process: real files, failing storage, crossed implementations."""
+"""Saves and loads in one process, with real files, failing storage and mixed implementations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def state_dict() -> dict[str, Any]:
 
 
 def blank(value: Any) -> Any:
-    """The same nest with other values."""
+    """The same structure with other values."""
     if isinstance(value, dict):
         return {key: blank(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -83,7 +83,7 @@ def test_round_trip(implementation: Implementation, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NOT_UPSTREAM)
 def test_files_are_upstreams(name: str, tmp_path: Path) -> None:
-    """The same files with the same bytes, and metadata that differs in its save's id alone."""
+    """Files have the same names and bytes; metadata differs only in the save's id."""
     save(UPSTREAM, tmp_path / "upstream")
     with chosen(name) as implementation:
         save(implementation, tmp_path / "ours")
@@ -127,7 +127,7 @@ STEPS_OF_A_LOAD = [
 
 
 class StorageError(Exception):
-    """What failing storage raises."""
+    """An error of failing storage."""
 
 
 def failing(storage: Any, step: str) -> Any:
@@ -139,7 +139,7 @@ def failing(storage: Any, step: str) -> Any:
 
 
 def raised_by(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """An error of DCP, with what each rank raised."""
+    """Catches an error of DCP, with the error of each rank."""
     with pytest.raises(CheckpointException) as found:
         function(*args, **kwargs)
     failures = {rank: Raised.by(error) for rank, (error, _) in found.value.failures.items()}
@@ -173,7 +173,7 @@ def test_failing_storage_of_a_load(
         no_dist=True,
     )
     assert list(failures) == [0]
-    # Without global metadata a load looks for a rank's own, and says that both failed.
+    # Without global metadata, a load reads the rank's own, and reports that both failed.
     assert f"{step} failed" in failures[0].message
 
 
@@ -190,7 +190,7 @@ def test_failing_storage_of_a_load(
     ],
     ids=["size", "dims", "missing", "object for tensor", "tensor for object", "fewer"],
 )
-def test_state_dict_that_does_not_fit(change: Any, name: str, tmp_path: Path) -> None:
+def test_state_dict_that_does_not_match(change: Any, name: str, tmp_path: Path) -> None:
     save(UPSTREAM, tmp_path)
 
     def outcome(implementation: Implementation) -> Any:
@@ -208,7 +208,7 @@ def test_state_dict_that_does_not_fit(change: Any, name: str, tmp_path: Path) ->
 
 
 def test_sharded_on_one_rank(implementation: Implementation, tmp_path: Path) -> None:
-    """A DTensor and a ShardedTensor of a world of one, through files."""
+    """A DTensor and a ShardedTensor in a world of one rank, through files."""
     with rank_of(0, 1):
         dtensor = dtensor_of((5, 2), mesh_of((1,)), [Shard(0)])
         dtensor._local_tensor.copy_(torch.arange(10.0).reshape(5, 2))

@@ -1,4 +1,4 @@
-"""Which rank keeps what several ranks would write."""
+"""Dedup decides which rank writes an item that several ranks have."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_dedup_tensors_keeps_the_first(implementation: Implementation) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("ranks", [1, 2, 5, 16, 40])
-def test_ties_fall_as_upstream(ranks: int, seed: int) -> None:
-    """A tie goes to the first of a set of ranks in CPython's order, which is not by number."""
+def test_ties_are_resolved_as_upstream(ranks: int, seed: int) -> None:
+    """A tie is won by the first rank of a set in CPython's order, which is not ascending."""
     rng = random.Random(seed)
     state_dicts = [
         {f"w{i}": torch.zeros(rng.choice((1, 2, 3))) for i in range(30) if rng.random() < 0.6}
@@ -96,8 +96,12 @@ def test_broken_plans(plans: Any) -> None:
 def test_global_plan_of_duplicates() -> None:
     plans = [plan_of({"a": torch.zeros(2), "b": 1}), plan_of({"a": torch.zeros(2)})]
     for chosen_plans in (plans, plans[:1], plans[::-1], [plans[0], plan_of({})]):
-        for hints in (True, False):
+        for chunk_indices in (True, False):
             assert_same(
-                answer(OURS.default_planner.create_default_global_save_plan, chosen_plans, hints),
-                answer(originals.create_default_global_save_plan, chosen_plans, hints),
+                answer(
+                    OURS.default_planner.create_default_global_save_plan,
+                    chosen_plans,
+                    chunk_indices,
+                ),
+                answer(originals.create_default_global_save_plan, chosen_plans, chunk_indices),
             )

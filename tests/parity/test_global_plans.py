@@ -1,4 +1,4 @@
-"""dedup_save_plans and create_default_global_save_plan, for plans in every form, of every kind."""
+"""dedup_save_plans and create_default_global_save_plan, for plans of every form and kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parity.implementations import OURS
 from parity.save_items import (
     READABLE,
     UNUSUAL_ITEMS,
-    Untouchable,
+    Uncopyable,
     bytes_item,
     shard_item,
     tensor_item,
@@ -29,7 +29,7 @@ from parity.travel import (
     in_forms,
     sent,
     sent_upstream,
-    with_our_list,
+    with_lazy_list,
 )
 from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
 from shardplan.dcp.upstream import originals
@@ -39,7 +39,7 @@ MakeStateDict = Callable[[int], dict[str, Any]]
 
 
 def replicas(shards: int, world_size: int, seed: int) -> MakeStateDict:
-    """HSDP over ranks in no order, so that each shard is on a group of scattered ranks."""
+    """HSDP over shuffled ranks, so that each shard belongs to scattered ranks."""
     ranks = random.Random(seed).sample(range(world_size), world_size // shards * shards)
 
     def state_dict(rank: int) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def replicas(shards: int, world_size: int, seed: int) -> MakeStateDict:
 
 
 def kinds(rank: int) -> dict[str, Any]:
-    """Sizes of none, tables of ranks' own, and a ShardedTensor among what is replicated."""
+    """Sizes with zeros, a table of each rank's own, and a replicated ShardedTensor."""
     mesh = mesh_of((2, 3), [4, 1, 0, 5, 2, 3])
     rows = [((min(part, 4),), (1 if part < 4 else 0,), part) for part in range(6)]
     return {
@@ -77,7 +77,7 @@ def kinds(rank: int) -> dict[str, Any]:
 
 
 def of_different_entries(rank: int) -> dict[str, Any]:
-    """Neighbours share entries, in another order and of another size on each."""
+    """Adjacent ranks share entries, with a different order and size on each."""
     rng = random.Random(rank)
     names = rng.sample(range(12), 8)
     return {f"entry.{name}": torch.zeros(name % 3 + 1) if name % 4 else name for name in names}
@@ -104,7 +104,7 @@ def local_plans(make: Callable[..., SavePlan], world: tuple[int, MakeStateDict])
 
 
 def planned(implementation: Any, plans: list[SavePlan], lowest: bool) -> list[Any]:
-    """What a coordinator makes of them, each step's answer."""
+    """Returns the coordinator's answer for each step."""
     deduped = answer(implementation.dedup_save_plans, plans, lowest)
     if isinstance(deduped, Raised):
         return [deduped]
@@ -137,13 +137,13 @@ def test_worlds(world: tuple[int, MakeStateDict]) -> None:
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 @pytest.mark.parametrize("lowest", [False, True])
-def test_not_an_item_is_made(world: tuple[int, MakeStateDict], lowest: bool) -> None:
-    """Of plans that arrived, dedup and the global plan make columns."""
+def test_no_item_is_created(world: tuple[int, MakeStateDict], lowest: bool) -> None:
+    """Dedup and the global plan create columns from received plans."""
     plans = [sent(p) for p in local_plans(ours.create_default_local_save_plan, world)]
     deduped = ours.dedup_save_plans(plans, lowest)
     global_plans, metadata = ours.create_default_global_save_plan(deduped)
-    arrived = [sent(plan) for plan in global_plans]
-    for plan in (*plans, *deduped, *global_plans, *arrived):
+    received = [sent(plan) for plan in global_plans]
+    for plan in (*plans, *deduped, *global_plans, *received):
         assert plan.items.columns is not None
     assert all(
         saved.chunks.columns is not None
@@ -155,12 +155,12 @@ def test_not_an_item_is_made(world: tuple[int, MakeStateDict], lowest: bool) -> 
             local_plans(originals.create_default_local_save_plan, world), lowest
         )
     )
-    assert_same_as_upstream(arrived, upstream_plans, "arrived")
+    assert_same_as_upstream(received, upstream_plans, "received")
 
 
 @pytest.mark.parametrize("world", ["3 replicas on 33 ranks", "2 replicas on 100 ranks"])
-def test_ties_do_not_fall_to_the_lowest_rank(world: str) -> None:
-    """So that the worlds above tell CPython's set order from the order of ranks."""
+def test_ties_are_not_won_by_the_lowest_rank(world: str) -> None:
+    """The worlds above must distinguish CPython's set order from the order of ranks."""
     plans = local_plans(originals.create_default_local_save_plan, WORLDS[world])
     holders: dict[Any, list[int]] = {}
     for rank, plan in enumerate(plans):
@@ -196,7 +196,7 @@ TWICE: dict[str, tuple[list[WriteItem], list[WriteItem]]] = {
 
 @pytest.mark.parametrize(("first", "second"), TWICE.values(), ids=TWICE)
 def test_one_name_twice(first: list[WriteItem], second: list[WriteItem]) -> None:
-    """On two ranks or on one, beside a rank that holds something else."""
+    """On two ranks or on one, with a rank that holds another entry."""
     other = [tensor_item("b", (3,)), shard_item("a", 3)]
     for items in (
         [first, second],
@@ -206,20 +206,20 @@ def test_one_name_twice(first: list[WriteItem], second: list[WriteItem]) -> None
     ):
         of_upstream = [SavePlan(list(each)) for each in items]
         for form in (*FORMS, "mixed"):
-            check([with_our_list(plan) for plan in of_upstream], of_upstream, form)
+            check([with_lazy_list(plan) for plan in of_upstream], of_upstream, form)
 
 
 @pytest.mark.parametrize("name", UNUSUAL_ITEMS)
-def test_odd_items(name: str) -> None:
-    """First on one rank, later on another, beside items that fit into columns."""
+def test_unusual_items(name: str) -> None:
+    """The item comes first on one rank and later on another, among items that columns hold."""
 
     def plans() -> list[SavePlan]:
-        odd = UNUSUAL_ITEMS[name]
+        make_unusual = UNUSUAL_ITEMS[name]
         return [
             SavePlan([bytes_item("b"), shard_item("w", 0), tensor_item("t", (4,))]),
-            SavePlan([tensor_item("t", (4,)), odd(), shard_item("w", 2)]),
+            SavePlan([tensor_item("t", (4,)), make_unusual(), shard_item("w", 2)]),
             SavePlan([shard_item("w", 1), shard_item("w", 2), bytes_item("b"), bytes_item("c")]),
-            SavePlan([odd(), tensor_item("t", (4,))]),
+            SavePlan([make_unusual(), tensor_item("t", (4,))]),
         ]
 
     for form in (*FORMS, "mixed"):
@@ -227,9 +227,11 @@ def test_odd_items(name: str) -> None:
         check(plans()[::-1], plans()[::-1], form)
 
 
-@pytest.mark.parametrize("name", [*READABLE, "hint", "64 dims", "lone surrogate", "long name"])
-def test_odd_items_among_columns(name: str) -> None:
-    """One of them does not send all ranks' plans down upstream's road."""
+@pytest.mark.parametrize(
+    "name", [*READABLE, "chunk index", "64 dims", "lone surrogate", "long name"]
+)
+def test_unusual_items_among_columns(name: str) -> None:
+    """One unusual item does not make the plans of all ranks fall back to upstream."""
     plans = [
         ours.create_default_local_save_plan({"a": torch.zeros(2), "b": 3}, True),
         SavePlan([UNUSUAL_ITEMS[name](), shard_item("x", 0)]),
@@ -240,12 +242,12 @@ def test_odd_items_among_columns(name: str) -> None:
 
 
 def test_huge_tensors() -> None:
-    """Bytes that only together, or only times the element, are beyond int64."""
+    """Byte counts that exceed int64 only as a sum, or only times the element size."""
     for shapes in ([(2**61,)] * 3, [(2**60,)] * 12, [(2**62, 2)] * 2, [(2**63 - 1,)], [(2**62, 0)]):
         items = [tensor_item(f"t{i}", shape) for i, shape in enumerate(shapes)]
         of_upstream = [SavePlan(items), SavePlan(items[::-1]), SavePlan(items[:1])]
         for form in (*FORMS, "mixed"):
-            check([with_our_list(plan) for plan in of_upstream], of_upstream, form)
+            check([with_lazy_list(plan) for plan in of_upstream], of_upstream, form)
 
 
 def test_fields_of_plans_are_kept() -> None:
@@ -263,7 +265,7 @@ def test_fields_of_plans_are_kept() -> None:
 
 
 def test_global_plans_planned_again() -> None:
-    """What a global plan gives can be given to both functions, hints and all."""
+    """Both functions accept their own results, including chunk indices."""
     state_dict = {"a": torch.zeros(2), "b": 1, "c": torch.zeros(3)}
     for form in (*FORMS, "mixed"):
         answers = []
@@ -282,16 +284,16 @@ def test_global_plans_planned_again() -> None:
 
 @pytest.mark.parametrize("dtype", [None, "float32", 3])
 def test_dtype_that_is_none(dtype: Any) -> None:
-    """Upstream sizes one item of each index: the last."""
+    """Upstream computes the size of one item of each index: the last."""
     for at in range(2):
         plans = [SavePlan([tensor_item("a", (2,))]) for _ in range(2)]
         plans[at].items[0].tensor_data.properties.dtype = dtype  # type: ignore[union-attr]
         check(plans, plans, "as it is")
 
 
-def test_items_that_cannot_be_made_anew() -> None:
-    """Upstream's TypeError, raised where upstream raises it."""
-    plans = [SavePlan([Untouchable(shard_item("w", 0))])]
+def test_items_that_cannot_be_copied() -> None:
+    """Raises upstream's TypeError, where upstream raises it."""
+    plans = [SavePlan([Uncopyable(shard_item("w", 0))])]
     expected = answer(originals.create_default_global_save_plan, plans)
     assert isinstance(expected, Raised)
     with pytest.raises(TypeError, match=r"unexpected keyword"):

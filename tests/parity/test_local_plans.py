@@ -35,7 +35,7 @@ ours = OURS.default_planner
 
 
 class OwnDict(dict):  # type: ignore[type-arg]
-    """A dict whose items() a caller changed."""
+    """A dict whose items() is overridden."""
 
     def items(self) -> Any:
         return [(f"own.{key}", value) for key, value in super().items()]
@@ -127,7 +127,7 @@ def test_state_dicts_of_any_type(state_dict: Any) -> None:
     check_load(state_dict, Metadata({}), False)
 
 
-def test_cycle_is_bytes_until_it_is_written() -> None:
+def test_cycle_is_planned_as_bytes() -> None:
     cycle: dict[str, Any] = {"weight": torch.zeros(2)}
     cycle["itself"] = cycle
     check_save(cycle)
@@ -221,7 +221,7 @@ def test_strict_of_any_type(strict: Any) -> None:
 
 
 def test_first_error_is_raised() -> None:
-    """Entries are planned in order, so the first that fails says so."""
+    """Entries are planned in order, so the first error is raised."""
     metadata = Metadata({"small": tensor_metadata((2,), row_chunks(2, 1))})
     small, absent = torch.zeros(3), torch.zeros(2)
     first = check_load({"small": small, "absent": absent}, metadata)
@@ -230,7 +230,7 @@ def test_first_error_is_raised() -> None:
     assert (first.kind, second.kind) == (ValueError, RuntimeError)
 
 
-def test_size_that_is_no_method() -> None:
+def test_size_that_is_not_a_method() -> None:
     class Sized:
         size = 3
 
@@ -244,7 +244,7 @@ def test_size_that_is_no_method() -> None:
 
 
 def test_state_dict_that_changes_while_planned() -> None:
-    """An object's own description may change the state dict: upstream's error, by dict's words."""
+    """An object's own method may change the state dict; the error is upstream's, from dict."""
 
     class Grower:
         def __init__(self, state_dict: dict[str, Any]) -> None:
@@ -265,15 +265,15 @@ def test_state_dict_that_changes_while_planned() -> None:
 
 
 def test_loading_a_sharded_tensor_warns_as_upstream_does(rank: int) -> None:
-    """Upstream asks a ShardedTensor for its size, which is deprecated and says so."""
+    """Upstream calls size() on a ShardedTensor, which emits a deprecation warning."""
     name, make = next(iter(SHARDED_TENSORS.items()))
     obj = make()
     shape = tuple(obj.metadata().size)
     saved = Metadata({name: tensor_metadata(shape, row_chunks(shape[0], 2, *shape[1:]))})
-    said = []
+    warned = []
     for module in (ours, originals):
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             module.create_default_local_load_plan({name: obj}, saved)
-        said.append([(warning.category, str(warning.message)) for warning in seen])
-    assert said[0] == said[1] != []
+        warned.append([(warning.category, str(warning.message)) for warning in seen])
+    assert warned[0] == warned[1] != []

@@ -34,7 +34,7 @@ def nested() -> dict[str, Any]:
 
 
 def both_plans(implementation: Implementation, make: Any, **options: Any) -> Any:
-    """A save plan, its metadata and mappings, and the load plan that answers to it."""
+    """Returns a save plan, its metadata and mappings, and the matching load plan."""
     saver = implementation.DefaultSavePlanner(**options)
     saver.set_up_planner(make(), None, True)
     plan = saver.create_local_plan()
@@ -95,7 +95,7 @@ def cyclic() -> dict[str, Any]:
 
 
 def test_cycle() -> None:
-    """Upstream flattens until Python's stack ends; nothing may crash or hang."""
+    """Upstream flattens until Python's recursion limit; nothing may crash or hang."""
     found = []
     for name in NAMES:
         with chosen(name) as implementation:
@@ -104,7 +104,7 @@ def test_cycle() -> None:
 
 
 def metadata_of_torch_2_3(state_dict: dict[str, Any]) -> Metadata:
-    """Metadata with the keys that torch 2.3 gave: it kept dicts that hold no tensor whole."""
+    """Returns metadata with the keys of torch 2.3, which did not flatten dicts without tensors."""
     _version._derived_version = "2_3"
     try:
         planner = UPSTREAM.DefaultSavePlanner()
@@ -135,8 +135,10 @@ def test_keys_of_torch_2_3(name: str, partial: bool) -> None:
 
 
 @pytest.mark.parametrize("partial", [False, True])
-def test_other_keys_are_no_old_checkpoint(implementation: Implementation, partial: bool) -> None:
-    """A key more in the checkpoint is no sign of an old one: the state dict stays as it is."""
+def test_other_keys_do_not_mean_an_old_checkpoint(
+    implementation: Implementation, partial: bool
+) -> None:
+    """An additional key in the checkpoint does not mean an old checkpoint: nothing is renamed."""
     _, metadata, *_ = both_plans(UPSTREAM if partial else implementation, nested)
     planner = implementation.DefaultLoadPlanner(allow_partial_load=partial)
     smaller = nested()
@@ -148,7 +150,7 @@ def test_other_keys_are_no_old_checkpoint(implementation: Implementation, partia
 
 
 def test_error_while_reading_old_keys_leaves_no_trace() -> None:
-    """Only ours puts the version back when flattening fails: a later save is not spoilt."""
+    """Only shardplan restores the version when flattening fails: later saves are correct."""
     with chosen("ours") as implementation:
         planner = implementation.DefaultLoadPlanner()
         planner.set_up_planner({"a": {"b": 1}}, Metadata({"absent": None}), True)  # type: ignore[dict-item]
@@ -181,7 +183,7 @@ def test_partial_load(implementation: Implementation, tmp_path: Path) -> None:
     "keys", [None, {"model"}, {"model.embed", "step"}, {"optimizer.state.norm"}, {"absent"}, set()]
 )
 def test_state_dict_rebuilt_from_metadata(keys: set[str] | None) -> None:
-    """_EmptyStateDictLoadPlanner: everything, or what lies under some keys."""
+    """_EmptyStateDictLoadPlanner loads everything, or the entries below some keys."""
     with rank_of(0, 1):
         saver = UPSTREAM.DefaultSavePlanner()
         saver.set_up_planner(fully_sharded(0, 1), None, True)
@@ -214,8 +216,8 @@ def test_empty_planner_refuses(
         planner.set_up_planner(state_dict, metadata, True)
 
 
-def test_meta_tensors_are_made_real(implementation: Implementation) -> None:
-    """Loading makes meta tensors real, in place, before it plans."""
+def test_meta_tensors_are_materialized(implementation: Implementation) -> None:
+    """A load materializes meta tensors in place before it plans."""
     state_dict = {"a": torch.zeros(2, device="meta"), "b": [torch.zeros(1, device="meta"), 3]}
     with rank_of(0, 1):
         planner = implementation.DefaultLoadPlanner()

@@ -1,4 +1,4 @@
-"""The default planners, from every rank's state dict to the plans that are carried out."""
+"""The default planners, from the state dict of each rank to the final plans."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def test_load_on_another_world(world_size: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_UPSTREAM)
-def test_load_what_others_saved(name: str) -> None:
-    """Plans made from our metadata equal those made from upstream's, and the other way round."""
+def test_load_metadata_of_the_other_implementation(name: str) -> None:
+    """Plans from shardplan's metadata equal those from upstream's, and vice versa."""
     with chosen(name) as implementation:
         ours = save_plans(implementation.DefaultSavePlanner, tensor_parallel, WORLD_SIZE).metadata
         crossed = load_plans(
@@ -110,7 +110,7 @@ def test_load_what_others_saved(name: str) -> None:
 
 
 def test_plan_of_known_tensors(implementation: Implementation) -> None:
-    """The save plan of one rank, told by hand."""
+    """The save plan of one rank, against expected values."""
     with rank_of(1, WORLD_SIZE):
         planner = implementation.DefaultSavePlanner()
         planner.set_up_planner(tensor_parallel(1), None, False)
@@ -120,7 +120,7 @@ def test_plan_of_known_tensors(implementation: Implementation) -> None:
         for item in plan.items
         if item.tensor_data is not None
     }
-    # Rank 1 is (0, 1) on the mesh: strided rows 0, 1, 2 and 5, 6, 7 are kept first, then halved.
+    # Rank 1 is (0, 1) on the mesh: it has strided rows 0, 1, 2 and 5, 6, 7, of which it gets half.
     assert boxes == {
         "model.column": ((5, 0), (2, 4)),
         "model.row": ((0, 3), (5, 2)),
@@ -143,13 +143,13 @@ def test_metadata_of_known_tensors(implementation: Implementation) -> None:
     assert embed.size == torch.Size([11, 4])
     assert [tuple(chunk.offsets) for chunk in embed.chunks] == [(0, 0), (3, 0), (6, 0), (9, 0)]
     assert [tuple(chunk.sizes) for chunk in embed.chunks] == [(3, 4), (3, 4), (3, 4), (2, 4)]
-    hints = [
+    chunk_indices = [
         item.index.index
         for plan in saved.global_plans
         for item in plan.items
         if item.index.fqn == "model.embed"
     ]
-    assert hints == [0, 1, 2, 3]
+    assert chunk_indices == [0, 1, 2, 3]
 
 
 def test_replicated_tensors_are_written_once(implementation: Implementation) -> None:
@@ -184,7 +184,7 @@ def test_one_process_without_a_group(name: str) -> None:
 @pytest.mark.parametrize("name", NOT_UPSTREAM)
 @pytest.mark.parametrize("strangers", [(0,), (1, 3), (0, 1, 2)])
 def test_coordinator_takes_plans_of_both_kinds(strangers: tuple[int, ...], name: str) -> None:
-    """Some ranks run upstream planners, the others ours; either may coordinate."""
+    """Some ranks run upstream planners, others shardplan's; either may coordinate."""
 
     def local_plans(implementation: Implementation) -> list[SavePlan]:
         plans = []
@@ -257,8 +257,8 @@ def test_broken_plans(break_plans: Any, name: str) -> None:
         assert_same(coordinate(implementation), expected)
 
 
-def test_planner_keeps_what_it_made(implementation: Implementation) -> None:
-    """Callers read `plan`, `global_plan` and `metadata` off a planner after a save."""
+def test_planner_keeps_its_plans(implementation: Implementation) -> None:
+    """Callers read `plan`, `global_plan` and `metadata` from a planner after a save."""
     planner = implementation.DefaultSavePlanner()
     planner.set_up_planner(replicated(0), None, True)
     local = planner.create_local_plan()
@@ -276,7 +276,7 @@ def test_load_planner_without_metadata(implementation: Implementation) -> None:
         planner.create_local_plan()
 
 
-def test_global_load_plan_is_the_plans(implementation: Implementation) -> None:
+def test_global_load_plan_returns_the_plans(implementation: Implementation) -> None:
     planner = implementation.DefaultLoadPlanner()
     planner.set_up_planner({}, Metadata({}), True)
     plans = [planner.create_local_plan()]

@@ -1,4 +1,4 @@
-"""Which saved chunks are read into which wanted ones."""
+"""Read items: which saved chunks are read into which wanted chunks."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def test_broken_chunk(broken: Any, wanted_count: int) -> None:
     ],
     ids=["tuple", "dict", "iterator", "string", "number"],
 )
-def test_chunks_that_are_no_list(saved: Any) -> None:
-    # An iterator is used up by whoever reads it first: each gets its own.
+def test_chunks_that_are_not_a_list(saved: Any) -> None:
+    # An iterator can be read only once, so each implementation gets a new one.
     def again() -> Any:
         return iter(row_chunks(4, 2, 4)) if hasattr(saved, "__next__") else saved
 

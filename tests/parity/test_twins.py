@@ -1,4 +1,4 @@
-"""Every function of the upstream modules has its twin, with the upstream signature."""
+"""Every function of the upstream modules has a twin with the same signature."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_module_exports_what_the_upstream_module_exports() -> None:
 
 
 def test_every_upstream_function_defined_here_has_a_twin() -> None:
-    """A later torch that adds a function makes this fail, so that nobody overlooks it."""
+    """Fails if a later torch adds a function."""
     for module in ("planner_helpers", "default_planner", "resharding"):
         of_upstream = getattr(UPSTREAM, module)
         defined = {
@@ -107,7 +107,7 @@ def test_every_upstream_function_defined_here_has_a_twin() -> None:
 
 
 def test_oracle_is_upstream() -> None:
-    """What these tests compare with is torch's own code, and torch's modules hold it."""
+    """These tests compare with torch's own code, and torch's modules hold it."""
     for field, function in vars(originals).items():
         if inspect.isfunction(function):
             assert function.__module__.startswith("torch.distributed.checkpoint"), field
@@ -129,8 +129,8 @@ def test_registration_is_a_frozen_record() -> None:
     ]
 
 
-def test_every_function_of_ours_is_declared() -> None:
-    """What is offered under an upstream name is upstream's own, or declared as its twin."""
+def test_every_function_of_shardplan_is_declared() -> None:
+    """A function under an upstream name is upstream's own, or is declared as its twin."""
     declared = table.twins()
     for module, name in FUNCTIONS:
         ours = getattr(getattr(OURS, module), name)
@@ -138,11 +138,11 @@ def test_every_function_of_ours_is_declared() -> None:
         assert ours is original or declared[original] is ours, name
 
 
-def test_every_twin_answers_to_a_function_of_upstream() -> None:
+def test_every_twin_has_an_upstream_function() -> None:
     known = {id(value) for value in vars(originals).values()}
     assert all(id(original) in known for original in table.twins())
 
 
-def test_a_second_twin_is_refused() -> None:
+def test_a_second_twin_is_rejected() -> None:
     with pytest.raises(ValueError, match="_validate_global_plan already has a twin"):
         table.twin_of(originals.validate_global_plan)(lambda plans, metadata: [])

@@ -1,4 +1,4 @@
-"""What is found wrong with a global plan, and in which words."""
+"""Validation finds the faults of a global plan, and reports them with upstream's messages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_valid_plans(implementation: Implementation) -> None:
     assert implementation.default_planner._validate_global_plan(TWO, metadata) == []
 
 
-def test_what_is_wrong_is_said(implementation: Implementation) -> None:
+def test_faults_are_reported(implementation: Implementation) -> None:
     metadata = Metadata(
         {
             "far": tensor_metadata((4,), [chunk((2,), (4,))]),
@@ -73,13 +73,13 @@ def test_what_is_wrong_is_said(implementation: Implementation) -> None:
     assert found[2].endswith("invalid fill tensor-volume: 4 chunks-volume: 2")
 
 
-def test_one_plan_need_not_fill() -> None:
+def test_one_plan_need_not_cover() -> None:
     assert check(Metadata({"w": tensor_metadata((4,), [chunk((0,), (2,))])}), ONE) == []
     assert len(check(Metadata({"w": tensor_metadata((4,), [chunk((0,), (2,))])}), TWO)) == 1
 
 
 def test_warnings_are_upstreams(caplog: pytest.LogCaptureFixture) -> None:
-    """Upstream logs each message as a warning, by its own logger: so do we, once."""
+    """Upstream logs each message as a warning by its own logger; shardplan does so too, once."""
     metadata = Metadata(
         {"w": tensor_metadata((4,), [chunk((2,), (4,))]), "x": tensor_metadata((), [])}
     )
@@ -109,7 +109,7 @@ def test_warnings_are_upstreams(caplog: pytest.LogCaptureFixture) -> None:
         [chunk((0, 0), (4, 2)), chunk((0, 2), (2, 2))],
     ],
 )
-def test_layouts_that_are_wrong_or_strange(chunks: Any) -> None:
+def test_wrong_and_unusual_layouts(chunks: Any) -> None:
     check_chunks(chunks)
 
 
@@ -124,7 +124,7 @@ def test_broken_chunk(broken: Any) -> None:
     "chunks",
     [None, (), tuple(row_chunks(4, 2, 4)), {}, "chunks", 3, dict(enumerate(row_chunks(4, 2, 4)))],
 )
-def test_chunks_that_are_no_list(chunks: Any) -> None:
+def test_chunks_that_are_not_a_list(chunks: Any) -> None:
     check_chunks(chunks)
 
 
@@ -172,8 +172,8 @@ def test_plans_of_any_type(plans: Any) -> None:
         check(metadata, plans)
 
 
-def test_error_beside_valid_tensors_keeps_its_place() -> None:
-    """An AttributeError in one tensor comes after the messages, and warnings, of those before."""
+def test_error_among_valid_tensors_keeps_its_position() -> None:
+    """An AttributeError in one tensor comes after the messages and warnings of earlier tensors."""
     whole = tensor_metadata((4, 4), row_chunks(4, 2, 4))
     hole = tensor_metadata((4,), [chunk((0,), (2,))])
     broken = tensor_metadata((4, 4), [None])
@@ -195,8 +195,8 @@ def test_numbers_of_int_subclasses() -> None:
     check_chunks([raw_chunk((zero, zero), (four, Number(5)))])
 
 
-def test_called_twice_answers_twice() -> None:
-    """Nothing is remembered by identity: callers change a metadata's size in place."""
+def test_second_call_validates_again() -> None:
+    """Nothing is cached by identity, because callers change a metadata's size in place."""
     metadata = Metadata({"w": tensor_metadata((4,), [chunk((0,), (4,))])})
     assert check(metadata) == []
     metadata.state_dict_metadata["w"].size = torch.Size((5,))
@@ -206,7 +206,7 @@ def test_called_twice_answers_twice() -> None:
 
 
 def test_raised_by_the_planner(implementation: Implementation) -> None:
-    """The planner says what validation found, cut at 500 characters."""
+    """The planner's error has the messages, cut at 500 characters."""
     planner = implementation.DefaultSavePlanner(flatten_state_dict=False)
     planner.set_up_planner({}, None, True)
     plans = []

@@ -110,7 +110,7 @@ def test_write_item_for_dtensor(make: Callable[[], Any], rank: int) -> None:
     assert_same_answer(
         helpers._create_chunk_from_dtensor, originals.create_chunk_from_dtensor, dtensor
     )
-    # A DTensor is a tensor too.
+    # A DTensor is also a tensor.
     assert_same_answer(
         helpers._create_write_item_for_tensor, originals.create_write_item_for_tensor, "w", dtensor
     )
@@ -198,7 +198,7 @@ def test_broken_shard_metadata(break_it: Callable[[Any], None]) -> None:
             assert_same_answer(ours, upstream, "w", tensor)
 
 
-def test_each_item_has_properties_of_its_own() -> None:
+def test_items_do_not_share_properties() -> None:
     tensor = torch.zeros(2)
     first = helpers._create_write_items("a", tensor)[0]
     second = helpers._create_write_items("b", tensor)[0]

@@ -1,4 +1,4 @@
-"""Save plans in every form that a coordinator meets: ours, touched, upstream, come from afar."""
+"""Save plans in every form that a coordinator gets: lazy, materialized, upstream, received."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shardplan.dcp.lazy.items import LazyList
 
 @contextlib.contextmanager
 def wire() -> Iterator[None]:
-    """Our pickler where torch's collectives take theirs."""
+    """Installs shardplan's pickler for torch's collectives."""
     before = collectives._pickler
     collectives._pickler = pickle.Pickler
     wire_module.install()
@@ -31,7 +31,7 @@ def wire() -> Iterator[None]:
 
 
 def packed(value: Any) -> bytes:
-    """What torch's collectives send of it."""
+    """Returns the bytes that torch's collectives send."""
     buffer = io.BytesIO()
     with wire():
         collectives._pickler(buffer).dump(value)
@@ -39,16 +39,16 @@ def packed(value: Any) -> bytes:
 
 
 def sent(value: Any) -> Any:
-    """What arrives of it on another rank."""
+    """Returns the copy that another rank receives."""
     return pickle.loads(packed(value))
 
 
 def sent_upstream(value: Any) -> Any:
-    """What arrives of it where torch's own pickler sends it."""
+    """Returns the copy that is received if torch's own pickler sends it."""
     return pickle.loads(pickle.dumps(value))
 
 
-def touched(plan: SavePlan) -> SavePlan:
+def materialized(plan: SavePlan) -> SavePlan:
     plan.items[:0]
     return plan
 
@@ -57,24 +57,24 @@ def with_upstream_list(plan: SavePlan) -> SavePlan:
     return dataclasses.replace(plan, items=list(plan.items))
 
 
-def with_our_list(plan: SavePlan) -> SavePlan:
+def with_lazy_list(plan: SavePlan) -> SavePlan:
     return dataclasses.replace(plan, items=LazyList(plan.items))
 
 
 FORMS: dict[str, Callable[[SavePlan], SavePlan]] = {
     "as it is": lambda plan: plan,
-    "touched": touched,
+    "materialized": materialized,
     "upstream": with_upstream_list,
-    "arrived": sent,
-    "arrived, touched": lambda plan: touched(sent(plan)),
-    "arrived twice": lambda plan: sent(sent(plan)),
-    "upstream, arrived": lambda plan: sent(with_upstream_list(plan)),
-    "arrived as upstream": sent_upstream,
+    "received": sent,
+    "received, materialized": lambda plan: materialized(sent(plan)),
+    "received twice": lambda plan: sent(sent(plan)),
+    "upstream, received": lambda plan: sent(with_upstream_list(plan)),
+    "received as upstream": sent_upstream,
 }
 
 
 def in_forms(plans: Sequence[SavePlan], form: str) -> list[SavePlan]:
-    """The plans in this form, or, "mixed", each rank's in another one."""
+    """Returns the plans in this form; in the form "mixed", each rank's plan has another one."""
     forms = list(FORMS.values())
     return [
         (forms[rank % len(forms)] if form == "mixed" else FORMS[form])(plan)
@@ -83,14 +83,14 @@ def in_forms(plans: Sequence[SavePlan], form: str) -> list[SavePlan]:
 
 
 def has_travelled(form: str) -> bool:
-    return "arrived" in form or form == "mixed"
+    return "received" in form or form == "mixed"
 
 
 def assert_same_as_upstream(ours: Any, upstream: Any, form: str) -> None:
-    """Compares what was made of plans in this form with what upstream makes of plans as they are.
+    """Compares the result for plans in this form with upstream's result for the original plans.
 
-    What upstream's pickler sends loses attributes of properties and their order: travelled plans
-    are compared as they would arrive by it.
+    Upstream's pickler loses attributes of properties and their order. Travelled plans are therefore
+    compared after a round trip through it.
     """
     if has_travelled(form):
         assert_same(sent_upstream(ours), sent_upstream(upstream))

@@ -1,7 +1,7 @@
 """Worlds of many ranks, one rank at a time, in this process.
 
-torch's fake process group makes a process believe that it is one rank of a world of any size. That
-is enough for planning, which needs meshes and coordinates and sends nothing.
+With torch's fake process group, a process acts as one rank of a world of any size. That is enough
+for planning, which needs meshes and coordinates and sends nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 @contextlib.contextmanager
 def rank_of(rank: int, world_size: int) -> Iterator[None]:
-    """This process as ``rank`` of a world."""
+    """Makes this process ``rank`` of a world."""
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world_size)
     try:
         yield
@@ -36,7 +36,7 @@ def rank_of(rank: int, world_size: int) -> Iterator[None]:
 
 
 def mesh_of(shape: Sequence[int], ranks: Sequence[int] | None = None) -> DeviceMesh:
-    """A mesh of this shape over these ranks, or the first ones."""
+    """Returns a mesh of this shape over these ranks, or the first ranks."""
     count = int(torch.Size(shape).numel())
     ranks = range(count) if ranks is None else ranks
     return DeviceMesh("cpu", torch.tensor(list(ranks)).reshape(*shape), _init_backend=False)
@@ -51,7 +51,7 @@ def dtensor_of(
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> DTensor:
-    """A DTensor whose local tensor has the size that upstream computes."""
+    """Returns a DTensor whose local tensor has the size that upstream computes."""
     local_shape, _ = compute_local_shape_and_global_offset(
         torch.Size(shape), mesh, placements, skip_offset=True
     )
@@ -69,7 +69,7 @@ def sharded_tensor_of(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> ShardedTensor:
-    """A ShardedTensor of (offsets, sizes, rank) boxes, with this rank's shards in it."""
+    """Returns a ShardedTensor of (offsets, sizes, rank) boxes, with this rank's shards."""
     shards = [
         ShardMetadata(list(offsets), list(sizes), f"rank:{rank}/cpu")
         for offsets, sizes, rank in boxes

@@ -1,4 +1,4 @@
-"""The pytest plugin, by real pytest runs on small test files."""
+"""The pytest plugin, in real pytest runs on small test files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# What the test files below start with: a save with no planner is two calls of our functions.
+# The test files below start with these lines.
 SAVE = """
     import inspect, multiprocessing, os, signal, subprocess, sys
     import torch
@@ -57,7 +57,7 @@ def write(folder: Path, name: str, *parts: str) -> None:
 
 
 def counted(output: str) -> tuple[dict[str, int], int]:
-    """Calls by function, and the number of processes, as the run printed them."""
+    """Returns the calls by function, and the number of processes, from the output of the run."""
     total = re.search(r"^(\d+) calls of shardplan's functions in (\d+) processes$", output, re.M)
     assert total, output
     by_name = {
@@ -71,7 +71,7 @@ def times(count: int) -> dict[str, int]:
     return {name: calls * count for name, calls in CALLS_OF_A_SAVE.items()}
 
 
-def test_test_files_and_conftests_get_ours_when_they_import(tmp_path: Path) -> None:
+def test_test_files_and_conftests_import_the_twins(tmp_path: Path) -> None:
     write(
         tmp_path,
         "conftest.py",
@@ -135,7 +135,7 @@ def test_calls_in_processes_that_tests_spawn_are_counted(tmp_path: Path) -> None
     assert counted(done.stdout) == (times(4), 4)
 
 
-def test_a_forked_child_counts_beside_a_parent_that_has_counted(tmp_path: Path) -> None:
+def test_a_forked_child_counts_separately_from_its_parent(tmp_path: Path) -> None:
     write(
         tmp_path,
         "test_fork.py",
@@ -166,7 +166,7 @@ NO_TORCH = """
 """
 
 
-def test_a_run_that_never_calls_ours_fails(tmp_path: Path) -> None:
+def test_a_run_without_calls_of_shardplan_fails(tmp_path: Path) -> None:
     write(tmp_path, "test_none.py", NO_TORCH)
     done = run(tmp_path)
     assert "1 passed" in done.stdout
@@ -175,14 +175,14 @@ def test_a_run_that_never_calls_ours_fails(tmp_path: Path) -> None:
     assert "ERROR: none of shardplan's functions was called" in done.stdout
 
 
-def test_collecting_alone_does_not_fail(tmp_path: Path) -> None:
+def test_collection_only_does_not_fail(tmp_path: Path) -> None:
     write(tmp_path, "test_none.py", NO_TORCH)
     done = run(tmp_path, "--collect-only")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ERROR" not in done.stdout
 
 
-def test_other_exit_codes_are_left_alone(tmp_path: Path) -> None:
+def test_other_exit_codes_are_kept(tmp_path: Path) -> None:
     assert run(tmp_path).returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert run(tmp_path, "--no-such-option").returncode == pytest.ExitCode.USAGE_ERROR
     assert os.listdir(tmp_path / "temporary") == []
@@ -229,7 +229,7 @@ def test_the_users_sitecustomize_and_python_path_still_work(tmp_path: Path) -> N
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_the_process_is_restored_after_the_run(tmp_path: Path) -> None:
     write(tmp_path, "test_here.py", SAVE, "def test_save(tmp_path): save(tmp_path)")
     write(
         tmp_path,
@@ -273,12 +273,12 @@ def test_fallbacks_of_every_process_are_printed(tmp_path: Path) -> None:
         "test_fallbacks.py",
         SAVE,
         """
-        class Odd(torch.Tensor):
+        class Unusual(torch.Tensor):
             pass
 
         def save_odd(path):
-            odd = torch.ones(2).as_subclass(Odd)
-            dcp.save({"a": torch.ones(2), "s": odd}, checkpoint_id=path, no_dist=True)
+            unusual = torch.ones(2).as_subclass(Unusual)
+            dcp.save({"a": torch.ones(2), "s": unusual}, checkpoint_id=path, no_dist=True)
             os._exit(0)
 
         def test_child(tmp_path):
@@ -296,4 +296,4 @@ def test_fallbacks_of_every_process_are_printed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     at = lines.index("1 fallbacks to upstream's code")
-    assert lines[at + 1] == ("1 local save plan: an entry is a test_fallbacks.Odd")
+    assert lines[at + 1] == "1 local save plan: an entry is a test_fallbacks.Unusual"

@@ -1,4 +1,4 @@
-"""What the properties draw: numbers, boxes, layouts, placements, state dicts; broken ones too."""
+"""Strategies for numbers, boxes, layouts, placements and state dicts, valid and broken."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ DTYPE = st.sampled_from([torch.float32, torch.float16, torch.int64, torch.bool])
 
 
 def boxes(ndim: int, number: st.SearchStrategy[int] = SMALL) -> st.SearchStrategy[Any]:
-    """A chunk of this many dims, anywhere."""
+    """A chunk with this many dims, at any offset."""
     numbers = st.lists(number, min_size=ndim, max_size=ndim)
     return st.builds(chunk, numbers, numbers)
 
 
 @st.composite
 def broken_chunks(draw: st.DrawFn, ndim: int) -> Any:
-    """A chunk that upstream may fail on, or no chunk."""
+    """A chunk that upstream may fail on, or an object that is not a chunk."""
     match draw(st.integers(0, 5)):
         case 0:
             return draw(boxes(ndim, NUMBER))
@@ -61,7 +61,7 @@ def shapes(min_dims: int = 0, max_dims: int = 3) -> st.SearchStrategy[tuple[int,
 
 @st.composite
 def tilings(draw: st.DrawFn, shape: tuple[int, ...], max_splits: int = 12) -> list[Any]:
-    """Chunks that fill a tensor: recursive splits, so rows, grids and k-d layouts among them."""
+    """Chunks that tile a tensor by recursive splits, which include rows, grids and k-d layouts."""
     pieces = [((0,) * len(shape), shape)]
     for _ in range(draw(st.integers(0, max_splits)) if shape else 0):
         offsets, sizes = pieces.pop(draw(st.integers(0, len(pieces) - 1)))
@@ -79,7 +79,7 @@ def tilings(draw: st.DrawFn, shape: tuple[int, ...], max_splits: int = 12) -> li
 
 @st.composite
 def layouts(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
-    """Saved chunks of a tensor: mostly a tiling, whole or with something wrong."""
+    """Saved chunks of a tensor: mostly a tiling, complete or with a fault."""
     chunks = draw(tilings(shape))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         at = draw(st.integers(0, len(chunks)))
@@ -101,16 +101,16 @@ def layouts(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
 
 @st.composite
 def saved_tensors(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
-    """What a checkpoint says of a tensor, seldom of the wrong type."""
+    """The metadata of a tensor, rarely of the wrong type."""
     if draw(st.integers(0, 19)) == 0:
         return draw(st.sampled_from([None, 3, "saved", BytesStorageMetadata()]))
     chunks: Any = draw(layouts(shape))
-    said: Any = torch.Size(shape)
+    size: Any = torch.Size(shape)
     match draw(st.integers(0, 29)):
         case 0:
             chunks = draw(st.sampled_from([None, (), "chunks", tuple(chunks)]))
         case 1:
-            said = draw(
+            size = draw(
                 st.one_of(
                     st.lists(st.one_of(NUMBER, NO_NUMBER), max_size=3),
                     st.lists(NUMBER, max_size=3).map(tuple),
@@ -118,13 +118,13 @@ def saved_tensors(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
                 )
             )
     return TensorStorageMetadata(
-        properties=TensorProperties(dtype=torch.float32), size=said, chunks=chunks
+        properties=TensorProperties(dtype=torch.float32), size=size, chunks=chunks
     )
 
 
 @st.composite
 def meshes(draw: st.DrawFn) -> tuple[int, ...]:
-    """Shape of a mesh of one to three dims."""
+    """The shape of a mesh with one to three dims."""
     return tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
 
 

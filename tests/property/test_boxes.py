@@ -1,4 +1,4 @@
-"""Two chunks: whether they overlap, lie in a tensor, and where they meet."""
+"""Two chunks: whether they overlap, whether they lie in a tensor, and their common region."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_two_chunks(pair: tuple[int, Any, Any], data: st.DataObject) -> None:
     assert_same_answer(OURS.default_planner._check_box_bounds, originals.check_box_bounds, outer, a)
 
 
-def test_core_refuses_boxes_it_cannot_hold() -> None:
-    """The core's own interface answers bad buffers with ValueError."""
+def test_core_rejects_invalid_buffers() -> None:
+    """The core's own interface raises ValueError for bad buffers."""
 
     def numbers(*values: int) -> array.array[int]:
         return array.array("q", values)

@@ -17,7 +17,7 @@ from parity.travel import (
     assert_same_as_upstream,
     sent,
     sent_upstream,
-    with_our_list,
+    with_lazy_list,
     with_upstream_list,
 )
 from property.strategies import DTYPE, NUMBER, SMALL
@@ -27,12 +27,12 @@ from shardplan.dcp.upstream import originals
 ours = OURS.default_planner
 
 NAMES = st.sampled_from(["a", "b", "layer.0.w", "layer.1.w", "", "ключ"])
-HINTS = st.one_of(st.none(), st.none(), SMALL)
+CHUNK_INDICES = st.one_of(st.none(), st.none(), SMALL)
 
 
 @st.composite
 def items(draw: st.DrawFn) -> WriteItem:
-    """Shards of few places, so that ranks share them; seldom an item that no column takes."""
+    """Shards of few boxes, so that ranks share them; rarely an item that columns cannot hold."""
     name = draw(NAMES)
     number = NUMBER if draw(st.integers(0, 19)) == 0 else SMALL
     shape = draw(st.lists(number, max_size=2))
@@ -40,12 +40,12 @@ def items(draw: st.DrawFn) -> WriteItem:
         case 0 | 1:
             return bytes_item(name)
         case 2 | 3 | 4:
-            return tensor_item(name, shape, draw(DTYPE), hint=draw(HINTS))
+            return tensor_item(name, shape, draw(DTYPE), chunk_index=draw(CHUNK_INDICES))
         case 5:
             return draw(st.sampled_from(list(UNUSUAL_ITEMS.values())))()
         case _:
             offsets = [draw(st.sampled_from((0, 0, 2))) for _ in shape]
-            return tensor_item(name, shape, draw(DTYPE), offsets, shape, draw(HINTS))
+            return tensor_item(name, shape, draw(DTYPE), offsets, shape, draw(CHUNK_INDICES))
 
 
 PATH = st.lists(st.one_of(st.sampled_from(["a", "b.c", ""]), st.integers(-1, 3)), max_size=3)
@@ -71,7 +71,7 @@ def plans(draw: st.DrawFn) -> SavePlan:
 
 @st.composite
 def all_plans(draw: st.DrawFn) -> list[SavePlan]:
-    """Plans of several ranks; some hold what others hold, in another order or as it is."""
+    """Plans of several ranks; some hold the items of others, in the same or another order."""
     made = draw(st.lists(plans(), min_size=1, max_size=4))
     for _ in range(draw(st.integers(0, 8))):
         again = list(draw(st.sampled_from(made)).items)
@@ -84,9 +84,9 @@ def test_dedup_and_global_plan(made: list[SavePlan], lowest: bool, data: st.Data
     form = data.draw(st.sampled_from([*FORMS, "mixed"]), label="form")
     names = list(FORMS) if form == "mixed" else [form]
     upstream = [with_upstream_list(plan) for plan in made]
-    if any("arrived" in name for name in names):
+    if any("received" in name for name in names):
         upstream = [sent_upstream(plan) for plan in made]
-    mine = [FORMS[data.draw(st.sampled_from(names))](with_our_list(plan)) for plan in made]
+    mine = [FORMS[data.draw(st.sampled_from(names))](with_lazy_list(plan)) for plan in made]
 
     def planned(functions: Any, given_plans: list[SavePlan]) -> list[Any]:
         deduped = answer(functions.dedup_save_plans, given_plans, lowest)
@@ -100,7 +100,7 @@ def test_dedup_and_global_plan(made: list[SavePlan], lowest: bool, data: st.Data
 
 @given(made=all_plans(), lowest=st.booleans())
 def test_plans_travel_at_every_step(made: list[SavePlan], lowest: bool) -> None:
-    """Gathered, deduped, planned, scattered."""
+    """The plans are gathered, deduplicated, planned and scattered."""
 
     def steps(functions: Any, send: Any) -> Any:
         deduped = functions.dedup_save_plans([send(plan) for plan in made], lowest)
@@ -115,14 +115,14 @@ def test_plans_travel_at_every_step(made: list[SavePlan], lowest: bool) -> None:
 @given(plan=plans())
 def test_plans_travel(plan: SavePlan) -> None:
     expected = sent_upstream(sent_upstream(plan))
-    for each in (plan, with_our_list(plan)):
+    for each in (plan, with_lazy_list(plan)):
         assert_same(sent_upstream(sent(each)), expected)
         assert_same(sent_upstream(sent(sent(each))), sent_upstream(expected))
 
 
 @given(mappings=st.lists(MAPPINGS, max_size=6), data=st.data())
 def test_merge(mappings: list[dict[Any, Any]], data: st.DataObject) -> None:
-    """As a ChainMap gives it, some of the mappings one object, some arrived."""
+    """As ChainMap merges them; some mappings are one object, some are received."""
     again = st.sampled_from(mappings) if mappings else st.nothing()
     each = mappings + (data.draw(st.lists(again, max_size=3)) if mappings else [])
     found = [

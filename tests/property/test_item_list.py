@@ -1,4 +1,4 @@
-"""A plan's self-filling list against a plain list, under any sequence of operations."""
+"""A plan's lazy list against a plain list, under any sequence of operations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def name_of(item: Any) -> str:
 
 
 class ItemListMachine(RuleBasedStateMachine):
-    """`ours` fills itself; `plain` is the list that it stands for, of equal items."""
+    """`ours` is lazy; `plain` is the expected list of equal items."""
 
     ours: LazyList
     plain: list[Any]
@@ -191,6 +191,6 @@ class ItemListMachine(RuleBasedStateMachine):
         self.both(lambda items: list(type(items)(items)))
 
 
-# Fifteen operations a sequence: long enough to touch, change and look again.
+# A sequence of fifteen operations is long enough to access, change and read again.
 TestItemList = ItemListMachine.TestCase
 TestItemList.settings = settings(stateful_step_count=15)

@@ -1,4 +1,4 @@
-"""The box that a rank holds: our closed form against upstream's index tensors."""
+"""The box of a rank: shardplan's closed form against upstream's index tensors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shardplan.dcp.upstream import originals
 
 
 def described(placement: Placement) -> tuple[str, int, int]:
-    """A placement as the core takes it."""
+    """A placement in the core's format."""
     if isinstance(placement, Replicate):
         return "replicate", 0, 1
     if isinstance(placement, _StridedShard):
@@ -42,7 +42,7 @@ def test_closed_form(data: st.DataObject) -> None:
 
 @given(data=st.data())
 def test_closed_form_of_long_dims(data: st.DataObject) -> None:
-    """One sharded dim, several times over, long enough for many pieces of every length."""
+    """One dim that is sharded several times, long enough for many pieces of every length."""
     length = data.draw(st.integers(0, 2_000), label="length")
     mesh = data.draw(
         st.lists(st.integers(1, 9), min_size=1, max_size=4).filter(lambda m: math.prod(m) < 600),
@@ -58,7 +58,7 @@ def test_closed_form_of_long_dims(data: st.DataObject) -> None:
 
 @given(data=st.data())
 def test_dtensors(data: st.DataObject) -> None:
-    """The same through DTensors, of ranks in and out of the mesh."""
+    """The same through DTensors, for ranks inside and outside the mesh."""
     mesh_shape = data.draw(meshes(), label="mesh")
     members = math.prod(mesh_shape)
     world_size = members + data.draw(st.integers(0, 2))

@@ -1,4 +1,4 @@
-"""Plans of drawn state dicts against drawn metadata: result or exception, items, order, hints."""
+"""Plans of drawn state dicts and metadata: results, exceptions, items, order, chunk indices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = st.sampled_from(["a", "b", "model.weight", "", "ключ", 3, None])
 
 @st.composite
 def tensors(draw: st.DrawFn) -> Any:
-    """A tensor, DTensor or ShardedTensor, plain ones more often than strange ones."""
+    """A tensor, DTensor or ShardedTensor; plain ones are more frequent than unusual ones."""
     shape = draw(shapes())
     match draw(st.integers(0, 4)):
         case 0:
@@ -82,7 +82,7 @@ def test_local_load_plan(data: st.DataObject, rank: int, strict: bool) -> None:
                 case 3:
                     saved[key] = BytesStorageMetadata()
                 case 4:
-                    continue  # a key that the checkpoint lacks
+                    continue  # The checkpoint does not have this key.
                 case 5:
                     saved[key] = tensor_metadata(shape, data.draw(layouts(shape)))
                 case _ if isinstance(obj, torch.Tensor):
@@ -106,7 +106,7 @@ def test_local_load_plan(data: st.DataObject, rank: int, strict: bool) -> None:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Any]]:
-    """A mesh, and each entry of every state dict: name, shape, placements or none."""
+    """A mesh, and each entry of every state dict: name, shape, placements or None."""
     mesh_shape = draw(meshes().filter(lambda mesh: math.prod(mesh) <= 6))
     entries = []
     for index in range(draw(st.integers(1, 2))):
@@ -132,7 +132,7 @@ def test_planners_over_a_world(
     lowest: bool,
     data: st.DataObject,
 ) -> None:
-    """Saved on every rank of one mesh, then loaded on one rank of another."""
+    """Saves on every rank of one mesh, then loads on one rank of another."""
     mesh_shape, entries = source
     world_size = math.prod(mesh_shape)
     target_size = math.prod(target_mesh)
@@ -164,7 +164,7 @@ def test_planners_over_a_world(
 
 
 def test_worlds_reach_the_error_path() -> None:
-    """The property above meets plans that validation refuses: strided shards are not one box."""
+    """The property above draws plans that validation rejects: strided shards are not one box."""
     plans = []
     for rank in range(2):
         with rank_of(rank, 2):

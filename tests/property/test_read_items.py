@@ -1,4 +1,4 @@
-"""Read items of drawn layouts: same items, order, hints; or the same exception."""
+"""Read items of drawn layouts: the same items, order and chunk indices, or the same exception."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(saved: Any, wanted: Any) -> None:
 
 
 @given(data=st.data())
-def test_whole_layouts(data: st.DataObject) -> None:
+def test_complete_layouts(data: st.DataObject) -> None:
     shape = data.draw(shapes(), label="shape")
     saved = data.draw(tilings(shape, 8), label="saved")
     check(tensor_metadata(shape, saved), data.draw(tilings(shape, 8), label="wanted"))
@@ -45,7 +45,7 @@ def test_broken_layouts(data: st.DataObject) -> None:
     strays=st.integers(0, 8),
 )
 def test_many_chunks(seed: int, shape: list[int], parts: list[int], strays: int) -> None:
-    """Enough chunks for a tree of several levels, shuffled, stray boxes between."""
+    """Enough chunks for a tree of several levels, shuffled, with stray boxes in between."""
     rng = random.Random(seed)
     saved = grid_chunks(shape, parts[: len(shape)])
     wanted = grid_chunks(shape, parts[3 : 3 + len(shape)])

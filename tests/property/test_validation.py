@@ -57,7 +57,7 @@ def test_tilings_are_valid_until_something_is_added(data: st.DataObject) -> None
     change=st.sampled_from(["nothing", "shift", "grow", "drop", "repeat", "empty", "many"]),
 )
 def test_large_grids(seed: int, shape: list[int], parts: list[int], change: str) -> None:
-    """Shuffled grids with one chunk changed, so that the fault is one among many chunks."""
+    """Shuffled grids with one changed chunk, so that one fault is among many chunks."""
     rng = random.Random(seed)
     chunks = grid_chunks(shape, parts[: len(shape)])
     rng.shuffle(chunks)
