@@ -1,1 +1,1 @@
-"""shardplan and the installed torch side by side: ``python -m benchmarks``."""
+"""Benchmarks of shardplan against the installed torch: ``python -m benchmarks``."""

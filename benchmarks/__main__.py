@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: shardplan beside the installed torch, in one process and one run."""
+"""``python -m benchmarks``: shardplan and the installed torch, in one process and one run."""
 
 from __future__ import annotations
 
@@ -45,25 +45,29 @@ CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
 }
 
 HOW = """
-The least of several times, ours and upstream in turn, on one thread, with the collector on: the
-collections that a call sets off are in its time; freeing its result is not. Results were found
-equal first: every item, their order, index hints. (once): upstream was timed by the call that it
-was checked by.
+Each time is the least of several. Both implementations run in turn, on one thread, with the garbage
+collector on. A time includes the collections that the call triggers, but not the freeing of its
+result. Before timing, the results were checked to be equal: every item, the order, the chunk
+indices. "(once)": upstream was timed in the call that checked the result.
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table; 0 unless ours and upstream disagreed. A target missed is only printed."""
+    """Prints the table. Returns 1 if results disagree; a missed target is only printed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="the sizes that take longer, too")
-    parser.add_argument("--only", action="append", choices=CASES, help="these rows (repeatable)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table, and curves")
+    parser.add_argument("--full", action="store_true", help="also run the sizes that take longer")
+    parser.add_argument(
+        "--only", action="append", choices=CASES, help="run only these rows (repeatable)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the table and the curves as JSON"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw scaling curves")
     options = parser.parse_args(arguments)
     if options.plot is not None and (problem := require_matplotlib()) is not None:
         parser.error(problem)
 
-    # As torchrun has it: for tensors this small more threads only wait for each other.
+    # torchrun sets this too. For such small tensors, more threads only wait for each other.
     torch.set_num_threads(1)
     started = time.perf_counter()
     rows: list[Row] = []
@@ -96,12 +100,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def progress(line: str) -> None:
-    """Says on stderr what is under way."""
+    """Prints progress on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def machine() -> str:
-    """Where the times come from."""
+    """Describes the machine of the measurements."""
     return (
         f"{processor()}, {os.cpu_count()} CPUs, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
@@ -109,7 +113,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it, else its kind."""
+    """The processor's name if the system reports it, otherwise its type."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -119,7 +123,7 @@ def processor() -> str:
 
 
 def report(rows: list[Row], drawn: list[Curve], failures: list[str], full: bool) -> dict[str, Any]:
-    """All that was measured, for a program to read."""
+    """All measurements, for programs."""
     return {
         "machine": machine(),
         "build": shardplan.build_info(),

@@ -1,4 +1,4 @@
-"""Whether ours and upstream gave exactly the same."""
+"""Checks that shardplan and upstream give exactly the same results."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 class Disagreement(Exception):
-    """Ours and upstream differ, or an answer is not what is known to be true."""
+    """shardplan and upstream differ, or a result is not the known answer."""
 
 
 def exact(value: Any) -> Any:
-    """A value to compare: class and content of it and all in it, index hints included.
+    """Converts a value for comparison, with the classes of all its parts and with chunk indices.
 
-    Upstream items compare equal whatever their hints, and a tuple equals a torch.Size. A list that
-    fills itself counts as a list.
+    Upstream items compare equal whatever their chunk indices are, and a tuple equals a torch.Size.
+    A LazyList counts as a list.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return type(value), [exact(getattr(value, at.name)) for at in dataclasses.fields(value)]
@@ -28,11 +28,11 @@ def exact(value: Any) -> Any:
 
 
 def same(ours: Any, upstream: Any) -> bool:
-    """Whether two results are exactly equal."""
+    """Returns whether two results are exactly equal."""
     return bool(exact(ours) == exact(upstream))
 
 
 def expect(holds: bool, what: str) -> None:
-    """Raises ``Disagreement`` unless it holds."""
+    """Raises ``Disagreement`` unless the condition holds."""
     if not holds:
         raise Disagreement(what)

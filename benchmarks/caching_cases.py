@@ -41,7 +41,7 @@ Global = tuple[list[SavePlan], Metadata]
 
 @contextmanager
 def empty_caches() -> Iterator[None]:
-    """Nothing cached on the way in, nothing left on the way out."""
+    """Empties the caches before and after the block."""
     _forget()
     try:
         yield
@@ -56,7 +56,7 @@ def _forget() -> None:
 
 
 def caching(full: bool) -> Iterator[Row]:
-    """A rank of 1,024, then the coordinator of fewer: Llama 3 405B with Adam."""
+    """A rank of 1,024, then a coordinator of fewer ranks: Llama 3 405B with Adam."""
     parameters = with_adam(llama(LLAMA3_405B))
     with world(RANKS // 2, RANKS), empty_caches():
         yield from _rank(state_dict(parameters, fsdp(RANKS)))
@@ -70,7 +70,7 @@ def _rank(entries: dict[str, Any]) -> Iterator[Row]:
     with_caching, of_upstream = race(ours, upstream)
     yield Speedup(
         what,
-        "create_local_plan and finish_plan, plan caching on; no item made",
+        "create_local_plan and finish_plan, plan caching on; items stay lazy",
         with_caching,
         of_upstream,
         target=8,
@@ -80,25 +80,25 @@ def _rank(entries: dict[str, Any]) -> Iterator[Row]:
         return default_planner.create_default_local_save_plan(entries, False)
 
     less, more = alternate((plain, ours))
-    yield Growth(f"{what}, against one without caching", "the same", less, more, target=2)
+    yield Growth(f"{what}, against a save without caching", "the same", less, more, target=2)
 
 
 def unchanged_on_rank(planner: type[originals.DefaultSavePlanner], entries: dict[str, Any]) -> Call:
-    """Saves once; the call is the rank's part of planning the next save, which is alike.
+    """Saves once. The call is the rank's part of planning the next save, which is unchanged.
 
-    It gives the plan that is sent, and the one that the rank then writes by.
+    It returns the sent plan and the final plan.
     """
     first = _planner(planner)
     first.set_up_planner(entries, is_coordinator=False)
     made = first.create_local_plan()
-    expect(made.usable, "a first plan was taken for an unchanged one")
-    # As the plan that comes back: with items of its own, those of the one sent not touched.
+    expect(made.usable, "a first plan was treated as unchanged")
+    # Like the plan that comes back, it has its own items; those of the sent plan stay lazy.
     send = coordination.our_bytes if planner is PLANNERS[0] else coordination.upstream_bytes
     first.finish_plan(pickle.loads(send(made)))
 
     def plan_again() -> tuple[SavePlan, SavePlan]:
         sent = again.create_local_plan()
-        expect(not sent.usable, "an unchanged plan was taken for a changed one")
+        expect(not sent.usable, "an unchanged plan was treated as changed")
         return sent, again.finish_plan(SavePlan([], usable=False))
 
     again = _planner(planner)
@@ -141,19 +141,19 @@ def _coordinator(config: LlamaConfig, ranks: int) -> Iterator[Row]:
 def unchanged_on_coordinator(
     planner: type[originals.DefaultSavePlanner], parameters: Mapping[str, Parameter], ranks: int
 ) -> Call:
-    """Plans once for all ranks; the call plans again, each rank having sent that it has no change.
+    """Plans once for all ranks. The call plans again, after each rank has sent no change.
 
-    It gives what is sent to the ranks, and the metadata.
+    It returns the plans sent to the ranks, and the metadata.
     """
     made = every_rank(parameters, fsdp(ranks))
     first = _planner(planner)
-    # Entries under a key of their own, so that calls of two sizes can take turns.
+    # Each size has its own cache key, so that calls of two sizes can alternate.
     first._cached_plans_key += f", {len(parameters)} entries, {ranks} ranks"
     if planner is PLANNERS[0]:
-        arrived = [pickle.loads(coordination.our_bytes(plan)) for plan in made]
+        received = [pickle.loads(coordination.our_bytes(plan)) for plan in made]
     else:
-        arrived = list(made)
-    first.create_global_plan(arrived)
+        received = list(made)
+    first.create_global_plan(received)
     unchanged = [SavePlan([], usable=False) for _ in range(ranks)]
 
     def plan_again() -> Global:

@@ -1,4 +1,4 @@
-"""The command line as whole processes, on checkpoints whose metadata upstream wrote."""
+"""The command line as complete processes, on checkpoints whose metadata upstream wrote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COUNTED = "whole process, metadata in the page cache"
 
 
 def commands(full: bool) -> Iterator[Row]:
-    """A small checkpoint, and that of 405B: 1,024 ranks at full size, an eighth of them else."""
+    """A small checkpoint, and a 405B checkpoint: 1,024 ranks at full size, otherwise an eighth."""
     with tempfile.TemporaryDirectory() as folder:
         state_dict = {f"layer.{at}.weight": torch.zeros(8, 8) for at in range(100)}
         dcp.save(state_dict, checkpoint_id=folder, no_dist=True)
@@ -58,7 +58,7 @@ def commands(full: bool) -> Iterator[Row]:
 
 
 def _save(folder: Path, ranks: int) -> tuple[int, float]:
-    """A checkpoint without its tensors' bytes; its chunks, and upstream's time to read of them."""
+    """Saves metadata without data. Returns the number of chunks and upstream's time to read it."""
     plans, results = [], []
     for rank, plan in enumerate(every_rank(with_adam(llama(LLAMA3_405B)), fsdp(ranks))):
         plans.append(coordination.our_bytes(plan))
@@ -83,8 +83,8 @@ def _save(folder: Path, ranks: int) -> tuple[int, float]:
     gc.collect()
     seconds, read = timed(lambda: dcp.FileSystemReader(folder).read_metadata())
     expect(len(read.storage_data) == chunks, "upstream reads another checkpoint")
-    looked_at = shardplan.FileSystemReader(folder).read_metadata()
-    expect(len(looked_at.storage_data) == chunks, "ours reads another checkpoint")
+    our_metadata = shardplan.FileSystemReader(folder).read_metadata()
+    expect(len(our_metadata.storage_data) == chunks, "shardplan reads another checkpoint")
     return chunks, seconds
 
 
@@ -93,7 +93,7 @@ def _command(*arguments: str) -> float:
 
 
 def _least(command: list[str]) -> float:
-    """Seconds of the whole process, the least of several."""
+    """The least of several times of the complete process, in seconds."""
     taken = []
     for _ in range(ROUNDS):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the coordinator does from the plans that arrive to the plans that it sends."""
+"""The coordinator's work from the received plans to the plans that it sends."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Coordinated = tuple[list[bytes], Metadata]
 
 
 def upstream_bytes(plan: SavePlan) -> bytes:
-    """A plan as torch sends it."""
+    """Encodes a plan as torch does."""
     return pickle.dumps(plan)
 
 
 def our_bytes(plan: SavePlan) -> bytes:
-    """A plan as shardplan sends it."""
+    """Encodes a plan as shardplan does."""
     stream = io.BytesIO()
     wire.Pickler(stream).dump(plan)
     return stream.getvalue()
 
 
 def coordinate(
-    arrived: Iterable[bytes], planner: originals.DefaultSavePlanner, send: Any, make_chunks: bool
+    received: Iterable[bytes], planner: originals.DefaultSavePlanner, send: Any, make_chunks: bool
 ) -> Coordinated:
     """``reduce_scatter`` of DCP's "plan" step, bytes in to bytes out.
 
-    make_chunks: ``finish_plan`` too, after which every chunk of Metadata is an upstream object
+    make_chunks: also run ``finish_plan``, after which every chunk of Metadata is an upstream object
     """
-    plans = [pickle.loads(one) for one in arrived]
+    plans = [pickle.loads(one) for one in received]
     plans, metadata = planner.create_global_plan(plans)
     plans = FileSystemWriter(tempfile.gettempdir()).prepare_global_plan(plans)
     sent = [send(plan) for plan in plans]
@@ -49,24 +49,24 @@ def coordinate(
     return sent, metadata
 
 
-def ours(arrived: list[bytes], make_chunks: bool) -> Coordinated:
-    return coordinate(arrived, default_planner.DefaultSavePlanner(), our_bytes, make_chunks)
+def ours(received: list[bytes], make_chunks: bool) -> Coordinated:
+    return coordinate(received, default_planner.DefaultSavePlanner(), our_bytes, make_chunks)
 
 
-def upstream(arrived: list[bytes]) -> Coordinated:
-    """Upstream planner, upstream pickles; no part of it touches shardplan."""
-    return coordinate(arrived, originals.DefaultSavePlanner(), upstream_bytes, False)
+def upstream(received: list[bytes]) -> Coordinated:
+    """Runs upstream's planner with upstream's pickles; no part of it uses shardplan."""
+    return coordinate(received, originals.DefaultSavePlanner(), upstream_bytes, False)
 
 
 def agree(mine: Coordinated, theirs: Coordinated) -> None:
-    """Every rank's final plan, item by item with its hint, and the metadata."""
+    """Compares every rank's final plan, with its chunk indices, and the metadata."""
     expect(
         list(mine[1].planner_data.items()) == list(theirs[1].planner_data.items()),
-        "ours and upstream merge other mappings",
+        "the merged mappings differ",
     )
-    expect(same(mine[1], theirs[1]), "ours and upstream make other metadata")
+    expect(same(mine[1], theirs[1]), "the metadata differs")
     for one, other in zip(mine[0], theirs[0], strict=True):
         expect(
             same(pickle.loads(one).items, pickle.loads(other).items),
-            "ours and upstream send other plans",
+            "the sent plans differ",
         )

@@ -24,8 +24,8 @@ from .workloads import (
 )
 
 RANKS = 1_024
-UNFILLED = "bytes in to bytes out, no chunk made"
-FILLED = "the same, every upstream chunk made, and the collection that follows"
+LAZY = "bytes in to bytes out, chunks stay lazy"
+MATERIALIZED = "the same, every chunk materialized, and the garbage collection that follows"
 ROUNDS = 5
 
 
@@ -53,22 +53,22 @@ def _fsdp(full: bool) -> Iterator[Row]:
         "bytes an item",
         25,
     )
-    unfilled, filled, upstream = _timed_pair(ours_bytes, upstream_bytes)
+    lazy, materialized, upstream = _timed_pair(ours_bytes, upstream_bytes)
     work = f"coordinator, {what}, {ranks:,} ranks, {items:,} items"
-    yield Speedup(work, UNFILLED, unfilled, upstream, 300)
-    yield Speedup(work, FILLED, filled, upstream, 150)
+    yield Speedup(work, LAZY, lazy, upstream, 300)
+    yield Speedup(work, MATERIALIZED, materialized, upstream, 150)
     if not full:
         return
     del ours_bytes, upstream_bytes
     everyone = [coordination.our_bytes(plan) for plan in every_rank(parameters, fsdp(RANKS))]
-    whole, whole_filled = _timed_ours(everyone)
+    whole, whole_materialized = _timed_ours(everyone)
     work = f"coordinator, {what}, {RANKS:,} ranks, {RANKS * len(parameters):,} items"
-    yield Scaled(work, UNFILLED, whole, upstream, ranks / RANKS, 300)
-    yield Scaled(work, FILLED, whole_filled, upstream, ranks / RANKS, 150)
-    yield Growth(f"{work}, against {ranks:,} ranks", UNFILLED, unfilled, whole, 1.5 * RANKS / ranks)
+    yield Scaled(work, LAZY, whole, upstream, ranks / RANKS, 300)
+    yield Scaled(work, MATERIALIZED, whole_materialized, upstream, ranks / RANKS, 150)
+    yield Growth(f"{work}, against {ranks:,} ranks", LAZY, lazy, whole, 1.5 * RANKS / ranks)
     yield Bound(
         f"peak memory of the same, {RANKS:,} ranks",
-        "above the interpreter's with torch; every upstream chunk made",
+        "above the interpreter's with torch; every chunk materialized",
         peak_memory(_coordinate, everyone) / 1e9,
         None,
         "GB",
@@ -78,14 +78,14 @@ def _fsdp(full: bool) -> Iterator[Row]:
 
 def _race(plans: Iterable[SavePlan], what: str, target: float) -> Iterator[Row]:
     ours_bytes, upstream_bytes, items = _send(plans)
-    unfilled, filled, upstream = _timed_pair(ours_bytes, upstream_bytes)
+    lazy, materialized, upstream = _timed_pair(ours_bytes, upstream_bytes)
     work = f"coordinator, {what}, {len(ours_bytes):,} ranks, {items:,} items"
-    yield Speedup(work, UNFILLED, unfilled, upstream, target)
-    yield Speedup(work, FILLED, filled, upstream, None)
+    yield Speedup(work, LAZY, lazy, upstream, target)
+    yield Speedup(work, MATERIALIZED, materialized, upstream, None)
 
 
 def _send(plans: Iterable[SavePlan]) -> tuple[list[bytes], list[bytes], int]:
-    """Every plan as ours and as upstream pickles send it, and the number of items."""
+    """Encodes every plan as shardplan and as upstream. Returns both, and the number of items."""
     ours, of_upstream, items = [], [], 0
     for plan in plans:
         ours.append(coordination.our_bytes(plan))
@@ -95,25 +95,25 @@ def _send(plans: Iterable[SavePlan]) -> tuple[list[bytes], list[bytes], int]:
 
 
 def _timed_pair(ours: list[bytes], of_upstream: list[bytes]) -> tuple[Timing, Timing, Timing]:
-    """Ours without and with chunks, and upstream, timed by the call that ours is checked by."""
+    """Times shardplan without and with chunks, and upstream in the call that checks the result."""
     seconds, theirs = timed(lambda: coordination.upstream(of_upstream))
     coordination.agree(coordination.ours(ours, make_chunks=True), theirs)
     del theirs
-    unfilled, filled = _timed_ours(ours)
-    return unfilled, filled, Timing(seconds, 1)
+    lazy, materialized = _timed_ours(ours)
+    return lazy, materialized, Timing(seconds, 1)
 
 
-def _timed_ours(arrived: list[bytes]) -> tuple[Timing, Timing]:
-    def filled() -> coordination.Coordinated:
-        done = coordination.ours(arrived, make_chunks=True)
+def _timed_ours(received: list[bytes]) -> tuple[Timing, Timing]:
+    def materialized() -> coordination.Coordinated:
+        done = coordination.ours(received, make_chunks=True)
         gc.collect(1)
         return done
 
-    unfilled, with_chunks = alternate(
-        (lambda: coordination.ours(arrived, make_chunks=False), filled), ROUNDS
+    lazy, with_chunks = alternate(
+        (lambda: coordination.ours(received, make_chunks=False), materialized), ROUNDS
     )
-    return unfilled, with_chunks
+    return lazy, with_chunks
 
 
-def _coordinate(arrived: list[bytes]) -> None:
-    coordination.ours(arrived, make_chunks=True)
+def _coordinate(received: list[bytes]) -> None:
+    coordination.ours(received, make_chunks=True)

@@ -1,4 +1,4 @@
-"""Rows of a real save by four gloo processes: what planning costs the coordinator in all."""
+"""Rows of a real save by four gloo processes: the total planning time of the coordinator."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Times = dict[str, float]
 
 
 def gloo_save(full: bool) -> Iterator[Row]:
-    """A model of 1,600 small parameters and its Adam, 6,412 entries; saved in turn by both."""
+    """A model of 1,600 small parameters with Adam, 6,412 entries; both save it in turn."""
     rounds = 9 if full else 5
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -51,7 +51,7 @@ def gloo_save(full: bool) -> Iterator[Row]:
         entries, times = pickle.loads((folder / "times").read_bytes())
         expect(
             same(*(_metadata_of(folder / f"{who}-0") for who in PLANNERS)),
-            "ours and upstream save other metadata",
+            "the saved metadata differs",
         )
     ours, upstream = (min(times[who], key=_in_all) for who in PLANNERS)
     work = f"coordinator's planning in dcp.save, gloo, {RANKS} processes, {entries:,} entries"
@@ -64,18 +64,18 @@ def gloo_save(full: bool) -> Iterator[Row]:
         60,
     )
     for part in (*HOOKS, PICKLING):
-        counted = "the flattening, torch's own" if part == FLATTENING else ""
+        counted = "torch's own flattening" if part == FLATTENING else ""
         yield Bound(
             f"{part} of it", counted, ours[part] * 1e3, upstream[part] * 1e3, "ms", target=None
         )
 
 
 def nested_state_dict(mesh: DeviceMesh, parameters: int) -> dict[str, Any]:
-    """A model and its AdamW as ``get_state_dict`` gives them: four entries a parameter and 12."""
+    """A model and its AdamW as ``get_state_dict`` returns them: four entries a parameter and 12."""
     names = [f"layers.{at // 8}.block.{at % 8}.weight" for at in range(parameters)]
     group = torch.optim.AdamW([torch.zeros(1)]).state_dict()["param_groups"][0]
-    # One size that all ranks share evenly, one that leaves the last rank less, one that leaves it
-    # nothing.
+    # One size that all ranks share evenly, one that leaves the last rank less, and one that leaves
+    # it nothing.
     rows = [(8, 6, 3)[at % 3] for at in range(parameters)]
     return {
         "model": {name: _sharded(mesh, size) for name, size in zip(names, rows, strict=True)},
@@ -107,7 +107,7 @@ def _sharded(mesh: DeviceMesh, rows: int) -> DTensor:
 
 
 class Stopwatch:
-    """Adds up, by part, the time that is spent in planning; it runs until planning is over."""
+    """Adds up the time of planning, by part, until planning is finished."""
 
     def __init__(self) -> None:
         self.times: defaultdict[str, float] = defaultdict(float)
@@ -117,7 +117,7 @@ class Stopwatch:
         self._running = False
 
     def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same call, its time added to a part."""
+        """Wraps a call and adds its time to a part."""
 
         @functools.wraps(call)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -131,7 +131,7 @@ class Stopwatch:
         return wrapped
 
     def watch(self, planner: DefaultSavePlanner) -> None:
-        """Times the hooks of a planner, of which the last one stops the watch."""
+        """Times the hooks of a planner; the last hook stops the watch."""
         for hook in HOOKS:
             setattr(planner, hook, self.timed(hook, getattr(planner, hook)))
         last = planner.finish_plan
@@ -146,7 +146,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def watching_collectives(self, pickler: Any) -> Iterator[None]:
-        """Times what torch's collectives pickle, with this pickler, and unpickle."""
+        """Times the pickling, with this pickler, and the unpickling of torch's collectives."""
         before = distributed_c10d._pickler, distributed_c10d._unpickler
 
         class Pickler(pickler):  # type: ignore[misc]
@@ -194,7 +194,7 @@ def _save(state: dict[str, Any], folder: Path, who: str) -> Times:
 
 def _metadata_of(folder: Path) -> Metadata:
     metadata: Metadata = pickle.loads((folder / ".metadata").read_bytes())
-    # Names the save, which is another one.
+    # The id of the save always differs.
     metadata.storage_meta = None
     return metadata
 

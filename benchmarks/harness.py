@@ -1,4 +1,4 @@
-"""Times ours beside upstream, and says how they compare."""
+"""Times shardplan and upstream in turn, and compares the times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Speedup:
-    """A row: how many times faster ours is than upstream, in the same run."""
+    """A row: how many times faster shardplan is than upstream, in the same run."""
 
     work: str
     counted: str
@@ -58,7 +58,7 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Growth:
-    """A row: how many times longer ours takes for more of the same."""
+    """A row: how many times longer shardplan takes for a larger input."""
 
     work: str
     counted: str
@@ -87,7 +87,7 @@ class Growth:
 
 
 class Row(Protocol):
-    """What a table is made of: a dataclass that knows its cells."""
+    """A row of a table: a dataclass that formats its cells."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -103,13 +103,13 @@ class Row(Protocol):
     def cells(self) -> tuple[str, ...]: ...
 
 
-HEADINGS = ("work", "upstream", "ours", "ratio", "reach", "", "counted")
+HEADINGS = ("work", "upstream", "ours", "ratio", "target", "", "counted")
 
 
 def timed(call: Call, loops: int = 1) -> tuple[float, Any]:
-    """Seconds a call, collector on, and the last result, whose freeing is not in the time."""
+    """Returns seconds a call, with the collector on, and the last result, freed after timing."""
     if not gc.isenabled():
-        raise RuntimeError("the collector is off: times would not be a user's")
+        raise RuntimeError("the collector is off, but it is on for users")
     started = time.perf_counter()
     for _ in range(loops):
         result = call()
@@ -123,11 +123,11 @@ def alternate(
     budgets: tuple[float, ...] | None = None,
     before: tuple[tuple[float, ...], ...] | None = None,
 ) -> tuple[Timing, ...]:
-    """Times the calls in turn, ``rounds`` times, and keeps the least of each.
+    """Times the calls in turn, ``rounds`` times, and keeps the least time of each.
 
-    loops: calls that make one time, for calls shorter than the clock can tell
-    budgets: seconds after which a call gets no more turns
-    before: times taken earlier, to count with these
+    loops: number of calls for one time, for calls shorter than the resolution of the clock
+    budgets: seconds after which a call is not repeated
+    before: earlier times to include
     """
     times = [list(taken) for taken in before] if before else [[] for _ in calls]
     spent = [sum(taken) for taken in times]
@@ -151,7 +151,7 @@ def race(
     loops: tuple[int, int] = (1, 1),
     upstream_seconds: float = UPSTREAM_SECONDS,
 ) -> tuple[Timing, Timing]:
-    """Times ours and upstream, after checking that they give exactly the same."""
+    """Times shardplan and upstream, after checking that they give exactly the same result."""
     our_time, upstream_time = race_all((ours,), upstream, rounds, loops, upstream_seconds)
     return our_time, upstream_time
 
@@ -163,13 +163,13 @@ def race_all(
     loops: tuple[int, ...] | None = None,
     upstream_seconds: float = UPSTREAM_SECONDS,
 ) -> tuple[Timing, ...]:
-    """Times each of ours, then upstream, after checking that all give exactly the same.
+    """Times each of shardplan's calls, then upstream, after checking that all results are the same.
 
-    The call that upstream is checked by is timed too: where it takes long it is the only one.
+    Upstream's call for the check is timed too: if it takes long, it is the only one.
     """
     seconds, result = timed(upstream)
     for call in ours:
-        expect(same(call(), result), "ours and upstream give different results")
+        expect(same(call(), result), "the results differ")
     del result
     return alternate(
         (*ours, upstream),
@@ -181,7 +181,7 @@ def race_all(
 
 
 def show_seconds(seconds: float) -> str:
-    """Seconds in the unit that suits them, three digits."""
+    """Formats seconds with a suitable unit and three digits."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
@@ -197,7 +197,7 @@ def show_verdict(passed: bool | None) -> str:
 
 
 def show_table(rows: list[Row]) -> str:
-    """The rows under their headings, as a Markdown table."""
+    """Formats the rows under their headings, as a Markdown table."""
     table = [HEADINGS, *(row.cells() for row in rows)]
     widths = [max(len(line[at]) for line in table) for at in range(len(HEADINGS))]
     lines = [

@@ -1,4 +1,4 @@
-"""Rows that are no race: sizes, memory, and times held against a bound."""
+"""Rows that do not compare two times: sizes, memory, and scaled times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .harness import Timing, show_ratio, show_seconds, show_verdict
 
 @dataclass(frozen=True)
 class Bound:
-    """A row: an amount of ours, in ``unit``, that is to stay under a bound; beside upstream's."""
+    """A row: an amount, in ``unit``, that must stay below a bound; with upstream's amount."""
 
     work: str
     counted: str
@@ -47,9 +47,9 @@ class Bound:
 
 @dataclass(frozen=True)
 class Scaled:
-    """A row: ours at full size beside upstream at ``part`` of it, scaled by the items.
+    """A row: shardplan at full size, and upstream at ``part`` of it, scaled by the items.
 
-    Upstream's time grows at least as fast as its items, so that the ratio is no exaggeration.
+    Upstream's time grows at least as fast as its items, so the ratio is not exaggerated.
     """
 
     work: str
@@ -81,7 +81,7 @@ class Scaled:
 
 
 def peak_memory(work: Callable[[Any], object], given: Any) -> float:
-    """Bytes that ``work(given)`` adds to the peak of a process of its own."""
+    """Bytes that ``work(given)`` adds to the peak memory of a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "given")
         file.write_bytes(pickle.dumps(given))
@@ -99,4 +99,4 @@ def _high_water() -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return float(line.split()[1]) * 1024
-    raise RuntimeError("the system does not tell a process's peak memory")
+    raise RuntimeError("the system does not report the peak memory of a process")

@@ -1,4 +1,4 @@
-"""Rows of one rank's local plans."""
+"""Rows of the local plans of one rank."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from .workloads import (
 )
 
 RANKS = 1_024
-UNTOUCHED = "plan returned, no item made"
-TOUCHED = "every item made"
+LAZY = "plan returned, items stay lazy"
+MATERIALIZED = "every item materialized"
 
 
-def touched(plan: SavePlan | LoadPlan) -> SavePlan | LoadPlan:
-    """The plan, its items made."""
+def materialize(plan: SavePlan | LoadPlan) -> SavePlan | LoadPlan:
+    """Materializes the items of a plan."""
     for _ in plan.items:
         break
     return plan
 
 
 def local_save_plans(full: bool) -> Iterator[Row]:
-    """One rank of 1,024 that saves Llama 3 405B with Adam; at full size other models too."""
+    """One rank of 1,024 saves Llama 3 405B with Adam; at full size also other models."""
     parameters = with_adam(llama(LLAMA3_405B))
     what = f"local save plan, Llama-3-405B + Adam ({len(parameters):,} entries), 1 of 1,024 ranks"
     with world(RANKS // 2, RANKS):
@@ -58,13 +58,13 @@ def _save_rows(entries: dict[str, Any], work: str, target: float | None = None) 
     def upstream() -> SavePlan:
         return originals.create_default_local_save_plan(entries, False)
 
-    untouched, filled, of_upstream = race_all((ours, lambda: touched(ours())), upstream)
-    yield Speedup(work, UNTOUCHED, untouched, of_upstream, target)
-    yield Speedup(work, TOUCHED, filled, of_upstream, None)
+    lazy, materialized, of_upstream = race_all((ours, lambda: materialize(ours())), upstream)
+    yield Speedup(work, LAZY, lazy, of_upstream, target)
+    yield Speedup(work, MATERIALIZED, materialized, of_upstream, None)
     if target is not None:
-        made = filled.seconds - untouched.seconds
+        made = materialized.seconds - lazy.seconds
         yield Bound(
-            "items made at first touch, of the same plan",
+            "items of the same plan, materialized",
             "the difference of the two above",
             1e6 * made / len(entries),
             None,
@@ -91,8 +91,8 @@ def local_load_plans(full: bool) -> Iterator[Row]:
         def upstream() -> LoadPlan:
             return originals.create_default_local_load_plan(entries, metadata)
 
-        untouched, filled, of_upstream = race_all(
-            (ours, lambda: touched(ours())), upstream, upstream_seconds=12 if full else 4
+        lazy, materialized, of_upstream = race_all(
+            (ours, lambda: materialize(ours())), upstream, upstream_seconds=12 if full else 4
         )
-        yield Speedup(what, UNTOUCHED, untouched, of_upstream, target=10)
-        yield Speedup(what, TOUCHED, filled, of_upstream, target=None)
+        yield Speedup(what, LAZY, lazy, of_upstream, target=10)
+        yield Speedup(what, MATERIALIZED, materialized, of_upstream, target=None)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from .scaling import Curve
 
-# Told apart by shape as well as by colour.
+# The lines differ by marker as well as by colour.
 UPSTREAM = {"color": "#d1495b", "marker": "s", "label": "torch"}
 OURS = {"color": "#00798c", "marker": "o", "label": "shardplan"}
 
 
 def require_matplotlib() -> str | None:
-    """What to do where matplotlib is missing, else None."""
+    """Returns the error message if matplotlib is missing, else None."""
     if find_spec("matplotlib") is not None:
         return None
     return "--plot needs matplotlib:  pip install matplotlib  (or shardplan's extra, plot)"
 
 
 def draw(curves: list[Curve], path: Path, machine: str) -> None:
-    """One panel a curve, both axes logarithmic."""
+    """Draws one panel for each curve, with both axes logarithmic."""
     from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
 
     figure = Figure(figsize=(10, 7.4), layout="constrained")

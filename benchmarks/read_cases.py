@@ -1,4 +1,4 @@
-"""Rows of what one tensor costs: its reads, and its chunk."""
+"""Rows of the planning of one tensor: its read items, and its chunk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FQN = "model.weight"
 
 
 def read_items(full: bool) -> Iterator[Row]:
-    """8,192 saved by 4,096 wanted chunks along the smaller dim, which upstream tries in pairs."""
+    """8,192 saved and 4,096 wanted chunks along the smaller dim; upstream compares all pairs."""
     shape = (20_011, 131_072)
     saved_boxes, wanted_boxes = sharded(shape, 0, 8_192), sharded(shape, 0, 4_096)
     saved, wanted = saved_boxes.saved(), wanted_boxes.chunks()
@@ -32,19 +32,19 @@ def read_items(full: bool) -> Iterator[Row]:
     )
     items = planner_helpers.create_read_items_for_chunk_list(FQN, saved, wanted)
     work = f"read items, 8,192 saved x 4,096 wanted ({len(items):,} reads), small dim"
-    yield Speedup(work, "upstream chunks read, items made", ours, upstream, target=250)
+    yield Speedup(work, "upstream chunks read, items materialized", ours, upstream, target=250)
 
     def as_columns() -> object:
         return native.read_columns(FQN, saved.chunks, wanted)
 
-    # `race` has just shown that the items made from these columns are upstream's.
+    # `race` has just checked the items that are created from these columns.
     (ours,) = alternate((as_columns,), loops=(10,))
-    yield Speedup(work, "upstream chunks read, no item made", ours, upstream, target=1_000)
+    yield Speedup(work, "upstream chunks read, items stay lazy", ours, upstream, target=1_000)
 
     saved_columns, wanted_columns = _core_boxes(saved_boxes), _core_boxes(wanted_boxes)
     expect(
         overlap_pairs(saved_columns, wanted_columns) == _pairs(items),
-        "the pairs found in columns are not upstream's",
+        "the pairs in columns differ from upstream's",
     )
     (ours,) = alternate((lambda: overlap_pairs(saved_columns, wanted_columns),), loops=(10,))
     yield Speedup(work, "columns in, columns out", ours, upstream, target=None)
@@ -55,12 +55,12 @@ def _core_boxes(boxes: Boxes) -> CoreBoxes:
 
 
 def _pairs(items: list[ReadItem]) -> tuple[list[int | None], list[int | None]]:
-    """Which wanted and which saved chunk each item reads."""
+    """Returns the wanted and the saved chunk of each item."""
     return [item.dest_index.index for item in items], [item.storage_index.index for item in items]
 
 
 def strided_chunk(full: bool) -> Iterator[Row]:
-    """The chunk of one DTensor under FSDP x TP: upstream's time goes with the shard's length."""
+    """The chunk of one DTensor under FSDP x TP; upstream's time grows with the shard's length."""
     for mesh_shape in ((4, 2), (128, 8)):
         parallelism = fsdp_tp(*mesh_shape)
         with world(parallelism.ranks // 2 + 1, parallelism.ranks):
@@ -78,4 +78,4 @@ def _strided_chunk(parallelism: Parallelism, rounds: int) -> Row:
     )
     mesh = " x ".join(map(str, parallelism.mesh_shape))
     work = f"chunk of one _StridedShard DTensor, dim {tensor.shape[0]:,}, mesh {mesh}"
-    return Speedup(work, "upstream chunk made", ours, upstream, target=500)
+    return Speedup(work, "upstream chunk created", ours, upstream, target=500)

@@ -1,4 +1,4 @@
-"""Times of ours and of upstream as the input grows, for the picture."""
+"""Times of shardplan and upstream for growing inputs, for the plot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Step:
-    """One size of a curve: the two functions, and what both are given."""
+    """One size of a curve: the two functions and their input."""
 
     size: int
     functions: tuple[Callable[..., Any], Callable[..., Any]]
@@ -74,7 +74,7 @@ LOAD = (
 
 
 def curves(full: bool, progress: Progress) -> list[Curve]:
-    """Every curve; upstream's as far as it can go in a few seconds, checked at each point."""
+    """Returns every curve; upstream's ends after a few seconds, and each point is checked."""
     last = 20 if full else 17
     sizes = [1 << power for power in range(6, last + 1)]
     ranks = [1 << power for power in range(3, 14 if full else 11)]
@@ -103,7 +103,7 @@ def _measure(curve: Curve, steps: Iterator[Step], progress: Progress) -> Curve:
                 (ours, upstream), ROUNDS, budgets=(math.inf, 0.5), before=((), (seconds,))
             )
             curve.upstream.append((step.size, upstream_time.seconds))
-            # Twice the size takes it up to four times as long.
+            # Twice the size takes up to four times as long.
             upstream_ends = 4 * upstream_time.seconds > UPSTREAM_SECONDS
         curve.ours.append((step.size, our_time.seconds))
         progress(f"{curve.title}: {step.size:,} {curve.axis}")

@@ -1,4 +1,4 @@
-"""Rows of what is left of a save and a load once planning is done: metadata, no tensor bytes."""
+"""Rows of the work after planning in a save and a load: metadata, without tensor bytes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Arrived:
-    """What the coordinator gets of every rank."""
+class Received:
+    """The bytes that the coordinator receives from all ranks."""
 
     plans: list[bytes]
     results: list[bytes]
@@ -81,7 +81,7 @@ def storage(full: bool) -> Iterator[Row]:
         yield Scaled(work, counted, *_both(name, whole, upstream), ranks / RANKS, target)
 
 
-def _memory(mine: Arrived, theirs: Arrived, ranks: int) -> Row:
+def _memory(mine: Received, theirs: Received, ranks: int) -> Row:
     ours = peak_memory(_coordinate_ours, mine) / 1e9
     upstream = peak_memory(_coordinate_upstream, theirs) / 1e9
     return Bound(
@@ -94,23 +94,23 @@ def _memory(mine: Arrived, theirs: Arrived, ranks: int) -> Row:
     )
 
 
-def _coordinate_ours(arrived: Arrived) -> None:
+def _coordinate_ours(received: Received) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        metadata = coordination.ours(arrived.plans, make_chunks=False)[1]
-        finishing.ours(arrived.results, metadata, Path(folder))
+        metadata = coordination.ours(received.plans, make_chunks=False)[1]
+        finishing.ours(received.results, metadata, Path(folder))
 
 
-def _coordinate_upstream(arrived: Arrived) -> None:
+def _coordinate_upstream(received: Received) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        metadata = coordination.upstream(arrived.plans)[1]
-        finishing.upstream(arrived.results, metadata, Path(folder))
+        metadata = coordination.upstream(received.plans)[1]
+        finishing.upstream(received.results, metadata, Path(folder))
 
 
 _LINES = (
     ("finish on the coordinator", "results in, file without fsync, broadcast out", 30),
-    ("the Metadata on each rank", "unpickled, not touched", 50),
+    ("the Metadata on each rank", "unpickled, stays lazy", 50),
     ("read_metadata", "the file is in the page cache", 30),
-    ("local load plan from it", "no item made", 50),
+    ("local load plan from that metadata", "items stay lazy", 50),
     ("all coordination of a save", "planning and finish; no tensor bytes", 50),
 )
 
@@ -126,9 +126,9 @@ def _part(name: str, times: Times) -> Timing:
     return (times.finish, times.unpickle, times.read, times.load_plan)[at]
 
 
-def _send(ranks: int, of_upstream: bool = True) -> tuple[Arrived, Arrived]:
-    """What every rank sends, as ours and as upstream pickles."""
-    mine, theirs = Arrived([], []), Arrived([], [])
+def _send(ranks: int, of_upstream: bool = True) -> tuple[Received, Received]:
+    """Encodes what every rank sends, as shardplan and as upstream."""
+    mine, theirs = Received([], []), Received([], [])
     plans = every_rank(with_adam(llama(LLAMA3_405B)), fsdp(ranks))
     for rank, plan in enumerate(plans):
         results = write_results(plan, rank)
@@ -140,10 +140,10 @@ def _send(ranks: int, of_upstream: bool = True) -> tuple[Arrived, Arrived]:
     return mine, theirs
 
 
-def _upstream(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes, Metadata]:
+def _upstream(received: Received, ranks: int, folder: Path) -> tuple[Times, bytes, Metadata]:
     folder.mkdir()
-    plan, (_, metadata) = timed(lambda: coordination.upstream(arrived.plans))
-    finish, sent = timed(lambda: finishing.upstream(arrived.results, metadata, folder))
+    plan, (_, metadata) = timed(lambda: coordination.upstream(received.plans))
+    finish, sent = timed(lambda: finishing.upstream(received.results, metadata, folder))
     del metadata
     gc.collect()
     unpickle, got = timed(lambda: pickle.loads(sent))
@@ -156,28 +156,28 @@ def _upstream(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes,
     return Times(*parts), sent, metadata
 
 
-def _ours(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes]:
+def _ours(received: Received, ranks: int, folder: Path) -> tuple[Times, bytes]:
     folder.mkdir(exist_ok=True)
 
     def planned() -> Metadata:
-        return coordination.ours(arrived.plans, make_chunks=False)[1]
+        return coordination.ours(received.plans, make_chunks=False)[1]
 
     metadata = planned()
-    sent = finishing.ours(arrived.results, metadata, folder)
+    sent = finishing.ours(received.results, metadata, folder)
     read = shardplan.FileSystemReader(folder).read_metadata()
     with world(ranks // 2, ranks):
         entries = state_dict(with_adam(llama(LLAMA3_405B)), fsdp(ranks))
         timings = alternate(
             (
                 planned,
-                lambda: finishing.ours(arrived.results, metadata, folder),
+                lambda: finishing.ours(received.results, metadata, folder),
                 lambda: pickle.loads(sent),
                 lambda: shardplan.FileSystemReader(folder).read_metadata(),
                 lambda: default_planner.create_default_local_load_plan(entries, read),
             ),
             ROUNDS,
         )
-        if len(arrived.plans) < RANKS:
+        if len(received.plans) < RANKS:
             of_upstream = dcp.FileSystemReader(folder).read_metadata()
             of_upstream.storage_meta = read.storage_meta
             expect(
@@ -185,7 +185,7 @@ def _ours(arrived: Arrived, ranks: int, folder: Path) -> tuple[Times, bytes]:
                     default_planner.create_default_local_load_plan(entries, read).items,
                     originals.create_default_local_load_plan(entries, of_upstream).items,
                 ),
-                "the load plan from what ours reads is not upstream's",
+                "the load plan from shardplan's metadata differs",
             )
-            expect(same(read, of_upstream), "ours reads other metadata than upstream")
+            expect(same(read, of_upstream), "the metadata that is read differs")
     return Times(*timings), sent

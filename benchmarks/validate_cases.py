@@ -19,7 +19,7 @@ from .agreement import expect, same
 from .harness import Growth, Row, Speedup, alternate, race
 from .workloads import Boxes, grid, kd_split, sharded
 
-# With two plans or more, upstream also checks that the chunks fill their tensor.
+# With two plans or more, upstream also checks that the chunks cover their tensor.
 PLANS = [SavePlan([]), SavePlan([])]
 
 FEW, MANY = 100_000, 1_000_000
@@ -30,7 +30,7 @@ COUNTED = "upstream chunks read; bounds, overlap, fill"
 Layout = Callable[[int], Boxes]
 
 
-# Made once for the layouts that shuffle them.
+# Created once for the layouts that shuffle them.
 @lru_cache(maxsize=4)
 def _cut(dim: int, count: int) -> Boxes:
     return sharded((3_000_017, 5_000_011), dim, count)
@@ -60,7 +60,7 @@ LAYOUTS: dict[str, Layout] = {
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Keeps quiet what upstream logs about each planted fault."""
+    """Suppresses upstream's warning about each added fault."""
     logger = logging.getLogger(upstream_module.__name__)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -71,10 +71,10 @@ def no_warnings() -> Iterator[None]:
 
 
 def check_small(layout: Layout, count: int = UPSTREAM_CAN) -> None:
-    """Ours and upstream say the same of a layout that is right, and of one with each fault."""
+    """Checks that both give the same messages for a valid layout, and for one with each fault."""
     right = layout(count)
     faults = (right.overlap(), right.hole(), right.overrun())
-    faulty = [right.planted(fault) for fault in faults]
+    faulty = [right.with_fault(fault) for fault in faults]
     with no_warnings():
         for plans in (PLANS[:1], PLANS):
             for boxes in (right, *faulty):
@@ -88,20 +88,20 @@ def check_small(layout: Layout, count: int = UPSTREAM_CAN) -> None:
 
 
 def check_large(metadata: Metadata, boxes: Boxes) -> None:
-    """Ours says what is true by construction, where upstream would take hours."""
+    """Checks shardplan against the known answer, where upstream would take hours."""
     ((key, saved),) = metadata.state_dict_metadata.items()
     assert isinstance(saved, TensorStorageMetadata)
-    expect(not default_planner._validate_global_plan(PLANS, metadata), "a right layout is refused")
+    expect(not default_planner._validate_global_plan(PLANS, metadata), "a valid layout is rejected")
     for fault, must_fill in ((boxes.overlap(), False), (boxes.hole(), True)):
         right = saved.chunks[fault.at]
         saved.chunks[fault.at] = fault.chunk()
         found = native.suspects(metadata.state_dict_metadata, must_fill)
         saved.chunks[fault.at] = right
-        expect(found == [key], "a planted fault is not found")
+        expect(found == [key], "an added fault is not found")
 
 
 def small_dim(full: bool) -> Iterator[Row]:
-    """8,192 chunks along the smaller dim, which upstream compares each with each."""
+    """8,192 chunks along the smaller dim; upstream compares all pairs."""
     metadata = sharded((16_384, 131_072), 0, 8_192).metadata()
     ours, upstream = race(
         lambda: default_planner._validate_global_plan(PLANS, metadata),
@@ -119,7 +119,7 @@ def small_dim(full: bool) -> Iterator[Row]:
 
 
 def growth(full: bool) -> Iterator[Row]:
-    """Ten times the chunks; upstream is left out, it is compared at a size it can do."""
+    """Ten times the chunks. Upstream is compared at a size that it can do."""
     for name, layout in LAYOUTS.items():
         check_small(layout)
         yield _growth_row(name, layout, rounds=9 if full else 5)

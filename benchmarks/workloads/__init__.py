@@ -1,7 +1,7 @@
-"""What large trainings save and load, once, for benchmarks and tests.
+"""State dicts of large trainings, for benchmarks and tests.
 
-A world of any size is simulated in one process: torch's fake process group, meta tensors. Every
-size is a parameter.
+A world of any size is simulated in one process, with torch's fake process group and meta tensors.
+Every size is a parameter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways to cut one tensor into chunks: along a dim, as a grid, by k-d splits, in any order."""
+"""Layouts of one tensor: chunks along a dim, in a grid or by k-d splits, in any order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Numbers = Sequence[int]
 
 @dataclass(frozen=True)
 class Fault:
-    """A box that is wrong, and where in the list it goes."""
+    """A wrong box, and its position in the list."""
 
     at: int
     offsets: tuple[int, ...]
@@ -44,7 +44,7 @@ class Boxes:
 
     @staticmethod
     def of(shape: Numbers, boxes: Iterable[tuple[Numbers, Numbers]]) -> Boxes:
-        """From pairs of offsets and sizes."""
+        """Creates boxes from pairs of offsets and sizes."""
         made = Boxes(tuple(shape), array("q"), array("q"))
         for offsets, sizes in boxes:
             made.offsets.extend(offsets)
@@ -59,12 +59,12 @@ class Boxes:
         return len(self.offsets) // self.ndim
 
     def box(self, at: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Offsets and sizes of one box."""
+        """Returns the offsets and sizes of one box."""
         span = slice(at * self.ndim, (at + 1) * self.ndim)
         return tuple(self.offsets[span]), tuple(self.sizes[span])
 
     def shuffled(self, seed: int = 0) -> Boxes:
-        """The same boxes in an order drawn at random."""
+        """Returns the same boxes in random order."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         columns = (
             array(
@@ -79,24 +79,24 @@ class Boxes:
         return Boxes(self.shape, *columns)
 
     def overlap(self) -> Fault:
-        """One box put in another's place, far off."""
+        """Moves one box onto another, distant box."""
         return Fault(2 * len(self) // 3, *self.box(len(self) // 3))
 
     def hole(self) -> Fault:
-        """One box shortened by an element, along its first dim that has one."""
+        """Shortens one box by an element, along its first dim that has one."""
         at = len(self) // 3
         offsets, sizes = self.box(at)
         dim = next(dim for dim, size in enumerate(sizes) if size > 0)
         return Fault(at, offsets, (*sizes[:dim], sizes[dim] - 1, *sizes[dim + 1 :]))
 
     def overrun(self) -> Fault:
-        """The last box made to end one element beyond its tensor."""
+        """Extends the last box to end one element beyond its tensor."""
         at = len(self) - 1
         offsets, sizes = self.box(at)
         return Fault(at, offsets, (self.shape[0] - offsets[0] + 1, *sizes[1:]))
 
-    def planted(self, fault: Fault) -> Boxes:
-        """The boxes with a fault among them."""
+    def with_fault(self, fault: Fault) -> Boxes:
+        """Returns the boxes with a fault among them."""
         made = Boxes(self.shape, self.offsets[:], self.sizes[:])
         span = slice(fault.at * self.ndim, (fault.at + 1) * self.ndim)
         made.offsets[span] = array("q", fault.offsets)
@@ -104,7 +104,7 @@ class Boxes:
         return made
 
     def chunks(self) -> list[ChunkStorageMetadata]:
-        """The boxes as upstream chunks that share nothing."""
+        """Returns the boxes as upstream chunks that share nothing."""
         with collector_paused():
             return [
                 ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes))
@@ -118,17 +118,17 @@ class Boxes:
         )
 
     def metadata(self) -> Metadata:
-        """A checkpoint that holds this tensor alone."""
+        """A checkpoint with only this tensor."""
         return Metadata({"model.weight": self.saved()})
 
 
 def sharded(shape: Numbers, dim: int, count: int) -> Boxes:
-    """Cut along one dim into ``count`` chunks whose sizes differ by one at most."""
+    """Cuts along one dim into ``count`` chunks whose sizes differ by at most one."""
     return grid(shape, [count if at == dim else 1 for at in range(len(shape))])
 
 
 def grid(shape: Numbers, counts: Numbers) -> Boxes:
-    """Cut along every dim, into ``counts`` parts whose sizes differ by one at most."""
+    """Cuts along every dim, into ``counts`` parts whose sizes differ by at most one."""
     spans = []
     for length, parts in zip(shape, counts, strict=True):
         cuts = [part * length // parts for part in range(parts + 1)]
@@ -138,7 +138,7 @@ def grid(shape: Numbers, counts: Numbers) -> Boxes:
 
 
 def kd_split(shape: Numbers, count: int, seed: int = 0) -> Boxes:
-    """Cut in two again and again, each part across its longest dim, at a place drawn at random."""
+    """Cuts in two recursively, each part across its longest dim, at a random position."""
     if count > prod(shape):
         raise ValueError(f"a tensor of {prod(shape)} elements has no {count} parts")
     rng = random.Random(seed)
@@ -153,7 +153,7 @@ def kd_split(shape: Numbers, count: int, seed: int = 0) -> Boxes:
         dim = max(range(len(sizes)), key=sizes.__getitem__)
         middle, jitter = sizes[dim] // 2, sizes[dim] // 8
         cut = min(max(middle + rng.randint(-jitter, jitter), 1), sizes[dim] - 1)
-        # Parts in proportion to the elements on each side, and no more than these.
+        # The parts are in proportion to the elements on each side, but not more than these.
         below = prod(sizes) // sizes[dim] * cut
         above = prod(sizes) - below
         left = parts * cut // sizes[dim]

@@ -1,4 +1,4 @@
-"""Embedding tables of a DLRM, row-wise ShardedTensors as torchrec shards them."""
+"""Embedding tables of a DLRM, as row-wise ShardedTensors, which torchrec creates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.distributed._shard.sharded_tensor.shard import Shard
 
 
 def dlrm_state_dict(rows: Sequence[int], embedding_dim: int = 128) -> dict[str, ShardedTensor]:
-    """The open world's rank's tables, one of each number of rows; the last ranks may have none."""
+    """The tables of this rank, one for each number of rows; the last ranks may have none."""
     return {
         f"model.ebc.embedding_bags.t_{table}.weight": _row_wise(table_rows, embedding_dim)
         for table, table_rows in enumerate(rows)

@@ -11,7 +11,7 @@ from .parallel import Parameter
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """The sizes that decide a Llama's parameters; uneven ones are as good as Meta's."""
+    """The sizes that determine a Llama's parameters; uneven sizes work too."""
 
     dim: int
     layers: int
@@ -26,7 +26,7 @@ LLAMA3_405B = LlamaConfig(dim=16_384, layers=126, hidden=53_248)
 
 
 def llama(config: LlamaConfig) -> dict[str, Parameter]:
-    """Every parameter: nine a layer and three more, 1,137 for 405B."""
+    """Returns every parameter: nine a layer and three more, 1,137 for 405B."""
     shapes = models.llama(
         config.dim, config.layers, config.hidden, config.kv_dim, config.vocabulary
     )
@@ -34,7 +34,7 @@ def llama(config: LlamaConfig) -> dict[str, Parameter]:
 
 
 def _tensor_parallel_dim(name: str) -> int | None:
-    """Columns of a layer's first matrices, rows of its last; norms are whole on every rank."""
+    """Columns of a layer's first matrices, rows of its last; norms are replicated."""
     if name.endswith("norm.weight"):
         return None
     return 1 if name.endswith(("attention.wo.weight", "feed_forward.w2.weight")) else 0

@@ -1,4 +1,4 @@
-"""A mixture of experts like DeepSeek-V3's, each expert's weights a parameter of its own."""
+"""A mixture of experts like DeepSeek-V3's, with separate weights for each expert."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .parallel import Parallelism, Parameter, fsdp, state_dict, with_adam
 
 @dataclass(frozen=True)
 class MoeConfig:
-    """The sizes that decide the parameters; the first ``dense_layers`` layers have no experts."""
+    """The sizes that determine the parameters; the first ``dense_layers`` have no experts."""
 
     dim: int
     layers: int
@@ -46,7 +46,7 @@ DEEPSEEK_V3 = MoeConfig(
 
 
 def moe(config: MoeConfig, experts: range | None = None) -> dict[str, Parameter]:
-    """The parameters with all experts, or with those that one expert-parallel group holds."""
+    """Returns the parameters with all experts, or with those of one expert-parallel group."""
     held = range(config.experts) if experts is None else experts
     parameters = {"embed_tokens.weight": Parameter((config.vocabulary, config.dim), 0)}
     for layer in range(config.layers):
@@ -67,10 +67,10 @@ def moe(config: MoeConfig, experts: range | None = None) -> dict[str, Parameter]
 
 
 def moe_state_dict(config: MoeConfig, shards: int, expert_parallel: int = 1) -> dict[str, DTensor]:
-    """The open world's rank's state dict with Adam, ``shards * expert_parallel`` ranks.
+    """The state dict of this rank with Adam, on ``shards * expert_parallel`` ranks.
 
-    Under expert parallelism a rank has its own group's experts only, sharded on a sub-mesh; the
-    rest is sharded over all ranks.
+    Under expert parallelism a rank has only the experts of its group, sharded on a sub-mesh. All
+    other parameters are sharded over all ranks.
     """
     if expert_parallel == 1:
         return state_dict(with_adam(moe(config)), fsdp(shards))

@@ -1,4 +1,4 @@
-"""Parameters on a mesh: which placements a parallelism gives them, and one rank's state dict."""
+"""Parameters on a mesh: their placements under a parallelism, and the state dict of a rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Box = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a model; tensor parallelism shards ``tensor_parallel_dim``, if any."""
+    """A parameter of a model; tensor parallelism shards ``tensor_parallel_dim``, if it is set."""
 
     shape: tuple[int, ...]
     tensor_parallel_dim: int | None = None
@@ -25,7 +25,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Parallelism:
-    """A mesh, and for each of its dims what it does to a parameter."""
+    """A mesh, and what each of its dims does to a parameter."""
 
     mesh_shape: tuple[int, ...]
     dims: tuple[str, ...]
@@ -35,7 +35,7 @@ class Parallelism:
         return prod(self.mesh_shape)
 
     def placements(self, parameter: Parameter) -> tuple[Placement, ...]:
-        """The placements of a parameter, made anew, as each FSDP parameter holds its own."""
+        """Returns new placements for a parameter, because each FSDP parameter has its own."""
         return tuple(self._placement(dim, parameter) for dim in self.dims)
 
     def _placement(self, dim: str, parameter: Parameter) -> Placement:
@@ -46,17 +46,17 @@ class Parallelism:
             assert sharded is not None
             return Shard(sharded)
         if "tp" in self.dims and sharded == 0:
-            # FSDP2 shards what tensor parallelism has already sharded on the same dim.
+            # FSDP2 shards a dim that tensor parallelism has already sharded.
             tensor_parallel = self.mesh_shape[self.dims.index("tp")]
             return _StridedShard(0, split_factor=tensor_parallel)
         return Shard(0)
 
     def mesh(self) -> DeviceMesh:
-        """The mesh, in a world that is open."""
+        """Returns the mesh, in the current world."""
         return init_device_mesh("cpu", self.mesh_shape, mesh_dim_names=self.dims)
 
     def mesh_of(self, rank: int) -> DeviceMesh:
-        """The mesh as ``rank`` sees it, with no world open; good for computing boxes only."""
+        """Returns the mesh as ``rank`` sees it, without a world; only for computing boxes."""
         ranks = torch.arange(self.ranks).view(self.mesh_shape)
         return DeviceMesh("cpu", ranks, mesh_dim_names=self.dims, _init_backend=False, _rank=rank)
 
@@ -67,7 +67,7 @@ def fsdp(shards: int) -> Parallelism:
 
 
 def hsdp(replicas: int, shards: int) -> Parallelism:
-    """HSDP: FSDP2 in groups, each of which holds the whole model."""
+    """HSDP: FSDP2 in groups, each of which holds the complete model."""
     return Parallelism((replicas, shards), ("replicate", "fsdp"))
 
 
@@ -86,14 +86,14 @@ def with_adam(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
 
 
 class LocalBoxes:
-    """Sizes and offsets that torch gives a mesh's rank; worked out once for like parameters."""
+    """The boxes that torch computes for a rank of a mesh; equal parameters share one."""
 
     def __init__(self, mesh: DeviceMesh) -> None:
         self._mesh = mesh
         self._known: dict[tuple[tuple[int, ...], tuple[Placement, ...]], Box] = {}
 
     def box(self, shape: tuple[int, ...], placements: tuple[Placement, ...]) -> Box:
-        """(sizes, offsets) of the local shard."""
+        """Returns (sizes, offsets) of the local shard."""
         key = (shape, placements)
         if key not in self._known:
             sizes, offsets = compute_local_shape_and_global_offset(shape, self._mesh, placements)
@@ -107,7 +107,7 @@ def dtensor(
     placements: tuple[Placement, ...],
     boxes: LocalBoxes | None = None,
 ) -> DTensor:
-    """A float32 DTensor whose local tensor is on the meta device."""
+    """Returns a float32 DTensor whose local tensor is on the meta device."""
     sizes, _ = (boxes or LocalBoxes(mesh)).box(shape, placements)
     whole = torch.empty(shape, device="meta")
     return DTensor.from_local(
@@ -123,7 +123,7 @@ def dtensor(
 def state_dict(
     parameters: Mapping[str, Parameter], parallelism: Parallelism, mesh: DeviceMesh | None = None
 ) -> dict[str, DTensor]:
-    """The open world's rank's flat state dict, one DTensor a parameter."""
+    """The flat state dict of this rank, with one DTensor a parameter."""
     mesh = parallelism.mesh() if mesh is None else mesh
     boxes = LocalBoxes(mesh)
     return {

@@ -1,4 +1,4 @@
-"""The plans of every rank of a world, as upstream objects, with no world open."""
+"""The plans of every rank of a world, as upstream objects, without a world."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .world import collector_paused
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters that a rank holds a shard of, and its rank on their mesh."""
+    """Parameters of which a rank holds a shard, and its rank on their mesh."""
 
     parameters: Mapping[str, Parameter]
     parallelism: Parallelism
@@ -33,7 +33,7 @@ class Part:
 
 
 def upstream_plan(parts: list[Part]) -> SavePlan:
-    """What ``DefaultSavePlanner.create_local_plan`` gives a rank whose DTensors are these."""
+    """Returns what ``DefaultSavePlanner.create_local_plan`` returns for a rank's DTensors."""
     items = []
     for part in parts:
         boxes = LocalBoxes(part.parallelism.mesh_of(part.rank))
@@ -51,16 +51,17 @@ def upstream_plan(parts: list[Part]) -> SavePlan:
 
 
 def every_rank(parameters: Mapping[str, Parameter], parallelism: Parallelism) -> Iterator[SavePlan]:
-    """The local plan of each rank, one after another."""
+    """Yields the local plan of each rank."""
     for rank in range(parallelism.ranks):
         with collector_paused():
             yield upstream_plan([Part(parameters, parallelism, rank)])
 
 
 def every_rank_of_moe(config: MoeConfig, shards: int, expert_parallel: int) -> Iterator[SavePlan]:
-    """The same of a mixture of experts on ``shards * expert_parallel`` ranks.
+    """The same for a mixture of experts on ``shards * expert_parallel`` ranks.
 
-    A rank has its own group's experts only, sharded over the group; the rest is sharded over all.
+    A rank has only the experts of its group, sharded over the group. All other parameters are
+    sharded over all ranks.
     """
     per_group = config.experts // expert_parallel
     for rank in range(shards * expert_parallel):

@@ -1,4 +1,4 @@
-"""What every rank has written, as upstream objects, with no storage open."""
+"""The write results of every rank, as upstream objects, without storage."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .world import collector_paused
 
 
 def write_results(plan: SavePlan, rank: int) -> list[WriteResult]:
-    """What ``FileSystemWriter.write_data`` gives a rank that has written all of its plan."""
+    """Returns the result of ``FileSystemWriter.write_data`` for a rank with this plan."""
     results = []
     at, path = 0, f"__{rank}_0.distcp"
     with collector_paused():
         for item in plan.items:
             assert item.tensor_data is not None
             length = item.tensor_data.chunk.sizes.numel() * 4 + 1_196
-            # Of a global plan's item the index says which chunk of the tensor it is.
+            # The index of a global plan's item holds the chunk's index in the tensor.
             index = MetadataIndex(item.index.fqn, item.index.offset, rank)
             results.append(WriteResult(index, length, _StorageInfo(path, at, length)))
             at += length

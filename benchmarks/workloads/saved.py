@@ -1,4 +1,4 @@
-"""Upstream metadata, as it is once every rank of a world has saved."""
+"""Upstream metadata after a save on every rank of a world."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .world import collector_paused
 
 
 def saved_metadata(parameters: Mapping[str, Parameter], parallelism: Parallelism) -> Metadata:
-    """The metadata of all ranks' chunks, replicas once; as when read, no object is shared."""
+    """Metadata of all ranks' chunks, without replicas; no object is shared, as after reading."""
     ranks = [LocalBoxes(parallelism.mesh_of(rank)) for rank in range(parallelism.ranks)]
     known: dict[tuple[tuple[int, ...], tuple[Placement, ...]], list[Box]] = {}
     saved: dict[str, STORAGE_TYPES] = {}
@@ -28,7 +28,7 @@ def saved_metadata(parameters: Mapping[str, Parameter], parallelism: Parallelism
         for name, parameter in parameters.items():
             key = (parameter.shape, parallelism.placements(parameter))
             if key not in known:
-                # A chunk is known by its offsets: what replicas hold is saved by one of them.
+                # Replicas have the same offsets; only one of them is saved.
                 chosen = {offsets: sizes for sizes, offsets in (rank.box(*key) for rank in ranks)}
                 known[key] = [(sizes, offsets) for offsets, sizes in chosen.items()]
             saved[name] = TensorStorageMetadata(
@@ -45,7 +45,7 @@ def saved_metadata(parameters: Mapping[str, Parameter], parallelism: Parallelism
 def reshard(
     parameters: Mapping[str, Parameter], saved: Parallelism, wanted: Parallelism
 ) -> tuple[dict[str, DTensor], Metadata]:
-    """What the open world's rank loads under ``wanted``, and the metadata saved under ``saved``.
+    """What this rank loads under ``wanted``, and the metadata saved under ``saved``.
 
     1,024 to 768 is ``fsdp(1024)`` to ``fsdp(768)``; 2-D to 1-D is ``fsdp_tp(128, 8)`` to
     ``fsdp(1024)``.

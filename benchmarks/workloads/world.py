@@ -12,7 +12,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 @contextmanager
 def world(rank: int, size: int) -> Iterator[None]:
-    """Makes this process rank ``rank`` of ``size``, with collectives that do nothing."""
+    """Makes this process rank ``rank`` of ``size``; collectives do nothing."""
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
     try:
         yield
@@ -22,7 +22,7 @@ def world(rank: int, size: int) -> Iterator[None]:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keeps the collector from running while a large input is made; never while one is timed."""
+    """Pauses the collector while a large input is created; never use it in a measurement."""
     enabled = gc.isenabled()
     gc.disable()
     try:
