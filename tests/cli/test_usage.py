@@ -12,7 +12,7 @@ import pytest
 
 from shardplan.cli.display.terminal import Progress
 
-from .commands import on_a_terminal, run, watched
+from .commands import on_a_terminal, run, run_on_terminal
 
 COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate", "info")
 
@@ -82,7 +82,7 @@ def test_long_work_shows_a_bar_on_stderr() -> None:
         "with Progress('reading', 100) as bar:\n"
         "    for _ in range(30):\n        time.sleep(0.05)\n        bar.advance(3)\n"
     )
-    status, out, seen = watched([sys.executable, "-c", program], both=False)
+    status, out, seen = run_on_terminal([sys.executable, "-c", program], both=False)
     assert status == 0
     assert "reading" in seen
     assert out == ""
