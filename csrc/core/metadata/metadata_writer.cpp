@@ -58,6 +58,20 @@ void fill(pickle::Writer& out, std::size_t count, std::uint8_t with, Write&& wri
 
 }  // namespace
 
+RecordClasses classes_of(const columns::SavedChunks* chunks, const columns::StorageRows* rows) {
+  RecordClasses used;
+  if (chunks != nullptr) {
+    const columns::EntrySpecs& specs = chunks->table.specs;
+    used.tensor = std::ranges::any_of(specs.kind, columns::writes_tensor);
+    used.bytes = std::ranges::count(specs.kind, columns::WriteKind::kBytes) > 0;
+    used.chunk = chunks->begin.back() > 0;
+  }
+  if (rows != nullptr) used.index = used.location = rows->size() > 0;
+  const auto has_offset = [](std::uint8_t ndim) { return ndim != columns::StorageRows::kNoOffset; };
+  used.size = used.tensor || (rows != nullptr && std::ranges::any_of(rows->ndim, has_offset));
+  return used;
+}
+
 void write_entries(pickle::Writer& out, const MetadataMemo& memo,
                    const columns::SavedChunks& chunks, const EntryPickles& pickles) {
   const auto write = [&](std::size_t entry) {
