@@ -44,8 +44,8 @@ def of_another_version(data: bytes) -> bytes:
 
 
 BREAKS: dict[Callable[[bytes], bytes], tuple[str, ...]] = {
-    cut: ("is not as long as it says",),
-    flipped: ("was changed on the way: its checksum does not fit",),
+    cut: ("has a table of",),
+    flipped: ("is corrupted: its checksum does not match",),
     of_another_version: (
         f"written by shardplan 9.8.7 (wire version 2) and is read by shardplan "
         f"{RELEASE} (wire version 1)",

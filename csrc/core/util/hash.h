@@ -6,20 +6,20 @@
 
 namespace shardplan::util {
 
-/// Non-cryptographic 64-bit hash for detecting corruption and for telling contents apart.
+/// Returns a non-cryptographic 64-bit hash, for detecting corruption and comparing contents.
 std::uint64_t fingerprint(std::string_view bytes, std::uint64_t seed = 0);
 
-/// A number that no file can know, the same in all of a process: the seed of hash tables whose keys
-/// come from files.
+/// Returns the random seed of this process, for hash tables whose keys come from files. A file
+/// cannot predict it, so it cannot force collisions.
 std::uint64_t secret_seed();
 
-/// The hash of one number more.
+/// Combines `hash` with one more number.
 inline std::uint64_t mix(std::uint64_t hash, std::uint64_t number) {
   hash = (hash ^ number) * 0x9E3779B97F4A7C15ULL;
   return hash ^ (hash >> 29);
 }
 
-/// Spreads numbers that a file chooses, so that it cannot choose those of one bucket.
+/// Seeded hash of an integer, for hash tables whose keys come from files.
 struct SecretHash {
   std::size_t operator()(std::uint64_t number) const {
     const std::uint64_t seed = secret_seed();

@@ -90,7 +90,7 @@ TEST(BoundsOverlap, ZeroSizeBoxStrictlyInsideOverlaps) {
   EXPECT_FALSE(one_overlaps({{0}, {0}}, {{0}, {4}}));
   EXPECT_FALSE(one_overlaps({{4}, {0}}, {{0}, {4}}));
   EXPECT_FALSE(one_overlaps({{2}, {0}}, {{2}, {0}}));
-  // Each is empty in another dim, and they cross.
+  // The boxes are empty in different dims and cross.
   EXPECT_TRUE(one_overlaps({{2, 0}, {0, 4}}, {{0, 2}, {4, 0}}));
 }
 

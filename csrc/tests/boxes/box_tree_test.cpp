@@ -27,7 +27,7 @@ std::vector<std::size_t> overlapping(const BoxList& boxes, const Box& wanted) {
   return answer;
 }
 
-/// Each box is found by every box of the list, once, as by a pass over all pairs.
+/// Checks that a query with each box finds every overlapping box once.
 void expect_as_brute_force(std::size_t ndim, const BoxList& boxes) {
   const boxes::BoxTree tree(columns(ndim, boxes));
   for (const Box& wanted : boxes) ASSERT_EQ(found(tree, wanted), overlapping(boxes, wanted));

@@ -38,7 +38,7 @@ BoxList holes_of(const Numbers& shape, const BoxList& boxes) {
   return listed(holes.boxes);
 }
 
-/// The boxes, cut off at the sides of the tensor; those outside it left out.
+/// Clips boxes to the tensor and drops those outside it.
 BoxList inside(const Numbers& shape, BoxList boxes) {
   BoxList kept;
   for (Box& box : boxes) {

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
-/// Upstream's sweep with its list of what has not ended, in plain loops.
+/// Upstream's sweep, with its list of active boxes.
 std::vector<boxes::BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
   const auto sweep = static_cast<std::size_t>(std::ranges::max_element(shape) - shape.begin());
   const auto key = [&](std::size_t box) {

@@ -48,7 +48,7 @@ TEST(Tiling, OverlapMadeUpForByAHole) {
 }
 
 TEST(Tiling, SameCoordinatesInAnotherDimAreOthers) {
-  // Of like volume in every dim alone; only the pairing of dims tells them from a tiling.
+  // Projections on each dim are those of a tiling; only the combination of dims differs.
   const Box first{{0, 0}, {1, 1}};
   const Box last{{1, 1}, {1, 1}};
   EXPECT_FALSE(tiles({2, 2}, {first, first, last, last}));
@@ -59,7 +59,7 @@ TEST(Tiling, HugeCoordinates) {
   const std::int64_t half = INT64_C(1) << 62;
   EXPECT_TRUE(tiles({INT64_MAX}, {{{half}, {INT64_MAX - half}}, {{0}, {half}}}));
   EXPECT_FALSE(tiles({INT64_MAX}, {{{half}, {INT64_MAX - half}}, {{0}, {half - 1}}}));
-  // Places that are equal modulo 2^61 - 1 and modulo 2^61 are told apart.
+  // Coordinates that are equal modulo 2^61 - 1 or modulo 2^61 are distinct.
   const std::int64_t prime = (INT64_C(1) << 61) - 1;
   EXPECT_FALSE(tiles({2 * prime}, {{{0}, {1}}, {{prime + 1}, {prime - 1}}}));
   EXPECT_FALSE(tiles({2 * prime + 2}, {{{0}, {1}}, {{prime + 2}, {prime}}}));

@@ -107,7 +107,7 @@ TEST(CheckBoxes, RandomLayoutsAsBruteForce) {
   }
 }
 
-// So many that a pass over all pairs would run into the time limit of the test.
+// With this many boxes, a check of all pairs would exceed the time limit of the test.
 TEST(CheckBoxes, ManyBoxesThatNestAboutACornerOrACentre) {
   Random random(10);
   for (Layout layout : {nested_corners(150000), nested_pinwheel(75000)}) {
@@ -115,7 +115,7 @@ TEST(CheckBoxes, ManyBoxesThatNestAboutACornerOrACentre) {
     EXPECT_EQ(checked(layout.shape, layout.boxes), boxes::Fault::kNone);
   }
   Layout layout = nested_pinwheel(75000);
-  layout.boxes[0] = layout.boxes[1];  // of one volume
+  layout.boxes[0] = layout.boxes[1];  // equal volumes
   shuffle(layout.boxes, random);
   EXPECT_EQ(checked(layout.shape, layout.boxes), boxes::Fault::kOverlap);
 }

@@ -14,7 +14,7 @@ void push_filled(columns::ReadColumns& rows, std::size_t ndim, std::int64_t numb
   std::fill_n(rows.push(columns::ReadKind::kTensor, 1, 2, 3, ndim), 5 * ndim, number);
 }
 
-/// Entries: a 2-d shard, bytes, a 0-d tensor, another of the same spec, a 1-d shard.
+/// Entries: a 2-d shard, bytes, two 0-d tensors with equal specs, a 1-d shard.
 columns::SaveTable small_table() {
   columns::SaveTable table;
   table.specs.push(columns::WriteKind::kShard, 6, Numbers{4, 5});

@@ -20,7 +20,7 @@ namespace {
 
 using namespace std::string_literals;
 
-/// Tensors of up to 3 dims and any numbers, bytes, and foreign entries.
+/// Tensors of up to 3 dims with random numbers, bytes, and object entries.
 columns::SavedChunks random_chunks(unsigned seed) {
   std::mt19937_64 random(seed);
   const auto below = [&](std::uint64_t end) { return random() % end; };
@@ -111,7 +111,7 @@ TEST(SavedChunks, AppendsWhatFits) {
   EXPECT_FALSE(chunks.append_to(boxes, 0));
 }
 
-/// A pickle of chunks alone: what `write_entries` gives, with a memo made by hand.
+/// Pickle of the output of `write_entries`, with a hand-written memo.
 std::string pickled(const columns::SavedChunks& chunks, const columns::StorageRows& rows) {
   const std::string metadata = "torch.distributed.checkpoint.metadata";
   std::string bytes;
@@ -212,7 +212,7 @@ TEST(MetadataWriter, WhatItWritesIsReadBack) {
 TEST(PickleFrames, AreTakenAway) {
   EXPECT_EQ(pickle::without_frames("\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01."s), "K\x01");
   EXPECT_EQ(pickle::without_frames("\x80\x04N."s), "N");
-  // A stop within a text is none.
+  // A STOP byte within a string is not a STOP.
   EXPECT_EQ(pickle::without_frames("\x80\x04\x8c\x02..\x94."s), "\x8c\x02..\x94");
   const std::string_view upstream = upstream_pickle(4);
   const std::string plain = pickle::without_frames(upstream);

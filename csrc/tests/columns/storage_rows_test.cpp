@@ -16,7 +16,7 @@
 namespace shardplan::testing {
 namespace {
 
-/// A row as it is written down.
+/// Row as a literal.
 struct Row {
   std::string fqn;
   std::optional<std::vector<std::int64_t>> offset;

@@ -8,7 +8,7 @@
 namespace shardplan::testing {
 namespace {
 
-/// By its definition, a bit at a time.
+/// Bitwise reference implementation.
 std::uint32_t bit_by_bit(const std::string& bytes) {
   std::uint32_t sum = 0xFFFFFFFF;
   for (const char byte : bytes) {

@@ -93,7 +93,7 @@ TEST(TensorPart, OfABigEndianMachineSaysSo) {
   members[2].data = "big";
   EXPECT_TRUE(read(zipped(members)).big_endian);
   members[2].data = "middle";
-  expect_in("neither little nor big: middle", damage_of(zipped(members)));
+  expect_in("byte order middle, which is neither little nor big", damage_of(zipped(members)));
   members.erase(members.begin() + 2);
   EXPECT_FALSE(read(zipped(members)).big_endian);
 }
@@ -119,9 +119,9 @@ TEST(TensorPart, ReachesNoFurtherThanItsStorage) {
   expect_in("reaches beyond the 44 bytes", damage_of(few));
   PickledTensor more = tensor;
   more.elements = pickled_int(13);
-  expect_in("has a storage of 52 bytes, of which it holds 48", damage_of(more));
+  expect_in("has a storage of 52 bytes, but holds only 48 of them", damage_of(more));
   more.elements = long_int(INT64_MAX);
-  expect_in("do not fit 64 bits", damage_of(more));
+  expect_in("does not fit 64 bits", damage_of(more));
 }
 
 TEST(TensorPart, IsMadeOfNumbersOf64Bits) {
@@ -132,21 +132,21 @@ TEST(TensorPart, IsMadeOfNumbersOf64Bits) {
       tensor.*field = value;
       return damage_of(tensor);
     };
-    expect_in("with -1, below 0", with(pickled_int(-1)));
-    expect_in("no int of 64 bits", with(pickled_text("7")));
-    expect_in("no int of 64 bits", with("\x88"));
-    expect_in("no int of 64 bits", with("\x8a\x09" + std::string(9, '\x01')));
-    expect_in("no int of 64 bits", with("G\x40" + std::string(7, '\0')));
-    expect_in("no int of 64 bits", with("]"));
+    expect_in("with negative value -1", with(pickled_int(-1)));
+    expect_in("with a value that is not a 64-bit int", with(pickled_text("7")));
+    expect_in("with a value that is not a 64-bit int", with("\x88"));
+    expect_in("with a value that is not a 64-bit int", with("\x8a\x09" + std::string(9, '\x01')));
+    expect_in("with a value that is not a 64-bit int", with("G\x40" + std::string(7, '\0')));
+    expect_in("with a value that is not a 64-bit int", with("]"));
   }
   PickledTensor one;
   one.strides = pickled_int(1);
-  expect_in("has 2 dims and 1 strides", damage_of(one));
+  expect_in("has 2 dims but 1 strides", damage_of(one));
   PickledTensor keyed;
   keyed.key = pickled_int(0);
-  expect_in("key of its storage that is no text", damage_of(keyed));
+  expect_in("storage key that is not a string", damage_of(keyed));
   keyed.key = pickled_text("1");
-  expect_in("no storage of the key 1", damage_of(keyed));
+  expect_in("no storage with key 1", damage_of(keyed));
 }
 
 TEST(TensorPart, ThatIsNoPlainTensorIsLeft) {
@@ -154,24 +154,24 @@ TEST(TensorPart, ThatIsNoPlainTensorIsLeft) {
   const auto of = [](const std::string& value) {
     return left_of(tensor_part("\x80\x02" + value + "."));
   };
-  expect_in("is not a plain tensor: it holds a dict",
+  expect_in("is not a plain tensor: it is a dict",
             of("}" + pickled_text("a") + tensor.rebuilt() + "s"));
-  expect_in("it holds a list", of("]" + tensor.rebuilt() + "a"));
-  expect_in("it holds a tuple", of(tensor.rebuilt() + tensor.rebuilt() + "\x86"));
-  expect_in("it holds a number", of(pickled_int(7)));
-  expect_in("it holds None", of("N"));
-  expect_in("it holds a storage", of("(" + pickled_text("storage") + tensor.storage + tensor.key +
-                                     pickled_text("cpu") + tensor.elements + "tQ"));
-  expect_in("names the global torch._utils._rebuild_qtensor, which is nothing that makes a tensor",
+  expect_in("it is a list", of("]" + tensor.rebuilt() + "a"));
+  expect_in("it is a tuple", of(tensor.rebuilt() + tensor.rebuilt() + "\x86"));
+  expect_in("it is a number", of(pickled_int(7)));
+  expect_in("it is None", of("N"));
+  expect_in("it is a storage", of("(" + pickled_text("storage") + tensor.storage + tensor.key +
+                                  pickled_text("cpu") + tensor.elements + "tQ"));
+  expect_in("names the global torch._utils._rebuild_qtensor, which a plain tensor does not use",
             of("ctorch._utils\n_rebuild_qtensor\n)R"));
   expect_in("names the global torch.QInt8Storage", of("ctorch\nQInt8Storage\n"));
-  expect_in("gives attributes to what it makes", of("ccollections\nOrderedDict\n)R}b"));
-  expect_in("which no tensor needs", of("I01\n"));
+  expect_in("sets attributes of an object", of("ccollections\nOrderedDict\n)R}b"));
+  expect_in("which a plain tensor does not use", of("I01\n"));
   PickledTensor conjugated;
   conjugated.after = "}" + pickled_text("conj") + "\x88s";
-  expect_in("it is conjugated or negated", left_of(tensor_part(conjugated.pickle())));
+  expect_in("it is lazily conjugated or negated", left_of(tensor_part(conjugated.pickle())));
   const std::string large = pickled_text(std::string(data::kMaxTensorPickle, 'x')) + "0";
-  expect_in("of a tensor has at most 1,048,576", of(large + tensor.rebuilt()));
+  expect_in("bytes (the limit is 1,048,576)", of(large + tensor.rebuilt()));
   auto members = members_of(tensor.pickle(), std::string(48, 'x'));
   members.push_back({"archive/constants.pkl", ""});
   expect_in("TorchScript", left_of(zipped(members)));
@@ -184,10 +184,10 @@ TEST(TensorPart, ThatIsNoPlainTensorIsLeft) {
 
 TEST(TensorPart, WhosePickleIsBrokenSaysAtWhichByte) {
   const std::string pickle = PickledTensor{}.pickle();
-  expect_in("ends too early, at byte " + std::to_string(pickle.size() - 1) +
+  expect_in("is truncated, at byte " + std::to_string(pickle.size() - 1) +
                 " of archive/data.pkl, which begins at byte 52 of the part",
             damage_of(tensor_part(pickle.substr(0, pickle.size() - 1))));
-  expect_in("has opcode 255, which is none", damage_of(tensor_part("\x80\x02\xff.")));
+  expect_in("has unknown opcode 255", damage_of(tensor_part("\x80\x02\xff.")));
 }
 
 TEST(TensorPart, IsOfAVersionThatTorchReads) {
@@ -197,15 +197,15 @@ TEST(TensorPart, IsOfAVersionThatTorchReads) {
                                                         {"10", "nothing wrong"},
                                                         {"11", "version 11"},
                                                         {"99999999999999999999999", "version 9999"},
-                                                        {"0", "no number"},
-                                                        {"", "no number"},
-                                                        {"x", "no number"}}) {
+                                                        {"0", "which is not a number"},
+                                                        {"", "which is not a number"},
+                                                        {"x", "which is not a number"}}) {
     members[4].data = version;
     expect_in(expected, damage_of(zipped(members)));
   }
 }
 
-// Nothing else may be thrown, wherever a part is changed: the sanitizers see the rest.
+// No other exception may be thrown; sanitizers detect invalid accesses.
 TEST(TensorPart, WithAnyByteChangedIsReadOrRefused) {
   const std::string bytes = tensor_part();
   std::size_t refused = 0;

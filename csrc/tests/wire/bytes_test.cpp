@@ -121,7 +121,7 @@ TEST(BadWire, SaysWhere) {
     in.raw(4);
     FAIL() << "read past the end";
   } catch (const wire::BadWire& error) {
-    EXPECT_STREQ(error.what(), "ends too early, at byte 2 of 5");
+    EXPECT_STREQ(error.what(), "is truncated: it needs 4 more bytes and has 3, at byte 2 of 5");
   }
 }
 

@@ -27,7 +27,7 @@ void expect_round_trip(const wire::PlanNames& names) {
   EXPECT_EQ(found.shape_of_name, names.shape_of_name);
 }
 
-/// Bytes written by hand: parts, then names, then no paths.
+/// Reads hand-written bytes (parts, then names) without paths.
 std::string by_hand(std::string_view parts_and_names) {
   return std::string(parts_and_names) + std::string(2, '\0');
 }
@@ -58,10 +58,10 @@ TEST(WireNames, CountsAroundTheNibble) {
   for (std::size_t parts = 12; parts < 19; ++parts) {
     std::string name = "p0";
     for (std::size_t part = 1; part < parts; ++part) name += ".p" + std::to_string(part);
-    names.push_back(name);                // one part more than before
-    names.push_back("x." + name);         // none shared
-    names.push_back("x." + name);         // all shared
-    names.push_back("x." + name + ".q");  // all but one
+    names.push_back(name);                // one more part than the previous name
+    names.push_back("x." + name);         // shares no part
+    names.push_back("x." + name);         // shares all parts
+    names.push_back("x." + name + ".q");  // shares all but one
     names.push_back(name);
   }
   expect_round_trip({names, {}, {}});
@@ -87,7 +87,7 @@ TEST(WireNames, LongestNameAndOneLonger) {
   EXPECT_FALSE(wire::write_names({{"a", name + "y"}, {}, {}}, out));
 }
 
-// The most parts that a name can have: every one empty.
+// A name of empty parts has the maximum number of parts.
 TEST(WireNames, PathOfTheMostPartsTravelsOrIsLeftToTheCaller) {
   const std::string name(wire::kLongestName, '.');
   const auto parts = static_cast<std::uint32_t>(wire::kLongestName + 1);
@@ -133,28 +133,28 @@ TEST(WireNames, BadCounts) {
   };
   using std::string_view_literals::operator""sv;
   refused("\x7F"sv);      // more parts than bytes
-  refused("\x01\x7F"sv);  // a part longer than the rest
+  refused("\x01\x7F"sv);  // part longer than the input
   refused(
       "\x01\x01"
       "a\x7F"sv);  // more names than bytes
   refused(
       "\x01\x01"
-      "a\x01\x00"sv);  // a name of no parts
+      "a\x01\x00"sv);  // name without parts
   refused(
       "\x01\x01"
-      "a\x01\x10"sv);  // shares with none before it
+      "a\x01\x10"sv);  // shares a part, but there is no previous name
   refused(
       "\x01\x01"
-      "a\x02\x01\x00\x20"sv);  // shares more than there is
+      "a\x02\x01\x00\x20"sv);  // shares more parts than the previous name has
   refused(
       "\x01\x01"
-      "a\x01\x01\x01"sv);  // no such part
+      "a\x01\x01\x01"sv);  // part index out of range
   refused(
       "\x01\x01"
       "a\x01\xFF\x00\x7F\x00"sv);  // more parts than bytes
   refused(
       "\x01\x01"
-      "a\x01\xFF\x00\x00"sv);  // of no parts, the long way
+      "a\x01\xFF\x00\x00"sv);  // name without parts, long form
   refused(
       "\x01\x01"
       "a\x01\xFF\xFF\xFF\xFF\xFF\x0F\x01\x00"sv);  // shares 2^32 - 1

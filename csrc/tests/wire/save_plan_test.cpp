@@ -14,7 +14,7 @@ Numbers numbers_at(const columns::SavePlanView& view, std::size_t position) {
   return {numbers, numbers + 2 * view.ndim(position)};
 }
 
-/// That two tables say the same, whatever numbers their specs have.
+/// Checks that two tables are equal up to the numbering of specs.
 void expect_same(const wire::NamedTable& found, const wire::NamedTable& expected) {
   EXPECT_EQ(found.names.names, expected.names.names);
   EXPECT_EQ(found.names.shapes, expected.names.shapes);
@@ -48,7 +48,7 @@ void expect_same_rows(const wire::ReceivedRows& arrived, const columns::SaveTabl
   }
 }
 
-/// Two sharded tensors and bytes, and all three in order.
+/// Table of two sharded tensors and bytes.
 wire::NamedTable small_table() {
   wire::NamedTable table;
   table.names = {
@@ -117,7 +117,7 @@ TEST(WireTable, MoreDimsThanTravelAreRefused) {
   ASSERT_NE(ndim, std::string::npos);
   EXPECT_EQ(wire::read_table(bytes).table.specs.ndim[0], columns::kMaxDims);
   ++bytes[ndim];
-  bytes.insert(ndim + 1, 1, '\0');  // the size that the new dim has
+  bytes.insert(ndim + 1, 1, '\0');  // size of the new dim
   EXPECT_THROW(wire::read_table(bytes), wire::BadWire);
 }
 
@@ -159,7 +159,7 @@ TEST(WireRows, WholeTensorsInOrderTakeAByteEach) {
   }
   rows.push(2, 0);
   const columns::SavePlanView view{&table.table, &rows};
-  EXPECT_EQ(wire::write_rows(view).size(), 3u);  // a mark, two boxes
+  EXPECT_EQ(wire::write_rows(view).size(), 3u);  // flags, two boxes
 }
 
 TEST(WireRows, WrongCountsAreRefused) {
@@ -219,7 +219,7 @@ TEST(WireRows, BadMarksEntriesBoxesAndHintsAreRefused) {
   refused(bytes_of(2, {0, 0, INT64_MAX, 0, 0, 1}), 2);
 }
 
-// Other releases read these bytes: where they change, kWireVersion must be raised.
+// Other releases read these bytes. If they change, kWireVersion must be raised.
 TEST(WireSave, BytesOfThisWireVersion) {
   const wire::NamedTable table = small_table();
   const columns::SaveRows rows = small_rows();
