@@ -278,7 +278,7 @@ def test_broken_plan_that_an_upstream_planner_reads(
         assert seconds < SOON
     _, _, failures = results[0][0]
     assert list(failures) == [0]
-    assert "a save plan from another rank cannot be read: it is not as" in failures[0][1]
+    assert "a save plan from another rank cannot be read: it has a table of" in failures[0][1]
 
 
 def save_broken_to_upstream(others: str, base: Path) -> tuple[Any, float]:

@@ -69,7 +69,8 @@ struct SaveRows {
 
   std::size_t size() const { return entry.size(); }
 
-  /// Appends a row. Returns a pointer to its 2 * ndim numbers, which the caller must set.
+  /// Appends a row. Returns a pointer to its 2 * ndim numbers, initially zero; valid until the next
+  /// push.
   std::int64_t* push(std::uint32_t row_entry, std::size_t ndim) {
     entry.push_back(row_entry);
     first.push_back(numbers.size());
@@ -129,7 +130,8 @@ struct ReadColumns {
   /// Appends a row without numbers.
   void push(ReadKind row_kind, std::uint32_t row_name) { push(row_kind, row_name, 0, 0, 0); }
 
-  /// Appends a row. Returns a pointer to its 5 * ndim numbers, which the caller must set.
+  /// Appends a row. Returns a pointer to its 5 * ndim numbers, initially zero; valid until the next
+  /// push.
   std::int64_t* push(ReadKind row_kind, std::uint32_t row_name, std::size_t row_wanted,
                      std::size_t row_saved, std::size_t row_ndim) {
     kind.push_back(row_kind);

@@ -25,7 +25,8 @@ struct SavedChunks {
     return numbers.data() + first[entry] + at * 2 * ndim(entry);
   }
 
-  /// Appends an entry. Returns a pointer to the numbers of its chunks, which the caller must set.
+  /// Appends an entry. Returns a pointer to the numbers of its chunks, initially zero; valid until
+  /// the next push.
   std::int64_t* push(std::uint32_t name, WriteKind kind, std::uint32_t properties,
                      std::span<const std::int64_t> shape, std::size_t chunks) {
     if (!table.specs.last_is(kind, properties, shape)) table.specs.push(kind, properties, shape);
@@ -35,7 +36,7 @@ struct SavedChunks {
   }
 
   /// Appends the chunks of the next entry; the caller adds the entry to `table`. Returns a pointer
-  /// to the numbers of the chunks, which the caller must set.
+  /// to the numbers of the chunks, as `push` does.
   std::int64_t* extend(std::size_t chunks, std::size_t dims) {
     begin.push_back(begin.back() + chunks);
     first.push_back(numbers.size());

@@ -49,7 +49,8 @@ struct StorageRows {
 
   void reserve(std::size_t rows, std::size_t of_numbers);
 
-  /// Appends a row. Returns a pointer to the numbers of its offset, which the caller must set.
+  /// Appends a row. Returns a pointer to the numbers of its offset, initially zero; valid until the
+  /// next push.
   std::int64_t* push(std::uint32_t row_name, std::uint8_t row_ndim, std::int64_t row_index,
                      std::uint32_t row_path, std::int64_t row_begin, std::int64_t row_length);
 };

@@ -131,7 +131,7 @@ class TensorPickle {
     std::size_t count = 0;
     values_.for_each(tuple, [&](pickle::Value value) { all[count++] = value; });
     if (count < least) {
-      fail("has a tensor of less than " + std::to_string(least) + " arguments", at_);
+      fail("has a tensor of fewer than " + std::to_string(least) + " arguments", at_);
     }
     return all;
   }

@@ -11,7 +11,7 @@
 namespace shardplan::data {
 
 /// Thrown for a damaged part. The message is a predicate without a subject ("has ...", "is ..."),
-/// so that callers can name the subject; it ends with the byte offset in the part.
+/// so that callers can name the subject. It usually ends with the byte offset in the part.
 class BadPart : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;

@@ -55,7 +55,7 @@ class Input {
     return true;
   }
 
-  /// Returns bytes that `take` has just skipped to the buffer.
+  /// Undoes the last `bytes` bytes of a `take`. Call directly after it.
   void give_back(std::size_t bytes) { at_ -= bytes; }
 
   /// Reads up to the next line feed and returns the line without it. The result is valid until the

@@ -235,7 +235,7 @@ class Machine : private Stack {
     const bool made_bare =
         is == Role::kObject || is == Role::kChunk || is == Role::kIndex || is == Role::kLocation;
     if (!made_bare || arguments.tag() != Tag::kTuple || values_.count(arguments) != 0) {
-      fail("creates an object of a value that is not a class, or with arguments");
+      fail("creates an object from a value that is not a class, or with arguments");
     }
     push(Value(Tag::kObject, values_.objects.size()));
     values_.objects.push_back({static_cast<std::uint32_t>(cls.at()), false, memo_.size(), {}});
@@ -271,7 +271,7 @@ class Machine : private Stack {
       const bool is_dict = tag == Tag::kDict || tag == Tag::kOrderedDict;
       const Tag from = given->tag();
       if (is_dict ? from != Tag::kDict : from != Tag::kList && from != Tag::kTuple) {
-        fail("creates a container of a value that is not one");
+        fail("creates a container from a value that is not one");
       }
       check_room(values_.count(*given));
       values_.for_each(*given, [&](Value value) { items.push_back(value); });
@@ -281,7 +281,7 @@ class Machine : private Stack {
 
   // Records. A record replaces the tuples and dicts from which its object is built.
 
-  /// Pushes a tuple, or directly the torch.Size that the next opcodes create of it.
+  /// Pushes a tuple, or directly the torch.Size that the next opcodes create from it.
   void push_tuple_or_size(std::size_t count) {
     // [TUPLE] MEMOIZE TUPLE1 MEMOIZE REDUCE, and the same without MEMOIZE.
     constexpr std::string_view kMemoized = "\x94\x85\x94R";
@@ -321,7 +321,7 @@ class Machine : private Stack {
     const auto given = values_.front(arguments);
     if (!given || values_.holds_more_than(arguments, 1) ||
         (given->tag() != Tag::kTuple && given->tag() != Tag::kList)) {
-      fail("creates a torch.Size of a value that is not a tuple");
+      fail("creates a torch.Size from a value that is not a tuple");
     }
     if (values_.holds_more_than(*given, kMaxDimsOfSize)) {
       unsupported("has a torch.Size of " + util::grouped(values_.count(*given)) +

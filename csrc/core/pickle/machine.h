@@ -11,8 +11,8 @@
 namespace shardplan::pickle {
 
 /// Thrown for a pickle that is broken or not supported. The message is a predicate without a
-/// subject
-/// ("has ...", "is ..."), so that callers can name the subject; it ends with the byte offset.
+/// subject ("has ...", "is ..."), so that callers can name the subject. It usually ends with the
+/// byte offset.
 class BadPickle : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;

@@ -192,7 +192,7 @@ class Stack {
   util::Arena<Value> memo_;
   std::unordered_map<std::uint64_t, Value, util::SecretHash> far_memo_;
   std::unordered_map<std::uint64_t, std::size_t> tails_;  // of a container of several runs
-  // What lies below was fetched from the memo, and may be held elsewhere.
+  // Values below these sizes were shared through the memo, so they must not be dropped.
   std::size_t pinned_items_ = 0;
   std::size_t pinned_spans_ = 0;
   std::size_t pinned_objects_ = 0;

@@ -10,7 +10,8 @@
 namespace shardplan::wire {
 
 /// Thrown for received bytes that cannot be decoded. The message is a predicate without a subject
-/// ("has ...", "is ..."), so that callers can name the subject; it ends with the byte offset.
+/// ("has ...", "is ..."), so that callers can name the subject. It usually ends with the byte
+/// offset.
 class BadWire : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;

@@ -37,7 +37,7 @@ std::vector<boxes::BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
   return pairs;
 }
 
-TEST(OverlappingPairs, AreThoseOfTheSweepInItsOrder) {
+TEST(OverlappingPairs, MatchUpstreamsSweep) {
   Random random(4);
   for (int round = 0; round < 3'000; ++round) {
     const Numbers shape = random_shape(random);
@@ -53,7 +53,7 @@ TEST(OverlappingPairs, AreThoseOfTheSweepInItsOrder) {
   }
 }
 
-TEST(OverlappingPairs, FirstOfManyTakeNotLong) {
+TEST(OverlappingPairs, FirstOfManyPairsAreFast) {
   const BoxList boxes(200'000, {{0, 0}, {4, 4}});
   const std::vector<boxes::BoxPair> pairs =
       boxes::overlapping_pairs(columns(2, boxes), Numbers{4, 4}, 100);

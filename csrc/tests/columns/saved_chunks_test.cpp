@@ -63,14 +63,14 @@ void expect_same(const columns::SavedChunks& found, const columns::SavedChunks& 
   }
 }
 
-TEST(WireChunks, GivesTheChunksBack) {
+TEST(WireChunks, RoundTrip) {
   for (unsigned seed = 0; seed < 500; ++seed) {
     const columns::SavedChunks chunks = random_chunks(seed);
     expect_same(wire::read_chunks(wire::write_chunks(chunks), chunks.table), chunks);
   }
 }
 
-TEST(WireChunks, EveryTruncationIsRefused) {
+TEST(WireChunks, EveryTruncationIsRejected) {
   const columns::SavedChunks chunks = random_chunks(11);
   const std::string bytes = wire::write_chunks(chunks);
   ASSERT_FALSE(bytes.empty());
@@ -80,7 +80,7 @@ TEST(WireChunks, EveryTruncationIsRefused) {
   EXPECT_THROW(wire::read_chunks(bytes + "x", chunks.table), wire::BadWire);
 }
 
-TEST(WireChunks, EveryChangedBitIsReadOrRefused) {
+TEST(WireChunks, EveryChangedBitIsReadOrRejected) {
   const columns::SavedChunks chunks = random_chunks(11);
   const std::string bytes = wire::write_chunks(chunks);
   for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
@@ -96,7 +96,7 @@ TEST(WireChunks, EveryChangedBitIsReadOrRefused) {
   }
 }
 
-TEST(SavedChunks, AppendsWhatFits) {
+TEST(SavedChunks, AppendToRejectsOverflow) {
   columns::SavedChunks chunks;
   const std::int64_t shape[] = {4};
   std::int64_t* numbers = chunks.push(0, columns::WriteKind::kShard, 0, shape, 2);
@@ -172,7 +172,7 @@ std::string pickled(const columns::SavedChunks& chunks, const columns::StorageRo
   return bytes;
 }
 
-TEST(MetadataWriter, WhatItWritesIsReadBack) {
+TEST(MetadataWriter, RoundTrip) {
   for (unsigned seed = 0; seed < 200; ++seed) {
     const columns::SavedChunks chunks = random_chunks(seed);
     columns::StorageRows rows;
@@ -209,7 +209,7 @@ TEST(MetadataWriter, WhatItWritesIsReadBack) {
   }
 }
 
-TEST(PickleFrames, AreTakenAway) {
+TEST(PickleFrames, AreRemoved) {
   EXPECT_EQ(pickle::without_frames("\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01."s), "K\x01");
   EXPECT_EQ(pickle::without_frames("\x80\x04N."s), "N");
   // A STOP byte within a string is not a STOP.

@@ -122,7 +122,7 @@ Cost cost_of(const std::string& bytes) {
 
 class PartOfScale : public ::testing::TestWithParam<PartShape> {};
 
-TEST_P(PartOfScale, CostsWhatItsBytesDo) {
+TEST_P(PartOfScale, CostIsLinearInItsSize) {
   const PartShape& shape = GetParam();
   std::vector<Cost> costs;
   for (const std::size_t scale : {1, 10, 100}) {

@@ -40,8 +40,8 @@ std::string left_of(const std::string& bytes) {
   return "nothing wrong";
 }
 
-void expect_in(const std::string& expected, const std::string& said) {
-  EXPECT_NE(said.find(expected), std::string::npos) << said;
+void expect_in(const std::string& expected, const std::string& message) {
+  EXPECT_NE(message.find(expected), std::string::npos) << message;
 }
 
 std::string damage_of(const PickledTensor& tensor) {
@@ -52,7 +52,7 @@ std::string long_int(std::uint64_t number) {
   return "\x8a\x08" + little_endian(number, 8);
 }
 
-TEST(TensorPart, SaysWhatTheTensorIsAndWhereItsBytesAre) {
+TEST(TensorPart, DescribesTheTensorAndItsLocation) {
   PickledTensor tensor;
   tensor.offset = pickled_int(2);
   tensor.shape = pickled_int(2) + pickled_int(3);
@@ -77,7 +77,7 @@ TEST(TensorPart, SaysWhatTheTensorIsAndWhereItsBytesAre) {
   }
 }
 
-TEST(TensorPart, OfNoElementReachesNoByte) {
+TEST(TensorPart, EmptyTensorHasNoBytes) {
   PickledTensor tensor;
   tensor.elements = pickled_int(0);
   tensor.offset = long_int(INT64_MAX);
@@ -88,7 +88,7 @@ TEST(TensorPart, OfNoElementReachesNoByte) {
   EXPECT_EQ(found.reach, 0U);
 }
 
-TEST(TensorPart, OfABigEndianMachineSaysSo) {
+TEST(TensorPart, ByteOrder) {
   auto members = members_of(PickledTensor{}.pickle(), std::string(48, 'x'));
   members[2].data = "big";
   EXPECT_TRUE(read(zipped(members)).big_endian);
@@ -98,7 +98,7 @@ TEST(TensorPart, OfABigEndianMachineSaysSo) {
   EXPECT_FALSE(read(zipped(members)).big_endian);
 }
 
-TEST(TensorPart, ReachesNoFurtherThanItsStorage) {
+TEST(TensorPart, IsWithinItsStorage) {
   PickledTensor tensor;
   EXPECT_EQ(damage_of(tensor), "nothing wrong");
   for (const std::uint64_t stride : {std::uint64_t{5}, std::uint64_t{INT64_MAX}}) {
@@ -124,7 +124,7 @@ TEST(TensorPart, ReachesNoFurtherThanItsStorage) {
   expect_in("does not fit 64 bits", damage_of(more));
 }
 
-TEST(TensorPart, IsMadeOfNumbersOf64Bits) {
+TEST(TensorPart, NumbersAre64Bit) {
   for (std::string PickledTensor::* field : {&PickledTensor::offset, &PickledTensor::shape,
                                              &PickledTensor::strides, &PickledTensor::elements}) {
     const auto with = [&](const std::string& value) {
@@ -149,7 +149,7 @@ TEST(TensorPart, IsMadeOfNumbersOf64Bits) {
   expect_in("no storage with key 1", damage_of(keyed));
 }
 
-TEST(TensorPart, ThatIsNoPlainTensorIsLeft) {
+TEST(TensorPart, OtherObjectsAreUnsupported) {
   const PickledTensor tensor;
   const auto of = [](const std::string& value) {
     return left_of(tensor_part("\x80\x02" + value + "."));
@@ -182,7 +182,7 @@ TEST(TensorPart, ThatIsNoPlainTensorIsLeft) {
   expect_in("it has no version", left_of(zipped(members)));
 }
 
-TEST(TensorPart, WhosePickleIsBrokenSaysAtWhichByte) {
+TEST(TensorPart, BrokenPickleReportsTheByte) {
   const std::string pickle = PickledTensor{}.pickle();
   expect_in("is truncated, at byte " + std::to_string(pickle.size() - 1) +
                 " of archive/data.pkl, which begins at byte 52 of the part",
@@ -190,7 +190,7 @@ TEST(TensorPart, WhosePickleIsBrokenSaysAtWhichByte) {
   expect_in("has unknown opcode 255", damage_of(tensor_part("\x80\x02\xff.")));
 }
 
-TEST(TensorPart, IsOfAVersionThatTorchReads) {
+TEST(TensorPart, VersionIsOneThatTorchReads) {
   auto members = members_of(PickledTensor{}.pickle(), std::string(48, 'x'));
   for (const auto& [version, expected] :
        std::vector<std::pair<std::string, std::string>>{{"3\n", "nothing wrong"},
@@ -206,21 +206,21 @@ TEST(TensorPart, IsOfAVersionThatTorchReads) {
 }
 
 // No other exception may be thrown; sanitizers detect invalid accesses.
-TEST(TensorPart, WithAnyByteChangedIsReadOrRefused) {
+TEST(TensorPart, ChangedBytesAreReadOrRejected) {
   const std::string bytes = tensor_part();
   std::size_t refused = 0;
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     for (const int flip : {0x01, 0x10, 0x80, 0xFF}) {
       std::string changed = bytes;
       changed[at] = static_cast<char>(changed[at] ^ flip);
-      const std::string said = damage_of(changed);
-      refused += said != "nothing wrong" ? 1 : 0;
+      const std::string message = damage_of(changed);
+      refused += message != "nothing wrong" ? 1 : 0;
     }
   }
   EXPECT_GT(refused, bytes.size());
 }
 
-TEST(TensorPart, WithItsPickleCutAnywhereIsRefused) {
+TEST(TensorPart, TruncatedPickleIsRejected) {
   const std::string pickle = PickledTensor{}.pickle();
   for (std::size_t length = 0; length < pickle.size(); ++length) {
     EXPECT_NE(damage_of(tensor_part(pickle.substr(0, length))), "nothing wrong") << length;

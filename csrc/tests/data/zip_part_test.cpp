@@ -46,11 +46,11 @@ void expect_members(const std::string& bytes, const std::vector<ZippedMember>& e
   }
 }
 
-TEST(ZipPart, HasItsMembers) {
+TEST(ZipPart, ReadsMembers) {
   expect_members(zipped(kTwo), kTwo);
 }
 
-TEST(ZipPart, MayBeOf32BitsOrOf64AndSaySizesInEitherPlace) {
+TEST(ZipPart, Zip32AndZip64WithSizesInEitherRecord) {
   for (const bool wide_end : {false, true}) {
     for (const bool wide : {false, true}) {
       for (const bool sizes_follow : {false, true}) {
@@ -77,7 +77,7 @@ TEST(ZipPart, MayHaveNoChecksums) {
   EXPECT_FALSE(data::ZipPart(part_of(bytes), bytes.size()).has_checksums());
 }
 
-TEST(ZipPart, OfMoreMembersThan16BitsCount) {
+TEST(ZipPart, MoreMembersThanFit16Bits) {
   std::vector<ZippedMember> members;
   for (int at = 0; at < 70'000; ++at) members.push_back({"archive/" + std::to_string(at), ""});
   const std::string bytes = zipped(members);
@@ -86,7 +86,7 @@ TEST(ZipPart, OfMoreMembersThan16BitsCount) {
   EXPECT_EQ(part.find("69999"), &part.members()[69'999]);
 }
 
-TEST(ZipPart, WhoseDirectoryHasAnotherOrder) {
+TEST(ZipPart, DirectoryInAnotherOrder) {
   const std::string bytes = zipped(kTwo, {.wide = false});
   const std::size_t first = bytes.find("PK\x01\x02");
   const std::size_t second = bytes.find("PK\x01\x02", first + 1);
@@ -96,7 +96,7 @@ TEST(ZipPart, WhoseDirectoryHasAnotherOrder) {
   expect_members(turned, kTwo);
 }
 
-TEST(ZipPart, ThatIsDamagedIsRefused) {
+TEST(ZipPart, DamagedPartsAreRejected) {
   using Members = std::vector<ZippedMember>;
   EXPECT_NE(changed([](Members& all, ZippedEnd&) {
               all[1].name = all[1].central_name = "archive/data.pkl";
@@ -151,7 +151,7 @@ TEST(ZipPart, ThatIsDamagedIsRefused) {
             std::string::npos);
 }
 
-TEST(ZipPart, ThatTorchSaveDoesNotWriteIsLeft) {
+TEST(ZipPart, OtherFormatsAreUnsupported) {
   const auto left = [](void (*change)(std::vector<ZippedMember>&)) {
     std::vector<ZippedMember> members = kTwo;
     change(members);
@@ -167,7 +167,7 @@ TEST(ZipPart, ThatTorchSaveDoesNotWriteIsLeft) {
   EXPECT_THROW(data::ZipPart(part_of(legacy), legacy.size()), data::UnreadPart);
 }
 
-TEST(ZipPart, OfManyNamesForOneMemberIsRefusedBeforeTheMemberIsRead) {
+TEST(ZipPart, OverlappingMembersAreRejectedBeforeTheyAreRead) {
   const std::size_t times = 60'000;
   const std::string one = zipped({{"archive/data.pkl", std::string(1 << 16, 'x')}});
   const std::size_t begin = one.find("PK\x01\x02");
@@ -204,7 +204,7 @@ TEST(ZipPart, OfManyNamesForOneMemberIsRefusedBeforeTheMemberIsRead) {
   EXPECT_LE(read, bytes.size() - begin + 200);
 }
 
-TEST(ZipPart, IsRefusedWhereverItIsCut) {
+TEST(ZipPart, EveryTruncationIsRejected) {
   const std::string bytes = zipped(kTwo);
   for (std::size_t length = 0; length < bytes.size(); ++length) {
     const std::string cut = bytes.substr(0, length);

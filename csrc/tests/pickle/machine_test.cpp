@@ -88,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(ProtocolsAndSources, UpstreamPickle,
                                            std::pair(2, 1U), std::pair(4, 1U), std::pair(4, 7U),
                                            std::pair(2, 13U)));
 
-TEST(PickleMachine, EveryTruncationIsRefused) {
+TEST(PickleMachine, EveryTruncationIsRejected) {
   for (const int protocol : {2, 4}) {
     const std::string_view whole = upstream_pickle(protocol);
     for (std::size_t length = 0; length < whole.size(); ++length) {
@@ -99,7 +99,7 @@ TEST(PickleMachine, EveryTruncationIsRefused) {
   }
 }
 
-TEST(PickleMachine, EveryChangedBitIsReadOrRefused) {
+TEST(PickleMachine, EveryChangedBitIsReadOrRejected) {
   for (const int protocol : {2, 4}) {
     for (std::size_t bit = 0; bit < 8 * upstream_pickle(protocol).size(); ++bit) {
       std::string bytes(upstream_pickle(protocol));
@@ -128,7 +128,7 @@ TEST(PickleMachine, Numbers) {
   EXPECT_EQ(real.values.floats.at(real.root.at()), 1.5);
 }
 
-TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
+TEST(PickleMachine, ReplacedTuplesAndDictsAreRebuilt) {
   // A size, then the tuple it was created from, then its argument tuple.
   const pickle::Pickle size =
       read("\x80\x04("s + kSize + "K\x03K\x05\x86\x94\x85\x94R\x94h\x00h\x01h\x00t."s);
@@ -154,7 +154,7 @@ TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
   EXPECT_EQ(parts[2], parts[0]);
 }
 
-TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
+TEST(PickleMachine, MemoDoesNotReferToDroppedValues) {
   const std::string number = kSize + "K\x07\x85\x85R";
   const std::string chunk = text("offsets") + number + text("sizes") + number + "ub";
   // The state in many memo entries, in an earlier one, in one with a large index.
@@ -184,7 +184,7 @@ TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
   EXPECT_EQ(numbers_of(size, parts[1]), (std::vector<std::int64_t>{3, 5}));
 }
 
-TEST(PickleMachine, WhatIsHeldTwiceStaysAsItIs) {
+TEST(PickleMachine, SharedStatesAreKept) {
   // The state is fetched from the memo before BUILD.
   const std::string number = kSize + "K\x07\x85\x85R";
   const pickle::Pickle pickle =
@@ -204,7 +204,7 @@ TEST(PickleMachine, ListThatHoldsItself) {
   EXPECT_EQ(items, std::vector<pickle::Value>{pickle.root});
 }
 
-TEST(PickleMachine, NamesTheGlobalThatItDoesNotKnow) {
+TEST(PickleMachine, ErrorNamesTheUnknownGlobal) {
   for (const std::string& name : {"\x80\x02"
                                   "cos\nsystem\n"s,
                                   "\x80\x04"s + global("os", "system")}) {
@@ -220,7 +220,7 @@ TEST(PickleMachine, NamesTheGlobalThatItDoesNotKnow) {
   EXPECT_NE(why("\x80\x04" + global("pathlib", "os") + "."), "nothing wrong");
 }
 
-TEST(PickleMachine, RefusesWhatNoMetadataNeeds) {
+TEST(PickleMachine, RejectsBrokenAndUnsupportedPickles) {
   const std::vector<std::string> broken{
       "\x80\x01N."s,  // protocol
       "\x80\x06N."s,  //
@@ -256,7 +256,7 @@ TEST(PickleMachine, RefusesWhatNoMetadataNeeds) {
   }
 }
 
-TEST(PickleMachine, FramesAreThereInFull) {
+TEST(PickleMachine, FramesMustBeComplete) {
   const auto framed = [](std::uint64_t length, const std::string& rest) {
     std::string bytes = "\x80\x04\x95"s;
     for (int at = 0; at < 8; ++at) bytes += static_cast<char>(length >> (8 * at));
@@ -293,14 +293,14 @@ TEST(PickleMachine, SizesOfUpTo254Dims) {
             "has a torch.Size of 255 dims (the limit is 254), at byte 530");
 }
 
-TEST(PickleMachine, SaysHowManyValuesACopiedListMakes) {
+TEST(PickleMachine, RepeatedCopiesOfAListAreRejected) {
   const std::string list = "\x80\x04](" + std::string(10'000, 'N') + "e\x94";
   const std::string copy = global("builtins", "list") + "h\x00\x85R0"s;
   EXPECT_EQ(why(list + copy + copy + copy + copy + "N."),
             "makes 50,012 values from 10,093 bytes (the limit is 4 per byte), at byte 10093");
 }
 
-TEST(PickleMachine, DeepNestingTakesNoStack) {
+TEST(PickleMachine, DeepNestingDoesNotRecurse) {
   const std::size_t depth = 1'000'000;
   const pickle::Pickle pickle = read("\x80\x04)" + std::string(depth, '\x85') + ".");
   EXPECT_EQ(pickle.values.count(pickle.root), 1U);
@@ -319,7 +319,7 @@ TEST(PickleMachine, ManyAppendsAreLinear) {
   EXPECT_EQ(pickle.values.count(pickle.root), count);
 }
 
-TEST(PickledMetadata, OddEntriesAndSharedOnesAreNoColumns) {
+TEST(PickledMetadata, UnsupportedAndSharedEntriesHaveNoColumns) {
   pickle::Pickle number = read("\x80\x04K\x01."s);
   const auto texts = std::make_shared<const util::TextTable>(std::move(number.values.texts));
   EXPECT_FALSE(metadata::read_pickled_metadata(number, texts).has_value());
@@ -330,8 +330,8 @@ TEST(PickledMetadata, OddEntriesAndSharedOnesAreNoColumns) {
       read("\x80\x04" + cls + "}(" + text("a") + "K\x01" + text("a") + "K\x02uub.");
   EXPECT_FALSE(metadata_in(twice).has_chunks);
   // Entry of another type.
-  pickle::Pickle odd = read("\x80\x04" + cls + "}(" + text("a") + "K\x01uub.");
-  const metadata::PickledMetadata found = metadata_in(odd);
+  pickle::Pickle other = read("\x80\x04" + cls + "}(" + text("a") + "K\x01uub.");
+  const metadata::PickledMetadata found = metadata_in(other);
   ASSERT_TRUE(found.has_chunks);
   EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[0]], columns::WriteKind::kObject);
 }

@@ -52,7 +52,7 @@ Cost cost_of(const std::string& file) {
 
 class PickleOfScale : public ::testing::TestWithParam<PickleShape> {};
 
-TEST_P(PickleOfScale, CostsWhatItsBytesDo) {
+TEST_P(PickleOfScale, CostIsLinearInItsSize) {
   const PickleShape& shape = GetParam();
   std::vector<Cost> costs;
   for (const std::size_t scale : {1, 10, 100}) {

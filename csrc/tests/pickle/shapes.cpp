@@ -86,10 +86,10 @@ std::uint32_t buckets_of(std::size_t count) {
 const PickleShape kShapes[] = {
     {"AttributesOfTheMetadata",
      [](std::size_t count) { return metadata("", "", "", attributes(count)); }, ""},
-    {"AttributesOfAPlace",
+    {"AttributesOfALocation",
      [](std::size_t count) {
-       const std::string odd = object(kFilesModule, "_StorageInfo", attributes(count));
-       return metadata("", "", index(pickled_text("a")) + odd);
+       const std::string location = object(kFilesModule, "_StorageInfo", attributes(count));
+       return metadata("", "", index(pickled_text("a")) + location);
      },
      ""},
     {"ListCopiedByItsReferences",
@@ -114,7 +114,7 @@ const PickleShape kShapes[] = {
               repeated(memo_get(0) + ")\x81" + memo_get(1) + "b0", count) + "N.";
      },
      "no Metadata"},
-    {"StateSharedByPlaces",
+    {"StateSharedByLocations",
      [](std::size_t count) {
        return metadata(
            kept(pickled_global(kFilesModule, "_StorageInfo")) +

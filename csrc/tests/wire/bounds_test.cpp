@@ -92,7 +92,7 @@ wire::NamedTable table_of(columns::WriteKind kind, std::size_t ndim, std::size_t
   return table;
 }
 
-TEST(WireBounds, NamesThatShareAll) {
+TEST(WireBounds, NamesThatShareAllParts) {
   const std::string bytes = names_of_one_byte(3000);
   const std::size_t asked = allocated([&bytes] {
     wire::ByteReader in(bytes);
@@ -102,7 +102,7 @@ TEST(WireBounds, NamesThatShareAll) {
   EXPECT_GT(asked, 3000 * wire::kLongestName);
 }
 
-TEST(WireBounds, CountsBeforeWhatTheyCount) {
+TEST(WireBounds, CountsWithoutElements) {
   for (std::size_t location = 0; location < 8; ++location) {
     for (const std::uint64_t count : {UINT64_C(5000), UINT64_MAX / 8}) {
       wire::ByteWriter out;
@@ -114,7 +114,7 @@ TEST(WireBounds, CountsBeforeWhatTheyCount) {
   }
 }
 
-TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
+TEST(WireBounds, RowsOfMaxDimsAndOfNoBytes) {
   for (const columns::WriteKind kind : {columns::WriteKind::kShard, columns::WriteKind::kBytes}) {
     const std::size_t ndim = columns::writes_tensor(kind) ? columns::kMaxDims : 0;
     const wire::NamedTable table = table_of(kind, ndim, 3000);
@@ -133,7 +133,7 @@ TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
   EXPECT_LE(allocated([&] { wire::read_rows(bytes, SIZE_MAX, table.table); }), kAlways);
 }
 
-TEST(WireBounds, ReadsOfTheMostDims) {
+TEST(WireBounds, ReadsOfMaxDims) {
   const std::string names = wire::write_read_names({"a"});
   for (const std::size_t count : {1U, 2U, 100U}) {
     wire::ByteWriter out;
@@ -154,7 +154,7 @@ std::size_t most_for_chunks(std::size_t bytes, std::size_t entries) {
   return kGrowth * (kForChunks * bytes + 16 * (entries + 1)) + kAlways;
 }
 
-TEST(WireBounds, ChunksOfTheMostDims) {
+TEST(WireBounds, ChunksOfMaxDims) {
   // One entry of many chunks, and many entries of one chunk.
   for (const std::size_t entries : {std::size_t{1}, std::size_t{1500}}) {
     wire::ByteWriter out;
@@ -171,7 +171,7 @@ TEST(WireBounds, ChunksOfTheMostDims) {
   }
 }
 
-TEST(WireBounds, ChunksThatAreCountedAndDoNotCome) {
+TEST(WireBounds, MissingChunks) {
   for (const std::uint64_t count : {UINT64_C(99), UINT64_C(100), UINT64_C(101), UINT64_MAX / 8}) {
     // Every chunk encodes all dims, so the input ends within the first chunks.
     wire::ByteWriter out;

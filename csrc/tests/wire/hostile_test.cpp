@@ -50,9 +50,9 @@ void expect_sound(const wire::NamedTable& named) {
   }
 }
 
-void expect_sound(const wire::ReceivedRows& arrived, std::size_t count,
+void expect_sound(const wire::ReceivedRows& received, std::size_t count,
                   const columns::SaveTable& table) {
-  const columns::SaveRows& rows = arrived.rows;
+  const columns::SaveRows& rows = received.rows;
   ASSERT_EQ(rows.size(), count);
   ASSERT_EQ(rows.first.size(), count);
   for (std::size_t row = 0; row < count; ++row) {
@@ -60,9 +60,9 @@ void expect_sound(const wire::ReceivedRows& arrived, std::size_t count,
     ASSERT_LE(rows.first[row] + std::size_t{2} * table.specs.ndim[table.spec[rows.entry[row]]],
               rows.numbers.size());
   }
-  if (arrived.chunk_indices.empty()) return;
-  ASSERT_EQ(arrived.chunk_indices.size(), count);
-  for (const std::int64_t chunk_index : arrived.chunk_indices)
+  if (received.chunk_indices.empty()) return;
+  ASSERT_EQ(received.chunk_indices.size(), count);
+  for (const std::int64_t chunk_index : received.chunk_indices)
     EXPECT_GE(chunk_index, columns::kNoChunkIndex);
 }
 
@@ -192,15 +192,15 @@ TEST(HostileBytes, SavedRows) {
   const wire::NamedTable* table = nullptr;
   std::size_t count = 0;
   Attack attack([&table, &count](std::string_view bytes) {
-    const wire::ReceivedRows arrived = wire::read_rows(bytes, count, table->table);
-    expect_sound(arrived, count, table->table);
-    const auto* chunk_indices = arrived.chunk_indices.empty() ? nullptr : &arrived.chunk_indices;
+    const wire::ReceivedRows received = wire::read_rows(bytes, count, table->table);
+    expect_sound(received, count, table->table);
+    const auto* chunk_indices = received.chunk_indices.empty() ? nullptr : &received.chunk_indices;
     const std::string again =
-        wire::write_rows({&table->table, &arrived.rows, nullptr, chunk_indices});
+        wire::write_rows({&table->table, &received.rows, nullptr, chunk_indices});
     const wire::ReceivedRows same = wire::read_rows(again, count, table->table);
-    EXPECT_EQ(same.rows.entry, arrived.rows.entry);
-    EXPECT_EQ(same.rows.numbers, arrived.rows.numbers);
-    EXPECT_EQ(same.chunk_indices, arrived.chunk_indices);
+    EXPECT_EQ(same.rows.entry, received.rows.entry);
+    EXPECT_EQ(same.rows.numbers, received.rows.numbers);
+    EXPECT_EQ(same.chunk_indices, received.chunk_indices);
   });
   for (int round = 0; round < 200; ++round) {
     // As received, with the numbers of the specs on the wire.

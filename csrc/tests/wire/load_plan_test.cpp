@@ -44,7 +44,7 @@ wire::NamedReads small_reads(std::size_t column) {
   return reads;
 }
 
-TEST(WireReads, RandomReadsComeBack) {
+TEST(WireReads, RandomRoundTrips) {
   Random random(81);
   std::size_t tensors = 0;
   for (int round = 0; round < 3000; ++round) {
@@ -61,11 +61,11 @@ TEST(WireReads, NoRowsAndNoNames) {
   expect_round_trip({});
 }
 
-TEST(WireReads, AnyOneNumberThatIsNotZeroTravels) {
+TEST(WireReads, EverySingleNonzeroNumberIsEncoded) {
   for (std::size_t column = 0; column < 5; ++column) expect_round_trip(small_reads(column));
 }
 
-TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
+TEST(WireReads, ObjectRowsAreNumberedInOrder) {
   wire::NamedReads reads;
   reads.names = {"a", "b"};
   reads.rows.push(columns::ReadKind::kObject, 0);
@@ -80,7 +80,7 @@ TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
   expect_round_trip(reads);
 }
 
-TEST(WireReads, WhatCannotTravelGivesNoBytes) {
+TEST(WireReads, UnsupportedPlansAreNotEncoded) {
   EXPECT_EQ(wire::write_read_names({"a", std::string(wire::kLongestName + 1, 'x')}), "");
   columns::ReadColumns rows;
   rows.push(columns::ReadKind::kTensor, 0, 0, 0, 64);
@@ -89,7 +89,7 @@ TEST(WireReads, WhatCannotTravelGivesNoBytes) {
   EXPECT_EQ(wire::write_reads(rows), "");
 }
 
-TEST(WireReads, WrongCountsAreRefused) {
+TEST(WireReads, WrongCountsAreRejected) {
   const wire::NamedReads reads = small_reads(0);
   const std::string names = wire::write_read_names(reads.names);
   const std::string rows = wire::write_reads(reads.rows);
@@ -104,7 +104,7 @@ TEST(WireReads, WrongCountsAreRefused) {
   EXPECT_THROW(wire::read_reads(names + '\0', rows, 2), wire::BadWire);
 }
 
-TEST(WireReads, BadRowsAreRefused) {
+TEST(WireReads, BadRowsAreRejected) {
   const std::string names = wire::write_read_names({"a", "b"});
   const auto accepted = [&names](const std::string& row) {
     EXPECT_NO_THROW(wire::read_reads(names, "\1" + row, 1)) << ::testing::PrintToString(row);

@@ -39,7 +39,7 @@ TEST(CountParts, OneMoreThanDots) {
   EXPECT_EQ(wire::count_parts(".a..b."), 5u);
 }
 
-TEST(WireNames, RandomNamesComeBack) {
+TEST(WireNames, RandomRoundTrips) {
   Random random(61);
   for (int round = 0; round < 2000; ++round) {
     SCOPED_TRACE(round);
@@ -47,7 +47,7 @@ TEST(WireNames, RandomNamesComeBack) {
   }
 }
 
-TEST(WireNames, ThatOnlyDiffersInDots) {
+TEST(WireNames, NamesThatDifferOnlyInDots) {
   expect_round_trip(
       {{"", "", ".", "..", ".", "", "a", "a.", "a..", "a.a", ".a", "a", "a"}, {}, {}});
   expect_round_trip({{std::string("\0.\0", 3), "\xFF.\xFE", std::string(1, '\0')}, {}, {}});
@@ -67,7 +67,7 @@ TEST(WireNames, CountsAroundTheNibble) {
   expect_round_trip({names, {}, {}});
 }
 
-TEST(WireNames, SharedPrefixesTakeFewBytes) {
+TEST(WireNames, SharedPrefixesAreSmall) {
   wire::PlanNames names;
   for (int layer = 0; layer < 100; ++layer) {
     for (const char* part : {"weight", "bias", "scale"}) {
@@ -79,7 +79,7 @@ TEST(WireNames, SharedPrefixesTakeFewBytes) {
   expect_round_trip(names);
 }
 
-TEST(WireNames, LongestNameAndOneLonger) {
+TEST(WireNames, NamesOfMaximumLengthAndLonger) {
   std::string name(wire::kLongestName, 'x');
   name[500] = '.';
   expect_round_trip({{name, name}, {{{1, false}, {1, true}}}, {0, 0}});
@@ -88,7 +88,7 @@ TEST(WireNames, LongestNameAndOneLonger) {
 }
 
 // A name of empty parts has the maximum number of parts.
-TEST(WireNames, PathOfTheMostPartsTravelsOrIsLeftToTheCaller) {
+TEST(WireNames, PathsOfMaximumParts) {
   const std::string name(wire::kLongestName, '.');
   const auto parts = static_cast<std::uint32_t>(wire::kLongestName + 1);
   wire::ByteWriter out;
@@ -97,7 +97,7 @@ TEST(WireNames, PathOfTheMostPartsTravelsOrIsLeftToTheCaller) {
   EXPECT_NO_THROW(read(out.bytes()));
 }
 
-TEST(WireNames, PathsMustGiveTheirNames) {
+TEST(WireNames, PathsMustMatchTheirNames) {
   const wire::PlanNames fine{{"a.b.c", "d"}, {{{2, false}, {1, true}}, {{1, false}}}, {0, 1}};
   expect_round_trip(fine);
   wire::PlanNames wrong = fine;
@@ -115,7 +115,7 @@ TEST(WireNames, PathsMustGiveTheirNames) {
   EXPECT_THROW(read(written(wrong)), wire::BadWire);
 }
 
-TEST(WireNames, WrittenByHand) {
+TEST(WireNames, HandWrittenBytes) {
   // parts "a", "b"; names "a.b" (0 shared, 2 added), "a" (1 shared), "a.a" (1 shared, 1 added)
   const std::string_view bytes(
       "\x02\x01"
@@ -160,7 +160,7 @@ TEST(WireNames, BadCounts) {
       "a\x01\xFF\xFF\xFF\xFF\xFF\x0F\x01\x00"sv);  // shares 2^32 - 1
 }
 
-TEST(WireNames, PartsAddUpToTooLongAName) {
+TEST(WireNames, NameOfPartsIsTooLong) {
   wire::ByteWriter out;
   out.varint(1);
   out.string(std::string(600, 'x'));
