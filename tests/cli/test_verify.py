@@ -277,7 +277,7 @@ def test_deep_calls_nothing_that_a_part_names(checkpoint: Path, tmp_path: Path) 
     done = run("verify", folder, "--deep")
     assert done.status == 1
     assert "executed" not in done.out
-    assert "print, which is nothing that makes a tensor" in done.out
+    assert "print, which a plain tensor does not use" in done.out
 
 
 def test_what_is_not_understood_is_said(checkpoint: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@
 namespace shardplan::metadata {
 namespace {
 
-/// An object of a class, without its attributes.
+/// Writes an object of a class, without attributes.
 void object(pickle::Writer& out, std::uint32_t cls) {
   out.get(cls);
   out.code(pickle::opcode::kEmptyTuple);
@@ -42,8 +42,8 @@ void chunk(pickle::Writer& out, const MetadataMemo& memo, const std::int64_t* nu
   end_state(out);
 }
 
-/// Calls `write(i)` for each of `count` items, with the opcodes around them that fill what is on
-/// the stack.
+/// Calls `write(i)` for each of `count` items and adds them in batches, with opcode `with`, to the
+/// container on top of the stack.
 template <typename Write>
 void fill(pickle::Writer& out, std::size_t count, std::uint8_t with, Write&& write) {
   for (std::size_t begin = 0; begin < count; begin += kBatch) {
