@@ -1,4 +1,4 @@
-// Validation, overlaps, holes and reads against brute force, on small tensors.
+// Compares validation, overlaps, holes and reads with brute force on small tensors.
 
 #include <algorithm>
 #include <limits>
@@ -51,7 +51,7 @@ void check_holes(const testing::Numbers& shape, const testing::BoxList& boxes) {
   bounds.insert(bounds.end(), shape.begin(), shape.end());
   const boxes::Boxes columns = testing::columns(shape.size(), boxes);
   const boxes::Holes holes = boxes::find_holes(columns, bounds.data(), kAll);
-  expect(holes.complete, "the search for holes was given up");
+  expect(holes.complete, "the search for holes is not complete");
   std::vector<int> covered = testing::painted(shape, boxes);
   testing::BoxList found;
   for (std::size_t at = 0; at < holes.boxes.size(); ++at) {
@@ -63,7 +63,8 @@ void check_holes(const testing::Numbers& shape, const testing::BoxList& boxes) {
   }
   const std::vector<int> in_hole = testing::painted(shape, found);
   for (std::size_t element = 0; element < covered.size(); ++element) {
-    expect(in_hole[element] == (covered[element] == 0 ? 1 : 0), "holes are not what is uncovered");
+    expect(in_hole[element] == (covered[element] == 0 ? 1 : 0),
+           "holes differ from the uncovered elements");
   }
 }
 
@@ -75,7 +76,7 @@ void run(Input input) {
   for (const bool must_fill : {false, true}) {
     expect(boxes::check_boxes(columns, shape, must_fill) ==
                testing::first_fault(shape, boxes, must_fill),
-           "another fault is found than by brute force");
+           "fault differs from brute force");
   }
   const std::vector<boxes::BoxPair> pairs = boxes::overlapping_pairs(columns, shape, kAll);
   std::size_t expected = 0;
@@ -84,18 +85,18 @@ void run(Input input) {
       expected += testing::overlap(boxes[a], boxes[b]) ? 1 : 0;
     }
   }
-  expect(pairs.size() == expected, "another number of pairs overlaps than by brute force");
+  expect(pairs.size() == expected, "number of overlapping pairs differs from brute force");
   check_holes(shape, boxes);
 
   const testing::BoxList wanted = boxes_of(input, shape.size(), 6);
   columns::ReadColumns rows;
   expect(planning::append_reads(0, columns, testing::columns(shape.size(), wanted), rows),
-         "reads overflow");
+         "reads do not fit int64");
   const auto reads = testing::reads_in_order(shape.size(), boxes, wanted);
-  expect(rows.size() == reads.size(), "another number of reads than by brute force");
+  expect(rows.size() == reads.size(), "number of reads differs from brute force");
   for (std::size_t row = 0; row < rows.size(); ++row) {
     expect(rows.wanted[row] == reads[row].first && rows.saved[row] == reads[row].second,
-           "another read than by brute force");
+           "read differs from brute force");
   }
 }
 

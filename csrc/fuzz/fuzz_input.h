@@ -8,7 +8,7 @@
 
 namespace shardplan::fuzz {
 
-/// Bytes that a fuzzer made up, taken from the front.
+/// Input of a fuzzer, consumed from the front.
 class Input {
  public:
   Input(const std::uint8_t* data, std::size_t size)
@@ -16,7 +16,7 @@ class Input {
 
   bool empty() const { return bytes_.empty(); }
   std::uint8_t byte() { return empty() ? 0 : static_cast<std::uint8_t>(take(1)[0]); }
-  /// A number from `low` to `high`, both included.
+  /// Returns a number in [low, high].
   std::int64_t between(std::int64_t low, std::int64_t high) {
     return low + byte() % (high - low + 1);
   }
@@ -32,7 +32,7 @@ class Input {
   std::string_view bytes_;
 };
 
-/// Ends the run where what must hold does not.
+/// Aborts with the message `what` unless `holds`.
 inline void expect(bool holds, const char* what) {
   if (holds) return;
   std::fprintf(stderr, "%s\n", what);

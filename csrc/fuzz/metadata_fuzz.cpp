@@ -1,5 +1,5 @@
-// The reader of metadata files: whatever a file holds is read, or refused by BadPickle; what was
-// read can be looked at, checked and priced.
+// Reads metadata files. Any file is read or rejected with BadPickle; metadata that was read can be
+// inspected, checked and used for reshard costs.
 
 #include <algorithm>
 #include <cstring>
@@ -23,7 +23,7 @@ pickle::Source source_of(std::string_view bytes, std::size_t at_once) {
   };
 }
 
-void look_at(const inspect::Checkpoint& checkpoint) {
+void inspect_all(const inspect::Checkpoint& checkpoint) {
   checkpoint.remarks();
   checkpoint.parts_of_locations();
   const std::size_t entries = checkpoint.chunks().size();
@@ -40,7 +40,7 @@ void look_at(const inspect::Checkpoint& checkpoint) {
     inspect::reshard_cost(checkpoint, mesh, layouts, std::vector<std::uint32_t>(entries),
                           std::vector<std::int64_t>(entries, 4));
   } catch (const std::invalid_argument&) {
-    // Numbers that do not fit int64.
+    // Sums that do not fit int64.
   }
 }
 
@@ -51,7 +51,7 @@ void run(Input input) {
     const pickle::Pickle pickle = pickle::read_pickle(source_of(bytes, at_once));
     const auto texts = std::make_shared<const util::TextTable>(pickle.values.texts);
     metadata::read_pickled_metadata(pickle, texts);
-    look_at(inspect::Checkpoint(source_of(bytes, bytes.size())));
+    inspect_all(inspect::Checkpoint(source_of(bytes, bytes.size())));
   } catch (const pickle::BadPickle&) {
   }
 }

@@ -1,6 +1,5 @@
-// The reader of stored parts: whatever a file holds is read, or refused by BadPart; what is read
-// lies within the file. Half of the inputs are parts, half the pickle of a tensor, to be put into
-// one.
+// Reads stored parts. Any file is read or rejected with BadPart; everything read lies within the
+// file. Half of the inputs are parts, half are pickles of tensors, which are wrapped in a part.
 
 #include <string>
 
@@ -19,19 +18,19 @@ void read(const std::string& bytes, std::size_t at_once) {
     for (const data::ZipMember& member : part.members()) {
       expect(member.header >= end && member.begin >= member.header &&
                  member.begin <= bytes.size() && member.size <= bytes.size() - member.begin,
-             "a member lies outside the part, or in another one");
+             "a member is outside the part or overlaps another");
       end = member.begin + member.size;
       data::checksum_of(source, member);
     }
     const data::StoredTensor tensor = data::read_tensor_part(source, part);
-    expect(tensor.shape.size() == tensor.strides.size(), "a dim has no stride");
+    expect(tensor.shape.size() == tensor.strides.size(), "numbers of dims and strides differ");
     expect(tensor.storage_begin <= bytes.size() &&
                tensor.storage_size <= bytes.size() - tensor.storage_begin,
-           "a storage lies outside the part");
+           "a storage is outside the part");
     expect(tensor.begin >= tensor.storage_begin &&
                tensor.begin - tensor.storage_begin <= tensor.storage_size &&
                tensor.reach <= tensor.storage_size - (tensor.begin - tensor.storage_begin),
-           "a tensor lies outside its storage");
+           "a tensor is outside its storage");
   } catch (const data::BadPart&) {
   }
 }

@@ -1,5 +1,5 @@
-// Writes inputs of metadata_fuzz that are too large to grow from small ones: what refers to its
-// parts over and over. usage: scaled_seeds FOLDER
+// Writes large seeds for metadata_fuzz: pickles with many references to the same values.
+// Usage: scaled_seeds FOLDER
 
 #include <filesystem>
 #include <fstream>
@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
       const auto path =
           std::filesystem::path(argv[1]) / (shape.name + ("-" + std::to_string(parts)));
       std::ofstream out(path, std::ios::binary);
-      out << '\xff' << shape.of(parts);  // the first byte says how much the source gives at once
+      out << '\xff' << shape.of(parts);  // the first byte is the read size of the source
       if (!out.flush()) {
         std::cerr << path << " cannot be written\n";
         return 1;

@@ -1,5 +1,5 @@
-// The readers of what travels between ranks: whatever arrives is read, or refused by BadWire; what
-// was read is written and read again as the same.
+// Reads wire formats. Any input is read or rejected with BadWire; decoded data is equal after
+// another round trip.
 
 #include <algorithm>
 #include <memory>
@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view kRelease = "0";
 
-/// Entries of each kind, of no dims to three.
+/// Table with entries of each kind, with 0 to 3 dims.
 const wire::NamedTable& some_table() {
   static const wire::NamedTable table = [] {
     wire::NamedTable made;
@@ -44,11 +44,11 @@ void read_a_table(Input input) {
   const wire::NamedTable table = wire::read_table(input.rest());
   const std::string bytes = wire::write_table(table);
   if (bytes.empty()) return;
-  // Specs that are alike become one.
+  // Equal specs are merged.
   const wire::NamedTable again = wire::read_table(bytes);
   expect(again.names.names == table.names.names && again.table.name == table.table.name &&
              again.properties == table.properties && wire::write_table(again) == bytes,
-         "a table is another one when it is read again");
+         "a table differs after a round trip");
 }
 
 void read_a_save_plan(Input input) {
@@ -60,7 +60,7 @@ void read_a_save_plan(Input input) {
   const wire::ReceivedRows again = wire::read_rows(wire::write_rows(view), count, table.table);
   expect(again.rows.entry == rows.rows.entry && again.rows.numbers == rows.rows.numbers &&
              again.chunk_indices == rows.chunk_indices,
-         "a save plan is another one when it is read again");
+         "a save plan differs after a round trip");
 }
 
 void read_a_load_plan(Input input) {
@@ -73,7 +73,7 @@ void read_a_load_plan(Input input) {
   const wire::NamedReads again = wire::read_reads(table, rows, count);
   expect(again.names == reads.names && again.rows.numbers == reads.rows.numbers &&
              again.rows.name == reads.rows.name,
-         "a load plan is another one when it is read again");
+         "a load plan differs after a round trip");
 }
 
 void read_chunks_of(Input input) {
@@ -81,7 +81,7 @@ void read_chunks_of(Input input) {
   const columns::SavedChunks chunks = wire::read_chunks(input.rest(), table);
   const columns::SavedChunks again = wire::read_chunks(wire::write_chunks(chunks), table);
   expect(again.begin == chunks.begin && again.numbers == chunks.numbers,
-         "chunks are others when they are read again");
+         "chunks differ after a round trip");
 }
 
 void read_a_storage(Input input) {
@@ -93,7 +93,7 @@ void read_a_storage(Input input) {
       wire::read_storage_rows(wire::write_storage_rows(rows), count, names);
   expect(again.name == rows.name && again.begin == rows.begin && again.length == rows.length &&
              again.numbers == rows.numbers && again.chunk_index == rows.chunk_index,
-         "storage rows are others when they are read again");
+         "storage rows differ after a round trip");
   expect(columns::StorageIndex(rows)
                  .find(rows.size() == 0 ? columns::StorageKey{} : rows.key(0), 0)
                  .has_value() == (rows.size() != 0),

@@ -20,7 +20,7 @@ std::int64_t end(const Box& box, std::size_t dim) {
   return box.offsets[dim] + box.sizes[dim];
 }
 
-/// torch.chunk, with empty pieces at the end where it makes fewer than asked for.
+/// torch.chunk, padded with empty pieces to the requested number.
 std::vector<Indices> chunks(const Indices& indices, std::int64_t count) {
   const auto size = static_cast<std::int64_t>(indices.size());
   const std::int64_t length = std::max<std::int64_t>(1, (size + count - 1) / count);
@@ -49,7 +49,8 @@ Indices kept(const Indices& indices, const boxes::Placement& placement, std::int
 boxes::Boxes columns(std::size_t ndim, const BoxList& boxes) {
   boxes::Boxes out(ndim);
   for (const Box& box : boxes) {
-    if (!out.push(box.offsets.data(), box.sizes.data())) throw std::overflow_error("an end");
+    if (!out.push(box.offsets.data(), box.sizes.data()))
+      throw std::overflow_error("the end of a box does not fit int64");
   }
   return out;
 }
@@ -114,7 +115,8 @@ std::vector<std::pair<std::size_t, std::size_t>> reads_in_order(std::size_t ndim
       sweep = dim;
     }
   }
-  // (start of the wanted box, its index, end of the saved one, its index): 0-d boxes are all alike.
+  // (start of the wanted box, its index, end of the saved one, its index): 0-d boxes have no start
+  // or end.
   std::vector<std::array<std::int64_t, 4>> keys;
   for (std::size_t w = 0; w < wanted.size(); ++w) {
     for (std::size_t s = 0; s < saved.size(); ++s) {

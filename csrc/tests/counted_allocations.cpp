@@ -17,7 +17,7 @@ void* counted(std::size_t size) {
 
 }  // namespace
 
-// The array forms of the standard library call these.
+// The standard library's array forms call these.
 void* operator new(std::size_t size) {
   return counted(size);
 }

@@ -4,8 +4,8 @@
 
 namespace shardplan::testing {
 
-/// Bytes that operator new has given out so far, freed or not. It counts in the executable that
-/// links counted_allocations.cpp.
+/// Returns the total of bytes allocated by operator new so far, including freed ones. Requires
+/// linking counted_allocations.cpp.
 std::size_t allocated_bytes();
 
 }  // namespace shardplan::testing

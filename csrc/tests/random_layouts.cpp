@@ -6,7 +6,7 @@
 namespace shardplan::testing {
 namespace {
 
-/// `count` + 1 places from 0 to `size`, in order, possibly equal.
+/// Returns `count` + 1 sorted coordinates from 0 to `size`, possibly equal.
 Numbers random_cuts(std::int64_t size, std::size_t count, Random& random) {
   Numbers cuts{0, size};
   for (std::size_t i = 1; i < count; ++i) cuts.push_back(random.between(0, size));
@@ -123,7 +123,7 @@ Layout random_layout(Random& random) {
         layout.boxes.pop_back();
         break;
       case 1:
-        // One box in place of another: where they are of one size, the volume stays right.
+        // Replace one box by another. If they have equal sizes, the volumes still sum up.
         box = layout.boxes[random.index(layout.boxes.size())];
         break;
       case 2: box.sizes[dim] += random.between(-1, 1); break;

@@ -8,12 +8,12 @@
 
 namespace shardplan::testing {
 
-/// Random numbers that are the same with every standard library.
+/// Random numbers that do not depend on the standard library.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : engine_(seed) {}
 
-  /// A number from `low` to `high`, both included.
+  /// Returns a number in [low, high].
   std::int64_t between(std::int64_t low, std::int64_t high) {
     return low + static_cast<std::int64_t>(index(static_cast<std::size_t>(high - low) + 1));
   }
@@ -24,37 +24,38 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-/// A tensor and boxes of it.
+/// Shape of a tensor and a list of its boxes.
 struct Layout {
   Numbers shape;
   BoxList boxes;
 };
 
-/// Up to three dims of up to 7, some of them empty.
+/// One to three dims of size 0 to 7.
 Numbers random_shape(Random& random);
 
-/// Runs of uneven length along one dim, some of them empty.
+/// Uneven shards of one dim, some of them empty.
 Layout runs(const Numbers& shape, std::size_t dim, std::size_t count, Random& random);
 
-/// A grid of uneven cells.
+/// Uneven grid.
 Layout grid(const Numbers& shape, const std::vector<std::size_t>& counts, Random& random);
 
-/// A recursive split along dims and at places chosen at random.
+/// Recursive split along random dims at random coordinates.
 Layout recursive_split(const Numbers& shape, std::size_t count, Random& random);
 
-/// Rings of four rods about a centre: no cut goes through.
+/// Concentric rings of four boxes each. No plane separates the boxes of a ring without crossing
+/// one.
 Layout nested_pinwheel(std::int64_t rings);
 
-/// A row and a column off the corner of what is left, again and again: the most lopsided split.
+/// Repeatedly splits off a row and a column: the most unbalanced split.
 Layout nested_corners(std::int64_t count);
 
-/// Any of those, of a small tensor of one to four dims, in any order.
+/// Any of the tilings above, of a small tensor of one to four dims, in random order.
 Layout random_tiling(Random& random);
 
-/// A random tiling, or one with boxes left out, doubled, moved, grown or emptied.
+/// Random tiling, possibly with boxes removed, duplicated, moved, grown or emptied.
 Layout random_layout(Random& random);
 
-/// Boxes without a plan: overlapping, empty, negative, equal.
+/// Random boxes: overlapping, empty, equal, or of negative size.
 BoxList random_boxes(std::size_t ndim, std::size_t count, Random& random);
 
 void shuffle(BoxList& boxes, Random& random);

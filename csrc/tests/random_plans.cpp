@@ -6,7 +6,7 @@
 namespace shardplan::testing {
 namespace {
 
-/// What a name usually is in a job.
+/// Usual kind and shape of a name in a job.
 struct Usual {
   columns::WriteKind kind;
   Numbers shape;
@@ -28,7 +28,7 @@ void add_table(const std::vector<Usual>& usual, Random& random, Job& job) {
   std::vector<std::uint32_t> name_of_entry;
   std::vector<std::int64_t> element_size(1 + random.index(3));
   for (std::int64_t& size : element_size) size = INT64_C(1) << random.index(4);
-  // Names have other numbers in each table.
+  // The numbers of names differ between tables.
   const std::size_t shift = random.index(usual.size());
   const std::size_t entries = 1 + random.index(8);
   for (std::size_t entry = 0; entry < entries; ++entry) {
@@ -79,7 +79,7 @@ std::string random_part(Random& random) {
   return part;
 }
 
-/// A path that gives a name of so many dotted parts.
+/// Returns a random path of `parts` dotted parts.
 wire::PathShape random_path(std::size_t parts, Random& random) {
   wire::PathShape shape;
   while (parts > 0) {
@@ -127,7 +127,7 @@ Job random_job(Random& random) {
   for (std::size_t table = 0; table < tables; ++table) add_table(usual, random, job);
   const std::size_t plans = random.index(9);
   for (std::size_t rank = 0; rank < plans; ++rank) {
-    if (rank > 0 && random.one_in(2)) {  // a replica, of any rank before it
+    if (rank > 0 && random.one_in(2)) {  // a replica of the plan of a lower rank
       const std::size_t other = random.index(rank);
       job.table_of.push_back(job.table_of[other]);
       job.plans.push_back(OwnedPlan(job.plans[other]));
@@ -264,7 +264,7 @@ wire::NamedReads random_reads(Random& random) {
     const auto saved = static_cast<std::size_t>(random_number(random));
     std::int64_t* numbers = out.rows.push(kind, name, wanted, saved, ndim);
     for (std::size_t dim = 0; dim < ndim; ++dim) {
-      // Often only a length; else often one other number alone is not 0.
+      // Often only the length is nonzero, or one other number.
       const std::size_t alone = random.index(9);
       for (std::size_t column = 0; column < 5; ++column) {
         const bool is_set = column == 4 || alone == 8 || column == alone;

@@ -2,8 +2,8 @@
 
 #include <string_view>
 
-// What pickle.dumps gives of one Metadata: a tensor "a.b" of 4 x 300 in two chunks, bytes "x",
-// where each lies, mappings, a path and a version.
+// Output of pickle.dumps for a Metadata with tensor "a.b" of 4 x 300 in two chunks, bytes "x",
+// storage_data, planner_data, a path and a version.
 
 namespace shardplan::testing {
 

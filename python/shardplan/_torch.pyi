@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any, final
 
@@ -177,26 +177,17 @@ class SavedMetadata:
     @property
     def objects(self) -> list[Any]:
         """Values that native code cannot encode."""
-    @property
-    def properties(self) -> list[TensorProperties]:
-        """Creates one TensorProperties per distinct row of properties."""
 
-@final
-class MetadataPickle:
-    """Writes the pickle of a Metadata."""
-    def __init__(self, write: Callable[[memoryview], object]) -> None: ...
-    @staticmethod
-    def named_classes(
-        saved: SavedMetadata | None, storage: StorageColumns | None
-    ) -> list[bool]: ...
-    def keep(self, pickles: Sequence[bytes]) -> None: ...
-    def keep_texts(self, saved: SavedMetadata | None, storage: StorageColumns | None) -> int: ...
-    def raw(self, opcodes: bytes) -> None: ...
-    def entries(
-        self, saved: SavedMetadata, properties: Sequence[bytes], objects: Sequence[bytes]
-    ) -> None: ...
-    def storage(self, storage: StorageColumns) -> None: ...
-    def stop(self) -> None: ...
+def write_metadata(
+    write: Callable[[bytes], object],
+    state: dict[str, Any],
+    make_pickler: Callable[[list[Any], bool], Callable[[Any], bytes]],
+    property_parts: Callable[[list[TensorProperties]], list[Any]],
+) -> None:
+    """Writes the pickle of a Metadata with the attributes ``state``.
+
+    A value that is SavedMetadata or StorageColumns is written as the dict that it was read from.
+    """
 
 def saved_metadata(state_dict_metadata: dict[str, Any]) -> SavedMetadata | None:
     """Returns the columns of a state_dict_metadata; None on fallback."""
@@ -206,9 +197,6 @@ def storage_columns(storage_data: dict[Any, Any]) -> StorageColumns | None:
 
 def merge_results(results: list[Any], sources: list[Any]) -> StorageColumns | None:
     """Merges all ranks' write results. Raises ValueError, with the rank, if one is broken."""
-
-def opcodes(pickle: bytes) -> bytes:
-    """Returns the opcodes that push the value of a protocol 4 pickle."""
 
 def load_metadata(
     readinto: Callable[[memoryview], int],

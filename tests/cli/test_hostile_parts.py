@@ -73,9 +73,9 @@ def one_member_of_many_names() -> bytes:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (key_of_doubled_tuples, "key of its storage that is no text"),
-        (stride_that_is_a_text, "strides with what is no int of 64 bits"),
-        (one_member_of_many_names, "shares bytes with what comes next"),
+        (key_of_doubled_tuples, "storage key that is not a string"),
+        (stride_that_is_a_text, "strides with a value that is not a 64-bit int"),
+        (one_member_of_many_names, "overlaps the next record"),
     ],
 )
 def test_cost_is_bounded_by_the_bytes(

@@ -275,7 +275,7 @@ def test_deep_calls_no_global_of_a_part(checkpoint: Path, tmp_path: Path) -> Non
     done = run("verify", folder, "--deep")
     assert done.status == 1
     assert "executed" not in done.out
-    assert "print, which is nothing that makes a tensor" in done.out
+    assert "print, which a plain tensor does not use" in done.out
 
 
 def test_unknown_entries_are_reported(checkpoint: Path, tmp_path: Path) -> None:

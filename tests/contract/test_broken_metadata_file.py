@@ -47,7 +47,7 @@ def test_truncated(kind: str) -> None:
     for length in range(len(whole)):
         problem = rejection(whole[:length])
         assert problem is not None
-        assert problem.startswith("here/.metadata cannot be read: it ends too early, at byte")
+        assert problem.startswith("here/.metadata cannot be read: it is truncated, at byte")
 
 
 @pytest.mark.parametrize("kind", ["ours", "upstream"])
@@ -80,7 +80,7 @@ def test_frames_are_rejected_as_by_pickle() -> None:
             problem = rejection(changed)
             assert (problem is None) == (upstream is None), (claimed, upstream, problem)
             if problem is not None:
-                assert f"it ends too early, at byte {len(changed)}" in problem
+                assert f"it is truncated, at byte {len(changed)}" in problem
 
 
 def test_nested_frames_are_rejected_as_by_pickle() -> None:
@@ -180,7 +180,7 @@ def test_a_load_reports_the_reason(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / ".metadata").write_bytes(whole[:-5])
     with (
         caplog.at_level(logging.CRITICAL),
-        pytest.raises(CheckpointException, match=r"\.metadata cannot be read: it ends too early"),
+        pytest.raises(CheckpointException, match=r"\.metadata cannot be read: it is truncated"),
     ):
         reader = shardplan.FileSystemReader(tmp_path)
         dcp.load({"a": torch.zeros(3)}, storage_reader=reader, no_dist=True)

@@ -122,9 +122,9 @@ def test_every_truncation(plan: Any) -> None:
 @pytest.mark.parametrize("more", [b"\0", b"\xff", b"x" * 1000], ids=["0", "255", "many"])
 def test_extension(plan: Any, more: bytes) -> None:
     _, data, _, _ = reduced(plan)
-    broken(plan, data + more, "is not as long as it says")
-    broken(plan, more + data, "is nothing that shardplan sent")
-    broken(plan, data + data, "is not as long as it says")
+    broken(plan, data + more, "has a table of")
+    broken(plan, more + data, "is not a shardplan message")
+    broken(plan, data + data, "has a table of")
 
 
 def test_every_flipped_bit(plan: Any) -> None:
@@ -214,9 +214,9 @@ def test_too_many_or_too_few_objects(plan: Any) -> None:
 
 def test_the_other_kind_of_plan() -> None:
     _, saved, _, rest = reduced(save_plan())
-    assert_broken(received(_wire.load_plan, saved, [], rest), "is of another kind")
+    assert_broken(received(_wire.load_plan, saved, [], rest), "has message kind 1 instead of 2")
     _, loaded, _, _ = reduced(load_plan())
-    assert_broken(received(_wire.save_plan, loaded, [], {}), "is of another kind")
+    assert_broken(received(_wire.save_plan, loaded, [], {}), "has message kind 2 instead of 1")
 
 
 def test_random_bytes() -> None:
@@ -396,7 +396,7 @@ def test_absurd_counts_fail_fast_with_little_memory(plan: Any) -> None:
     for number in (2**14, 2**31, 2**40, 2**63, 2**64 - 1):
         envelope = Envelope(data)
         envelope.items = number
-        broken(plan, envelope.sealed(), "counts more than it holds")
+        broken(plan, envelope.sealed(), f"has {number} items in ")
         for part in ("table", "rows"):
             contents = getattr(Envelope(data), part)
             for at in range(len(contents)):

@@ -171,11 +171,11 @@ class Subclass(torch.Tensor):
 
 
 ODD: dict[str, tuple[Callable[[], object], str]] = {
-    "dict": (lambda: {"a": BASE}, "it holds a dict"),
-    "state dict": (lambda: torch.nn.Linear(2, 2).state_dict(), "gives attributes"),
-    "list": (lambda: [BASE, BASE], "it holds a list"),
-    "storage": (lambda: BASE.untyped_storage(), "it holds a storage"),
-    "number": (lambda: 7, "it holds a number"),
+    "dict": (lambda: {"a": BASE}, "it is a dict"),
+    "state dict": (lambda: torch.nn.Linear(2, 2).state_dict(), "sets attributes"),
+    "list": (lambda: [BASE, BASE], "it is a list"),
+    "storage": (lambda: BASE.untyped_storage(), "it is a storage"),
+    "number": (lambda: 7, "it is a number"),
     "sparse": (lambda: torch.eye(3).to_sparse(), "_rebuild_sparse_tensor"),
     "quantized": (
         lambda: torch.quantize_per_tensor(BASE, 0.1, 0, torch.qint8),
@@ -200,7 +200,7 @@ def test_parts_that_are_not_plain_tensors_are_not_read(name: str) -> None:
 
 
 def test_legacy_format_is_not_read() -> None:
-    with pytest.raises(_core.UnreadPart, match="is no zip"):
+    with pytest.raises(_core.UnreadPart, match="is not a zip file"):
         part_of(saved(BASE, _use_new_zipfile_serialization=False))
 
 

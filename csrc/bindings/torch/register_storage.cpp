@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "bindings/torch/metadata/metadata_file.h"
+#include "bindings/torch/metadata/metadata_file_writer.h"
 #include "bindings/torch/register.h"
 #include "bindings/torch/wire/metadata_wire.h"
-#include "core/pickle/frames.h"
 #include "core/pickle/machine.h"
 
 namespace shardplan::bindings {
@@ -83,28 +83,12 @@ void register_storage(py::module_& m) {
 
   py::class_<SavedMetadata, std::shared_ptr<SavedMetadata>>(m, "SavedMetadata",
                                                             "A state_dict_metadata as columns.")
-      .def_property_readonly("objects", [](const SavedMetadata& saved) { return saved.objects; })
-      .def_property_readonly(
-          "properties",
-          [](const SavedMetadata& saved) {
-            py::list made;
-            for (const PropertyValues& row : saved.properties) made.append(make_properties(row));
-            return made;
-          },
-          "A TensorProperties for each row of them, made anew.");
+      .def_property_readonly("objects", [](const SavedMetadata& saved) { return saved.objects; });
 
-  py::class_<MetadataPickle>(m, "MetadataPickle", "Writes the pickle of a Metadata.")
-      .def(py::init<py::object>(), py::arg("write"))
-      .def_static("named_classes", &MetadataPickle::named_classes, py::arg("saved"),
-                  py::arg("storage"))
-      .def("keep", &MetadataPickle::keep, py::arg("pickles"))
-      .def("keep_texts", &MetadataPickle::keep_texts, py::arg("saved"), py::arg("storage"))
-      .def("raw", &MetadataPickle::raw, py::arg("opcodes"))
-      .def("entries", &MetadataPickle::entries, py::arg("saved"), py::arg("properties"),
-           py::arg("objects"))
-      .def("storage", &MetadataPickle::storage, py::arg("storage"))
-      .def("stop", &MetadataPickle::stop);
-
+  m.def("write_metadata", &write_metadata, py::arg("write"), py::arg("state"),
+        py::arg("make_pickler"), py::arg("property_parts"),
+        "Writes the pickle of a Metadata with these attributes; columns stand for the dicts that "
+        "were read into them.");
   m.def("saved_metadata", &read_saved_metadata, py::arg("state_dict_metadata"),
         "The columns of a state_dict_metadata, or None where it is upstream's to pickle.");
   m.def(
@@ -119,12 +103,6 @@ void register_storage(py::module_& m) {
         "The storage_data of all ranks' write results, or None where it is upstream's to make; "
         "sources: what each list is to be filled from. ValueError, with the rank, where one is "
         "broken.");
-  m.def(
-      "opcodes",
-      [](const py::bytes& pickle) {
-        return py::bytes(pickle::without_frames(std::string_view(pickle)));
-      },
-      py::arg("pickle"), "What pushes the value of a pickle of protocol 4.");
   m.def("load_metadata", &load_metadata, py::arg("readinto"), py::arg("fill"), py::arg("places"),
         "What a metadata file holds, in upstream classes. UnpicklingError where it is broken, "
         "UnknownGlobal where it names what is none of a checkpoint's.");

@@ -42,7 +42,7 @@ Arrangement recognise(const Boxes& boxes) {
   Arrangement found;
   if (full.empty()) return found;
   found.kind = Arrangement::Kind::kIrregular;
-  // A grid's cell, by where its box lies along each dim.
+  // Row-major index of the grid cell of each box.
   std::vector<std::size_t> cell(full.size());
   std::size_t cells = 1;
   std::size_t sharded = 0;
@@ -54,7 +54,7 @@ Arrangement recognise(const Boxes& boxes) {
     }
     std::ranges::sort(spans);
     spans.erase(std::ranges::unique(spans).begin(), spans.end());
-    // More cells than boxes: no grid. Keeps the product small, too.
+    // A grid with more cells than boxes is incomplete. The check also keeps `cells` from overflow.
     if (!one_after_another(spans) || spans.size() > full.size() / cells) {
       return {Arrangement::Kind::kIrregular, {}, false};
     }

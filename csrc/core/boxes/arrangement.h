@@ -8,21 +8,21 @@
 
 namespace shardplan::boxes {
 
-/// How the boxes of a tensor lie, in words that people use for sharding.
+/// Classification of the sharding that the boxes of one tensor form.
 struct Arrangement {
   enum class Kind : std::uint8_t {
-    kNone,       // no box has elements
-    kWhole,      // one box
-    kOneDim,     // shards of one dim
-    kGrid,       // shards of several dims, every one with every other
-    kIrregular,  // anything else: boxes that overlap or leave holes, recursive splits
+    kNone,       // every box is empty
+    kWhole,      // a single box
+    kOneDim,     // sharded on one dim
+    kGrid,       // sharded on several dims; the boxes form a full grid
+    kIrregular,  // anything else, e.g. overlaps, holes, recursive splits
   };
   Kind kind = Kind::kNone;
-  std::vector<std::size_t> parts;  // a dim: how many shards; none of kNone and kIrregular
-  bool even = true;                // shards of a dim are as long as each other, but for its last
+  std::vector<std::size_t> parts;  // shards per dim; empty for kNone and kIrregular
+  bool even = true;                // in each dim, only the last shard may be shorter
 };
 
-/// Recognises an arrangement. Boxes without elements count for nothing. n log n in the boxes.
+/// Returns the arrangement of `boxes`. Empty boxes are ignored. O(n log n) in the number of boxes.
 Arrangement recognise(const Boxes& boxes);
 
 }  // namespace shardplan::boxes

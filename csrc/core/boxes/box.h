@@ -7,12 +7,11 @@
 
 namespace shardplan::boxes {
 
-/// Boxes of one tensor as columns: box i covers [offset, end) in each dim.
+/// Boxes of one tensor. Box i covers [start, end) in each dim.
 ///
-/// Numbers lie box by box: `ndim` starts, then `ndim` ends, so that a test of one box against
-/// another touches one stretch of memory. A box may be empty (end <= start in some dim), out of
-/// bounds or negative: saying so is what validation is for. An end always fits int64; `push`
-/// refuses others.
+/// The bounds of a box are contiguous: `ndim` starts, then `ndim` ends. A box may be empty
+/// (end <= start in some dim), out of bounds, or of negative size; see validate.h for checks.
+/// Every end fits int64.
 class Boxes {
  public:
   explicit Boxes(std::size_t ndim) : ndim_(ndim) {}
@@ -29,7 +28,7 @@ class Boxes {
   }
 
   /// Appends a box given by `ndim` offsets and `ndim` sizes.
-  /// Returns false, and appends nothing, where offset + size does not fit int64.
+  /// Returns false and appends nothing if offset + size does not fit int64.
   [[nodiscard]] bool push(const std::int64_t* offsets, const std::int64_t* sizes);
 
   const std::int64_t* starts(std::size_t box) const { return bounds_.data() + box * 2 * ndim_; }
@@ -43,9 +42,10 @@ class Boxes {
   std::vector<std::int64_t> bounds_;
 };
 
-/// Whether two boxes, given as `ndim` starts followed by `ndim` ends, overlap: in every dim each
-/// starts before the other ends. A zero-size box strictly inside another overlaps it, as upstream
-/// (`_check_box_overlap`, `_check_shard_metadata_pair_overlap`) has it; 0-d boxes always overlap.
+/// Returns true if two boxes overlap, i.e. in every dim each box starts before the other ends.
+/// Each box is given as `ndim` starts followed by `ndim` ends. As in upstream
+/// (`_check_box_overlap`, `_check_shard_metadata_pair_overlap`), a zero-size box strictly inside
+/// another box overlaps it, and 0-d boxes always overlap.
 inline bool bounds_overlap(const std::int64_t* a, const std::int64_t* b, std::size_t ndim) {
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     if (a[dim] >= b[ndim + dim] || b[dim] >= a[ndim + dim]) return false;
@@ -53,14 +53,15 @@ inline bool bounds_overlap(const std::int64_t* a, const std::int64_t* b, std::si
   return true;
 }
 
-/// Whether box `box` has no negative offset or size and ends inside a tensor of `shape`
-/// (`_check_box_bounds`). `shape` has as many dims as the boxes.
+/// Returns true if box `box` has no negative offset or size and ends within `shape` (upstream:
+/// `_check_box_bounds`). `shape` must have `boxes.ndim()` dims.
 bool in_bounds(const Boxes& boxes, std::size_t box, std::span<const std::int64_t> shape);
 
-/// Product of a box's sizes, or false where it does not fit int64.
+/// Sets `out` to the product of the sizes of box `box`. Returns false if it does not fit int64.
 bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out);
 
-/// Product of a shape, 1 for 0-d, or false where it does not fit int64.
+/// Sets `out` to the number of elements of `shape` (1 for 0-d). Returns false if it does not fit
+/// int64.
 bool volume(std::span<const std::int64_t> shape, std::int64_t& out);
 
 }  // namespace shardplan::boxes

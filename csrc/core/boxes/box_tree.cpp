@@ -69,7 +69,8 @@ std::size_t BoxTree::split(std::size_t begin, std::size_t end, std::size_t node)
 
   const std::size_t below = partition(begin, end, dim, median);
   const std::size_t through = median == INT64_MAX ? end : partition(below, end, dim, median + 1);
-  // A cut between two starts keeps cells of a grid whole; by count where that would not halve.
+  // A cut at a start coordinate does not separate boxes with equal starts. If no such cut is
+  // balanced, split by count.
   const std::size_t least = (end - begin) / 8;
   const bool below_balanced = below - begin > least && end - below > least;
   const bool through_balanced = through - begin > least && end - through > least;

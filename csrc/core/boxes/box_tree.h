@@ -9,17 +9,17 @@
 
 namespace shardplan::boxes {
 
-/// A bounding-box tree over boxes, for the overlap questions of any layout in near-linear time.
+/// Bounding-volume hierarchy over boxes, for overlap queries on any layout.
 ///
-/// Each split separates along the dim in which boxes are thinnest against the space they fill, at a
-/// start coordinate, so that a cut of a grid or of a k-d split is found as a cut: the two halves'
-/// bounds then do not overlap, and no query crosses it. 1-D shards of any dim need no special case.
+/// Each node is split at a start coordinate, along the dim in which its boxes are thinnest relative
+/// to the node's extent. On a grid or a k-d split this recovers the original cuts: the bounds of
+/// the two children do not overlap, so a query within one child never visits the other.
 class BoxTree {
  public:
   explicit BoxTree(const Boxes& boxes);
 
   /// Calls `found(box)` for every box of the tree that overlaps the box at `bounds`
-  /// (`ndim` starts, then `ndim` ends), in no particular order.
+  /// (`ndim` starts, then `ndim` ends). The order of the calls is unspecified.
   template <typename Found>
   void query(const std::int64_t* bounds, Found&& found) const {
     if (nodes_.empty()) return;
@@ -41,18 +41,18 @@ class BoxTree {
     }
   }
 
-  /// Whether any two boxes of the tree overlap.
+  /// Returns true if any two boxes of the tree overlap.
   bool self_overlaps() const;
 
  private:
-  // A split leaves at least an eighth on either side, so no input gets near this.
+  // Each side of a split gets at least 1/8 of the boxes, so real trees are far shallower.
   static constexpr std::size_t kMaxDepth = 256;
   static constexpr std::size_t kLeafSize = 8;
 
   struct Node {
     std::size_t begin;
     std::size_t end;
-    std::size_t right;  // index of the right child; 0 for a leaf. The left child is the next node.
+    std::size_t right;  // index of the right child, or 0 for a leaf; the left child is node + 1
   };
 
   std::size_t build(std::size_t begin, std::size_t end, std::size_t depth);
@@ -72,7 +72,7 @@ class BoxTree {
 
   std::size_t ndim_;
   std::vector<std::size_t> order_;         // slot -> box
-  std::vector<std::int64_t> slot_bounds_;  // bounds by slot, so that neighbours are adjacent
+  std::vector<std::int64_t> slot_bounds_;  // bounds in slot order, for locality
   std::vector<Node> nodes_;
   std::vector<std::int64_t> node_bounds_;
   std::vector<std::int64_t> scratch_;

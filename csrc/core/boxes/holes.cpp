@@ -14,9 +14,9 @@ namespace {
 
 using Bounds = std::vector<std::int64_t>;  // ndim starts, then ndim ends
 
-/// Boxes looked at, over all regions, before the search is given up.
+/// Limit on the number of boxes visited, summed over all regions.
 constexpr std::size_t kMaxWork = std::size_t{1} << 28;
-/// Up to this many boxes, every plane between them is weighed.
+/// Regions with at most this many boxes try every possible cut.
 constexpr std::size_t kFew = 24;
 
 struct Region {
@@ -29,6 +29,7 @@ struct Cut {
   std::int64_t at;
 };
 
+/// Recursively cuts the region until each part is covered by one box or overlaps none.
 class HoleFinder {
  public:
   HoleFinder(const Boxes& boxes, std::size_t most)
@@ -45,7 +46,7 @@ class HoleFinder {
     while (!pending_.empty()) {
       Region region = std::move(pending_.back());
       pending_.pop_back();
-      if (!look_at(region)) return false;
+      if (!process(region)) return false;
     }
     return true;
   }
@@ -53,10 +54,12 @@ class HoleFinder {
   std::vector<Bounds> take() { return std::move(holes_); }
 
  private:
-  bool look_at(Region& region) {
+  /// Records the region as a hole, drops it as covered, or cuts it in two. Returns false if a limit
+  /// is reached.
+  bool process(Region& region) {
     work_ += region.boxes.size();
     if (work_ > kMaxWork) return false;
-    const auto misses = [&](std::uint32_t box) { return !meets(box, region.bounds); };
+    const auto misses = [&](std::uint32_t box) { return !overlaps(box, region.bounds); };
     std::erase_if(region.boxes, misses);
     const auto covers = [&](std::uint32_t box) { return this->covers(box, region.bounds); };
     if (std::ranges::any_of(region.boxes, covers)) return true;
@@ -78,8 +81,8 @@ class HoleFinder {
     return true;
   }
 
-  /// Whether a box and a region share elements.
-  bool meets(std::uint32_t box, const Bounds& region) const {
+  /// Returns true if a box and a region share elements.
+  bool overlaps(std::uint32_t box, const Bounds& region) const {
     for (std::size_t dim = 0; dim < ndim_; ++dim) {
       const std::int64_t start = std::max(all_.start(box, dim), region[dim]);
       if (start >= std::min(all_.end(box, dim), region[ndim_ + dim])) return false;
@@ -96,8 +99,8 @@ class HoleFinder {
     return true;
   }
 
-  /// The plane along a side of a box that cuts the fewest boxes, then parts them most evenly. There
-  /// is one: each box here meets the region, and none covers it.
+  /// Returns the cut along a side of a box that crosses the fewest boxes; among equals, the most
+  /// balanced one. Every box overlaps the region and none covers it, so there is a candidate.
   Cut best_cut(const Region& region) {
     constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
     Cut best{0, 0};
@@ -114,7 +117,8 @@ class HoleFinder {
     return best;
   }
 
-  /// Sides of boxes inside the region along a dim: all of them, or those in the middle.
+  /// Returns the sides of boxes strictly inside the region along a dim; for more than kFew boxes,
+  /// only their quartiles.
   std::vector<std::int64_t> candidates(const Region& region, std::size_t dim) {
     sides_.clear();
     for (const std::uint32_t box : region.boxes) {
@@ -138,6 +142,7 @@ class HoleFinder {
     return some;
   }
 
+  /// Returns the number of boxes that a cut crosses, and the size of its larger side.
   std::pair<std::size_t, std::size_t> cost_of(const Region& region, std::size_t dim,
                                               std::int64_t at) const {
     std::size_t before = 0;
@@ -158,7 +163,8 @@ class HoleFinder {
   std::vector<Bounds> holes_;
 };
 
-/// Joins boxes that touch along `dim` and are alike in the others; whether there were any.
+/// Merges boxes that are adjacent along `dim` and equal in all other dims. Returns true if any were
+/// merged.
 bool merge_along(std::vector<Bounds>& boxes, std::size_t dim) {
   if (boxes.empty()) return false;
   const std::size_t ndim = boxes.front().size() / 2;

@@ -7,16 +7,16 @@
 
 namespace shardplan::boxes {
 
-/// The part of a region that no box covers.
+/// Uncovered parts of a region.
 struct Holes {
-  Boxes boxes;    // no two overlap; few where few will do
-  bool complete;  // false: the search was given up, there are more
+  Boxes boxes;    // pairwise disjoint, merged where possible
+  bool complete;  // false if the search stopped early; more holes may exist
 };
 
-/// What `boxes` leave uncovered of the region at `bounds` (`ndim` starts, then `ndim` ends), as
-/// boxes. Near-linear for shards of any one dim, for grids and for recursive splits.
+/// Returns the parts of the region at `bounds` (`ndim` starts, then `ndim` ends) that no box
+/// covers. Near-linear for shards of one dim, grids and recursive splits.
 ///
-/// most: the search is given up at this many holes, before they are merged
+/// most: limit on the number of holes, counted before they are merged
 Holes find_holes(const Boxes& boxes, const std::int64_t* bounds, std::size_t most);
 
 }  // namespace shardplan::boxes

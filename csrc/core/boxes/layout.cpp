@@ -8,12 +8,13 @@
 namespace shardplan::boxes {
 namespace {
 
-/// One split of a dim into `ranks` runs, of which `rank` keeps [start, start + length).
+/// Indices [start, start + length) of a dim.
 struct Run {
   std::int64_t start;
   std::int64_t length;
 };
 
+/// Splits a dim of `size` into `ranks` runs as torch.chunk does, and sets `out` to that of `rank`.
 bool chunk(std::int64_t size, std::int64_t ranks, std::int64_t rank, Run& out) {
   const std::int64_t full = size / ranks + (size % ranks != 0 ? 1 : 0);
   std::int64_t start = 0;
@@ -23,9 +24,9 @@ bool chunk(std::int64_t size, std::int64_t ranks, std::int64_t rank, Run& out) {
   return true;
 }
 
-/// What a rank keeps of a dim: from each whole piece of `stride` indices the run `whole`, and the
-/// run `rest` from the shorter piece that follows `pieces` whole ones. A plain shard is one whole
-/// piece.
+/// Indices of a dim that a rank keeps. The dim is divided into `pieces` full pieces of `stride`
+/// indices and one shorter piece; the rank keeps the run `whole` of each full piece and the run
+/// `rest` of the shorter one. A plain shard has one full piece.
 struct Kept {
   std::int64_t stride = 0;
   std::int64_t pieces = 1;
@@ -34,7 +35,7 @@ struct Kept {
 
   std::int64_t length() const { return pieces * whole.length + rest.length; }
 
-  /// The index before this step of what is index `i` after it, for 0 <= i < length().
+  /// Maps index `i` among the kept indices to its index in the dim, for 0 <= i < length().
   std::int64_t before(std::int64_t i) const {
     const std::int64_t in_whole = pieces * whole.length;
     if (i < in_whole) return i / whole.length * stride + whole.start + i % whole.length;
@@ -53,8 +54,8 @@ bool keep(const Placement& placement, std::int64_t size, std::int64_t ranks, std
          chunk(size % out.stride, ranks, rank, out.rest);
 }
 
-bool covered(std::span<const std::int64_t> shape, std::span<const std::int64_t> mesh_shape,
-             std::span<const std::int64_t> coordinate, std::span<const Placement> placements) {
+bool supported(std::span<const std::int64_t> shape, std::span<const std::int64_t> mesh_shape,
+               std::span<const std::int64_t> coordinate, std::span<const Placement> placements) {
   if (placements.size() > kMaxPlacements || placements.size() > mesh_shape.size() ||
       mesh_shape.size() != coordinate.size()) {
     return false;
@@ -77,7 +78,7 @@ bool covered(std::span<const std::int64_t> shape, std::span<const std::int64_t> 
 bool local_box(std::span<const std::int64_t> shape, std::span<const std::int64_t> mesh_shape,
                std::span<const std::int64_t> coordinate, std::span<const Placement> placements,
                std::int64_t* offsets, std::int64_t* sizes) {
-  if (!covered(shape, mesh_shape, coordinate, placements)) return false;
+  if (!supported(shape, mesh_shape, coordinate, placements)) return false;
   std::copy(shape.begin(), shape.end(), sizes);
   std::fill(offsets, offsets + shape.size(), 0);
 
@@ -88,7 +89,7 @@ bool local_box(std::span<const std::int64_t> shape, std::span<const std::int64_t
     if (!keep(placements[i], size, mesh_shape[i], coordinate[i], steps[i])) return false;
     size = steps[i].length();
   }
-  // The first index that is kept, followed back through the steps from the last to the first.
+  // Map the first kept index back through the steps, last to first.
   for (std::size_t i = placements.size(); i-- > 0;) {
     if (placements[i].kind == Placement::Kind::kReplicate) continue;
     const auto dim = static_cast<std::size_t>(placements[i].dim);

@@ -8,14 +8,14 @@
 
 namespace shardplan::boxes {
 
-/// The most ranks of a world that is only imagined.
+/// Maximum number of ranks of a simulated mesh.
 inline constexpr std::size_t kMaxRanks = std::size_t{1} << 20;
 
-/// Ranks of a mesh. Throws std::invalid_argument where it has no dim, an empty one, or more than
-/// kMaxRanks ranks.
+/// Returns the number of ranks of a mesh. Throws std::invalid_argument if the mesh has no dims, a
+/// size below 1, or more than kMaxRanks ranks.
 std::size_t rank_count(std::span<const std::int64_t> mesh_shape);
 
-/// Calls `visit(coordinate)` for each rank, the last dim of the mesh running fastest.
+/// Calls `visit(coordinate)` for each rank in row-major order. Throws as `rank_count`.
 template <typename Visit>
 void for_each_coordinate(std::span<const std::int64_t> mesh_shape, Visit&& visit) {
   const std::size_t ranks = rank_count(mesh_shape);

@@ -21,22 +21,22 @@ std::vector<BoxPair> overlapping_pairs(const Boxes& boxes, std::span<const std::
     return std::lexicographical_compare(boxes.starts(a), boxes.ends(a), boxes.starts(b),
                                         boxes.ends(b));
   });
-  std::vector<std::size_t> location(boxes.size());
-  for (std::size_t at = 0; at < order.size(); ++at) location[order[at]] = at;
+  std::vector<std::size_t> position(boxes.size());  // of each box in the sweep
+  for (std::size_t at = 0; at < order.size(); ++at) position[order[at]] = at;
 
   const BoxTree tree(boxes);
   std::vector<BoxPair> pairs;
-  std::vector<std::size_t> met;
+  std::vector<std::size_t> overlapping;
   for (const std::size_t box : order) {
     if (pairs.size() >= most) break;
-    met.clear();
+    overlapping.clear();
     tree.query(boxes.starts(box), [&](std::size_t other) {
-      if (location[other] < location[box]) met.push_back(other);
+      if (position[other] < position[box]) overlapping.push_back(other);
     });
-    std::ranges::sort(met, [&](std::size_t a, std::size_t b) {
+    std::ranges::sort(overlapping, [&](std::size_t a, std::size_t b) {
       return std::pair(boxes.end(a, sweep), a) < std::pair(boxes.end(b, sweep), b);
     });
-    for (const std::size_t other : met) {
+    for (const std::size_t other : overlapping) {
       if (pairs.size() < most) pairs.emplace_back(box, other);
     }
   }

@@ -10,14 +10,16 @@
 
 namespace shardplan::boxes {
 
-/// Two boxes that overlap.
+/// Indices of two overlapping boxes.
 using BoxPair = std::pair<std::size_t, std::size_t>;
 
-/// The pairs of boxes that overlap, the first `most` in the order in which upstream's sweep finds
-/// them (`default_planner._validate_global_plan`): boxes by start, the longest dim of `shape`
-/// first; those before them that they meet by end. Near-linear in boxes and pairs as `any_overlap`
-/// is, and for the first pairs of many that overlap.
-/// `shape` has as many dims as the boxes, at least one.
+/// Returns the first `most` overlapping pairs in the order of upstream's sweep
+/// (`default_planner._validate_global_plan`). The sweep visits boxes by start on the longest dim of
+/// `shape`, then by full bounds. Each box is paired with the overlapping boxes visited before it,
+/// ordered by end on that dim, then by index.
+///
+/// `shape` must have `boxes.ndim()` dims, at least one. The cost is that of `any_overlap` plus the
+/// number of overlapping pairs visited.
 std::vector<BoxPair> overlapping_pairs(const Boxes& boxes, std::span<const std::int64_t> shape,
                                        std::size_t most);
 

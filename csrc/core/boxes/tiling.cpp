@@ -18,7 +18,7 @@ std::uint64_t subtract_modulo(std::uint64_t a, std::uint64_t b) {
   return a >= b ? a - b : a + (kPrime - b);
 }
 
-/// 2^61 is one modulo the prime, so the bits above the lowest 61 are added to those.
+/// 2^61 is 1 modulo the prime, so the high bits are added to the low 61 bits.
 std::uint64_t multiply_modulo(std::uint64_t a, std::uint64_t b) {
   const Wide product = static_cast<Wide>(a) * b;
   return add_modulo(static_cast<std::uint64_t>(product) & kPrime,
@@ -32,8 +32,8 @@ std::uint64_t mixed(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// Where a coordinate of the dim with this key lies in the measure.
-std::uint64_t location(std::uint64_t dim_key, std::int64_t coordinate) {
+/// Returns the point to which a coordinate of the dim with this key is mapped.
+std::uint64_t point_of(std::uint64_t dim_key, std::int64_t coordinate) {
   const std::uint64_t hash =
       mixed(dim_key + static_cast<std::uint64_t>(coordinate) * 0x9e3779b97f4a7c15);
   return add_modulo(hash & kPrime, hash >> 61);
@@ -60,7 +60,7 @@ Tiling::Measured Tiling::volume(const std::int64_t* starts, const std::int64_t* 
     for (std::size_t i = 0; i < product.size(); ++i) {
       const std::uint64_t key = dim_keys_[dim][i];
       product[i] = multiply_modulo(
-          product[i], subtract_modulo(location(key, ends[dim]), location(key, starts[dim])));
+          product[i], subtract_modulo(point_of(key, ends[dim]), point_of(key, starts[dim])));
     }
   }
   return product;

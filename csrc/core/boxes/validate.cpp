@@ -11,7 +11,8 @@
 namespace shardplan::boxes {
 namespace {
 
-/// Whether each box, in the order given, starts along `dim` where all before it have ended.
+/// Returns true if, in the given order, each box starts along `dim` at or after the end of its
+/// predecessor.
 bool in_sequence(const Boxes& boxes, std::size_t dim) {
   for (std::size_t box = 1; box < boxes.size(); ++box) {
     if (boxes.start(box, dim) < boxes.end(box - 1, dim)) return false;
@@ -19,7 +20,7 @@ bool in_sequence(const Boxes& boxes, std::size_t dim) {
   return true;
 }
 
-/// Whether, sorted along `dim`, each box starts where all before it have ended.
+/// Same, with the boxes sorted along `dim`.
 bool separated_along(const Boxes& boxes, std::size_t dim) {
   std::vector<std::pair<std::int64_t, std::int64_t>> spans(boxes.size());
   for (std::size_t box = 0; box < boxes.size(); ++box) {
@@ -32,7 +33,8 @@ bool separated_along(const Boxes& boxes, std::size_t dim) {
   return true;
 }
 
-/// Whether boxes with no negative size could lie one after another along `dim` at all.
+/// Returns true if no size along `dim` is negative and the sizes sum to at most the extent of all
+/// boxes. Otherwise the boxes cannot be disjoint along `dim`.
 bool fits_along(const Boxes& boxes, std::size_t dim) {
   std::int64_t covered = 0;
   std::int64_t first = boxes.start(0, dim);
@@ -50,8 +52,8 @@ bool fits_along(const Boxes& boxes, std::size_t dim) {
   return util::checked_sub(last, first, extent) && covered <= extent;
 }
 
-/// Whether a box in bounds has size zero at an end of the tensor, as empty shards do: such a box
-/// overlaps none.
+/// Returns true if an in-bounds box has zero size at the start or the end of a dim, as empty shards
+/// have. Such a box overlaps no other.
 bool empty_at_end(const Boxes& boxes, std::size_t box, std::span<const std::int64_t> shape) {
   for (std::size_t dim = 0; dim < shape.size(); ++dim) {
     const std::int64_t start = boxes.start(box, dim);
@@ -93,8 +95,8 @@ Fault check_boxes(const Boxes& boxes, std::span<const std::int64_t> shape, bool 
   if (must_fill && !known) return Fault::kTooLarge;
   const bool full = known && filled == elements;
   if (must_fill && !full) return Fault::kFill;
-  // Boxes that fill the tensor by volume overlap unless they tile it; only those without elements,
-  // which tile nothing, have to be looked at one by one.
+  // Boxes whose volumes sum to that of the tensor overlap unless they tile it. Tiling ignores empty
+  // boxes, so those inside the tensor need the pairwise check.
   const bool overlap = full && !empty_inside ? !tiling.complete() : any_overlap(boxes);
   return overlap ? Fault::kOverlap : Fault::kNone;
 }

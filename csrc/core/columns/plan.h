@@ -8,23 +8,23 @@
 
 namespace shardplan::columns {
 
-/// The most dims of a tensor, as torch has it.
+/// Maximum number of dims of a tensor; the limit of torch.
 inline constexpr std::size_t kMaxDims = 64;
 
-/// What a row of a save plan writes. Of a `kObject` row the columns know nothing: its item is an
-/// object that they only point at.
+/// Kind of a row of a save plan. A `kObject` row has no columns; its item is a Python object that
+/// the caller keeps.
 enum class WriteKind : std::uint8_t { kBytes, kTensor, kShard, kObject };
 
 inline bool writes_tensor(WriteKind kind) {
   return kind == WriteKind::kTensor || kind == WriteKind::kShard;
 }
 
-/// What entries of a state dict are, each such description kept once.
+/// Descriptions of state dict entries. Entries with equal descriptions can share one spec.
 struct EntrySpecs {
   std::vector<WriteKind> kind;
-  std::vector<std::uint32_t> properties;  // into the caller's property table; tensors and shards
+  std::vector<std::uint32_t> properties;  // row of the caller's property table; unused for others
   std::vector<std::uint32_t> ndim;
-  std::vector<std::size_t> first;  // into shapes
+  std::vector<std::size_t> first;  // per spec: index of its first size in `shapes`
   std::vector<std::int64_t> shapes;
 
   std::size_t size() const { return kind.size(); }
@@ -43,7 +43,7 @@ struct EntrySpecs {
     return static_cast<std::uint32_t>(kind.size() - 1);
   }
 
-  /// Whether the last spec says just this.
+  /// Returns true if the last spec equals the given one.
   bool last_is(WriteKind spec_kind, std::uint32_t spec_properties,
                std::span<const std::int64_t> shape) const {
     return !kind.empty() && kind.back() == spec_kind && properties.back() == spec_properties &&
@@ -51,25 +51,26 @@ struct EntrySpecs {
   }
 };
 
-/// The part of a save plan that is the same on every rank of a usual job: which entries there are,
-/// and what they are. Names and property values belong to the caller, in tables of its own.
+/// Entries of a save plan: the part that is normally equal on every rank. Names and property values
+/// are in tables of the caller.
 struct SaveTable {
   EntrySpecs specs;
-  std::vector<std::uint32_t> name;  // an entry: into the names
-  std::vector<std::uint32_t> spec;  // an entry: into the specs
+  std::vector<std::uint32_t> name;  // per entry: index in the caller's names
+  std::vector<std::uint32_t> spec;  // per entry: index in `specs`
 
   std::size_t size() const { return name.size(); }
 };
 
-/// The rows of one rank's save plan, in the order of the items.
+/// Rows of one rank's save plan, in item order.
 struct SaveRows {
-  std::vector<std::uint32_t> entry;   // into the table; for kObject entries too
-  std::vector<std::size_t> first;     // into numbers
-  std::vector<std::int64_t> numbers;  // a row: offsets, sizes; 2 * ndim
+  std::vector<std::uint32_t> entry;   // index in the table; also set for object rows
+  std::vector<std::size_t> first;     // per row: index of its first number
+  std::vector<std::int64_t> numbers;  // per row: ndim offsets, then ndim sizes
 
   std::size_t size() const { return entry.size(); }
 
-  /// Appends a row and returns its 2 * ndim numbers, to be written by the caller.
+  /// Appends a row. Returns a pointer to its 2 * ndim numbers, initially zero; valid until the next
+  /// push.
   std::int64_t* push(std::uint32_t row_entry, std::size_t ndim) {
     entry.push_back(row_entry);
     first.push_back(numbers.size());
@@ -78,17 +79,16 @@ struct SaveRows {
   }
 };
 
-/// No chunk index: `MetadataIndex.index` is None.
+/// Chunk index of rows whose `MetadataIndex.index` is None.
 inline constexpr std::int64_t kNoChunkIndex = -1;
 
-/// A plan as its table, its rows, and the choice among them that a global plan makes. Whoever makes
-/// one keeps what it points at alive.
+/// Non-owning view of a save plan: its table, its rows, and the rows that the global plan kept.
 struct SavePlanView {
   const SaveTable* table = nullptr;
   const SaveRows* rows = nullptr;
-  const std::vector<std::uint32_t>* chosen = nullptr;  // rows, ascending; none: every row
-  const std::vector<std::int64_t>* chunk_indices =
-      nullptr;  // a chosen row: its chunk index, or kNoChunkIndex
+  const std::vector<std::uint32_t>* chosen = nullptr;  // kept rows, ascending; null for all rows
+  /// Per kept row: its chunk index or kNoChunkIndex. Null if no row has one.
+  const std::vector<std::int64_t>* chunk_indices = nullptr;
 
   std::size_t size() const { return chosen != nullptr ? chosen->size() : rows->size(); }
   std::size_t row(std::size_t position) const {
@@ -104,25 +104,25 @@ struct SavePlanView {
   std::span<const std::int64_t> shape(std::size_t position) const {
     return table->specs.shape(spec(position));
   }
-  /// The row's offsets, followed by its sizes.
+  /// Returns the offsets of the row, followed by its sizes.
   const std::int64_t* numbers(std::size_t position) const {
     return rows->numbers.data() + rows->first[row(position)];
   }
 };
 
-/// What a row of a load plan reads.
+/// Kind of a row of a load plan; kObject as in WriteKind.
 enum class ReadKind : std::uint8_t { kBytes, kTensor, kObject };
 
-/// A load plan as columns, one row a read item, in the order of the items.
+/// Columns of a load plan: one row per read item, in item order.
 struct ReadColumns {
   std::vector<ReadKind> kind;
-  std::vector<std::uint32_t> name;  // into the names; for kObject into the foreign items
-  std::vector<std::size_t> wanted;  // index among the tensor's wanted boxes
-  std::vector<std::size_t> saved;   // index among the tensor's saved boxes
+  std::vector<std::uint32_t> name;  // index in the names; for kObject, in the caller's items
+  std::vector<std::size_t> wanted;  // index of the wanted box within the tensor
+  std::vector<std::size_t> saved;   // index of the saved box within the tensor
   std::vector<std::uint32_t> ndim;
-  std::vector<std::size_t> first;  // into numbers
-  // a row: start of the wanted box, start of the saved box, destination offsets, storage offsets,
-  // lengths; 5 * ndim
+  std::vector<std::size_t> first;  // per row: index of its first number
+  /// Per row, ndim numbers each: start of the wanted box, start of the saved box, destination
+  /// offsets, storage offsets, lengths.
   std::vector<std::int64_t> numbers;
 
   std::size_t size() const { return kind.size(); }
@@ -130,7 +130,8 @@ struct ReadColumns {
   /// Appends a row without numbers.
   void push(ReadKind row_kind, std::uint32_t row_name) { push(row_kind, row_name, 0, 0, 0); }
 
-  /// Appends a row and returns its 5 * ndim numbers, to be written by the caller.
+  /// Appends a row. Returns a pointer to its 5 * ndim numbers, initially zero; valid until the next
+  /// push.
   std::int64_t* push(ReadKind row_kind, std::uint32_t row_name, std::size_t row_wanted,
                      std::size_t row_saved, std::size_t row_ndim) {
     kind.push_back(row_kind);
@@ -143,7 +144,7 @@ struct ReadColumns {
     return numbers.data() + first.back();
   }
 
-  /// Drops every row from `count` on.
+  /// Drops all rows at index `count` and above.
   void truncate(std::size_t count) {
     if (count >= size()) return;
     numbers.resize(first[count]);

@@ -8,19 +8,19 @@
 
 namespace shardplan::columns {
 
-/// An element size that is not known: upstream cannot tell it for the dtype.
+/// Element size of dtypes for which upstream has none.
 inline constexpr std::int64_t kUnknownElementSize = -1;
 
-/// Bytes that a row's item does not count for itself: the bytes of its tensor count.
+/// Byte count of rows without an override; the bytes of the tensor count.
 inline constexpr std::int64_t kBytesOfTensor = -1;
 
-/// One rank's plan among those of all ranks. `name_of_entry` gives each entry of its table a number
-/// below the count of names, the same for the same name in every plan.
+/// One rank's plan among those of all ranks.
 struct RankPlan {
   SavePlanView view;
+  /// Per entry of the table: the number of its name. Equal names have equal numbers in all plans.
   std::span<const std::uint32_t> name_of_entry;
-  std::span<const std::int64_t> element_size;  // a row of the properties, or kUnknownElementSize
-  /// A row: bytes to count for it in place of its tensor's, or kBytesOfTensor; none: no such row.
+  std::span<const std::int64_t> element_size;  // per property row, or kUnknownElementSize
+  /// Per-row override of the byte count, or kBytesOfTensor. Null if no row has one.
   const std::vector<std::int64_t>* counted = nullptr;
 
   std::uint32_t name(std::size_t position) const { return name_of_entry[view.entry(position)]; }

@@ -10,23 +10,23 @@
 
 namespace shardplan::columns {
 
-/// The tensors and bytes of a checkpoint, `state_dict_metadata` as columns: an entry a key, in
-/// order. Of a kObject entry the columns know nothing.
+/// Columns of `state_dict_metadata`: one entry per key, in order. A kObject entry has no columns.
 struct SavedChunks {
   SaveTable table;
-  std::vector<std::size_t> begin{0};  // an entry and one more: into the chunks
-  std::vector<std::size_t> first;     // an entry: into numbers
-  std::vector<std::int64_t> numbers;  // a chunk: offsets, sizes; 2 * ndim of its entry
+  std::vector<std::size_t> begin{0};  // per entry: its first chunk; one more at the end
+  std::vector<std::size_t> first;     // per entry: index of its first number
+  std::vector<std::int64_t> numbers;  // per chunk: ndim offsets, then ndim sizes
 
   std::size_t size() const { return begin.size() - 1; }
   std::size_t chunk_count(std::size_t entry) const { return begin[entry + 1] - begin[entry]; }
   std::size_t ndim(std::size_t entry) const { return table.specs.ndim[table.spec[entry]]; }
-  /// A chunk's offsets, followed by its sizes.
+  /// Returns the offsets of chunk `at` of an entry, followed by its sizes.
   const std::int64_t* chunk(std::size_t entry, std::size_t at) const {
     return numbers.data() + first[entry] + at * 2 * ndim(entry);
   }
 
-  /// Begins an entry, and returns the numbers of its chunks, to be written by the caller.
+  /// Appends an entry. Returns a pointer to the numbers of its chunks, initially zero; valid until
+  /// the next push.
   std::int64_t* push(std::uint32_t name, WriteKind kind, std::uint32_t properties,
                      std::span<const std::int64_t> shape, std::size_t chunks) {
     if (!table.specs.last_is(kind, properties, shape)) table.specs.push(kind, properties, shape);
@@ -35,7 +35,8 @@ struct SavedChunks {
     return extend(chunks, shape.size());
   }
 
-  /// The chunks of the next entry, whose place in the table is the caller's.
+  /// Appends the chunks of the next entry; the caller adds the entry to `table`. Returns a pointer
+  /// to the numbers of the chunks, as `push` does.
   std::int64_t* extend(std::size_t chunks, std::size_t dims) {
     begin.push_back(begin.back() + chunks);
     first.push_back(numbers.size());
@@ -52,7 +53,8 @@ struct SavedChunks {
     table.spec.pop_back();
   }
 
-  /// Appends every chunk of an entry; false where an end does not fit int64.
+  /// Appends every chunk of an entry to `boxes`. Returns false if an end does not fit int64, or if
+  /// there are chunks and `boxes` has another number of dims.
   [[nodiscard]] bool append_to(boxes::Boxes& boxes, std::size_t entry) const {
     const std::size_t count = chunk_count(entry);
     const std::size_t dims = ndim(entry);

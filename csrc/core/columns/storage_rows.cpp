@@ -26,7 +26,7 @@ bool has_offset(const StorageRows& rows, std::size_t row, const StorageIndex::Of
   return rows.ndim[row] != StorageRows::kNoOffset && std::ranges::equal(rows.offset(row), *offset);
 }
 
-/// Each text of `from` by its number in `into`.
+/// Adds the strings of `from` to `into`. Returns their numbers in `into`.
 std::vector<std::uint32_t> numbers_in(util::TextTable& into, const util::TextTable& from) {
   std::vector<std::uint32_t> numbers;
   numbers.reserve(from.size());
@@ -36,13 +36,13 @@ std::vector<std::uint32_t> numbers_in(util::TextTable& into, const util::TextTab
   return numbers;
 }
 
-/// Keeps of every key that comes twice the first key and the last value.
+/// Removes duplicate keys; keeps the first key and the last value.
 StorageRows without_repeats(const StorageRows& rows) {
   StorageRows kept;
   kept.names = rows.names;
   kept.paths = rows.paths;
   const StorageIndex index(rows);
-  std::vector<std::size_t> at(rows.size());  // a row that was first: where it is among those kept
+  std::vector<std::size_t> at(rows.size());  // per first row of a key: its row in `kept`
   for (std::size_t row = 0; row < rows.size(); ++row) {
     const std::size_t first = index.find(rows.key(row), kNoChunkIndex).value_or(row);
     if (first != row) {
@@ -132,7 +132,7 @@ void StorageIndex::hash_all() const {
   slots_.assign(count, 0);
   for (std::size_t row = 0; row < rows_.size(); ++row) {
     std::size_t slot = hash_of(rows_.name[row], rows_.offset(row)) & (count - 1);
-    // The first of equal ones stays.
+    // The first row of equal keys is kept.
     while (slots_[slot] != 0 && !same_key(rows_, slots_[slot] - 1, row)) {
       slot = (slot + 1) & (count - 1);
     }
@@ -167,7 +167,7 @@ StorageRows merge_results(std::span<const StorageRows* const> results) {
   merged.reserve(rows, numbers);
   auto names = std::make_shared<util::TextTable>();
   auto paths = std::make_shared<util::TextTable>();
-  // Ranks whose names arrived alike share a table.
+  // Ranks with equal names share a table, whose numbers are translated once.
   std::map<const util::TextTable*, std::vector<std::uint32_t>> known;
   for (const StorageRows* result : results) {
     auto [of_names, is_new] = known.try_emplace(result->names.get());

@@ -8,7 +8,7 @@ namespace {
 constexpr std::size_t kAtOnce = 16;
 using Table = std::array<std::uint32_t, 256>;
 
-/// tables[n][b]: what byte b adds to the checksum when n more bytes follow it.
+/// Slicing-by-16 tables: [n][b] is the contribution of byte b if n more bytes follow it.
 constexpr std::array<Table, kAtOnce> tables() {
   constexpr std::uint32_t kPolynomial = 0xEDB88320;
   std::array<Table, kAtOnce> made{};
@@ -33,7 +33,7 @@ std::uint32_t word(const unsigned char* at) {
          static_cast<std::uint32_t>(at[2]) << 16 | static_cast<std::uint32_t>(at[3]) << 24;
 }
 
-/// Of four bytes, `after` of the sixteen following them.
+/// Returns the contribution of four bytes that are followed by `after` bytes of the block of 16.
 std::uint32_t of_word(std::uint32_t word, std::size_t after) {
   return kTables[after + 3][word & 0xFF] ^ kTables[after + 2][word >> 8 & 0xFF] ^
          kTables[after + 1][word >> 16 & 0xFF] ^ kTables[after][word >> 24];

@@ -5,7 +5,8 @@
 
 namespace shardplan::data {
 
-/// The CRC-32 of zip, zlib and PNG, goes on from that of the bytes before; that of none is 0.
+/// Returns the CRC-32 (as in zip, zlib and PNG) of `count` bytes. `before` is the CRC of the bytes
+/// that precede them, 0 if there are none.
 std::uint32_t crc32(const char* bytes, std::size_t count, std::uint32_t before = 0);
 
 }  // namespace shardplan::data

@@ -19,31 +19,33 @@ using Tag = pickle::Tag;
 [[noreturn]] void fail(const std::string& what, std::uint64_t at) {
   throw BadPart(what + ", at byte " + std::to_string(at));
 }
-[[noreturn]] void leave(const std::string& what, std::uint64_t at) {
+[[noreturn]] void unsupported(const std::string& what, std::uint64_t at) {
   throw UnreadPart("is not a plain tensor: " + what + ", at byte " + std::to_string(at));
 }
 
-/// The first bytes of a member that holds a word.
+/// Returns the first 32 bytes of a member, or all if it is shorter.
 std::string word_of(const PartBytes& bytes, const ZipMember& member) {
   std::string word(static_cast<std::size_t>(std::min<std::uint64_t>(member.size, 32)), '\0');
   read_part_bytes(bytes, member.begin, word.data(), word.size());
   return word;
 }
 
-/// As torch's reader does: the version is a number, then anything, from 1 to 10.
+/// Checks the version as torch's reader does: a number from 1 to 10; text after it is ignored.
 void check_version(const PartBytes& bytes, const ZipPart& part) {
   const ZipMember* member = part.find(".data/version");
   if (member == nullptr) member = part.find("version");
   if (member == nullptr) {
-    throw UnreadPart("is no file of torch.save: it has no version");
+    throw UnreadPart("is not a file of torch.save: it has no version");
   }
   const std::string word = word_of(bytes, *member);
   int version = 0;
   for (std::size_t at = 0; at < word.size() && word[at] >= '0' && word[at] <= '9'; ++at) {
     version = std::min(version * 10 + (word[at] - '0'), 1000);
   }
-  if (version == 0) fail("has no number for a version", member->begin);
-  if (version > 10) leave("its format has version " + util::printable(word), member->begin);
+  if (version == 0) {
+    fail("has version " + util::printable(word) + ", which is not a number", member->begin);
+  }
+  if (version > 10) unsupported("it has version " + util::printable(word), member->begin);
 }
 
 bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
@@ -51,7 +53,7 @@ bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
   if (member == nullptr) return false;
   const std::string order = word_of(bytes, *member);
   if (order != "little" && order != "big") {
-    fail("has a byte order that is neither little nor big: " + util::printable(order),
+    fail("has byte order " + util::printable(order) + ", which is neither little nor big",
          member->begin);
   }
   return order == "big";
@@ -59,9 +61,9 @@ bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
 
 pickle::Pickle pickle_of(const PartBytes& bytes, const ZipMember& member) {
   if (member.size > kMaxTensorPickle) {
-    leave("its pickle has " + util::grouped(member.size) +
-              " bytes, and that of a tensor has at most " + util::grouped(kMaxTensorPickle),
-          member.begin);
+    unsupported("its pickle has " + util::grouped(member.size) + " bytes (the limit is " +
+                    util::grouped(kMaxTensorPickle) + ")",
+                member.begin);
   }
   std::uint64_t done = 0;
   const pickle::Source source = [&](char* into, std::size_t at_most) {
@@ -76,20 +78,20 @@ pickle::Pickle pickle_of(const PartBytes& bytes, const ZipMember& member) {
   try {
     return pickle::read_pickle(source, pickle::kTensorDialect);
   } catch (const pickle::UnreadPickle& problem) {
-    throw UnreadPart("is not a plain tensor: " + std::string(problem.what()) + where);
+    throw UnreadPart("is not a plain tensor: its pickle " + std::string(problem.what()) + where);
   } catch (const pickle::BadPickle& problem) {
-    throw BadPart("has a broken pickle, which " + std::string(problem.what()) + where);
+    throw BadPart("has a pickle that " + std::string(problem.what()) + where);
   }
 }
 
-/// The calls and values of the pickle of a tensor.
+/// Interprets the calls in the pickle of a tensor.
 class TensorPickle {
  public:
   TensorPickle(const pickle::Pickle& pickle, std::uint64_t at) : values_(pickle.values), at_(at) {}
 
   StoredTensor read(pickle::Value root) {
     StoredTensor tensor;
-    if (root.tag() != Tag::kCall) leave("it holds " + kind_of(root), at_);
+    if (root.tag() != Tag::kCall) unsupported("it is " + kind_of(root), at_);
     if (is_call_of(root, "_rebuild_parameter")) {
       const auto arguments = arguments_of(root, 3, 3);
       tensor.is_parameter = true;
@@ -102,7 +104,7 @@ class TensorPickle {
     return tensor;
   }
 
-  /// Bytes that the storage should have.
+  /// Returns the size of the storage in bytes, as the pickle states it.
   std::uint64_t storage_bytes() const { return storage_bytes_; }
 
  private:
@@ -115,7 +117,7 @@ class TensorPickle {
     return global != pickle::Values::Call::kPersistentId && values_.globals[global].name == name;
   }
 
-  /// The arguments of a call, those that are left out as kUnset.
+  /// Returns the arguments of a call; missing ones are kUnset.
   Arguments arguments_of(pickle::Value call, std::size_t least, std::size_t most) const {
     return items_of(values_.calls[call.at()].arguments, least, most);
   }
@@ -123,17 +125,21 @@ class TensorPickle {
   Arguments items_of(pickle::Value tuple, std::size_t least, std::size_t most) const {
     Arguments all;
     all.fill(pickle::Value(Tag::kUnset));
-    if (values_.holds_more_than(tuple, most)) fail("makes a tensor of too many arguments", at_);
+    if (values_.holds_more_than(tuple, most)) {
+      fail("has a tensor of more than " + std::to_string(most) + " arguments", at_);
+    }
     std::size_t count = 0;
     values_.for_each(tuple, [&](pickle::Value value) { all[count++] = value; });
-    if (count < least) fail("makes a tensor of too few arguments", at_);
+    if (count < least) {
+      fail("has a tensor of fewer than " + std::to_string(least) + " arguments", at_);
+    }
     return all;
   }
 
   void rebuild(pickle::Value value, StoredTensor& tensor) {
     const bool typed = is_call_of(value, "_rebuild_tensor_v2");
     if (!typed && !is_call_of(value, "_rebuild_tensor_v3")) {
-      leave("it holds " + kind_of(value), at_);
+      unsupported("it is " + kind_of(value), at_);
     }
     const std::size_t least = typed ? 6 : 7;
     const Arguments arguments = arguments_of(value, least, least + 1);
@@ -144,78 +150,82 @@ class TensorPickle {
     const bool requires_grad = truth_of(arguments[4]);
     if (!tensor.is_parameter) tensor.requires_grad = requires_grad;
     check_empty(arguments[5], "it has hooks");
-    check_empty(arguments[least], "its values are not its bytes (it is conjugated or negated)");
+    check_empty(arguments[least], "it is lazily conjugated or negated");
     if (!typed) {
       const std::string_view name = constant_of(arguments[6], "dtype");
-      if (pickle::dtype_size(name) == 0) fail("has a dtype that is " + util::printable(name), at_);
+      if (pickle::dtype_size(name) == 0) fail("has unknown dtype " + util::printable(name), at_);
       tensor.dtype = name;
     }
     tensor.element_size = pickle::dtype_size(tensor.dtype);
     if (tensor.shape.size() != tensor.strides.size()) {
-      fail("has " + util::grouped(tensor.shape.size()) + " dims and " +
+      fail("has " + util::grouped(tensor.shape.size()) + " dims but " +
                util::grouped(tensor.strides.size()) + " strides",
            at_);
     }
   }
 
-  /// ("storage", its class, its key, its device, its number of elements)
+  /// Reads a persistent id: ("storage", class, key, device, number of elements).
   void read_storage(pickle::Value value, StoredTensor& tensor) {
     if (value.tag() != Tag::kCall ||
         values_.calls[value.at()].global != pickle::Values::Call::kPersistentId) {
-      fail("makes a tensor of no storage", at_);
+      fail("has a tensor without a storage", at_);
     }
     const Arguments id = items_of(values_.calls[value.at()].arguments, 5, 5);
-    if (text_of(id[0], "kind of what is stored") != "storage") {
-      fail("has a persistent id that is no storage's", at_);
+    if (text_of(id[0], "persistent id kind") != "storage") {
+      fail("has a persistent id that is not a storage", at_);
     }
-    const std::string_view cls = constant_of(id[1], "class of its storage");
+    const std::string_view cls = constant_of(id[1], "storage class");
     const bool untyped = cls == "UntypedStorage";
     if (!untyped && pickle::dtype_of_storage(cls).empty()) {
-      fail("has a class of storages that is " + util::printable(cls), at_);
+      fail("has unknown storage class " + util::printable(cls), at_);
     }
     tensor.dtype = untyped ? "uint8" : pickle::dtype_of_storage(cls);
-    tensor.storage_key = text_of(id[2], "key of its storage");
+    tensor.storage_key = text_of(id[2], "storage key");
     tensor.device = text_of(id[3], "device");
-    const auto elements = static_cast<std::uint64_t>(number_of(id[4], "size of its storage"));
+    const auto elements = static_cast<std::uint64_t>(number_of(id[4], "storage size"));
     if (__builtin_mul_overflow(elements, pickle::dtype_size(tensor.dtype), &storage_bytes_)) {
       fail("has a storage of " + util::grouped(elements) +
-               " elements, whose bytes do not fit 64 bits",
+               " elements, whose size in bytes does not fit 64 bits",
            at_);
     }
   }
 
-  /// Refuses hooks and metadata that are not empty.
+  /// Throws UnreadPart with the clause `otherwise` unless the value is None or an empty dict.
   void check_empty(pickle::Value value, const char* otherwise) const {
     if (value.tag() == Tag::kNone || value.tag() == Tag::kUnset) return;
     const bool is_dict = value.tag() == Tag::kDict || value.tag() == Tag::kOrderedDict;
-    if (!is_dict || values_.holds_more_than(value, 0)) leave(otherwise, at_);
+    if (!is_dict || values_.holds_more_than(value, 0)) unsupported(otherwise, at_);
   }
 
   bool truth_of(pickle::Value value) const {
     if (value.tag() != Tag::kTrue && value.tag() != Tag::kFalse) {
-      fail("says neither that it requires gradients nor that it does not", at_);
+      fail("has a requires_grad that is not a bool", at_);
     }
     return value.tag() == Tag::kTrue;
   }
 
   std::string_view text_of(pickle::Value value, const char* what) const {
-    if (value.tag() != Tag::kText) fail("has a " + std::string(what) + " that is no text", at_);
+    if (value.tag() != Tag::kText) {
+      fail("has a " + std::string(what) + " that is not a string", at_);
+    }
     return values_.texts[value.at()];
   }
 
   std::string_view constant_of(pickle::Value value, const char* what) const {
-    if (value.tag() != Tag::kGlobal) fail("has a " + std::string(what) + " that is none", at_);
+    if (value.tag() != Tag::kGlobal) {
+      fail("has a " + std::string(what) + " that is not a global", at_);
+    }
     return values_.globals[value.at()].name;
   }
 
   std::int64_t number_of(pickle::Value value, const char* what) const {
     const bool wide = value.tag() == Tag::kWideInt;
     if (!wide && value.tag() != Tag::kInt) {
-      fail("has a " + std::string(what) + " with what is no int of 64 bits", at_);
+      fail("has a " + std::string(what) + " with a value that is not a 64-bit int", at_);
     }
     const std::int64_t number = wide ? values_.ints[value.at()] : value.number();
     if (number < 0) {
-      fail("has a " + std::string(what) + " with " + std::to_string(number) + ", below 0", at_);
+      fail("has a " + std::string(what) + " with negative value " + std::to_string(number), at_);
     }
     return number;
   }
@@ -226,12 +236,12 @@ class TensorPickle {
       const auto size = values_.size(value);
       numbers.assign(size.begin(), size.end());
       if (std::ranges::any_of(numbers, [](std::int64_t one) { return one < 0; })) {
-        fail("has a " + std::string(what) + " with a number below 0", at_);
+        fail("has a " + std::string(what) + " with a negative value", at_);
       }
       return numbers;
     }
     if (value.tag() != Tag::kTuple) {
-      fail("has a " + std::string(what) + " that is no tuple", at_);
+      fail("has a " + std::string(what) + " that is not a tuple", at_);
     }
     values_.for_each(value, [&](pickle::Value one) { numbers.push_back(number_of(one, what)); });
     return numbers;
@@ -248,7 +258,7 @@ class TensorPickle {
       case Tag::kList: return "a list";
       case Tag::kTuple:
       case Tag::kSize: return "a tuple";
-      case Tag::kText: return "a text";
+      case Tag::kText: return "a string";
       case Tag::kBytes:
       case Tag::kByteArray: return "bytes";
       case Tag::kInt:
@@ -261,12 +271,12 @@ class TensorPickle {
   }
 
   const pickle::Values& values_;
-  std::uint64_t at_;  // byte of the part at which the pickle begins
+  std::uint64_t at_;  // byte offset of the pickle in the part
   std::uint64_t storage_bytes_ = 0;
 };
 
-/// Bytes of a storage from its first one to the last one of the tensor, or nothing where they do
-/// not fit 63 bits.
+/// Returns the offset in the storage of the end of the tensor, in bytes; nullopt if it does not fit
+/// int64.
 std::optional<std::uint64_t> end_in_storage(const StoredTensor& tensor) {
   if (std::ranges::find(tensor.shape, 0) != tensor.shape.end()) return 0;
   std::int64_t last = tensor.storage_offset;
@@ -290,10 +300,10 @@ std::optional<std::uint64_t> end_in_storage(const StoredTensor& tensor) {
 StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
   check_version(bytes, part);
   if (const ZipMember* script = part.find("constants.pkl"); script != nullptr) {
-    leave("it is a module of TorchScript", script->header);
+    unsupported("it is a TorchScript module", script->header);
   }
   const ZipMember* pickled = part.find("data.pkl");
-  if (pickled == nullptr) throw UnreadPart("is no file of torch.save: it has no data.pkl");
+  if (pickled == nullptr) throw UnreadPart("is not a file of torch.save: it has no data.pkl");
   const pickle::Pickle pickle = pickle_of(bytes, *pickled);
   TensorPickle reader(pickle, pickled->begin);
   StoredTensor tensor = reader.read(pickle.root);
@@ -301,13 +311,13 @@ StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
 
   const ZipMember* storage = part.find("data/" + tensor.storage_key);
   if (storage == nullptr) {
-    fail("has no storage of the key " + util::printable(tensor.storage_key), pickled->begin);
+    fail("has no storage with key " + util::printable(tensor.storage_key), pickled->begin);
   }
   tensor.storage_begin = storage->begin;
   tensor.storage_size = reader.storage_bytes();
   if (tensor.storage_size > storage->size) {
-    fail("has a storage of " + util::grouped(tensor.storage_size) + " bytes, of which it holds " +
-             util::grouped(storage->size),
+    fail("has a storage of " + util::grouped(tensor.storage_size) + " bytes, but holds only " +
+             util::grouped(storage->size) + " of them",
          storage->begin);
   }
   const std::optional<std::uint64_t> end = end_in_storage(tensor);

@@ -8,36 +8,39 @@
 
 namespace shardplan::data {
 
-/// A plain strided tensor as torch.save wrote it: what it is, and where its bytes lie in the part.
+/// Plain strided tensor written by torch.save, and the location of its bytes in the part.
 struct StoredTensor {
-  std::string dtype;  // as float32
+  std::string dtype;  // e.g. "float32"
   std::uint64_t element_size = 0;
   std::vector<std::int64_t> shape;
-  std::vector<std::int64_t> strides;  // in elements, one a dim, none below 0
+  std::vector<std::int64_t> strides;  // in elements, one per dim, all >= 0
   std::int64_t storage_offset = 0;    // in elements
   std::string storage_key;
-  std::string device;  // that it was on, as cuda:0
+  std::string device;  // at the time of the save, e.g. "cuda:0"
   bool is_parameter = false;
   bool requires_grad = false;
   bool big_endian = false;
 
-  // In bytes of the part. Element (i, j, ...) begins at `begin` and element_size times the sum of
-  // its indices times the strides, and lies within the `reach` bytes from `begin` on, which lie
-  // within the storage. A tensor of no element reaches no byte, and begins where its storage does.
+  // Byte offsets in the part, and sizes in bytes. Element (i, j, ...) is at `begin` +
+  // element_size * (i * strides[0] + j * strides[1] + ...). All elements are within [begin, begin +
+  // reach), which is within the storage. A tensor without elements has `begin` = `storage_begin`
+  // and `reach` = 0.
   std::uint64_t storage_begin = 0;
   std::uint64_t storage_size = 0;
   std::uint64_t begin = 0;
   std::uint64_t reach = 0;
 };
 
-/// The most bytes of the pickle of a tensor. It takes some 200, and 10 to 20 a dim.
+/// Maximum size in bytes of the pickle of a tensor. Usual ones have about 200, plus 10 to 20 per
+/// dim.
 inline constexpr std::uint64_t kMaxTensorPickle = std::uint64_t{1} << 20;
 
-/// What a part that torch.save wrote of one tensor says of it; nothing that it names is called.
-/// Throws BadPart where it is damaged, and UnreadPart ("is not a plain tensor: ...") for what is
-/// quantized, sparse, of a subclass, lazily conjugated, within a container, or no tensor.
+/// Returns the description of the single tensor that torch.save wrote to a part. Nothing that the
+/// part names is imported or called. Throws BadPart if the part is damaged, and UnreadPart ("is not
+/// a plain tensor: ...") if it holds a quantized, sparse, subclassed or lazily conjugated tensor, a
+/// container, or another object.
 ///
-/// Memory and time grow with the bytes of its pickle. No checksum is looked at.
+/// Memory and time are linear in the size of the pickle. Checksums are not verified.
 StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part);
 
 }  // namespace shardplan::data

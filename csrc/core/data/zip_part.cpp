@@ -23,24 +23,24 @@ constexpr std::size_t kEnd = 22;
 constexpr std::size_t kEnd64 = 56;
 constexpr std::size_t kLocator = 20;
 
-// In a field that is too narrow: the number is in a zip64 record.
+// Value of a 16-bit or 32-bit field whose number is in a zip64 record.
 constexpr std::uint64_t kIn64Of16 = 0xFFFF;
 constexpr std::uint64_t kIn64Of32 = 0xFFFFFFFF;
 
 constexpr std::uint64_t kSizesFollow = 0x0008;
 constexpr std::uint64_t kEncrypted = 0x0001 | 0x0040 | 0x2000;
 constexpr std::uint64_t kPatched = 0x0020;
-// Among the external attributes. torch reads nothing of a member that has it.
+// Bit of the external attributes. torch does not read members that have it.
 constexpr std::uint64_t kIsFolder = 0x10;
 
 [[noreturn]] void fail(const std::string& what, std::uint64_t at) {
   throw BadPart(what + ", at byte " + std::to_string(at));
 }
-[[noreturn]] void leave(const std::string& what, std::uint64_t at) {
+[[noreturn]] void unsupported(const std::string& what, std::uint64_t at) {
   throw UnreadPart(what + ", at byte " + std::to_string(at));
 }
 
-/// The number in `count` bytes of a record, the least first.
+/// Returns the little-endian number in `count` bytes of a record.
 std::uint64_t number_at(std::string_view record, std::size_t at, std::size_t count) {
   std::uint64_t value = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -54,7 +54,7 @@ std::string_view view_of(const std::array<char, kCount>& record) {
   return {record.data(), kCount};
 }
 
-/// Where the directory lies, and how many members it says it has.
+/// Location of the directory, and the number of members that the end records claim.
 struct Directory {
   std::uint64_t begin = 0;
   std::uint64_t size = 0;
@@ -63,21 +63,25 @@ struct Directory {
   std::uint64_t end() const { return begin + size; }
 };
 
-/// The records at the end of a part. Each has one place it can be at: torch.save writes no comment.
+/// Reads the end records of a part. torch.save writes no comment, so each has a fixed position.
 Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
-  if (length < kEnd) fail("ends too early for a zip", length);
+  if (length < kEnd) fail("is too short for a zip file", length);
   const std::uint64_t end_at = length - kEnd;
   std::array<char, kEnd> end{};
   read_part_bytes(bytes, end_at, end.data(), kEnd);
   const std::string_view last = view_of(end);
   if (!last.starts_with(kEndSign)) {
-    fail("does not end with the end of a zip's directory, as what is cut or has a comment", end_at);
+    fail("has no zip end record in its last 22 bytes (truncated, or with a comment)", end_at);
   }
   if (number_at(last, 4, 2) != 0 || number_at(last, 6, 2) != 0 || number_at(last, 20, 2) != 0) {
-    fail("has the end of a directory of several disks, or a comment", end_at);
+    fail("has a zip end record of several disks, or with a comment", end_at);
   }
   Directory found{number_at(last, 16, 4), number_at(last, 12, 4), number_at(last, 10, 2)};
-  if (number_at(last, 8, 2) != found.members) fail("has two numbers of members", end_at);
+  if (const std::uint64_t here = number_at(last, 8, 2); here != found.members) {
+    fail("has a zip end record of both " + std::to_string(here) + " and " +
+             std::to_string(found.members) + " members",
+         end_at);
+  }
 
   std::uint64_t directory_end = end_at;
   std::array<char, kLocator> located{};
@@ -85,11 +89,11 @@ Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
   const std::string_view locator = view_of(located);
   if (end_at >= kLocator && locator.starts_with(kLocatorSign)) {
     const std::uint64_t locator_at = end_at - kLocator;
-    if (locator_at < kEnd64) fail("ends too early for a zip of 64 bits", locator_at);
+    if (locator_at < kEnd64) fail("is too short for a zip64 file", locator_at);
     const std::uint64_t at = locator_at - kEnd64;
     if (number_at(locator, 4, 4) != 0 || number_at(locator, 8, 8) != at ||
         number_at(locator, 16, 4) != 1) {
-      fail("says that the end of its directory is elsewhere, or on several disks", locator_at);
+      fail("has a zip64 locator of another position, or of several disks", locator_at);
     }
     std::array<char, kEnd64> wide{};
     read_part_bytes(bytes, at, wide.data(), kEnd64);
@@ -97,7 +101,7 @@ Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
     if (!record.starts_with(kEnd64Sign) || number_at(record, 4, 8) != kEnd64 - 12 ||
         number_at(record, 16, 4) != 0 || number_at(record, 20, 4) != 0 ||
         number_at(record, 24, 8) != number_at(record, 32, 8)) {
-      fail("has a broken end of its directory", at);
+      fail("has a broken zip64 end record", at);
     }
     const Directory full{number_at(record, 48, 8), number_at(record, 40, 8),
                          number_at(record, 32, 8)};
@@ -106,28 +110,28 @@ Directory directory_of(const PartBytes& bytes, std::uint64_t length) {
     };
     if (!agree(found.members, full.members, kIn64Of16) ||
         !agree(found.size, full.size, kIn64Of32) || !agree(found.begin, full.begin, kIn64Of32)) {
-      fail("has two ends of its directory that differ", end_at);
+      fail("has zip and zip64 end records that differ", end_at);
     }
     found = full;
     directory_end = at;
   }
   if (found.begin > directory_end || found.size != directory_end - found.begin) {
     fail("has a directory of " + util::grouped(found.size) + " bytes from byte " +
-             util::grouped(found.begin) + " on, which does not lead to its end",
+             util::grouped(found.begin) + ", which does not end at its end record",
          directory_end);
   }
   if (found.members > found.size / kCentral) {
-    fail("has a directory of " + util::grouped(found.size) + " bytes that cannot be of " +
+    fail("has a directory of " + util::grouped(found.size) + " bytes, too short for " +
              util::grouped(found.members) + " members",
          found.begin);
   }
-  if (found.members == 0) fail("has no member", found.begin);
-  // Numbers of members take 32 bits.
-  if (found.members > kIn64Of32) leave("has more than 2^32 members", found.begin);
+  if (found.members == 0) fail("has no members", found.begin);
+  // Members are numbered with 32 bits.
+  if (found.members > kIn64Of32) unsupported("has more than 2^32 members", found.begin);
   return found;
 }
 
-/// The bytes of the directory, one after another.
+/// Buffered sequential reader of the directory.
 class DirectoryInput {
  public:
   DirectoryInput(const PartBytes& bytes, const Directory& directory)
@@ -138,7 +142,7 @@ class DirectoryInput {
 
   std::uint64_t position() const { return next_ - (end_ - at_); }
 
-  /// Valid until the next call. A record takes at most 46 bytes, its texts three times 2^16.
+  /// Reads `count` bytes, at most kWindow. The result is valid until the next call.
   std::string_view take(std::size_t count) {
     if (count > end_ - at_) fill(count);
     at_ += count;
@@ -146,10 +150,11 @@ class DirectoryInput {
   }
 
  private:
+  // Larger than a record: 46 bytes, then three strings of less than 2^16 bytes each.
   static constexpr std::size_t kWindow = std::size_t{1} << 18;
 
   void fill(std::size_t count) {
-    if (count - (end_ - at_) > unread_) fail("has a record that its directory cuts", position());
+    if (count - (end_ - at_) > unread_) fail("has a truncated directory record", position());
     std::copy(window_.data() + at_, window_.data() + end_, window_.data());
     end_ -= at_;
     at_ = 0;
@@ -162,20 +167,20 @@ class DirectoryInput {
   }
 
   const PartBytes& bytes_;
-  std::uint64_t next_;    // byte of the part
-  std::uint64_t unread_;  // bytes of the directory
+  std::uint64_t next_;    // byte offset in the part of the next read
+  std::uint64_t unread_;  // bytes of the directory not yet read
   std::vector<char> window_;
   std::size_t at_ = 0;
   std::size_t end_ = 0;
 };
 
-/// What a local record repeats of a central one.
+/// Fields of a directory record that the local record repeats, besides those in ZipMember.
 struct Repeated {
   std::uint64_t flags = 0;
   std::uint64_t method = 0;
 };
 
-/// Takes sizes and an offset that do not fit 32 bits from the extra field of zip64.
+/// Replaces sizes and an offset that do not fit 32 bits by those of the zip64 extra field.
 void widen(std::string_view extra, std::uint64_t& size, std::uint64_t& packed,
            std::uint64_t& header, std::uint64_t at) {
   if (size != kIn64Of32 && packed != kIn64Of32 && header != kIn64Of32) return;
@@ -183,7 +188,7 @@ void widen(std::string_view extra, std::uint64_t& size, std::uint64_t& packed,
     const std::uint64_t kind = number_at(extra, 0, 2);
     const auto length = static_cast<std::size_t>(number_at(extra, 2, 2));
     extra.remove_prefix(4);
-    if (length > extra.size()) fail("has an extra field that its record cuts", at);
+    if (length > extra.size()) fail("has a truncated extra field", at);
     if (kind != 1) {
       extra.remove_prefix(length);
       continue;
@@ -191,19 +196,19 @@ void widen(std::string_view extra, std::uint64_t& size, std::uint64_t& packed,
     std::string_view wide = extra.substr(0, length);
     for (std::uint64_t* field : {&size, &packed, &header}) {
       if (*field != kIn64Of32) continue;
-      if (wide.size() < 8) fail("has a zip64 field that is too short", at);
+      if (wide.size() < 8) fail("has a truncated zip64 field", at);
       *field = number_at(wide, 0, 8);
       wide.remove_prefix(8);
     }
     return;
   }
-  fail("has a member without the zip64 field that it needs", at);
+  fail("has a member of 64-bit size without a zip64 field", at);
 }
 
 ZipMember member_from(DirectoryInput& in, std::uint64_t directory, Repeated& repeated) {
   const std::uint64_t at = in.position();
   const std::string_view record = in.take(kCentral);
-  if (!record.starts_with(kCentralSign)) fail("has a directory with a broken record", at);
+  if (!record.starts_with(kCentralSign)) fail("has a broken directory record", at);
   repeated = {number_at(record, 8, 2), number_at(record, 10, 2)};
   std::uint64_t packed = number_at(record, 20, 4);
   std::uint64_t size = number_at(record, 24, 4);
@@ -216,19 +221,23 @@ ZipMember member_from(DirectoryInput& in, std::uint64_t directory, Repeated& rep
   const std::uint64_t attributes = number_at(record, 38, 4);
   if (disk != 0) fail("has a member on disk " + std::to_string(disk), at);
   if ((attributes & kIsFolder) != 0) fail("has a member that is a folder", at);
-  if ((repeated.flags & (kEncrypted | kPatched)) != 0) leave("has a member that is encrypted", at);
-  if (repeated.method != 0) leave("has a member that is compressed", at);
+  if ((repeated.flags & (kEncrypted | kPatched)) != 0) {
+    unsupported("has a member that is encrypted", at);
+  }
+  if (repeated.method != 0) unsupported("has a member that is compressed", at);
 
   const std::string_view texts = in.take(name + extra + comment);
   ZipMember member{std::string(texts.substr(0, name)), 0, 0, 0, static_cast<std::uint32_t>(crc)};
   widen(texts.substr(name, extra), size, packed, header, at);
   if (size != packed) {
-    fail("has two sizes of " + util::printable(member.name) + ", which is not compressed", at);
+    fail("has member " + util::printable(member.name) + " of both " + util::grouped(size) +
+             " and " + util::grouped(packed) + " bytes, uncompressed",
+         at);
   }
   if (header > directory || directory - header < kLocal + name ||
       size > directory - header - kLocal - name) {
-    fail("has " + util::printable(member.name) + " of " + util::grouped(size) +
-             " bytes from byte " + util::grouped(header) + " on, which is not before its directory",
+    fail("has member " + util::printable(member.name) + " of " + util::grouped(size) +
+             " bytes from byte " + util::grouped(header) + ", which is not before the directory",
          at);
   }
   member.header = header;
@@ -236,19 +245,20 @@ ZipMember member_from(DirectoryInput& in, std::uint64_t directory, Repeated& rep
   return member;
 }
 
-/// Finds where a member's data begin. Its bytes up to `end` are its own.
+/// Checks the local record of a member and sets `member.begin`. The next member begins at `end`.
 void read_local(const PartBytes& bytes, ZipMember& member, Repeated repeated, std::uint64_t end,
                 std::vector<char>& buffer) {
   buffer.resize(kLocal + member.name.size());
   read_part_bytes(bytes, member.header, buffer.data(), buffer.size());
   const std::string_view record{buffer.data(), buffer.size()};
   const auto differs = [&](const char* what) {
-    fail("has two " + std::string(what) + " of " + util::printable(member.name), member.header);
+    fail("has member " + util::printable(member.name) + " with two different " + what,
+         member.header);
   };
   if (!record.starts_with(kLocalSign)) {
-    fail("has no member where " + util::printable(member.name) + " should begin", member.header);
+    fail("has no local record of member " + util::printable(member.name), member.header);
   }
-  if (number_at(record, 6, 2) != repeated.flags) differs("kinds");
+  if (number_at(record, 6, 2) != repeated.flags) differs("flags");
   if (number_at(record, 8, 2) != repeated.method) differs("methods");
   if (number_at(record, 26, 2) != member.name.size() || record.substr(kLocal) != member.name) {
     differs("names");
@@ -262,12 +272,12 @@ void read_local(const PartBytes& bytes, ZipMember& member, Repeated repeated, st
   }
   member.begin = member.header + buffer.size() + number_at(record, 28, 2);
   if (member.begin > end || member.size > end - member.begin) {
-    fail("has " + util::printable(member.name) + ", which shares bytes with what comes next",
+    fail("has member " + util::printable(member.name) + ", which overlaps the next record",
          member.header);
   }
 }
 
-/// As torch's reader compares names: it does not tell A from a.
+/// Compares names as torch's reader does, ignoring the case of ASCII letters.
 bool comes_before(std::string_view a, std::string_view b) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
   return std::ranges::lexicographical_compare(a, b, {}, lower, lower);
@@ -278,7 +288,7 @@ bool comes_before(std::string_view a, std::string_view b) {
 void read_part_bytes(const PartBytes& bytes, std::uint64_t offset, char* into, std::size_t count) {
   while (count > 0) {
     const std::size_t got = bytes(offset, into, count);
-    if (got == 0 || got > count) fail("ends too early", offset);
+    if (got == 0 || got > count) fail("is truncated", offset);
     offset += got;
     into += got;
     count -= got;
@@ -299,25 +309,26 @@ std::uint32_t checksum_of(const PartBytes& bytes, const ZipMember& member) {
 
 ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length) {
   std::array<char, 4> head{};
-  if (length < head.size()) fail("ends too early for a zip", length);
+  if (length < head.size()) fail("is too short for a zip file", length);
   read_part_bytes(bytes, 0, head.data(), head.size());
-  if (view_of(head) != kLocalSign) leave("is no zip, which torch.save writes", 0);
+  if (view_of(head) != kLocalSign) unsupported("is not a zip file of torch.save", 0);
   const Directory directory = directory_of(bytes, length);
 
   DirectoryInput in(bytes, directory);
   std::vector<ZipMember> found;
   std::vector<Repeated> repeated;
-  // No room is made for as many as it claims: they come as their records do.
+  // The number of members is not trusted, so no memory is reserved for it.
   while (found.size() < directory.members) {
     found.push_back(member_from(in, directory.begin, repeated.emplace_back()));
   }
   if (in.position() != directory.end()) {
-    fail("has a directory with bytes that are no record", in.position());
+    fail("has bytes after its last directory record", in.position());
   }
   const std::string_view first = found.front().name;
   const std::size_t slash = first.find('/');
   if (slash == std::string_view::npos) {
-    leave("has a first member outside a folder, " + util::printable(first), directory.begin);
+    unsupported("has first member " + util::printable(first) + ", which is not in a folder",
+                directory.begin);
   }
   root_ = std::string(first.substr(0, slash));
 
@@ -327,11 +338,11 @@ ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length)
   const auto end_of = [&](std::size_t at) {
     return at + 1 < order.size() ? found[order[at + 1]].header : directory.begin;
   };
-  // Before a local record is read: those that many members share would be read for each.
+  // Check for overlaps before reading local records, so that no record is read more than once.
   for (std::size_t at = 0; at < order.size(); ++at) {
     const ZipMember& member = found[order[at]];
     if (end_of(at) - member.header < kLocal + member.name.size() + member.size) {
-      fail("has " + util::printable(member.name) + ", which shares bytes with what comes next",
+      fail("has member " + util::printable(member.name) + ", which overlaps the next record",
            member.header);
     }
   }
@@ -349,7 +360,7 @@ ZipPart::ZipPart(const PartBytes& bytes, std::uint64_t length) : length_(length)
   const auto twice = std::ranges::adjacent_find(
       by_name_, [](std::string_view a, std::string_view b) { return !comes_before(a, b); }, name);
   if (twice != by_name_.end()) {
-    fail("has two members of the name " + util::printable(members_[*twice].name),
+    fail("has two members named " + util::printable(members_[*twice].name),
          members_[*twice].header);
   }
 }

@@ -10,54 +10,55 @@
 
 namespace shardplan::data {
 
-/// A stored part that is damaged; says how, and at which byte of the part.
+/// Thrown for a damaged part. The message is a predicate without a subject ("has ...", "is ..."),
+/// so that callers can name the subject. It usually ends with the byte offset in the part.
 class BadPart : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
 };
 
-/// A stored part that may be whole, but is not the zip of a plain tensor that torch.save writes:
-/// what upstream's code alone can read, or nothing can.
+/// Thrown for a part that may be valid but is not a plain tensor in the zip format of torch.save.
+/// Upstream's code may be able to read it.
 class UnreadPart : public BadPart {
  public:
   using BadPart::BadPart;
 };
 
-/// Gives at most `count` bytes of a part, from `offset` on; 0 at its end alone.
+/// Reads at most `count` bytes of a part from `offset` on. Returns their number; 0 only at the end.
 using PartBytes = std::function<std::size_t(std::uint64_t offset, char* into, std::size_t count)>;
 
-/// A file within a part.
+/// Member of the zip file.
 struct ZipMember {
   std::string name;
-  std::uint64_t header = 0;  // its first byte in the part
-  std::uint64_t begin = 0;   // of its data
-  std::uint64_t size = 0;
-  std::uint32_t crc = 0;  // that its data should have
+  std::uint64_t header = 0;  // byte offset of its local record in the part
+  std::uint64_t begin = 0;   // byte offset of its data in the part
+  std::uint64_t size = 0;    // size of its data in bytes
+  std::uint32_t crc = 0;     // recorded CRC-32 of its data
 };
 
-/// The directory of a part that torch.save wrote as a zip. Its members lie in `length` bytes one
-/// after another, in the order of `members`, and no two of them share a byte.
+/// Directory of a part that torch.save wrote as a zip file. The members are disjoint and sorted by
+/// byte offset.
 class ZipPart {
  public:
-  /// Reads the directory. Throws BadPart for what torch's reader refuses or could read in two ways,
-  /// and UnreadPart for what torch.save does not write.
+  /// Reads the directory of a part of `length` bytes. Throws BadPart if torch's reader would reject
+  /// the part or could read it in two ways, and UnreadPart if torch.save does not write such parts.
   ///
-  /// Memory and time grow with the bytes of the directory, which are there in full, and with none
-  /// of the lengths and counts that it claims. Data of members are not read.
+  /// Memory and time are linear in the size of the directory; lengths and counts that it claims
+  /// are not trusted. Does not read the data of members.
   ZipPart(const PartBytes& bytes, std::uint64_t length);
 
   const std::vector<ZipMember>& members() const { return members_; }
   std::uint64_t length() const { return length_; }
 
-  /// The name, up to its first slash, of the first member that the directory has: those that torch
-  /// looks at begin with it.
+  /// Returns the top-level folder, i.e. the name of the first member in the directory up to its
+  /// first slash. torch reads only members of this folder.
   const std::string& root() const { return root_; }
 
-  /// False where no member has a checksum: torch.serialization.set_crc32_options(False) leaves them
-  /// out.
+  /// Returns false if no member has a checksum, as with
+  /// torch.serialization.set_crc32_options(False).
   bool has_checksums() const;
 
-  /// The member of a name within the root, or none.
+  /// Returns the member `root()/name`, or null. The pointer is valid as long as this object.
   const ZipMember* find(std::string_view name) const;
 
  private:
@@ -67,10 +68,10 @@ class ZipPart {
   std::uint64_t length_ = 0;
 };
 
-/// Reads a stretch of a part in full; throws BadPart where the part ends within it.
+/// Reads exactly `count` bytes of a part from `offset` on. Throws BadPart if the part ends earlier.
 void read_part_bytes(const PartBytes& bytes, std::uint64_t offset, char* into, std::size_t count);
 
-/// The checksum of a member's data, read once, in blocks of a megabyte.
+/// Returns the CRC-32 of a member's data. Reads the data once, in blocks of 1 MiB.
 std::uint32_t checksum_of(const PartBytes& bytes, const ZipMember& member);
 
 }  // namespace shardplan::data

@@ -38,7 +38,7 @@ class MetadataReader {
         texts_(texts),
         exact_(purpose == Purpose::kObjects),
         chunk_seen_(pickle.values.chunks.size()),
-        place_seen_(pickle.values.locations.size()) {}
+        location_seen_(pickle.values.locations.size()) {}
 
   bool read(pickle::Value root) {
     const auto attributes = state_of(root, "Metadata");
@@ -59,16 +59,16 @@ class MetadataReader {
     return value.tag() == Tag::kText && text(value) == expected;
   }
 
-  /// What is read over again, for the file refers to it over again, counts each time.
+  /// Counts values read, also repeated ones, and throws above the limit.
   void charge(std::size_t values) {
     charged_ += values;
     if (charged_ <= kMaxAnyway || (charged_ - kMaxAnyway) / kMaxAByte <= bytes_) return;
-    throw pickle::BadPickle("refers so often to the same parts that " + util::grouped(charged_) +
-                            " values would be read of " + util::grouped(bytes_) +
-                            " bytes, more than 8 a byte");
+    throw pickle::BadPickle("has so many references to the same values that " +
+                            util::grouped(charged_) + " would be read from " +
+                            util::grouped(bytes_) + " bytes (the limit is 8 per byte)");
   }
 
-  /// The attributes of an object of a class, each once and by name.
+  /// Returns the attributes of an object of class `cls`, or nullopt.
   std::optional<Pairs> state_of(pickle::Value value, std::string_view cls) {
     if (value.tag() != Tag::kObject) return std::nullopt;
     const pickle::Values::Object& object = values_.objects[value.at()];
@@ -93,7 +93,7 @@ class MetadataReader {
     return true;
   }
 
-  /// Whether an object has a state of just so many attributes.
+  /// Returns true if an object has exactly `count` attributes.
   bool has_attributes(pickle::Value value, std::size_t count) const {
     const pickle::Values::Object& object = values_.objects[value.at()];
     return object.built && object.state.tag() == Tag::kDict &&
@@ -121,7 +121,7 @@ class MetadataReader {
     if ((*state)[0].second.tag() != Tag::kObject) return false;
     if (size.tag() != Tag::kSize || list.tag() != Tag::kList) return false;
     const auto shape = values_.size(size);
-    // Lists that hold one chunk for each value are read once; the numbers of their chunks are more.
+    // The chunks of a list can be shared, so their numbers are counted for each reference.
     charge(shape.size());
     std::size_t count = 0;
     bool fits = true;
@@ -136,7 +136,7 @@ class MetadataReader {
       fits = chunk.offsets.ndim() == shape.size() && chunk.sizes.ndim() == shape.size();
     });
     if (!fits) return false;
-    meet(list);
+    note_shared_chunks(list);
     if (exact_ && shared_) return false;
     std::int64_t* numbers = out_.chunks.push(name, columns::WriteKind::kShard,
                                              row_of((*state)[0].second), shape, count);
@@ -148,8 +148,9 @@ class MetadataReader {
     return true;
   }
 
-  /// Notes where two tensors share one list, or one chunk: what a caller changes, changes in both.
-  void meet(pickle::Value list) {
+  /// Sets `shared_` if another tensor has the same list or one of its chunks. Columns cannot
+  /// represent that a change to one tensor is a change to the other.
+  void note_shared_chunks(pickle::Value list) {
     shared_ = shared_ || !lists_.insert(list.at()).second;
     values_.for_each(list, [&](pickle::Value item) {
       shared_ = shared_ || chunk_seen_[item.at()];
@@ -157,7 +158,8 @@ class MetadataReader {
     });
   }
 
-  /// A row for each TensorProperties of its own; notes where two tensors share one.
+  /// Appends a property row and returns its index. Sets `shared_` if another tensor has the same
+  /// TensorProperties.
   std::uint32_t row_of(pickle::Value properties) {
     shared_ = shared_ || !properties_.insert(properties.at()).second;
     out_.properties.push_back(properties);
@@ -179,19 +181,19 @@ class MetadataReader {
         key = value;
       } else {
         plain =
-            exact_ ? plain && push_place(rows, key, value) : read_location_once(rows, key, value);
+            exact_ ? plain && push_location(rows, key, value) : inspect_location(rows, key, value);
       }
       is_key = !is_key;
     });
     if (!exact_ || (plain && columns::StorageIndex(rows).unique())) out_.storage = std::move(rows);
   }
 
-  bool push_place(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
+  bool push_location(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
     if (key.tag() != Tag::kIndex || value.tag() != Tag::kLocation) return false;
     const pickle::Values::Index& index = values_.indices[key.at()];
     const pickle::Values::Location& location = values_.locations[value.at()];
-    if (exact_ && place_seen_[value.at()]) return false;
-    place_seen_[value.at()] = true;
+    if (exact_ && location_seen_[value.at()]) return false;
+    location_seen_[value.at()] = true;
     push_row(rows, index, location);
     return true;
   }
@@ -209,9 +211,9 @@ class MetadataReader {
     if (has_offset) std::ranges::copy(values_.size(index.offset), numbers);
   }
 
-  /// A place that is plain, or that has more to it; counts what is none.
-  bool read_location_once(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
-    if (push_place(rows, key, value)) return true;
+  /// Appends a location, which may have further attributes. Counts unreadable ones.
+  bool inspect_location(columns::StorageRows& rows, pickle::Value key, pickle::Value value) {
+    if (push_location(rows, key, value)) return true;
     pickle::Values::Location location;
     if (key.tag() != Tag::kIndex || !read_any_location(value, location)) {
       ++out_.unreadable_locations;
@@ -258,7 +260,7 @@ class MetadataReader {
   std::unordered_set<std::size_t> lists_;
   bool shared_ = false;
   std::vector<bool> chunk_seen_;
-  std::vector<bool> place_seen_;
+  std::vector<bool> location_seen_;
   PickledMetadata out_;
 };
 

@@ -11,41 +11,43 @@
 
 namespace shardplan::metadata {
 
-/// A `Metadata` that a pickle holds, its large parts as columns.
+/// Contents of a pickled `Metadata`. The large parts are columns.
 struct PickledMetadata {
-  /// Names are texts of the pickle.
+  /// Name numbers are those of the texts of the pickle.
   columns::SavedChunks chunks;
-  std::vector<pickle::Value> properties;  // a row of properties: a TensorProperties
-  /// An entry of `chunks`: its key and value as they are in the pickle.
+  std::vector<pickle::Value> properties;  // per property row: its TensorProperties
+  /// Per entry of `chunks`: its key and value in the pickle.
   std::vector<std::pair<pickle::Value, pickle::Value>> entries;
-  /// storage_data; nothing where it is not a dict of MetadataIndex -> _StorageInfo, each once.
+  /// Rows of storage_data. With Purpose::kObjects, nullopt if it is not a dict of MetadataIndex to
+  /// _StorageInfo with distinct keys and unshared values.
   std::optional<columns::StorageRows> storage;
-  /// Whether state_dict_metadata is in `chunks`: a dict whose keys are texts, each once, and whose
-  /// tensors share nothing.
+  /// True if `chunks` represents state_dict_metadata: it is a dict with distinct string keys and,
+  /// with Purpose::kObjects, its tensors share no objects.
   bool has_chunks = false;
-  /// Rows of `storage` that hold more than a place (transforms of the bytes), ascending; only where
-  /// it was read to be looked at.
+  /// Rows of `storage` whose location has further attributes (e.g. transforms of the bytes),
+  /// ascending. Set with Purpose::kInspect only.
   std::vector<std::size_t> transformed;
-  /// Items of storage_data that are no row; only where it was read to be looked at.
+  /// Number of items of storage_data without a readable location. Set with Purpose::kInspect only.
   std::size_t unreadable_locations = 0;
-  /// Every attribute, by name, in order.
+  /// Names and values of all attributes, in order.
   std::vector<std::pair<pickle::Value, pickle::Value>> attributes;
 };
 
-/// What the columns are for.
+/// Use of the columns.
 enum class Purpose : std::uint8_t {
-  kObjects,  // the objects of the file: columns of what they say exactly
-  kInspect,  // to be looked at: what objects share, or have besides, is left out
+  kObjects,  // columns represent the objects exactly; anything else stays a pickled value
+  kInspect,  // read-only inspection; sharing and extra attributes are ignored
 };
 
-/// The columns of a pickle whose root is a Metadata; nothing for another root. Takes the pickle's
-/// texts along as the names of `storage`. Throws BadPickle where the file refers so often to the
-/// same parts that the columns would hold more than 8 values for each of its bytes, and 2^20.
+/// Returns the columns of a pickled Metadata, or nullopt if the root is not a Metadata. `texts` are
+/// the texts of the pickle; they become the names and paths of `storage`. Throws BadPickle if
+/// repeated references make the columns exceed 8 values per byte of the pickle plus 2^20.
 std::optional<PickledMetadata> read_pickled_metadata(
     const pickle::Pickle& pickle, const std::shared_ptr<const util::TextTable>& texts,
     Purpose purpose = Purpose::kObjects);
 
-/// The attributes of an object whose state is a dict, in order; nothing for another value.
+/// Returns the names and values of the attributes of an object, in order. Returns nullopt if the
+/// value is not an object whose state is a dict with distinct string keys.
 std::optional<std::vector<std::pair<pickle::Value, pickle::Value>>> attributes_of(
     const pickle::Values& values, pickle::Value object);
 

@@ -7,7 +7,7 @@
 namespace shardplan::metadata {
 namespace {
 
-/// An object of a class, without its attributes.
+/// Writes an object of a class, without attributes.
 void object(pickle::Writer& out, std::uint32_t cls) {
   out.get(cls);
   out.code(pickle::opcode::kEmptyTuple);
@@ -42,8 +42,8 @@ void chunk(pickle::Writer& out, const MetadataMemo& memo, const std::int64_t* nu
   end_state(out);
 }
 
-/// Calls `write(i)` for each of `count` items, with the opcodes around them that fill what is on
-/// the stack.
+/// Calls `write(i)` for each of `count` items and adds them in batches, with opcode `with`, to the
+/// container on top of the stack.
 template <typename Write>
 void fill(pickle::Writer& out, std::size_t count, std::uint8_t with, Write&& write) {
   for (std::size_t begin = 0; begin < count; begin += kBatch) {
@@ -57,6 +57,20 @@ void fill(pickle::Writer& out, std::size_t count, std::uint8_t with, Write&& wri
 }
 
 }  // namespace
+
+RecordClasses classes_of(const columns::SavedChunks* chunks, const columns::StorageRows* rows) {
+  RecordClasses used;
+  if (chunks != nullptr) {
+    const columns::EntrySpecs& specs = chunks->table.specs;
+    used.tensor = std::ranges::any_of(specs.kind, columns::writes_tensor);
+    used.bytes = std::ranges::count(specs.kind, columns::WriteKind::kBytes) > 0;
+    used.chunk = chunks->begin.back() > 0;
+  }
+  if (rows != nullptr) used.index = used.location = rows->size() > 0;
+  const auto has_offset = [](std::uint8_t ndim) { return ndim != columns::StorageRows::kNoOffset; };
+  used.size = used.tensor || (rows != nullptr && std::ranges::any_of(rows->ndim, has_offset));
+  return used;
+}
 
 void write_entries(pickle::Writer& out, const MetadataMemo& memo,
                    const columns::SavedChunks& chunks, const EntryPickles& pickles) {

@@ -6,11 +6,10 @@
 namespace shardplan::pickle {
 namespace {
 
-/// How many bytes lie between an opcode's code and the bytes that it counts there, and whether it
-/// counts any.
+/// Argument of an opcode.
 struct Arguments {
-  std::size_t fixed;
-  bool counts;
+  std::size_t fixed;  // number of fixed bytes after the opcode
+  bool counts;        // if true, the fixed bytes are the length of the bytes that follow
 };
 
 Arguments arguments_of(std::uint8_t code) {
@@ -41,16 +40,17 @@ Arguments arguments_of(std::uint8_t code) {
   }
 }
 
+/// Returns the length of the opcode at `at`, with its argument.
 std::size_t length_of(std::string_view pickle, std::size_t at) {
   const Arguments arguments = arguments_of(static_cast<std::uint8_t>(pickle[at]));
   std::uint64_t length = 1 + arguments.fixed;
-  if (length > pickle.size() - at) throw BadPickle("ends too early");
+  if (length > pickle.size() - at) throw BadPickle("is truncated");
   if (arguments.counts) {
     std::uint64_t counted = 0;
     for (std::size_t i = arguments.fixed; i > 0; --i) {
       counted = counted << 8 | static_cast<std::uint8_t>(pickle[at + i]);
     }
-    if (counted > pickle.size() - at - length) throw BadPickle("ends too early");
+    if (counted > pickle.size() - at - length) throw BadPickle("is truncated");
     length += counted;
   }
   return static_cast<std::size_t>(length);
@@ -63,13 +63,14 @@ std::string without_frames(std::string_view pickle) {
   std::size_t at = 0;
   while (at < pickle.size() && static_cast<std::uint8_t>(pickle[at]) != opcode::kStop) {
     const auto code = static_cast<std::uint8_t>(pickle[at]);
-    // Its name is two lines; protocol 4 has another opcode for it.
-    if (code == opcode::kGlobal) throw BadPickle("is of another protocol");
+    // GLOBAL has two lines as arguments. Protocol 4 uses STACK_GLOBAL.
+    if (code == opcode::kGlobal)
+      throw BadPickle("has opcode GLOBAL, which protocol 4 does not use");
     const std::size_t length = length_of(pickle, at);
     if (code != opcode::kFrame && code != opcode::kProto) opcodes += pickle.substr(at, length);
     at += length;
   }
-  if (at + 1 != pickle.size()) throw BadPickle("does not end with its stop");
+  if (at + 1 != pickle.size()) throw BadPickle("does not end with opcode STOP");
   return opcodes;
 }
 

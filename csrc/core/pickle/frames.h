@@ -5,8 +5,8 @@
 
 namespace shardplan::pickle {
 
-/// The opcodes of a pickle of protocol 4 that push its value: without protocol, frames and stop.
-/// Throws BadPickle for what is no such pickle.
+/// Returns the opcodes of a protocol 4 pickle without PROTO, FRAME and STOP, for embedding its
+/// value in another pickle. Throws BadPickle if `pickle` is not a protocol 4 pickle.
 std::string without_frames(std::string_view pickle);
 
 }  // namespace shardplan::pickle

@@ -18,7 +18,7 @@ struct Known {
 constexpr std::string_view kMetadata = "torch.distributed.checkpoint.metadata";
 constexpr std::string_view kFiles = "torch.distributed.checkpoint.filesystem";
 constexpr std::string_view kPlanner = "torch.distributed.checkpoint.planner";
-// Where torch 2.1 and 2.2 had TensorProperties.
+// Module of TensorProperties in torch 2.1 and 2.2.
 constexpr std::string_view kSharded = "torch.distributed._shard.sharded_tensor.metadata";
 
 constexpr Known kKnown[] = {
@@ -51,11 +51,11 @@ constexpr Known kKnown[] = {
 constexpr std::array<std::string_view, 6> kPaths{"Path",     "PosixPath",     "WindowsPath",
                                                  "PurePath", "PurePosixPath", "PureWindowsPath"};
 
-// As str(dtype) begins.
+// Prefixes of dtype names.
 constexpr std::array<std::string_view, 9> kDtypes{"float",   "bfloat", "int",  "uint", "bool",
                                                   "complex", "quint",  "qint", "bits"};
 
-// Twice that of any so far; shown for each entry, so that a file must not make it long.
+// Twice the length of any known dtype. Tools print the dtype of each entry, so it must be short.
 constexpr std::size_t kLongestDtype = 32;
 
 Role role_of_builtin(std::string_view name) {
@@ -72,7 +72,7 @@ Role role_of(std::string_view module, std::string_view name) {
   for (const Known& known : kKnown) {
     if (known.name == name && known.module == module) return known.role;
   }
-  // Protocol 2 has Python 2's name; Python 3.13 alone has pathlib._local.
+  // Protocol 2 uses the Python 2 name of builtins. Only Python 3.13 has pathlib._local.
   if (module == "builtins" || module == "__builtin__") return role_of_builtin(name);
   if (module == "pathlib" || module == "pathlib._local") {
     return std::ranges::find(kPaths, name) != kPaths.end() ? Role::kCall : Role::kUnknown;

@@ -5,11 +5,11 @@
 
 namespace shardplan::pickle {
 
-/// What a global of a pickle is to this reader.
+/// How the reader treats a global that a pickle names.
 enum class Role : std::uint8_t {
   kUnknown,
-  kObject,  // a class whose objects are made without arguments and given a state
-  kCall,    // an enum, a path, a layout: made of plain arguments
+  kObject,  // class; objects are created without arguments, then get a state
+  kCall,    // callable with plain arguments, e.g. an enum, a path, a layout
   kConstant,
   kSize,
   kChunk,
@@ -22,24 +22,23 @@ enum class Role : std::uint8_t {
   kFrozenSet,
 };
 
-/// What DCP's metadata names, in the files of torch 2.1 on and in every protocol; kUnknown for
-/// anything else. The name of a dtype is only a name here: whoever looks it up checks that it is
-/// one.
+/// Returns the role of a global in DCP metadata, as written by torch 2.1 and later with any
+/// protocol; kUnknown for other globals. Names that look like a dtype are accepted; the code that
+/// looks them up checks that they are one.
 Role role_of(std::string_view module, std::string_view name);
 
-/// What the pickle of a plain tensor names: what rebuilds it, its dtype and its kind of storage;
-/// kUnknown for anything else.
+/// Returns the role of a global in the pickle of a plain tensor: rebuild functions, dtypes and
+/// storage classes; kUnknown for other globals.
 Role role_in_tensor(std::string_view module, std::string_view name);
 
-/// What a pickle may hold.
+/// Subset of pickle that a reader accepts.
 struct Dialect {
   Role (*role_of)(std::string_view module, std::string_view name) = nullptr;
-  const char* no_role = nullptr;  // what a global is that has no role, as the error goes on
-  bool is_tensor = false;  // persistent ids are read; what is no plain tensor's is an UnreadPickle
+  const char* no_role = nullptr;  // clause in the error for globals of role kUnknown
+  bool is_tensor = false;  // accept persistent ids; throw UnreadPickle for opcodes of other objects
 };
 
-inline constexpr Dialect kMetadataDialect{role_of, "which is not one of a checkpoint's metadata"};
-inline constexpr Dialect kTensorDialect{role_in_tensor, "which is nothing that makes a tensor",
-                                        true};
+inline constexpr Dialect kMetadataDialect{role_of, "which checkpoint metadata does not use"};
+inline constexpr Dialect kTensorDialect{role_in_tensor, "which a plain tensor does not use", true};
 
 }  // namespace shardplan::pickle

@@ -24,7 +24,7 @@ bool Input::read_more() {
 void Input::need(std::uint64_t length) {
   while (end_ - at_ < length) {
     if (!read_more()) {
-      throw BadPickle("ends too early, at byte " + std::to_string(before_ + end_));
+      throw BadPickle("is truncated, at byte " + std::to_string(before_ + end_));
     }
   }
 }

@@ -11,12 +11,12 @@
 
 namespace shardplan::pickle {
 
-/// The bytes of a source, with a window on those that come next.
+/// Buffered reader of a Source. Reads past the end throw BadPickle.
 class Input {
  public:
   explicit Input(const Source& source) : source_(source), window_(kFirst) {}
 
-  /// Byte of the pickle that comes next.
+  /// Returns the offset of the next byte.
   std::uint64_t position() const { return before_ + at_; }
 
   std::uint8_t byte() {
@@ -24,7 +24,7 @@ class Input {
     return static_cast<std::uint8_t>(window_[at_++]);
   }
 
-  /// A number of `kBytes` bytes, the least first.
+  /// Reads a little-endian number of `kBytes` bytes.
   template <std::size_t kBytes>
   std::uint64_t number() {
     if (end_ - at_ < kBytes) need(kBytes);
@@ -36,7 +36,7 @@ class Input {
     return value;
   }
 
-  /// The next bytes; valid until the next call.
+  /// Reads `length` bytes. The result is valid until the next call.
   std::string_view bytes(std::uint64_t length) {
     if (length > end_ - at_) need(length);
     at_ += static_cast<std::size_t>(length);
@@ -44,7 +44,8 @@ class Input {
             static_cast<std::size_t>(length)};
   }
 
-  /// Takes these bytes where they come next in the window; its end may hide that they do.
+  /// Skips `expected` and returns true if these bytes come next and are buffered. May return false
+  /// for bytes that do come next but are not buffered yet.
   bool take(std::string_view expected) {
     if (end_ - at_ < expected.size() ||
         std::memcmp(window_.data() + at_, expected.data(), expected.size()) != 0) {
@@ -54,25 +55,27 @@ class Input {
     return true;
   }
 
-  /// Puts back bytes that were just taken.
+  /// Undoes the last `bytes` bytes of a `take`. Call directly after it.
   void give_back(std::size_t bytes) { at_ -= bytes; }
 
-  /// The bytes up to the next line feed, without it; valid until the next call.
+  /// Reads up to the next line feed and returns the line without it. The result is valid until the
+  /// next call.
   std::string_view line();
 
-  /// Reads on to where the source has given so many bytes, and keeps none of them. Throws where it
-  /// ends before that.
+  /// Skips ahead until `position` bytes have been read from the source. Throws if it ends earlier.
   void read_to(std::uint64_t position);
 
+  /// Throws BadPickle with the predicate `what` and the current offset.
   [[noreturn]] void fail(const std::string& what) const;
   std::string where() const { return "at byte " + std::to_string(position()); }
 
  private:
-  // The window grows to a block while the source fills it: a small file needs a small one.
+  // The buffer starts small and doubles up to kBlock while the source fills it.
   static constexpr std::size_t kFirst = std::size_t{1} << 12;
   static constexpr std::size_t kBlock = std::size_t{1} << 18;
 
-  /// Has `length` bytes in the window, or throws; the window grows as they come.
+  /// Buffers at least `length` bytes or throws. The buffer grows with the bytes that the source
+  /// gives, not with `length`.
   void need(std::uint64_t length);
   bool read_more();
 
@@ -80,8 +83,8 @@ class Input {
   std::vector<char> window_;
   std::size_t at_ = 0;
   std::size_t end_ = 0;
-  bool filled_ = false;       // by the last read
-  std::uint64_t before_ = 0;  // bytes that have left the window
+  bool filled_ = false;       // true if the last read filled the buffer
+  std::uint64_t before_ = 0;  // number of bytes dropped from the buffer
 };
 
 }  // namespace shardplan::pickle

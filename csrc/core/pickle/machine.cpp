@@ -24,7 +24,7 @@ class Machine : private Stack {
     }
     const Value root = pop();
     const std::uint64_t bytes = in_.position();
-    // As CPython's: a frame must be there in full, though the pickle may end within it.
+    // As in CPython, frames must be complete even if the pickle ends within one.
     in_.read_to(end_of_frames_);
     return {std::move(values_), root, bytes};
   }
@@ -86,30 +86,30 @@ class Machine : private Stack {
       case opcode::kPop: drop(); break;
       case opcode::kPopMark: stack_.resize(stack_.size() - above_mark()); break;
       case opcode::kDup: push(pinned(top())); break;
-      default: odd_step(code);
+      default: tensor_step(code);
     }
   }
 
-  void odd_step(std::uint8_t code) {
+  /// Opcodes that only the tensor dialect accepts, and unsupported ones.
+  void tensor_step(std::uint8_t code) {
     if (!dialect_.is_tensor) {
-      fail("has opcode " + std::to_string(code) + ", which no metadata needs");
+      fail("has opcode " + std::to_string(code) + ", which checkpoint metadata does not use");
     }
     if (code == opcode::kBinPersId) {
       const Value id = pop();
-      if (id.tag() != Tag::kTuple) fail("has a persistent id that is no tuple");
+      if (id.tag() != Tag::kTuple) fail("has a persistent id that is not a tuple");
       push(Value(Tag::kCall, values_.calls.size()));
       values_.calls.push_back({Values::Call::kPersistentId, id});
       return;
     }
-    // The other opcodes of pickle: of protocols 0 and 1, of objects, and of buffers out of band.
+    // Valid opcodes not handled above: protocols 0 and 1, other objects, out-of-band buffers.
     constexpr std::string_view kOthers = "FILPSTUVdgilop\x82\x83\x84\x92\x97\x98";
     const bool known = kOthers.find(static_cast<char>(code)) != std::string_view::npos;
-    const std::string what = "has opcode " + std::to_string(code);
-    if (!known) fail(what + ", which is none");
-    leave(what + ", which no tensor needs");
+    if (!known) fail("has unknown opcode " + std::to_string(code));
+    unsupported("has opcode " + std::to_string(code) + ", which a plain tensor does not use");
   }
 
-  [[noreturn]] void leave(const std::string& what) const {
+  [[noreturn]] void unsupported(const std::string& what) const {
     throw UnreadPickle(what + ", " + in_.where());
   }
 
@@ -118,7 +118,7 @@ class Machine : private Stack {
   void protocol() {
     const std::uint64_t version = in_.number<1>();
     if (version < 2 || version > 5) {
-      fail("is of pickle protocol " + std::to_string(version) + ", which is none of 2 to 5");
+      fail("has pickle protocol " + std::to_string(version) + ", which is not 2 to 5");
     }
   }
 
@@ -162,23 +162,26 @@ class Machine : private Stack {
 
   // Containers.
 
-  /// Adds the values on top of the stack to the container below them.
+  /// Pops `count` values and appends them to the container below, whose tag must be in `to`.
   void extend_below(std::size_t count, std::initializer_list<Tag> to, const char* what) {
-    if (count >= free()) fail("takes more than the stack has");
+    if (count >= free()) fail_pop(count + 1);
     const Value made = stack_[stack_.size() - count - 1];
     if (std::ranges::find(to, made.tag()) == to.end()) fail(what);
     extend(made, stack_.data() + stack_.size() - count, count);
     stack_.resize(stack_.size() - count);
   }
 
-  void append(std::size_t count) { extend_below(count, {Tag::kList}, "appends to no list"); }
-
-  void set_items(std::size_t count) {
-    if (count % 2 != 0) fail("sets a key without a value");
-    extend_below(count, {Tag::kDict, Tag::kOrderedDict}, "sets an item of no dict");
+  void append(std::size_t count) {
+    extend_below(count, {Tag::kList}, "appends to a value that is not a list");
   }
 
-  void add_items() { extend_below(above_mark(), {Tag::kSet}, "adds to no set"); }
+  void set_items(std::size_t count) {
+    if (count % 2 != 0) fail("sets a dict key without a value");
+    extend_below(count, {Tag::kDict, Tag::kOrderedDict},
+                 "sets an item of a value that is not a dict");
+  }
+
+  void add_items() { extend_below(above_mark(), {Tag::kSet}, "adds to a value that is not a set"); }
 
   void frozen_set() {
     push_tuple(above_mark());
@@ -186,7 +189,7 @@ class Machine : private Stack {
     push(Value(Tag::kFrozenSet, made.at()));
   }
 
-  // Globals and what is made by them.
+  // Globals, objects and calls.
 
   void named_global() {
     const std::string module(in_.line());
@@ -196,12 +199,14 @@ class Machine : private Stack {
   void stack_global() {
     const Value name = pop();
     const Value module = pop();
-    if (name.tag() != Tag::kText || module.tag() != Tag::kText) fail("names a global by no text");
+    if (name.tag() != Tag::kText || module.tag() != Tag::kText) {
+      fail("names a global by a value that is not a string");
+    }
     push_global({std::string(values_.texts[module.at()]), std::string(values_.texts[name.at()])});
   }
 
   void push_global(Global global) {
-    // The length says where the module's name ends.
+    // The length makes the key unambiguous.
     const std::uint32_t number = by_name_.number_of(std::to_string(global.module.size()) + ' ' +
                                                     global.module + global.name);
     if (number == values_.globals.size()) {
@@ -230,7 +235,7 @@ class Machine : private Stack {
     const bool made_bare =
         is == Role::kObject || is == Role::kChunk || is == Role::kIndex || is == Role::kLocation;
     if (!made_bare || arguments.tag() != Tag::kTuple || values_.count(arguments) != 0) {
-      fail("makes an object of no class, or with arguments");
+      fail("creates an object from a value that is not a class, or with arguments");
     }
     push(Value(Tag::kObject, values_.objects.size()));
     values_.objects.push_back({static_cast<std::uint32_t>(cls.at()), false, memo_.size(), {}});
@@ -239,7 +244,7 @@ class Machine : private Stack {
   void reduce() {
     const Value arguments = pop();
     const Value callable = pop();
-    if (arguments.tag() != Tag::kTuple) fail("calls with no tuple of arguments");
+    if (arguments.tag() != Tag::kTuple) fail("calls with arguments that are not a tuple");
     switch (role(callable)) {
       case Role::kSize: push_size(arguments); break;
       case Role::kCall:
@@ -251,19 +256,22 @@ class Machine : private Stack {
       case Role::kFrozenSet: push_filled(Tag::kFrozenSet, arguments); break;
       case Role::kDict: push_filled(Tag::kDict, arguments); break;
       case Role::kOrderedDict: push_filled(Tag::kOrderedDict, arguments); break;
-      default: fail("calls what is not to be called");
+      default: fail("calls a value that is not callable");
     }
   }
 
-  /// A container made of no argument, or of one: for a dict a dict, else any list or tuple.
+  /// Pushes a container created with no argument or with one: a dict for dicts, otherwise a list or
+  /// a tuple.
   void push_filled(Tag tag, Value arguments) {
     std::vector<Value> items;
-    if (values_.holds_more_than(arguments, 1)) fail("makes a container of several arguments");
+    if (values_.holds_more_than(arguments, 1)) {
+      fail("creates a container with " + util::grouped(values_.count(arguments)) + " arguments");
+    }
     if (const auto given = values_.front(arguments)) {
       const bool is_dict = tag == Tag::kDict || tag == Tag::kOrderedDict;
       const Tag from = given->tag();
       if (is_dict ? from != Tag::kDict : from != Tag::kList && from != Tag::kTuple) {
-        fail("makes a container of no container");
+        fail("creates a container from a value that is not one");
       }
       check_room(values_.count(*given));
       values_.for_each(*given, [&](Value value) { items.push_back(value); });
@@ -271,11 +279,11 @@ class Machine : private Stack {
     push(container(tag, items));
   }
 
-  // Records: what is made of plain parts takes their place.
+  // Records. A record replaces the tuples and dicts from which its object is built.
 
-  /// A tuple; or at once the size that most of them are made for.
+  /// Pushes a tuple, or directly the torch.Size that the next opcodes create from it.
   void push_tuple_or_size(std::size_t count) {
-    // TUPLE MEMOIZE TUPLE1 MEMOIZE REDUCE, or the same without the memo.
+    // [TUPLE] MEMOIZE TUPLE1 MEMOIZE REDUCE, and the same without MEMOIZE.
     constexpr std::string_view kMemoized = "\x94\x85\x94R";
     constexpr std::string_view kPlain = "\x85R";
     if (count >= free() || count > kMaxDimsOfSize ||
@@ -307,23 +315,22 @@ class Machine : private Stack {
     push(size);
   }
 
-  /// A torch.Size of the one tuple, or list, of ints in `arguments`.
+  /// Pushes a torch.Size. `arguments` must hold one tuple or list of ints.
   void push_size(Value arguments) {
     const std::size_t first = values_.numbers.size();
     const auto given = values_.front(arguments);
     if (!given || values_.holds_more_than(arguments, 1) ||
         (given->tag() != Tag::kTuple && given->tag() != Tag::kList)) {
-      fail("makes a size of no tuple");
+      fail("creates a torch.Size from a value that is not a tuple");
     }
     if (values_.holds_more_than(*given, kMaxDimsOfSize)) {
-      throw UnreadPickle("has a size of " + util::grouped(values_.count(*given)) +
-                         " dims, of which at most " + std::to_string(kMaxDimsOfSize) +
-                         " are read, " + in_.where());
+      unsupported("has a torch.Size of " + util::grouped(values_.count(*given)) +
+                  " dims (the limit is " + std::to_string(kMaxDimsOfSize) + ")");
     }
     check_room(values_.count(*given));
     values_.for_each(*given, [&](Value value) {
       if (value.tag() != Tag::kInt && value.tag() != Tag::kWideInt) {
-        fail("has a size that is no int of 64 bits");
+        fail("has a torch.Size with a value that is not a 64-bit int");
       }
       values_.numbers.push_back(value.tag() == Tag::kInt ? value.number()
                                                          : values_.ints[value.at()]);
@@ -334,12 +341,13 @@ class Machine : private Stack {
   void build() {
     const Value state = pop();
     Value& object = top();
-    if (dialect_.is_tensor) leave("gives attributes to what it makes");
+    if (dialect_.is_tensor) unsupported("sets attributes of an object");
     if (object.tag() != Tag::kObject || values_.objects[object.at()].built) {
-      fail("gives a state to what takes none");
+      fail("sets the state of a value that has none");
     }
     const bool is_record = roles_[values_.objects[object.at()].global] != Role::kObject;
-    // A record has up to three attributes. What holds more may be held by many objects.
+    // Records have at most three attributes. Larger states are not copied: many objects may share
+    // one.
     if (is_record && state.tag() == Tag::kDict && !values_.holds_more_than(state, std::size_t{6})) {
       std::vector<Value> items;
       values_.for_each(state, [&](Value value) { items.push_back(value); });
@@ -349,7 +357,7 @@ class Machine : private Stack {
     values_.objects[object.at()].state = state;
   }
 
-  /// Sets a dict's items; or at once builds the record whose state the dict is.
+  /// Sets items of a dict, or directly builds the record if the dict is the state of one.
   void set_items_or_build(std::size_t count) {
     const std::size_t dict = stack_.size() - count - 1;
     const bool fresh = free() >= count + 2 && stack_[dict].tag() == Tag::kDict &&
@@ -364,6 +372,8 @@ class Machine : private Stack {
     set_items(count);
   }
 
+  /// Replaces `object` by a record with the attributes `items`. Returns false if the object or its
+  /// state has no record form; nothing is changed then.
   bool build_record(Value& object, Value state, std::span<const Value> items) {
     if (object.tag() != Tag::kObject || object.at() + 1 != values_.objects.size() ||
         object.at() < pinned_objects_ || values_.objects[object.at()].built) {
@@ -373,21 +383,21 @@ class Machine : private Stack {
     if (memo_.size() - memoized > kMaxMemoized) return false;
     const Role is = roles_[values_.objects[object.at()].global];
     Value record;
-    Value taken;
+    Value memo_state;
     if (is == Role::kChunk && add_chunk(items)) {
       record = Value(Tag::kChunk, values_.chunks.size() - 1);
-      taken = Value(Tag::kStateOfChunk, record.at());
+      memo_state = Value(Tag::kStateOfChunk, record.at());
     } else if (is == Role::kIndex && add_index(items)) {
       record = Value(Tag::kIndex, values_.indices.size() - 1);
-      taken = Value(Tag::kStateOfIndex, record.at());
-    } else if (is == Role::kLocation && add_place(items)) {
+      memo_state = Value(Tag::kStateOfIndex, record.at());
+    } else if (is == Role::kLocation && add_location(items)) {
       record = Value(Tag::kLocation, values_.locations.size() - 1);
-      taken = Value(Tag::kStateOfPlace, record.at());
+      memo_state = Value(Tag::kStateOfLocation, record.at());
     } else {
       return false;
     }
     if (is_last_span(state)) {
-      replace_in_memo(state, taken, memoized);
+      replace_in_memo(state, memo_state, memoized);
       drop_span(state);
     }
     replace_in_memo(object, record, memoized);
@@ -396,7 +406,7 @@ class Machine : private Stack {
     return true;
   }
 
-  /// The value of each named attribute; false where there are others, or one of them twice.
+  /// Reads the values of the named attributes. Returns false if there are other or duplicate ones.
   template <std::size_t kCount>
   static bool read_state(std::span<const Value> items, const std::array<Attribute, kCount>& names,
                          std::array<Value, kCount>& out) {
@@ -435,7 +445,7 @@ class Machine : private Stack {
     return true;
   }
 
-  bool add_place(std::span<const Value> items) {
+  bool add_location(std::span<const Value> items) {
     std::array<Value, 3> read;
     if (!read_state<3>(items, {kPath, kOffset, kLength}, read) || read[0].tag() != Tag::kText ||
         read[1].tag() != Tag::kInt || read[2].tag() != Tag::kInt) {
@@ -446,12 +456,13 @@ class Machine : private Stack {
     return true;
   }
 
-  // While a record is made: pickle's own come to less than 32.
+  // Limit on memo entries added while a record is built; pickles written by Python add less
+  // than 32.
   static constexpr std::size_t kMaxMemoized = 64;
 
   const Dialect& dialect_;
-  std::vector<Role> roles_;  // a global
-  util::TextTable by_name_;  // a global: its module and name
+  std::vector<Role> roles_;  // per global
+  util::TextTable by_name_;  // numbers of globals, by module and name
   std::uint64_t end_of_frames_ = 0;
 };
 

@@ -10,43 +10,43 @@
 
 namespace shardplan::pickle {
 
-/// A pickle that is broken, or that this reader does not read; says what is wrong, and at which
-/// byte.
+/// Thrown for a pickle that is broken or not supported. The message is a predicate without a
+/// subject ("has ...", "is ..."), so that callers can name the subject. It usually ends with the
+/// byte offset.
 class BadPickle : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
 };
 
-/// A pickle that this reader leaves to pickle, for those who trust the file: it names a global
-/// which its dialect does not know, has a size of more than kMaxDimsOfSize dims, or is of more
-/// than a tensor in the dialect of tensors.
+/// Thrown for a pickle that may be valid but is not supported: it names a global that the dialect
+/// does not know, has a torch.Size of more than kMaxDimsOfSize dims or, in the tensor dialect,
+/// holds more than a tensor. Callers that trust the file can load it with Python's `pickle`.
 class UnreadPickle : public BadPickle {
  public:
   using BadPickle::BadPickle;
 };
 
-/// As the bindings name it, after its usual cause.
+/// Name used by the bindings, after the most common cause.
 using UnknownGlobal = UnreadPickle;
 
-/// Gives at most so many bytes of a pickle, in order; 0 at its end.
+/// Writes the next bytes of a pickle to `into`, at most `at_most`. Returns their number; 0 at the
+/// end.
 using Source = std::function<std::size_t(char* into, std::size_t at_most)>;
 
-/// What a pickle holds.
+/// Parsed pickle.
 struct Pickle {
   Values values;
   Value root;
-  std::uint64_t bytes = 0;  // from its first opcode to its last
+  std::uint64_t bytes = 0;  // length from the first opcode through STOP
 };
 
-/// Reads a pickle of protocol 2 to 5, as the source gives it. Nothing that it names is looked up,
-/// made or called. Throws BadPickle.
+/// Parses a pickle of protocol 2 to 5. Nothing that the pickle names is imported or called. Throws
+/// BadPickle.
 ///
-/// Memory and time grow with the bytes read, never with a length that they claim, nor with how
-/// often they refer to one value: at most 100 bytes for each, and half a megabyte. What copies a
-/// container
-/// (`list(other)`, a size of a list) is refused where items, spans and numbers of sizes come to
-/// more than 4 a byte and 4,096: what pickle writes copies no container twice, and comes to 3 at
-/// most.
+/// Memory and time are linear in the bytes read: at most 100 bytes per byte plus 512 KiB. Neither
+/// lengths claimed by the pickle nor repeated references to a value change this. Opcodes that copy
+/// a container (`list(other)`, a torch.Size of a list) fail when items, spans and numbers exceed 4
+/// per byte read plus 4,096; pickles written by Python have at most 3 per byte.
 Pickle read_pickle(const Source& source, const Dialect& dialect = kMetadataDialect);
 
 }  // namespace shardplan::pickle

@@ -4,7 +4,7 @@
 
 namespace shardplan::pickle::opcode {
 
-// As in Python's pickle.py; those of protocols 0 and 1 that no later protocol writes are left out.
+// Opcodes of Python's pickle.py, except those that only protocols 0 and 1 write.
 inline constexpr std::uint8_t kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2',
                               kBinFloat = 'G', kBinInt = 'J', kBinInt1 = 'K', kBinInt2 = 'M',
                               kNone = 'N', kReduce = 'R', kBinUnicode = 'X', kAppend = 'a',

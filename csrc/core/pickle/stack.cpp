@@ -41,14 +41,14 @@ Value Stack::restored(Value value) {
       if (index.offset.tag() != Tag::kUnset) attribute(kOffset, index.offset);
       break;
     }
-    case Tag::kStateOfPlace: {
+    case Tag::kStateOfLocation: {
       const Values::Location location = values_.locations[value.at()];
       attribute(kPath, Value(Tag::kText, location.path));
       attribute(kOffset, number(location.offset));
       attribute(kLength, number(location.length));
       break;
     }
-    default: fail("asks for what it did not put into the memo");
+    default: fail("reads a memo entry that is not set");
   }
   return pinned(container(Tag::kDict, made));
 }

@@ -15,25 +15,29 @@
 
 namespace shardplan::pickle {
 
-/// What a pickle machine works on: its input, the values made so far, the stack and the memo.
+/// State of the pickle machine: input, values, stack and memo.
 class Stack {
  protected:
-  /// The attributes of records, by their numbers among the texts.
+  /// Attribute names of records. The enumerators are their numbers in `values_.texts`.
   enum Attribute : std::uint8_t { kOffsets, kSizes, kFqn, kChunkIndex, kOffset, kPath, kLength };
 
   explicit Stack(const Source& source);
 
   [[noreturn]] void fail(const std::string& what) const { in_.fail(what); }
+  /// Throws for an opcode that pops more values than `free()`.
+  [[noreturn]] void fail_pop(std::size_t count) const {
+    fail("pops " + util::grouped(count) + " values from a stack of " + util::grouped(free()));
+  }
 
   // The stack.
 
   void push(Value value) { stack_.push_back(value); }
 
-  /// Number of values that may be taken: those above the last mark.
+  /// Returns the number of values above the last mark, i.e. those that can be popped.
   std::size_t free() const { return stack_.size() - (marks_.empty() ? 0 : marks_.back()); }
 
   Value& top() {
-    if (free() == 0) fail("takes more than the stack has");
+    if (free() == 0) fail("pops a value from an empty stack");
     return stack_.back();
   }
 
@@ -43,9 +47,9 @@ class Stack {
     return value;
   }
 
-  /// Takes the last mark, and says how many values lie above it.
+  /// Pops the last mark and returns the number of values above it.
   std::size_t above_mark() {
-    if (marks_.empty()) fail("takes a mark that the stack does not have");
+    if (marks_.empty()) fail("pops a mark from a stack without marks");
     const std::size_t count = stack_.size() - marks_.back();
     marks_.pop_back();
     return count;
@@ -81,22 +85,24 @@ class Stack {
 
   Value& far(std::uint64_t at) {
     const auto found = far_memo_.find(at);
-    if (found == far_memo_.end()) fail("asks for what it did not put into the memo");
+    if (found == far_memo_.end()) {
+      fail("reads memo entry " + std::to_string(at) + ", which is not set");
+    }
     return found->second;
   }
 
-  /// Throws where what is held, and so many values more, is too much for the bytes read so far.
+  /// Throws if the values held plus `more` exceed the limit for the bytes read so far.
   void check_room(std::size_t more) const {
     constexpr std::size_t kMaxAByte = 4;
     constexpr std::size_t kMaxAnyway = 4096;
     const std::size_t held =
         values_.items.size() + values_.spans.size() + values_.numbers.size() + more;
     if (held <= kMaxAnyway || (held - kMaxAnyway) / kMaxAByte <= in_.position()) return;
-    fail("makes " + util::grouped(held) + " values of " + util::grouped(in_.position()) +
-         " bytes read, more than 4 a byte");
+    fail("makes " + util::grouped(held) + " values from " + util::grouped(in_.position()) +
+         " bytes (the limit is 4 per byte)");
   }
 
-  /// From now on the value is held twice: what it is made of stays as it is.
+  /// Marks a value as shared, so that its parts are not replaced by a record. Returns the value.
   Value pinned(Value value) {
     const Tag tag = value.tag();
     if (tag >= Tag::kTuple && tag <= Tag::kCall && tag != Tag::kGlobal) {
@@ -107,14 +113,14 @@ class Stack {
     return value;
   }
 
-  /// In the memo's entries from `first` on, `now` in the place of `value`.
+  /// Replaces `value` by `now` in the memo entries from `first` on.
   void replace_in_memo(Value value, Value now, std::size_t first) {
     for (std::size_t at = first; at < memo_.size(); ++at) {
       if (memo_[at] == value) memo_[at] = now;
     }
   }
 
-  /// What was taken apart, as the file made it.
+  /// Rebuilds a tuple or dict that was replaced by a record.
   Value restored(Value value);
 
   void push_int(std::int64_t number) {
@@ -135,7 +141,7 @@ class Stack {
   }
 
   std::size_t new_span() {
-    if (values_.spans.size() >= Values::kNoMore) fail("holds more than 2^32 containers");
+    if (values_.spans.size() >= Values::kNoMore) fail("has more than 2^32 containers");
     values_.spans.push_back({values_.items.size(), 0, Values::kNoMore});
     return values_.spans.size() - 1;
   }
@@ -143,14 +149,14 @@ class Stack {
   void push_container(Tag tag) { push(Value(tag, new_span())); }
 
   void push_tuple(std::size_t count) {
-    if (count > free()) fail("takes more than the stack has");
+    if (count > free()) fail_pop(count);
     const Value made(Tag::kTuple, count == 0 ? Values::kNoMore : new_span());
     if (count > 0) extend(made, stack_.data() + stack_.size() - count, count);
     stack_.resize(stack_.size() - count);
     push(made);
   }
 
-  /// Adds values to the end of a container.
+  /// Appends values to a container.
   void extend(Value made, const Value* from, std::size_t count) {
     constexpr std::size_t kFull = 0xFFFFFFFF;
     std::size_t tail = made.at();
@@ -186,7 +192,7 @@ class Stack {
   util::Arena<Value> memo_;
   std::unordered_map<std::uint64_t, Value, util::SecretHash> far_memo_;
   std::unordered_map<std::uint64_t, std::size_t> tails_;  // of a container of several runs
-  // What lies below was fetched from the memo, and may be held elsewhere.
+  // Values below these sizes were shared through the memo, so they must not be dropped.
   std::size_t pinned_items_ = 0;
   std::size_t pinned_spans_ = 0;
   std::size_t pinned_objects_ = 0;

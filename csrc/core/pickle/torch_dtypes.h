@@ -5,11 +5,12 @@
 
 namespace shardplan::pickle {
 
-/// Bytes of an element of a torch.dtype; 0 for what is no name of one, and for quantized dtypes,
-/// whose elements are no values alone.
+/// Returns the element size in bytes of a torch.dtype given by name, e.g. "float32"; 0 for unknown
+/// names and for quantized dtypes.
 std::uint64_t dtype_size(std::string_view name);
 
-/// The dtype of a class of storages in the module torch, as FloatStorage; empty for another name.
+/// Returns the dtype of a typed storage class of module `torch`, e.g. "FloatStorage"; empty for
+/// unknown names.
 std::string_view dtype_of_storage(std::string_view name);
 
 }  // namespace shardplan::pickle

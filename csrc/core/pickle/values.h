@@ -13,17 +13,17 @@
 
 namespace shardplan::pickle {
 
-/// What a value of a pickle is. What a checkpoint's metadata holds once a chunk (torch.Size,
-/// ChunkStorageMetadata, MetadataIndex, _StorageInfo) has a record of its own; every other object
-/// is a kObject (made without arguments, then given a state) or a kCall (made by calling a global).
-/// Nothing is made or called here.
+/// Type of a value. The classes that checkpoint metadata holds once per chunk (torch.Size,
+/// ChunkStorageMetadata, MetadataIndex, _StorageInfo) have compact records. Other objects are
+/// kObject (created without arguments, then given a state) or kCall (result of calling a global).
+/// They are descriptions only; nothing is created or called.
 enum class Tag : std::uint8_t {
   kNone,
   kFalse,
   kTrue,
-  kInt,      // of 56 bits
-  kWideInt,  // into ints: of 64 bits
-  kHugeInt,  // into bytes: little-endian two's complement
+  kInt,      // fits 56 bits, stored inline
+  kWideInt,  // fits 64 bits, index in `ints`
+  kHugeInt,  // index in `bytes`: little-endian two's complement
   kFloat,
   kText,
   kBytes,
@@ -41,21 +41,20 @@ enum class Tag : std::uint8_t {
   kChunk,
   kIndex,
   kLocation,
-  // Only in the memo: what was taken apart, and is put together again where a file asks for it.
+  // Memo only: a tuple or dict that was replaced by a record; rebuilt when the pickle reads it.
   kTupleOfSize,
   kArgumentsOfSize,
   kStateOfChunk,
   kStateOfIndex,
-  kStateOfPlace,
+  kStateOfLocation,
   kUnset,
 };
 
-/// The most dims of a torch.Size: its kind of value has a byte for them, and in StorageRows 255
-/// says that there is no offset. torch itself sets no limit for a size, and one of 64 dims for most
-/// operations on a tensor.
+/// Maximum number of dims of a torch.Size. Value has one byte for it, and 255 is
+/// StorageRows::kNoOffset. torch limits tensors to 64 dims for most operations, but not torch.Size.
 inline constexpr std::size_t kMaxDimsOfSize = 254;
 
-/// A value: its tag, and its number or where it lies.
+/// Tagged value of 8 bytes. The payload is an inline number or an index in a table of Values.
 class Value {
  public:
   Value() = default;
@@ -72,9 +71,9 @@ class Value {
 
   Tag tag() const { return static_cast<Tag>(bits_ >> 56); }
   std::size_t at() const { return static_cast<std::size_t>(bits_ & kPayload); }
-  /// The number of a kInt.
+  /// Returns the number of a kInt.
   std::int64_t number() const { return static_cast<std::int64_t>(bits_ << 8) >> 8; }
-  /// Of a kSize: where its numbers begin, and how many they are.
+  /// For kSize: index of the first number in `numbers`, and the number of dims.
   std::size_t first() const { return at() >> 8; }
   std::size_t ndim() const { return at() & 0xFF; }
   bool operator==(const Value&) const = default;
@@ -91,11 +90,11 @@ struct Global {
   bool operator==(const Global&) const = default;
 };
 
-/// The values of a pickle, in tables that point into each other.
+/// Values of a pickle, as tables that index each other.
 struct Values {
   static constexpr std::uint32_t kNoMore = 0xFFFFFFFF;
 
-  /// A run of values; where a container grew, another run follows.
+  /// Run of values in `items`. A container that grows later continues in the run `next`.
   struct Span {
     std::uint64_t begin = 0;
     std::uint32_t count = 0;
@@ -104,11 +103,11 @@ struct Values {
   struct Object {
     std::uint32_t global = 0;
     bool built = false;
-    std::uint64_t memo = 0;  // entries of the memo when it was made
+    std::uint64_t memo = 0;  // size of the memo when the object was created
     Value state;
   };
   struct Call {
-    /// In the place of a global: a persistent id, which is the arguments.
+    /// Value of `global` for a persistent id; `arguments` is then the id.
     static constexpr std::uint32_t kPersistentId = 0xFFFFFFFF;
 
     std::uint32_t global = 0;
@@ -119,12 +118,12 @@ struct Values {
     Value sizes;
   };
   struct Index {
-    std::uint32_t fqn = 0;  // into texts
-    Value offset;       // kSize, kNone, or kUnset where the object has no attribute of that name
-    Value chunk_index;  // kInt or kNone
+    std::uint32_t fqn = 0;  // index in `texts`
+    Value offset;           // kSize, kNone, or kUnset if the object has no such attribute
+    Value chunk_index;      // kInt or kNone
   };
   struct Location {
-    std::uint32_t path = 0;  // into texts
+    std::uint32_t path = 0;  // index in `texts`
     std::int64_t offset = 0;
     std::int64_t length = 0;
   };
@@ -134,7 +133,7 @@ struct Values {
   std::vector<std::int64_t> ints;
   std::vector<double> floats;
   std::vector<std::string> bytes;
-  std::vector<std::int64_t> numbers;  // of sizes
+  std::vector<std::int64_t> numbers;  // numbers of kSize values
   util::Arena<Value> items;
   util::Arena<Span> spans;
   util::Arena<Object> objects;
@@ -147,8 +146,8 @@ struct Values {
     return {numbers.data() + value.first(), value.ndim()};
   }
 
-  /// Calls `visit(Value)` for each value of a tuple or container, in order; of a dict, keys
-  /// and values in turn.
+  /// Calls `visit(Value)` for each value of a tuple or container, in order. The items of a dict are
+  /// visited as key, value, key, value, ...
   template <typename Visit>
   void for_each(Value container, Visit&& visit) const {
     for (std::size_t at = container.at(); at != kNoMore; at = spans[at].next) {
@@ -157,13 +156,13 @@ struct Values {
     }
   }
 
-  /// The first value of a tuple or container, or nothing.
+  /// Returns the first value of a tuple or container, or nullopt if it is empty.
   std::optional<Value> front(Value container) const {
     if (container.at() == kNoMore || spans[container.at()].count == 0) return std::nullopt;
     return items[spans[container.at()].begin];
   }
 
-  /// Whether a tuple or container holds more than so many values; looks at no more than that.
+  /// Returns true if a tuple or container has more than `most` values. Does not count beyond that.
   bool holds_more_than(Value container, std::size_t most) const {
     std::size_t total = 0;
     for (std::size_t at = container.at(); at != kNoMore && total <= most; at = spans[at].next) {

@@ -9,29 +9,29 @@
 
 namespace shardplan::pickle {
 
-/// Takes bytes of a pickle, in order.
+/// Receives the bytes of a pickle, in order.
 using Sink = std::function<void(std::string_view)>;
 
-/// Writes a pickle of protocol 4, frame by frame. What it writes by itself it does not memoize.
+/// Writes a pickle of protocol 4 in frames. Does not memoize the values that it writes.
 class Writer {
  public:
   explicit Writer(Sink sink);
 
-  /// Opcodes as they are; may not have frames.
+  /// Appends opcodes as they are. They must not contain frames.
   void raw(std::string_view opcodes) { frame_.append(opcodes); }
   void code(std::uint8_t opcode) { frame_.push_back(static_cast<char>(opcode)); }
-  /// The value with this number in the memo.
+  /// Pushes memo entry `memo`.
   void get(std::uint32_t memo);
   void text(std::string_view text);
   void number(std::int64_t number);
-  /// A tuple of numbers.
+  /// Pushes a tuple of ints.
   void tuple(std::span<const std::int64_t> numbers);
 
-  /// Between two values: lets what is written go, once it fills a frame.
+  /// Flushes if the frame is full. Call only between values.
   void flush_if_full() {
     if (frame_.size() >= kFrame) flush();
   }
-  /// Ends the pickle.
+  /// Writes STOP and passes the remaining bytes to the sink.
   void stop();
 
  private:

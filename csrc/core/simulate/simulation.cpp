@@ -73,7 +73,8 @@ std::size_t metadata_bytes(const ReceivedPlans& received, const planning::Coordi
     pulse.check();
     bytes += block.size();
   });
-  constexpr metadata::MetadataMemo kMemo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  // The size of the file does not depend on which of its first slots the memo uses.
+  constexpr metadata::MetadataMemo kMemo;
   constexpr std::uint32_t kFirstName = 16;
   for (const util::TextTable* texts : {names.get(), paths.get()}) {
     for (std::size_t text = 0; text < texts->size(); ++text) out.text((*texts)[text]);

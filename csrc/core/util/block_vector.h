@@ -7,8 +7,8 @@
 
 namespace shardplan::util {
 
-/// A vector that never moves what it holds: it grows block by block, so that growing costs no copy
-/// and no second piece of memory beside the first.
+/// Growable array with stable element addresses. Storage is a list of blocks of 2^kBlockBits
+/// elements; growth allocates one block and never copies or moves existing elements.
 template <typename T, unsigned kBlockBits = 12>
 class Arena {
  public:
@@ -27,7 +27,7 @@ class Arena {
     ++size_;
   }
 
-  /// Drops every element from `count` on.
+  /// Drops all elements at index `count` and above. Keeps the blocks for reuse.
   void truncate(std::size_t count) { size_ = count < size_ ? count : size_; }
 
  private:

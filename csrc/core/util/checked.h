@@ -4,8 +4,8 @@
 
 namespace shardplan::util {
 
-/// Integer arithmetic that says when a result does not fit int64.
-/// Each returns false on overflow and leaves `out` unspecified.
+/// Overflow-checked int64 arithmetic.
+/// Each function returns false on overflow; `out` is then unspecified.
 
 inline bool checked_add(std::int64_t a, std::int64_t b, std::int64_t& out) {
   return !__builtin_add_overflow(a, b, &out);

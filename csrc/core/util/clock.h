@@ -4,10 +4,10 @@
 
 namespace shardplan::util {
 
-/// Time in laps.
+/// Stopwatch on the steady clock.
 class Clock {
  public:
-  /// Seconds since the last lap.
+  /// Returns the seconds since the previous call, or since construction.
   double lap() {
     const auto now = std::chrono::steady_clock::now();
     const std::chrono::duration<double> taken = now - last_;

@@ -7,20 +7,20 @@
 
 namespace shardplan::util {
 
-/// Lets whoever asked for long work stop it: loops call `beat`, which asks every 50 ms or so, and
-/// throws what the question throws. Of one thread.
+/// Cancellation point for long loops. A loop calls `beat` or `check` in each iteration; about every
+/// 50 ms this calls `ask`, whose exception ends the loop. Not thread-safe.
 class Pulse {
  public:
-  /// Never stops.
+  /// Constructs a pulse that never cancels.
   Pulse() = default;
   explicit Pulse(std::function<void()> ask) : ask_(std::move(ask)) {}
 
-  /// For loops whose rounds take less than a microsecond or so.
+  /// For iterations shorter than about a microsecond: reads the clock on every 1,024th call only.
   void beat() const {
     if (++beats_ % kBeats == 0) check();
   }
 
-  /// For those whose rounds take longer.
+  /// For longer iterations: reads the clock on every call.
   void check() const {
     if (!ask_ || std::chrono::steady_clock::now() < next_) return;
     ask_();

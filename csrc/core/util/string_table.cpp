@@ -7,7 +7,7 @@
 
 namespace shardplan::util {
 
-/// The slot that has a text, or the one that it would take.
+/// Returns the slot of a string, or the free slot where it would be inserted.
 std::size_t TextTable::slot_of(std::string_view text, std::uint64_t hash) const {
   const std::size_t mask = slots_.size() - 1;
   std::size_t slot = hash & mask;
@@ -24,7 +24,7 @@ std::uint32_t TextTable::number_of(std::string_view text) {
   const std::uint64_t hash = fingerprint(text, secret_seed());
   std::uint32_t& slot = slots_[slot_of(text, hash)];
   if (slot == 0) {
-    if (texts_.size() >= 0xFFFFFFFE) throw std::length_error("more than 2^32 texts");
+    if (texts_.size() >= 0xFFFFFFFE) throw std::length_error("more than 2^32 distinct strings");
     texts_.emplace_back(text);
     hashes_.push_back(hash);
     slot = static_cast<std::uint32_t>(texts_.size());

@@ -10,13 +10,13 @@
 
 namespace shardplan::util {
 
-/// Texts by number, each kept once.
+/// Table of distinct strings, numbered from 0 in order of insertion.
 class TextTable {
  public:
-  /// Number of a text, which is added where it is new.
+  /// Returns the number of `text`; adds it if it is new. Throws std::length_error at 2^32 texts.
   std::uint32_t number_of(std::string_view text);
 
-  /// Number of a text, or nothing.
+  /// Returns the number of `text`, or nullopt if it is not in the table.
   std::optional<std::uint32_t> find(std::string_view text) const;
 
   std::size_t size() const { return texts_.size(); }
@@ -28,7 +28,7 @@ class TextTable {
 
   std::deque<std::string> texts_;
   std::vector<std::uint64_t> hashes_;
-  std::vector<std::uint32_t> slots_;  // a power of two of them: number + 1, or 0 for none
+  std::vector<std::uint32_t> slots_;  // open addressing, size 2^n: number + 1, or 0 if free
 };
 
 }  // namespace shardplan::util

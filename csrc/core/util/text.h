@@ -6,11 +6,11 @@
 
 namespace shardplan::util {
 
-/// The first 200 characters of a received text, as an error can show it: any character that is not
-/// printable ASCII becomes '?'.
+/// Returns the first 200 bytes of untrusted text in a form safe for error messages: every byte that
+/// is not printable ASCII is replaced by '?'.
 std::string printable(std::string_view text);
 
-/// A number with its digits in groups of three, as 1,234,567.
+/// Returns a decimal number with thousands separators, e.g. "1,234,567".
 std::string grouped(std::uint64_t number);
 
 }  // namespace shardplan::util

@@ -12,7 +12,8 @@ std::int64_t wrapping_subtract(std::int64_t a, std::int64_t b) {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) - static_cast<std::uint64_t>(b));
 }
 
-/// The chunk that is expected after `last`, if only `dim` is sharded; of none, a whole tensor.
+// Predicted chunk after `last` if only `dim` is sharded; the whole tensor if there is no `last`.
+// Only the difference to the prediction is encoded.
 std::int64_t next_offset(const std::int64_t* last, std::size_t ndim, std::size_t dim) {
   return last == nullptr ? 0 : wrapping_add(last[dim], last[ndim + dim]);
 }
@@ -21,7 +22,7 @@ std::int64_t next_size(const std::int64_t* last, std::size_t ndim, std::size_t d
   return last == nullptr ? shape[dim] : last[ndim + dim];
 }
 
-/// Whether a dim of a chunk is not all of its tensor's.
+/// Returns true if the chunk does not span the tensor in `dim`.
 bool is_cut(const std::int64_t* chunk, std::size_t ndim, std::size_t dim,
             std::span<const std::int64_t> shape) {
   return chunk[dim] != 0 || chunk[ndim + dim] != shape[dim];
@@ -67,7 +68,7 @@ columns::SavedChunks read_chunks(std::string_view bytes, columns::SaveTable tabl
     const std::int64_t* last = nullptr;
     for (std::size_t at = 0; at < count; ++at, chunk += 2 * ndim) {
       const std::uint64_t cut = in.varint();
-      if (ndim < columns::kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
+      if (ndim < columns::kMaxDims && cut >> ndim != 0) in.fail_bits("dim mask", cut);
       for (std::size_t dim = 0; dim < ndim; ++dim) {
         const bool other = (cut >> dim & 1) != 0;
         chunk[dim] = other ? wrapping_add(in.number(), next_offset(last, ndim, dim)) : 0;
@@ -77,7 +78,7 @@ columns::SavedChunks read_chunks(std::string_view bytes, columns::SaveTable tabl
       last = chunk;
     }
   }
-  if (in.left() != 0) in.fail("goes on after its chunks");
+  in.expect_end("chunks");
   out.table = std::move(table);
   return out;
 }

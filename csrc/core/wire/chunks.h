@@ -8,13 +8,14 @@
 
 namespace shardplan::wire {
 
-/// The bytes of the chunks of a `state_dict_metadata`, whose table travels as `write_table` has it.
+/// Encodes the chunks of a `state_dict_metadata`. The table is encoded apart, by `write_table`.
 std::string write_chunks(const columns::SavedChunks& chunks);
 
-/// Reads what `write_chunks` wrote of this table. Throws BadWire; keeps at most 1,024 bytes for
-/// each byte received, and 16 for each entry of the table. It can not be fewer: a chunk that is all
-/// of a tensor of 64 dims takes one byte, and a chunk may be there more than once. A vector that
-/// grows asks for four times that in all.
+/// Decodes the output of `write_chunks`. Throws BadWire.
+///
+/// The result takes at most 1,024 bytes per byte read (a chunk that spans a tensor of 64 dims is
+/// encoded in one byte) and 16 per entry of the table. Growth of vectors can allocate up to four
+/// times that in total.
 columns::SavedChunks read_chunks(std::string_view bytes, columns::SaveTable table);
 
 }  // namespace shardplan::wire

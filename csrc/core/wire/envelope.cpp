@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kMagic{"\x93SPL"};
 
-// The first bytes, which keep their meaning in every wire version: magic, wire version, release.
+// Fixed header, the same in every wire version: magic, wire version, length of release, release.
 std::string head(std::string_view release) {
   ByteWriter out;
   out.raw(kMagic);
@@ -46,7 +46,7 @@ std::string seal(WireKind kind, std::string_view release, const Envelope& conten
 Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
   ByteReader in(bytes);
   if (in.left() < kMagic.size() || in.raw(kMagic.size()) != kMagic)
-    in.fail("is nothing that shardplan sent");
+    in.fail("is not a shardplan message");
   const std::uint8_t version = in.byte();
   const std::string_view writer = in.raw(in.byte());
   if (version != kWireVersion) {
@@ -63,8 +63,14 @@ Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
   const std::uint64_t rows = in.varint();
   const std::size_t lengths = bytes.size() - in.left() - start;
   const std::uint64_t expected = in.fixed64();
-  if (items > bytes.size()) in.fail("counts more than it holds");
-  if (table > in.left() || rows != in.left() - table) in.fail("is not as long as it says");
+  if (items > bytes.size()) {
+    in.fail("has " + std::to_string(items) + " items in " + std::to_string(bytes.size()) +
+            " bytes");
+  }
+  if (table > in.left() || rows != in.left() - table) {
+    in.fail("has a table of " + std::to_string(table) + " bytes and rows of " +
+            std::to_string(rows) + " bytes in " + std::to_string(in.left()) + " bytes");
+  }
   contents.items = static_cast<std::size_t>(items);
   contents.table = in.raw(static_cast<std::size_t>(table));
   contents.rows = in.raw(static_cast<std::size_t>(rows));
@@ -73,8 +79,11 @@ Envelope open(WireKind kind, std::string_view release, std::string_view bytes) {
        {bytes.substr(start, lengths), contents.table, contents.rows}) {
     sum = util::fingerprint(part, sum);
   }
-  if (sum != expected) throw BadWire("was changed on the way: its checksum does not fit");
-  if (found != static_cast<std::uint8_t>(kind)) in.fail("is of another kind");
+  if (sum != expected) throw BadWire("is corrupted: its checksum does not match");
+  if (found != static_cast<std::uint8_t>(kind)) {
+    in.fail("has message kind " + std::to_string(found) + " instead of " +
+            std::to_string(static_cast<unsigned>(kind)));
+  }
   return contents;
 }
 

@@ -7,25 +7,26 @@
 
 namespace shardplan::wire {
 
-/// What bytes on the wire hold.
+/// Kind of a message.
 enum class WireKind : std::uint8_t { kSavePlan = 1, kLoadPlan = 2, kSavedChunks = 3, kStorage = 4 };
 
-/// What travels: two stretches of bytes, what is the same on every rank and what is not.
+/// Contents of a message: a table, normally equal on every rank, and the rows of one rank.
 struct Envelope {
   std::size_t items = 0;
   std::string_view table;
   std::string_view rows;
 };
 
-/// The version of all that lies between the version strings and the end; raise it with any change.
+/// Version of everything after the release string. Must be raised with any change of the format.
 inline constexpr std::uint8_t kWireVersion = 1;
 
-/// The bytes of an envelope. `release` is the version of shardplan that writes it, for messages.
+/// Encodes a message with a header and a checksum. `release` is the version of shardplan that
+/// writes it; readers show it if the wire versions differ.
 std::string seal(WireKind kind, std::string_view release, const Envelope& contents);
 
-/// The envelope in `bytes`, which must outlive it. Throws BadWire where the bytes are not of
-/// `kind`, were written in another wire version (the message names both releases), or were changed,
-/// cut or extended on the way. `items` is at most the number of bytes.
+/// Decodes a message. The result points into `bytes`. Throws BadWire if the message is of another
+/// kind, has another wire version (the error names both releases), or was modified, truncated or
+/// extended. `items` of the result is at most `bytes.size()`.
 Envelope open(WireKind kind, std::string_view release, std::string_view bytes);
 
 }  // namespace shardplan::wire

@@ -7,11 +7,11 @@
 namespace shardplan::wire {
 namespace {
 
-// A row starts with its kind, and with how its name follows the one before.
+// The first byte of a row holds its kind and the step from the previous name to its name.
 enum Step : std::uint8_t { kSame, kNext, kOther };
 constexpr int kKindShift = 2;
 
-/// Whether a dim is read from its start to its start, so that only the length is to be told.
+/// Returns true if all four offsets in `dim` are zero, so that only the length is encoded.
 bool is_plain(const std::int64_t* numbers, std::size_t ndim, std::size_t dim) {
   return numbers[dim] == 0 && numbers[ndim + dim] == 0 && numbers[2 * ndim + dim] == 0 &&
          numbers[3 * ndim + dim] == 0;
@@ -41,9 +41,9 @@ void read_region(ByteReader& in, std::int64_t* numbers, std::size_t ndim) {
 }
 
 std::uint32_t read_name(ByteReader& in, Step step, std::uint32_t before, std::size_t names) {
-  if (step == kOther) return in.index(names);
+  if (step == kOther) return in.index(names, "name index");
   const std::uint64_t name = static_cast<std::uint64_t>(before) + (step == kNext ? 1 : 0);
-  if (name >= names) in.fail("points outside a table");
+  if (name >= names) in.fail_range("name index", name, names);
   return static_cast<std::uint32_t>(name);
 }
 
@@ -78,9 +78,11 @@ NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t
   NamedReads out;
   ByteReader of_names(names);
   out.names = read_names(of_names).names;
-  if (of_names.left() != 0) of_names.fail("goes on after its names");
+  of_names.expect_end("names");
   ByteReader in(rows);
-  if (in.count() != count) in.fail("counts other rows than it has");
+  if (const std::size_t found = in.count(); found != count) {
+    in.fail("has " + std::to_string(found) + " rows instead of " + std::to_string(count));
+  }
   std::uint32_t before = 0;
   std::uint32_t objects = 0;
   for (std::size_t row = 0; row < count; ++row) {
@@ -88,7 +90,7 @@ NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t
     const unsigned kind = head >> kKindShift;
     const unsigned step = head & ((1U << kKindShift) - 1);
     if (kind > static_cast<unsigned>(columns::ReadKind::kObject) || step > kOther) {
-      in.fail("has a row of no kind");
+      in.fail("has unknown row tag " + std::to_string(head));
     }
     if (kind == static_cast<unsigned>(columns::ReadKind::kObject)) {
       out.rows.push(columns::ReadKind::kObject, objects++);
@@ -101,10 +103,10 @@ NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t
     }
     const std::uint64_t wanted = in.varint();
     const std::uint64_t saved = in.varint();
-    const std::size_t ndim = in.index(columns::kMaxDims + 1);
+    const std::size_t ndim = in.index(columns::kMaxDims + 1, "number of dims");
     read_region(in, out.rows.push(columns::ReadKind::kTensor, before, wanted, saved, ndim), ndim);
   }
-  if (in.left() != 0) in.fail("goes on after its rows");
+  in.expect_end("rows");
   return out;
 }
 

@@ -8,21 +8,21 @@
 
 namespace shardplan::wire {
 
-/// A load plan's rows with the names that they point into.
+/// Rows of a load plan and the names that they index.
 struct NamedReads {
   columns::ReadColumns rows;
   std::vector<std::string> names;
 };
 
-/// The bytes of a load plan's names; empty where one is too long to travel.
+/// Encodes the names of a load plan. Returns an empty string if one is longer than kLongestName.
 std::string write_read_names(const std::vector<std::string>& names);
 
-/// The bytes of a load plan's rows; empty where a row has too many dims to travel. kObject rows
-/// keep their place.
+/// Encodes the rows of a load plan. Returns an empty string if a row has more than kMaxDims dims.
+/// Object rows are encoded by position only.
 std::string write_reads(const columns::ReadColumns& rows);
 
-/// Reads what the two above wrote, `count` rows of it. Throws BadWire; allocates at most 6,000
-/// bytes for each byte read.
+/// Decodes `count` rows and their names. Throws BadWire. Allocates at most 6,000 bytes per byte
+/// read.
 NamedReads read_reads(std::string_view names, std::string_view rows, std::size_t count);
 
 }  // namespace shardplan::wire

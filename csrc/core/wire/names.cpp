@@ -1,7 +1,10 @@
 #include "core/wire/names.h"
 
 #include <algorithm>
+#include <string>
 #include <unordered_map>
+
+#include "core/util/text.h"
 
 namespace shardplan::wire {
 namespace {
@@ -18,7 +21,7 @@ std::vector<std::string_view> split(std::string_view name) {
   }
 }
 
-/// Distinct parts by number, in the order in which they first come.
+/// Distinct parts, numbered in order of first appearance.
 class Parts {
  public:
   std::uint32_t operator[](std::string_view part) {
@@ -67,18 +70,23 @@ void read_shapes(ByteReader& in, PlanNames& out) {
     shape.resize(in.count());
     for (PathElement& element : shape) {
       const std::uint64_t packed = in.varint();
-      if (packed >> 1 == 0 || packed >> 1 > kLongestName + 1) in.fail("has a path of no name");
+      if (packed >> 1 == 0 || packed >> 1 > kLongestName + 1) {
+        in.fail("has a path element of " + std::to_string(packed >> 1) + " name parts");
+      }
       element = {static_cast<std::uint32_t>(packed >> 1), (packed & 1) != 0};
     }
     parts.push_back(parts_of(shape));
   }
   const std::size_t mapped = in.count();
-  if (mapped > out.names.size()) in.fail("maps more names than it has");
+  if (mapped > out.names.size()) {
+    in.fail("has " + std::to_string(mapped) + " paths for " + std::to_string(out.names.size()) +
+            " names");
+  }
   out.shape_of_name.reserve(mapped);
   for (std::size_t name = 0; name < mapped; ++name) {
-    out.shape_of_name.push_back(in.index(out.shapes.size()));
+    out.shape_of_name.push_back(in.index(out.shapes.size(), "path shape index"));
     if (parts[out.shape_of_name.back()] != count_parts(out.names[name])) {
-      in.fail("has a path that does not give its name");
+      in.fail("has a path that does not match name " + util::printable(out.names[name]));
     }
   }
 }
@@ -115,7 +123,7 @@ PlanNames read_names(ByteReader& in) {
   for (std::string_view& part : parts) part = in.string();
   PlanNames out;
   out.names.resize(in.count());
-  std::vector<std::size_t> ends;  // of each part of the name before, in that name
+  std::vector<std::size_t> ends;  // end of each part of the previous name
   std::string_view before;
   for (std::string& name : out.names) {
     std::uint64_t shared = in.byte();
@@ -125,15 +133,21 @@ PlanNames read_names(ByteReader& in) {
       shared = in.varint();
       added = in.varint();
     }
-    if (shared > ends.size() || added > in.left()) in.fail("has a name of no length");
-    if (shared + added == 0) in.fail("has a name of no parts");
+    if (shared > ends.size()) {
+      in.fail("has a name that shares " + std::to_string(shared) + " parts with a name of " +
+              std::to_string(ends.size()));
+    }
+    if (added > in.left()) in.fail_count(added);
+    if (shared + added == 0) in.fail("has a name without parts");
     ends.resize(static_cast<std::size_t>(shared));
     if (shared > 0) name.assign(before.substr(0, ends.back()));
     for (std::uint64_t part = 0; part < added; ++part) {
       if (!ends.empty()) name.push_back('.');
-      name.append(parts[in.index(parts.size())]);
+      name.append(parts[in.index(parts.size(), "name part index")]);
       ends.push_back(name.size());
-      if (name.size() > kLongestName) in.fail("has a name that is too long");
+      if (name.size() > kLongestName) {
+        in.fail("has a name longer than " + std::to_string(kLongestName) + " bytes");
+      }
     }
     before = name;
   }

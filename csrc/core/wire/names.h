@@ -10,11 +10,11 @@
 
 namespace shardplan::wire {
 
-/// The longest name that travels; it bounds what a few bytes can make a reader allocate.
+/// Maximum length of a name in bytes. Limits the memory that a reader allocates per byte read.
 inline constexpr std::size_t kLongestName = 1024;
 
-/// One element of the path of a name in a nested state dict: how many of the name's dotted parts it
-/// takes, and whether it is an int.
+/// One element of the path of a name in a nested state dict: the number of dotted parts of the name
+/// that it spans, and whether it is an int.
 struct PathElement {
   std::uint32_t parts;
   bool is_int;
@@ -22,22 +22,22 @@ struct PathElement {
 };
 using PathShape = std::vector<PathElement>;
 
-/// The names of a plan. The first `shape_of_name.size()` of them are the keys of its mappings, in
-/// their order; joined by dots, the elements of a path give the name again.
+/// Names of a plan. The first `shape_of_name.size()` names are the keys of its mappings, in order.
+/// The elements of a path joined by dots are equal to the name.
 struct PlanNames {
   std::vector<std::string> names;
   std::vector<PathShape> shapes;
   std::vector<std::uint32_t> shape_of_name;
 };
 
-/// Number of dotted parts of a name: one more than its dots.
+/// Returns the number of dotted parts of a name, i.e. its number of dots plus one.
 std::size_t count_parts(std::string_view name);
 
-/// Writes names, each as the parts that it does not share with the one before it; false where one
-/// is too long to travel.
+/// Encodes names; the parts that a name shares with the name before it are omitted. Returns false
+/// if a name is longer than kLongestName.
 bool write_names(const PlanNames& names, ByteWriter& out);
 
-/// Reads what `write_names` wrote. Throws BadWire; allocates at most 1,100 bytes for each byte
+/// Decodes the output of `write_names`. Throws BadWire. Allocates at most 1,100 bytes per byte
 /// read.
 PlanNames read_names(ByteReader& in);
 

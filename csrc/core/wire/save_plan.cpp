@@ -6,10 +6,11 @@
 namespace shardplan::wire {
 namespace {
 
-constexpr std::uint8_t kInOrder = 1;  // row i is of entry i
+// Flags of the rows.
+constexpr std::uint8_t kInOrder = 1;  // row i has entry i
 constexpr std::uint8_t kChunkIndices = 2;
 
-/// Whether a dim of a row is not all of its tensor's.
+/// Returns the bit mask of the dims in which the box does not span the tensor.
 std::uint64_t cut_dims(std::span<const std::int64_t> shape, const std::int64_t* numbers) {
   const std::size_t ndim = shape.size();
   std::uint64_t cut = 0;
@@ -28,7 +29,8 @@ void write_spec(const columns::EntrySpecs& specs, std::size_t spec, ByteWriter& 
   for (const std::int64_t size : specs.shape(spec)) out.number(size);
 }
 
-/// Each spec's first equal.
+/// Returns the distinct specs, in order of first appearance. Sets `number` to the position of each
+/// spec in the result.
 std::vector<std::uint32_t> distinct(const columns::EntrySpecs& specs,
                                     std::vector<std::uint32_t>& number) {
   std::vector<std::uint32_t> kept;
@@ -46,14 +48,15 @@ std::vector<std::uint32_t> distinct(const columns::EntrySpecs& specs,
 
 void read_spec(ByteReader& in, std::size_t property_rows, columns::EntrySpecs& specs) {
   const std::uint8_t kind = in.byte();
-  if (kind > static_cast<std::uint8_t>(columns::WriteKind::kObject))
-    in.fail("has an entry of no kind");
+  if (kind > static_cast<std::uint8_t>(columns::WriteKind::kObject)) {
+    in.fail("has unknown entry kind " + std::to_string(kind));
+  }
   if (!columns::writes_tensor(static_cast<columns::WriteKind>(kind))) {
     specs.push(static_cast<columns::WriteKind>(kind), 0, {});
     return;
   }
-  const std::uint32_t properties = in.index(property_rows);
-  std::vector<std::int64_t> shape(in.index(columns::kMaxDims + 1));
+  const std::uint32_t properties = in.index(property_rows, "property index");
+  std::vector<std::int64_t> shape(in.index(columns::kMaxDims + 1, "number of dims"));
   for (std::int64_t& size : shape) size = in.number();
   specs.push(static_cast<columns::WriteKind>(kind), properties, shape);
 }
@@ -61,7 +64,7 @@ void read_spec(ByteReader& in, std::size_t property_rows, columns::EntrySpecs& s
 void read_box(ByteReader& in, std::span<const std::int64_t> shape, std::int64_t* numbers) {
   const std::size_t ndim = shape.size();
   const std::uint64_t cut = in.varint();
-  if (ndim < columns::kMaxDims && cut >> ndim != 0) in.fail("has a box of too many dims");
+  if (ndim < columns::kMaxDims && cut >> ndim != 0) in.fail_bits("dim mask", cut);
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     const bool is_cut = (cut >> dim & 1) != 0;
     numbers[dim] = is_cut ? in.number() : 0;
@@ -91,7 +94,7 @@ std::string write_table(const NamedTable& named) {
   out.varint(named.table.size());
   std::int64_t next = 0;
   for (std::size_t entry = 0; entry < named.table.size(); ++entry) {
-    // Usually the next name: its zero shares a byte with the spec.
+    // The low bit is 0 if the name is the one after the previous name, the usual case.
     const std::int64_t name = named.table.name[entry];
     const bool follows = name == next;
     out.varint(static_cast<std::uint64_t>(number[named.table.spec[entry]]) << 1 |
@@ -118,14 +121,14 @@ NamedTable read_table(std::string_view bytes) {
   std::uint64_t next = 0;
   for (std::size_t entry = 0; entry < entries; ++entry) {
     const std::uint64_t packed = in.varint();
-    if (packed >> 1 >= specs) in.fail("points outside a table");
+    if (packed >> 1 >= specs) in.fail_range("spec index", packed >> 1, specs);
     const std::uint64_t name = (packed & 1) != 0 ? in.varint() : next;
-    if (name >= out.names.names.size()) in.fail("points outside a table");
+    if (name >= out.names.names.size()) in.fail_range("name index", name, out.names.names.size());
     out.table.name.push_back(static_cast<std::uint32_t>(name));
     out.table.spec.push_back(static_cast<std::uint32_t>(packed >> 1));
     next = name + 1;
   }
-  if (in.left() != 0) in.fail("goes on after its table");
+  in.expect_end("table");
   return out;
 }
 
@@ -162,11 +165,14 @@ std::string write_rows(const columns::SavePlanView& view) {
 ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns::SaveTable& table) {
   ByteReader in(bytes);
   const std::uint8_t flags = in.byte();
-  if (flags > (kInOrder | kChunkIndices)) in.fail("has a mark of no meaning");
+  if (flags > (kInOrder | kChunkIndices)) in.fail_bits("flags", flags);
   const bool in_order = (flags & kInOrder) != 0;
   const bool has_indices = (flags & kChunkIndices) != 0;
-  if (in_order ? count != table.size() : count > in.left())
-    in.fail("counts other rows than it has");
+  if (in_order && count != table.size()) {
+    in.fail("has " + std::to_string(count) + " rows in the order of a table of " +
+            std::to_string(table.size()));
+  }
+  if (!in_order && count > in.left()) in.fail_count(count);
   ReceivedRows out;
   out.rows.entry.reserve(count);
   out.rows.first.reserve(count);
@@ -175,8 +181,9 @@ ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns:
   std::int64_t last_index = 0;
   for (std::size_t row = 0; row < count; ++row) {
     const std::int64_t entry = in_order ? next : wrapping_add(next, in.number());
-    if (entry < 0 || static_cast<std::uint64_t>(entry) >= table.size()) {
-      in.fail("points outside a table");
+    if (entry < 0) in.fail("has entry index " + std::to_string(entry) + ", which is negative");
+    if (static_cast<std::uint64_t>(entry) >= table.size()) {
+      in.fail_range("entry index", static_cast<std::uint64_t>(entry), table.size());
     }
     next = entry + 1;
     const std::uint32_t spec = table.spec[static_cast<std::size_t>(entry)];
@@ -186,10 +193,12 @@ ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns:
     read_box(in, table.specs.shape(spec), numbers);
     if (!has_indices) continue;
     last_index = wrapping_add(last_index, in.number());
-    if (last_index < columns::kNoChunkIndex) in.fail("has an index below zero");
+    if (last_index < columns::kNoChunkIndex) {
+      in.fail("has chunk index " + std::to_string(last_index) + ", which is negative");
+    }
     out.chunk_indices[row] = last_index;
   }
-  if (in.left() != 0) in.fail("goes on after its rows");
+  in.expect_end("rows");
   return out;
 }
 

@@ -10,31 +10,32 @@
 
 namespace shardplan::wire {
 
-/// A save plan's table with the names and properties that its numbers point into. What properties
-/// say is the caller's, one string a row of its table.
+/// Table of a save plan with its names and properties. The caller encodes the properties, one
+/// string per row.
 struct NamedTable {
   columns::SaveTable table;
   PlanNames names;
   std::vector<std::string> properties;
 };
 
-/// The bytes of a table; empty where it cannot travel (a name too long, too many dims).
+/// Encodes a table. Returns an empty string if a name is longer than kLongestName or a tensor has
+/// more than kMaxDims dims.
 std::string write_table(const NamedTable& table);
 
-/// Reads what `write_table` wrote. Throws BadWire.
+/// Decodes the output of `write_table`. Throws BadWire.
 NamedTable read_table(std::string_view bytes);
 
-/// The bytes of a plan's rows: what differs by rank. kObject rows keep their place.
+/// Encodes the rows of a save plan. Object rows are encoded by position only.
 std::string write_rows(const columns::SavePlanView& view);
 
-/// A plan's rows as they arrived.
+/// Decoded rows of a save plan.
 struct ReceivedRows {
   columns::SaveRows rows;
-  std::vector<std::int64_t> chunk_indices;  // empty: none has one
+  std::vector<std::int64_t> chunk_indices;  // empty if no row has one
 };
 
-/// Reads `count` rows of a table. Throws BadWire; allocates at most 3,000 bytes for each byte read
-/// and 24 for each entry of the table.
+/// Decodes `count` rows of a table. Throws BadWire. Allocates at most 3,000 bytes per byte read and
+/// 24 per entry of the table.
 ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns::SaveTable& table);
 
 }  // namespace shardplan::wire

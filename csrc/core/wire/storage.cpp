@@ -1,25 +1,28 @@
 #include "core/wire/storage.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "core/util/checked.h"
+#include "core/util/text.h"
 #include "core/wire/bytes.h"
 #include "core/wire/names.h"
 
 namespace shardplan::wire {
 namespace {
 
-// What a row does not share with the row before it, or with what follows from that.
+// First byte of a row: flags of the fields that differ from the predicted row.
 enum : std::uint8_t {
-  kOtherName = 1,  // not the name after the last
+  kOtherName = 1,
   kOtherPath = 2,
-  kOtherBegin = 4,  // not where the last row ends
+  kOtherBegin = 4,
   kOtherIndex = 8,
   kOtherDims = 16,
 };
 
-/// What a row is told apart from.
+/// Predicted next row: the next name, at the end of the previous row in the same file. Only
+/// differences are encoded.
 struct Expected {
   std::uint32_t name = 0;
   std::uint32_t path = 0;
@@ -49,7 +52,7 @@ void write_offset(std::span<const std::int64_t> offset, ByteWriter& out) {
 
 void read_offset(ByteReader& in, std::int64_t* numbers, std::size_t ndim) {
   const std::uint64_t set = in.varint();
-  if (ndim < 64 && set >> ndim != 0) in.fail("has an offset of too many dims");
+  if (ndim < 64 && set >> ndim != 0) in.fail_bits("dim mask", set);
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     numbers[dim] = (set >> dim & 1) != 0 ? in.number() : 0;
   }
@@ -98,10 +101,10 @@ std::string write_storage_rows(const columns::StorageRows& rows) {
 util::TextTable read_storage_names(std::string_view bytes) {
   ByteReader in(bytes);
   const PlanNames read = read_names(in);
-  if (in.left() != 0) in.fail("goes on after its names");
+  in.expect_end("names");
   util::TextTable names;
   for (const std::string& name : read.names) {
-    if (names.find(name)) in.fail("has a name twice");
+    if (names.find(name)) in.fail("has duplicate name " + util::printable(name));
     names.number_of(name);
   }
   return names;
@@ -114,33 +117,40 @@ columns::StorageRows read_storage_rows(std::string_view bytes, std::size_t count
   auto paths = std::make_shared<util::TextTable>();
   for (std::size_t left = in.count(); left > 0; --left) {
     const std::string_view path = in.string();
-    if (paths->find(path)) in.fail("has a path twice");
+    if (paths->find(path)) in.fail("has duplicate path " + util::printable(path));
     paths->number_of(path);
   }
-  if (count > in.left()) in.fail("counts other rows than it has");
+  if (count > in.left()) in.fail_count(count);
   rows.reserve(count, count);
   Expected expected;
   for (std::size_t row = 0; row < count; ++row) {
     const std::uint8_t differs = in.byte();
-    if (differs >= 2 * kOtherDims) in.fail("has a mark of no meaning");
-    if ((differs & kOtherName) != 0) expected.name = in.index(names->size());
-    if ((differs & kOtherPath) != 0) expected.path = in.index(paths->size());
+    if (differs >= 2 * kOtherDims) in.fail_bits("flags", differs);
+    if ((differs & kOtherName) != 0) expected.name = in.index(names->size(), "name index");
+    if ((differs & kOtherPath) != 0) expected.path = in.index(paths->size(), "path index");
     if ((differs & kOtherBegin) != 0) expected.begin = in.number();
     if ((differs & kOtherIndex) != 0) expected.chunk_index = in.number();
     if ((differs & kOtherDims) != 0) expected.ndim = in.byte();
-    if (expected.name >= names->size() || expected.path >= paths->size()) {
-      in.fail("points outside a table");
+    if (expected.name >= names->size()) {
+      in.fail_range("name index", expected.name, names->size());
     }
-    if (expected.chunk_index < columns::kNoChunkIndex) in.fail("has an index below zero");
+    if (expected.path >= paths->size()) {
+      in.fail_range("path index", expected.path, paths->size());
+    }
+    if (expected.chunk_index < columns::kNoChunkIndex) {
+      in.fail("has chunk index " + std::to_string(expected.chunk_index) + ", which is negative");
+    }
     const bool has_offset = expected.ndim != columns::StorageRows::kNoOffset;
-    if (has_offset && expected.ndim > columns::kMaxDims) in.fail("has an offset of too many dims");
+    if (has_offset && expected.ndim > columns::kMaxDims) {
+      in.fail_range("number of dims", expected.ndim, columns::kMaxDims + 1);
+    }
     std::int64_t* numbers = rows.push(expected.name, expected.ndim, expected.chunk_index,
                                       expected.path, expected.begin, 0);
     if (has_offset && expected.ndim > 0) read_offset(in, numbers, expected.ndim);
     rows.length[row] = in.number();
     expected.follow(rows, row);
   }
-  if (in.left() != 0) in.fail("goes on after its rows");
+  in.expect_end("rows");
   rows.names = std::move(names);
   rows.paths = std::move(paths);
   return rows;

@@ -8,17 +8,18 @@
 
 namespace shardplan::wire {
 
-/// The bytes of the names of storage rows; empty where one is too long to travel.
+/// Encodes the names of storage rows. Returns an empty string if a name is longer than kLongestName
+/// or an offset has more than kMaxDims dims.
 std::string write_storage_names(const columns::StorageRows& rows);
 
-/// The bytes of storage rows: what differs by rank, paths among it.
+/// Encodes storage rows and their paths.
 std::string write_storage_rows(const columns::StorageRows& rows);
 
-/// Reads what `write_storage_names` wrote. Throws BadWire.
+/// Decodes the output of `write_storage_names`. Throws BadWire.
 util::TextTable read_storage_names(std::string_view bytes);
 
-/// Reads `count` rows whose names are these. Throws BadWire; allocates at most 600 bytes for each
-/// byte read.
+/// Decodes `count` rows that use `names`. Throws BadWire. Allocates at most 600 bytes per byte
+/// read.
 columns::StorageRows read_storage_rows(std::string_view bytes, std::size_t count,
                                        std::shared_ptr<const util::TextTable> names);
 

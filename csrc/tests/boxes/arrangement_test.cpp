@@ -16,7 +16,7 @@ boxes::Arrangement of(std::size_t ndim, const BoxList& boxes) {
   return boxes::recognise(columns(ndim, boxes));
 }
 
-TEST(Arrangement, OfNoElements) {
+TEST(Arrangement, NoElements) {
   EXPECT_EQ(of(1, {}).kind, Kind::kNone);
   EXPECT_EQ(of(2, {{{0, 0}, {0, 4}}}).kind, Kind::kNone);
 }

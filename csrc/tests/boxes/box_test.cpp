@@ -47,7 +47,7 @@ TEST(Boxes, ClearKeepsTheNumberOfDims) {
   EXPECT_EQ(boxes.start(0, 0), 7);
 }
 
-TEST(Boxes, TakesEndsAtTheLimitsOfInt64) {
+TEST(Boxes, AcceptsEndsAtTheLimitsOfInt64) {
   const boxes::Boxes boxes = columns(1, {{{INT64_MAX}, {0}},
                                          {{INT64_MIN}, {INT64_MAX}},
                                          {{0}, {INT64_MIN}},
@@ -60,7 +60,7 @@ TEST(Boxes, TakesEndsAtTheLimitsOfInt64) {
   EXPECT_EQ(boxes.end(4, 0), INT64_MIN);
 }
 
-TEST(Boxes, RefusesEndsBeyondInt64AndStaysAsItWas) {
+TEST(Boxes, RejectsEndsBeyondInt64AndIsUnchanged) {
   boxes::Boxes boxes = columns(2, {{{1, 2}, {3, 4}}});
   const std::vector<Box> refused{{{0, INT64_MAX}, {0, 1}},
                                  {{1, 0}, {INT64_MAX, 0}},
@@ -77,7 +77,7 @@ TEST(Boxes, RefusesEndsBeyondInt64AndStaysAsItWas) {
   EXPECT_EQ(boxes.end(0, 1), 6);
 }
 
-TEST(BoundsOverlap, SharedBordersAreNoOverlap) {
+TEST(BoundsOverlap, SharedBordersDoNotOverlap) {
   EXPECT_FALSE(one_overlaps({{0}, {4}}, {{4}, {4}}));
   EXPECT_TRUE(one_overlaps({{0}, {5}}, {{4}, {4}}));
   EXPECT_FALSE(one_overlaps({{0, 0}, {4, 4}}, {{4, 4}, {1, 1}}));
@@ -90,7 +90,7 @@ TEST(BoundsOverlap, ZeroSizeBoxStrictlyInsideOverlaps) {
   EXPECT_FALSE(one_overlaps({{0}, {0}}, {{0}, {4}}));
   EXPECT_FALSE(one_overlaps({{4}, {0}}, {{0}, {4}}));
   EXPECT_FALSE(one_overlaps({{2}, {0}}, {{2}, {0}}));
-  // Each is empty in another dim, and they cross.
+  // The boxes are empty in different dims and cross.
   EXPECT_TRUE(one_overlaps({{2, 0}, {0, 4}}, {{0, 2}, {4, 0}}));
 }
 
@@ -104,7 +104,7 @@ TEST(BoundsOverlap, ZeroDimBoxesAlwaysOverlap) {
   EXPECT_TRUE(one_overlaps({}, {}));
 }
 
-TEST(BoundsOverlap, BoxesWithElementsOverlapWhereTheyShareOne) {
+TEST(BoundsOverlap, NonEmptyBoxesOverlapIfTheyShareAnElement) {
   Random random(1);
   for (int round = 0; round < 500; ++round) {
     const Numbers shape{6, 6, 6};
@@ -131,7 +131,7 @@ TEST(InBounds, BordersAreInside) {
   EXPECT_FALSE(inside({{0, 0}, {0, 0}}, {-1, 5}));
 }
 
-TEST(InBounds, ZeroDimsHoldAnything) {
+TEST(InBounds, ZeroDimsAreAlwaysInBounds) {
   EXPECT_TRUE(inside({}, {}));
 }
 
@@ -141,7 +141,7 @@ TEST(InBounds, LimitsOfInt64) {
   EXPECT_FALSE(inside({{INT64_MIN}, {INT64_MAX}}, {INT64_MAX}));
 }
 
-TEST(Volume, OfShapes) {
+TEST(Volume, Shapes) {
   std::int64_t elements = -1;
   ASSERT_TRUE(boxes::volume(Numbers{}, elements));
   EXPECT_EQ(elements, 1);
@@ -164,7 +164,7 @@ TEST(Volume, OfBoxes) {
   EXPECT_FALSE(boxes::volume(boxes, 2, elements));
 }
 
-TEST(Volume, OfAZeroDimBoxIsOne) {
+TEST(Volume, ZeroDimBoxHasVolumeOne) {
   std::int64_t elements = 0;
   ASSERT_TRUE(boxes::volume(columns(0, {{}}), 0, elements));
   EXPECT_EQ(elements, 1);

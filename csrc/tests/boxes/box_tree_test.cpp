@@ -27,7 +27,7 @@ std::vector<std::size_t> overlapping(const BoxList& boxes, const Box& wanted) {
   return answer;
 }
 
-/// Each box is found by every box of the list, once, as by a pass over all pairs.
+/// Checks that a query with each box finds every overlapping box once.
 void expect_as_brute_force(std::size_t ndim, const BoxList& boxes) {
   const boxes::BoxTree tree(columns(ndim, boxes));
   for (const Box& wanted : boxes) ASSERT_EQ(found(tree, wanted), overlapping(boxes, wanted));
@@ -45,13 +45,13 @@ TEST(BoxTree, OneBoxDoesNotOverlapItself) {
   EXPECT_FALSE(boxes::BoxTree(columns(0, {{}})).self_overlaps());
 }
 
-TEST(BoxTree, ZeroDimBoxesAllMeet) {
+TEST(BoxTree, ZeroDimBoxesAllOverlap) {
   const boxes::BoxTree tree(columns(0, BoxList(100)));
   EXPECT_TRUE(tree.self_overlaps());
   EXPECT_EQ(found(tree, {}).size(), 100u);
 }
 
-TEST(BoxTree, EveryCountAboutTheSizeOfALeaf) {
+TEST(BoxTree, CountsNearTheLeafSize) {
   for (std::int64_t count = 0; count <= 70; ++count) {
     BoxList boxes;
     for (std::int64_t at = 0; at < count; ++at) boxes.push_back({{3 * at, 0}, {3, 2}});
@@ -89,7 +89,7 @@ TEST(BoxTree, MedianAtTheLargestStart) {
   expect_as_brute_force(1, boxes);
 }
 
-TEST(BoxTree, SizesThatDouble) {
+TEST(BoxTree, DoublingSizes) {
   BoxList boxes;
   for (int exponent = 0; exponent < 62; ++exponent) {
     boxes.push_back({{INT64_C(1) << exponent, 0}, {INT64_C(1) << exponent, 1}});
@@ -98,12 +98,12 @@ TEST(BoxTree, SizesThatDouble) {
   expect_as_brute_force(2, boxes);
 }
 
-TEST(BoxTree, LayoutsThatNestDoNotOverlap) {
+TEST(BoxTree, NestedLayoutsDoNotOverlap) {
   expect_as_brute_force(2, nested_corners(150).boxes);
   expect_as_brute_force(2, nested_pinwheel(75).boxes);
 }
 
-TEST(BoxTree, OneBoxOverAllOthersIsFound) {
+TEST(BoxTree, BoxThatContainsAllOthersIsFound) {
   Random random(2);
   Layout layout = grid({400, 400}, {20, 20}, random);
   layout.boxes.push_back({{1, 1}, {398, 398}});
@@ -129,7 +129,7 @@ TEST(BoxTree, RandomBoxesOfAnySize) {
   }
 }
 
-TEST(BoxTree, SeveralThreadsMayQueryOne) {
+TEST(BoxTree, ConcurrentQueries) {
   Random random(5);
   const Layout layout = recursive_split({500, 500, 500}, 400, random);
   const boxes::Boxes boxes = columns(3, layout.boxes);

@@ -38,23 +38,23 @@ BoxList holes_of(const Numbers& shape, const BoxList& boxes) {
   return listed(holes.boxes);
 }
 
-/// The boxes, cut off at the sides of the tensor; those outside it left out.
+/// Clips boxes to the tensor and drops those outside it.
 BoxList inside(const Numbers& shape, BoxList boxes) {
   BoxList kept;
   for (Box& box : boxes) {
-    bool meets = true;
+    bool overlaps = true;
     for (std::size_t dim = 0; dim < shape.size(); ++dim) {
       const std::int64_t end = std::min(box.offsets[dim] + box.sizes[dim], shape[dim]);
       box.offsets[dim] = std::max<std::int64_t>(box.offsets[dim], 0);
       box.sizes[dim] = end - box.offsets[dim];
-      meets = meets && box.sizes[dim] > 0;
+      overlaps = overlaps && box.sizes[dim] > 0;
     }
-    if (meets) kept.push_back(box);
+    if (overlaps) kept.push_back(box);
   }
   return kept;
 }
 
-TEST(Holes, NoneInATiling) {
+TEST(Holes, TilingHasNone) {
   Random random(1);
   for (int round = 0; round < 500; ++round) {
     const Layout layout = random_tiling(random);
@@ -62,7 +62,7 @@ TEST(Holes, NoneInATiling) {
   }
 }
 
-TEST(Holes, AreWhatIsLeftOut) {
+TEST(Holes, AreTheRemovedBoxes) {
   EXPECT_EQ(holes_of({4}, {}), BoxList({{{0}, {4}}}));
   EXPECT_EQ(holes_of({8, 4}, {{{0, 0}, {2, 4}}, {{4, 0}, {2, 4}}}),
             BoxList({{{2, 0}, {2, 4}}, {{6, 0}, {2, 4}}}));
@@ -71,7 +71,7 @@ TEST(Holes, AreWhatIsLeftOut) {
   EXPECT_EQ(holes_of({0, 4}, {}), BoxList());
 }
 
-TEST(Holes, OfAnyBoxesAreTheElementsThatNoneCovers) {
+TEST(Holes, MatchUncoveredElementsOfRandomBoxes) {
   Random random(2);
   for (int round = 0; round < 3'000; ++round) {
     const Numbers shape = random_shape(random);
@@ -86,14 +86,14 @@ TEST(Holes, OfAnyBoxesAreTheElementsThatNoneCovers) {
   }
 }
 
-TEST(Holes, OfARegionAreInIt) {
+TEST(Holes, OfARegionAreWithinIt) {
   const boxes::Boxes boxes = columns(2, {{{0, 0}, {4, 8}}, {{6, 0}, {2, 8}}});
   const Numbers region = {2, 2, 7, 5};
   const boxes::Holes holes = boxes::find_holes(boxes, region.data(), kAll);
   EXPECT_EQ(listed(holes.boxes), BoxList({{{4, 2}, {2, 3}}}));
 }
 
-TEST(Holes, ManyAreGivenUp) {
+TEST(Holes, StopsAtTheLimit) {
   BoxList boxes;
   for (std::int64_t at = 0; at < 100; at += 2) boxes.push_back({{at}, {1}});
   const Numbers bounds = {0, 100};
@@ -103,7 +103,7 @@ TEST(Holes, ManyAreGivenUp) {
   EXPECT_TRUE(boxes::find_holes(columns(1, boxes), bounds.data(), 50).complete);
 }
 
-TEST(Holes, OfLargeLayoutsTakeNotLong) {
+TEST(Holes, LargeLayoutsAreFast) {
   Random random(3);
   const std::vector<Layout> layouts = {
       runs({1 << 20, 64}, 0, 50'000, random),
@@ -120,7 +120,7 @@ TEST(Holes, OfLargeLayoutsTakeNotLong) {
   }
 }
 
-TEST(Holes, BoundsAtTheEndsOfInt64) {
+TEST(Holes, BoundsAtTheLimitsOfInt64) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   const boxes::Boxes boxes = columns(1, {{{0}, {kMost - 1}}});
   const Numbers bounds = {0, kMost};

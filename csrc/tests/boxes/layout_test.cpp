@@ -38,7 +38,7 @@ std::optional<Box> local(const Numbers& shape, const Numbers& mesh_shape, const 
   return box;
 }
 
-/// Every coordinate of a mesh, the last dim fastest.
+/// Returns every coordinate of a mesh in row-major order.
 std::vector<Numbers> coordinates(const Numbers& mesh_shape) {
   std::vector<Numbers> all{{}};
   for (const std::int64_t ranks : mesh_shape) {
@@ -70,7 +70,7 @@ TEST(LocalBox, ReplicatedIsTheWholeTensor) {
   EXPECT_EQ(local({3}, {4, 2}, {1, 1}, {}), (Box{{0}, {3}}));
 }
 
-TEST(LocalBox, UnevenShardsAreCeilLongAndThenEmpty) {
+TEST(LocalBox, UnevenShardsHaveCeilSizeThenAreEmpty) {
   EXPECT_EQ(local({5, 2}, {4}, {0}, {shard(0)}), (Box{{0, 0}, {2, 2}}));
   EXPECT_EQ(local({5, 2}, {4}, {2}, {shard(0)}), (Box{{4, 0}, {1, 2}}));
   EXPECT_EQ(local({5, 2}, {4}, {3}, {shard(0)}), (Box{{5, 0}, {0, 2}}));
@@ -80,15 +80,15 @@ TEST(LocalBox, UnevenShardsAreCeilLongAndThenEmpty) {
 TEST(LocalBox, TwoShardsOfOneDimNest) {
   EXPECT_EQ(local({10}, {2, 3}, {1, 0}, {shard(0), shard(0)}), (Box{{5}, {2}}));
   EXPECT_EQ(local({10}, {2, 3}, {1, 2}, {shard(0), shard(0)}), (Box{{9}, {1}}));
-  // Empty at the second split only: it starts at the size of the dim all the same.
+  // Empty after the second split only; starts at the size of the dim as well.
   EXPECT_EQ(local({4}, {2, 3}, {0, 2}, {shard(0), shard(0)}), (Box{{4}, {0}}));
 }
 
-TEST(LocalBox, StridedShardTakesARunOfEachPiece) {
-  // Pieces 0-3, 4-7 and 8-9; the second of two ranks keeps 2, 3, 6, 7 and 9.
+TEST(LocalBox, StridedShardKeepsARunOfEachPiece) {
+  // The pieces are 0-3, 4-7 and 8-9. The second of two ranks keeps 2, 3, 6, 7 and 9.
   EXPECT_EQ(local({10}, {2}, {1}, {strided(0, 3)}), (Box{{2}, {5}}));
   EXPECT_EQ(local({10}, {2}, {0}, {strided(0, 3)}), (Box{{0}, {5}}));
-  // Pieces of one index each: the first rank keeps all.
+  // Pieces have one index each, so the first rank keeps all.
   EXPECT_EQ(local({3}, {2}, {0}, {strided(0, 8)}), (Box{{0}, {3}}));
   EXPECT_EQ(local({3}, {2}, {1}, {strided(0, 8)}), (Box{{3}, {0}}));
 }
@@ -103,7 +103,7 @@ TEST(LocalBox, EveryPairOfPlacementsOfOneDim) {
   }
 }
 
-TEST(LocalBox, RandomPlacementsAsChunkedByIndex) {
+TEST(LocalBox, RandomPlacementsMatchBruteForce) {
   Random random(15);
   for (int round = 0; round < 1000; ++round) {
     SCOPED_TRACE(round);
@@ -147,13 +147,13 @@ TEST(LocalBox, HugeSizes) {
             (Box{{INT64_MAX - 1}, {1}}));
 }
 
-TEST(LocalBox, RefusesStartsBeyondInt64) {
-  // Shards of two: the last would start at 2^64 - 6.
+TEST(LocalBox, RejectsStartsBeyondInt64) {
+  // Shards have two elements; the last one would start at 2^64 - 6.
   EXPECT_FALSE(local({INT64_MAX}, {INT64_MAX - 1}, {INT64_MAX - 2}, {shard(0)}));
   EXPECT_EQ(local({INT64_MAX}, {INT64_MAX - 1}, {1}, {shard(0)}), (Box{{2}, {2}}));
 }
 
-TEST(LocalBox, RefusesWhatItDoesNotCover) {
+TEST(LocalBox, RejectsUnsupportedArguments) {
   EXPECT_FALSE(local({4}, {2}, {0}, {shard(1)}));
   EXPECT_FALSE(local({4}, {2}, {0}, {shard(-1)}));
   EXPECT_FALSE(local({}, {2}, {0}, {shard(0)}));
@@ -166,7 +166,7 @@ TEST(LocalBox, RefusesWhatItDoesNotCover) {
   EXPECT_FALSE(local({4}, {2, 2}, {0}, {shard(0)}));
 }
 
-TEST(LocalBox, RefusesMorePlacementsThanItKeeps) {
+TEST(LocalBox, RejectsTooManyPlacements) {
   const Numbers mesh_shape(boxes::kMaxPlacements + 1, 1);
   const Numbers coordinate(boxes::kMaxPlacements + 1, 0);
   EXPECT_TRUE(local({4}, mesh_shape, coordinate, Placements(boxes::kMaxPlacements, shard(0))));

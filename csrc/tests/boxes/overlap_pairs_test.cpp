@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
-/// Upstream's sweep with its list of what has not ended, in plain loops.
+/// Upstream's sweep, with its list of active boxes.
 std::vector<boxes::BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
   const auto sweep = static_cast<std::size_t>(std::ranges::max_element(shape) - shape.begin());
   const auto key = [&](std::size_t box) {
@@ -37,7 +37,7 @@ std::vector<boxes::BoxPair> swept(const Numbers& shape, const BoxList& boxes) {
   return pairs;
 }
 
-TEST(OverlappingPairs, AreThoseOfTheSweepInItsOrder) {
+TEST(OverlappingPairs, MatchUpstreamsSweep) {
   Random random(4);
   for (int round = 0; round < 3'000; ++round) {
     const Numbers shape = random_shape(random);
@@ -53,7 +53,7 @@ TEST(OverlappingPairs, AreThoseOfTheSweepInItsOrder) {
   }
 }
 
-TEST(OverlappingPairs, FirstOfManyTakeNotLong) {
+TEST(OverlappingPairs, FirstOfManyPairsAreFast) {
   const BoxList boxes(200'000, {{0, 0}, {4, 4}});
   const std::vector<boxes::BoxPair> pairs =
       boxes::overlapping_pairs(columns(2, boxes), Numbers{4, 4}, 100);

@@ -23,32 +23,32 @@ bool painted_once(const Numbers& shape, const BoxList& boxes) {
   return std::all_of(counts.begin(), counts.end(), [](int count) { return count == 1; });
 }
 
-TEST(Tiling, NoBoxesTileOnlyWhatIsEmpty) {
+TEST(Tiling, NoBoxesTileOnlyAnEmptyTensor) {
   EXPECT_FALSE(tiles({3}, {}));
   EXPECT_FALSE(tiles({1, 1}, {}));
   EXPECT_TRUE(tiles({0}, {}));
   EXPECT_TRUE(tiles({4, 0}, {}));
 }
 
-TEST(Tiling, WholeTensorTilesIt) {
+TEST(Tiling, OneBoxTilesTheTensor) {
   EXPECT_TRUE(tiles({3, 4}, {{{0, 0}, {3, 4}}}));
   EXPECT_FALSE(tiles({3, 4}, {{{0, 0}, {3, 4}}, {{0, 0}, {3, 4}}}));
 }
 
-TEST(Tiling, BoxesWithoutElementsCountForNothing) {
+TEST(Tiling, EmptyBoxesAreIgnored) {
   EXPECT_TRUE(tiles({4}, {{{0}, {4}}, {{2}, {0}}, {{4}, {0}}}));
   EXPECT_FALSE(tiles({4}, {{{0}, {3}}, {{3}, {0}}}));
 }
 
-TEST(Tiling, OverlapMadeUpForByAHole) {
+TEST(Tiling, OverlapWithAHoleOfEqualVolume) {
   EXPECT_FALSE(tiles({6}, {{{0}, {2}}, {{2}, {2}}, {{2}, {2}}}));
   EXPECT_FALSE(tiles({6}, {{{0}, {2}}, {{1}, {2}}, {{4}, {2}}}));
   EXPECT_FALSE(tiles({2, 2}, {{{0, 0}, {1, 2}}, {{0, 0}, {2, 1}}}));
   EXPECT_FALSE(tiles({4, 4}, {{{0, 0}, {2, 4}}, {{1, 0}, {2, 4}}}));
 }
 
-TEST(Tiling, SameCoordinatesInAnotherDimAreOthers) {
-  // Of like volume in every dim alone; only the pairing of dims tells them from a tiling.
+TEST(Tiling, CoordinatesOfDifferentDimsDiffer) {
+  // Projections on each dim are those of a tiling; only the combination of dims differs.
   const Box first{{0, 0}, {1, 1}};
   const Box last{{1, 1}, {1, 1}};
   EXPECT_FALSE(tiles({2, 2}, {first, first, last, last}));
@@ -59,13 +59,13 @@ TEST(Tiling, HugeCoordinates) {
   const std::int64_t half = INT64_C(1) << 62;
   EXPECT_TRUE(tiles({INT64_MAX}, {{{half}, {INT64_MAX - half}}, {{0}, {half}}}));
   EXPECT_FALSE(tiles({INT64_MAX}, {{{half}, {INT64_MAX - half}}, {{0}, {half - 1}}}));
-  // Places that are equal modulo 2^61 - 1 and modulo 2^61 are told apart.
+  // Coordinates that are equal modulo 2^61 - 1 or modulo 2^61 are distinct.
   const std::int64_t prime = (INT64_C(1) << 61) - 1;
   EXPECT_FALSE(tiles({2 * prime}, {{{0}, {1}}, {{prime + 1}, {prime - 1}}}));
   EXPECT_FALSE(tiles({2 * prime + 2}, {{{0}, {1}}, {{prime + 2}, {prime}}}));
 }
 
-TEST(Tiling, EveryTilingIsRecognised) {
+TEST(Tiling, RandomTilingsAreAccepted) {
   Random random(6);
   for (int round = 0; round < 3000; ++round) {
     SCOPED_TRACE(round);
@@ -75,7 +75,7 @@ TEST(Tiling, EveryTilingIsRecognised) {
   }
 }
 
-TEST(Tiling, AnyOneBoxLeftOutOrMovedIsNoticed) {
+TEST(Tiling, RemovedOrMovedBoxIsDetected) {
   Random random(7);
   for (int round = 0; round < 300; ++round) {
     const Layout layout = recursive_split({30, 30, 30}, 60, random);
@@ -90,7 +90,7 @@ TEST(Tiling, AnyOneBoxLeftOutOrMovedIsNoticed) {
   }
 }
 
-TEST(Tiling, AnswersAsPaintingDoes) {
+TEST(Tiling, MatchesBruteForce) {
   Random random(8);
   int tiled = 0;
   for (int round = 0; round < 5000; ++round) {

@@ -39,7 +39,7 @@ TEST(CheckBoxes, NoBoxesFillOnlyAnEmptyTensor) {
   EXPECT_EQ(checked({3, 0}, {}), boxes::Fault::kNone);
 }
 
-TEST(CheckBoxes, BoundsComeBeforeFillAndFillBeforeOverlap) {
+TEST(CheckBoxes, BoundsAreCheckedBeforeFillAndFillBeforeOverlap) {
   EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}, {{4}, {1}}}), boxes::Fault::kOutOfBounds);
   EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}}), boxes::Fault::kFill);
   EXPECT_EQ(checked({4}, {{{0}, {3}}, {{0}, {3}}}, false), boxes::Fault::kOverlap);
@@ -47,12 +47,12 @@ TEST(CheckBoxes, BoundsComeBeforeFillAndFillBeforeOverlap) {
   EXPECT_EQ(checked({4}, {{{0}, {2}}, {{2}, {2}}}), boxes::Fault::kNone);
 }
 
-TEST(CheckBoxes, HolesAreFineWhereNothingMustFill) {
+TEST(CheckBoxes, HolesAreValidUnlessMustFill) {
   EXPECT_EQ(checked({4, 4}, {{{0, 0}, {1, 4}}, {{2, 0}, {1, 4}}}, false), boxes::Fault::kNone);
   EXPECT_EQ(checked({4, 4}, {{{0, 0}, {1, 4}}, {{2, 0}, {1, 4}}}), boxes::Fault::kFill);
 }
 
-TEST(CheckBoxes, EmptyShardsAtTheEndsOverlapNone) {
+TEST(CheckBoxes, EmptyShardsAtTheEndsDoNotOverlap) {
   EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{4, 0}, {0, 4}}, {{4, 0}, {0, 4}}}),
             boxes::Fault::kNone);
   EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{0, 0}, {0, 4}}}), boxes::Fault::kNone);
@@ -66,7 +66,7 @@ TEST(CheckBoxes, EmptyBoxInsideAnotherOverlapsIt) {
   EXPECT_EQ(checked({4, 4}, {{{0, 0}, {4, 4}}, {{2, 3}, {0, 1}}}), boxes::Fault::kOverlap);
 }
 
-TEST(CheckBoxes, EmptyBoxesThatCrossOverlap) {
+TEST(CheckBoxes, CrossingEmptyBoxesOverlap) {
   EXPECT_EQ(checked({4, 4}, {{{2, 0}, {0, 4}}, {{0, 2}, {4, 0}}}, false), boxes::Fault::kOverlap);
 }
 
@@ -89,7 +89,7 @@ TEST(CheckBoxes, NegativeNumbersAreOutOfBounds) {
   EXPECT_EQ(checked({-4}, {{{0}, {0}}}), boxes::Fault::kOutOfBounds);
 }
 
-TEST(CheckBoxes, RandomLayoutsAsBruteForce) {
+TEST(CheckBoxes, RandomLayoutsMatchBruteForce) {
   Random random(9);
   std::map<boxes::Fault, int> seen;
   for (int round = 0; round < 8000; ++round) {
@@ -107,20 +107,20 @@ TEST(CheckBoxes, RandomLayoutsAsBruteForce) {
   }
 }
 
-// So many that a pass over all pairs would run into the time limit of the test.
-TEST(CheckBoxes, ManyBoxesThatNestAboutACornerOrACentre) {
+// With this many boxes, a check of all pairs would exceed the time limit of the test.
+TEST(CheckBoxes, ManyBoxesNestedAroundACornerOrACenter) {
   Random random(10);
   for (Layout layout : {nested_corners(150000), nested_pinwheel(75000)}) {
     shuffle(layout.boxes, random);
     EXPECT_EQ(checked(layout.shape, layout.boxes), boxes::Fault::kNone);
   }
   Layout layout = nested_pinwheel(75000);
-  layout.boxes[0] = layout.boxes[1];  // of one volume
+  layout.boxes[0] = layout.boxes[1];  // equal volumes
   shuffle(layout.boxes, random);
   EXPECT_EQ(checked(layout.shape, layout.boxes), boxes::Fault::kOverlap);
 }
 
-TEST(CheckBoxes, SeveralThreadsMayCheckAtOnce) {
+TEST(CheckBoxes, ConcurrentChecks) {
   Random random(11);
   const Layout layout = recursive_split({300, 300}, 500, random);
   const boxes::Boxes boxes = columns(2, layout.boxes);
@@ -160,7 +160,7 @@ TEST(AnyOverlap, DuplicatesOverlapUnlessTheyAreEmpty) {
   EXPECT_FALSE(overlapping(2, BoxList(100, {{3, 3}, {0, 1}})));
 }
 
-TEST(AnyOverlap, EmptyBoxBeforeOrAfterTheOneItLiesIn) {
+TEST(AnyOverlap, EmptyBoxBeforeOrAfterTheBoxAroundIt) {
   EXPECT_TRUE(overlapping(1, {{{5}, {0}}, {{0}, {10}}}));
   EXPECT_TRUE(overlapping(1, {{{0}, {10}}, {{5}, {0}}}));
   EXPECT_FALSE(overlapping(1, {{{10}, {0}}, {{0}, {10}}, {{0}, {0}}}));

@@ -14,7 +14,7 @@ void push_filled(columns::ReadColumns& rows, std::size_t ndim, std::int64_t numb
   std::fill_n(rows.push(columns::ReadKind::kTensor, 1, 2, 3, ndim), 5 * ndim, number);
 }
 
-/// Entries: a 2-d shard, bytes, a 0-d tensor, another of the same spec, a 1-d shard.
+/// Entries: a 2-d shard, bytes, two 0-d tensors with equal specs, a 1-d shard.
 columns::SaveTable small_table() {
   columns::SaveTable table;
   table.specs.push(columns::WriteKind::kShard, 6, Numbers{4, 5});
@@ -35,7 +35,7 @@ columns::SaveRows small_rows() {
   return rows;
 }
 
-TEST(EntrySpecs, ShapesLieOneAfterAnother) {
+TEST(EntrySpecs, ShapesAreContiguous) {
   const columns::EntrySpecs specs = small_table().specs;
   ASSERT_EQ(specs.size(), 4u);
   EXPECT_EQ(specs.shapes, (Numbers{4, 5, 9}));
@@ -46,13 +46,13 @@ TEST(EntrySpecs, ShapesLieOneAfterAnother) {
   EXPECT_EQ(specs.properties, (std::vector<std::uint32_t>{6, 0, 8, 7}));
 }
 
-TEST(EntrySpecs, PushGivesTheIndex) {
+TEST(EntrySpecs, PushReturnsTheIndex) {
   columns::EntrySpecs specs;
   EXPECT_EQ(specs.push(columns::WriteKind::kBytes, 0, {}), 0u);
   EXPECT_EQ(specs.push(columns::WriteKind::kShard, 0, Numbers{1}), 1u);
 }
 
-TEST(EntrySpecs, LastIsComparesAllOfTheLastOnly) {
+TEST(EntrySpecs, LastIsComparesAllFieldsOfTheLastSpec) {
   columns::EntrySpecs specs;
   EXPECT_FALSE(specs.last_is(columns::WriteKind::kBytes, 0, {}));
   specs.push(columns::WriteKind::kBytes, 0, {});
@@ -66,7 +66,7 @@ TEST(EntrySpecs, LastIsComparesAllOfTheLastOnly) {
   EXPECT_FALSE(specs.last_is(columns::WriteKind::kBytes, 0, {}));
 }
 
-TEST(SaveRows, RowsOfDifferentDimsLieOneAfterAnother) {
+TEST(SaveRows, RowsOfDifferentDimsAreContiguous) {
   const columns::SaveRows rows = small_rows();
   ASSERT_EQ(rows.size(), 5u);
   EXPECT_EQ(rows.entry, (std::vector<std::uint32_t>{4, 1, 0, 3, 4}));
@@ -74,7 +74,7 @@ TEST(SaveRows, RowsOfDifferentDimsLieOneAfterAnother) {
   EXPECT_EQ(rows.numbers, (Numbers{11, 11, 13, 13, 13, 13, 15, 15}));
 }
 
-TEST(SavePlanView, EveryRowWhereNoneIsChosen) {
+TEST(SavePlanView, NullChosenMeansEveryRow) {
   const columns::SaveTable table = small_table();
   const columns::SaveRows rows = small_rows();
   const columns::SavePlanView view{&table, &rows};
@@ -94,7 +94,7 @@ TEST(SavePlanView, EveryRowWhereNoneIsChosen) {
   EXPECT_EQ(view.numbers(2)[3], 13);
 }
 
-TEST(SavePlanView, HintsAreOfPositionsAllElseOfChosenRows) {
+TEST(SavePlanView, ChunkIndicesAreByPositionOthersByRow) {
   const columns::SaveTable table = small_table();
   const columns::SaveRows rows = small_rows();
   const std::vector<std::uint32_t> chosen{2, 3, 4};

@@ -20,7 +20,7 @@ namespace {
 
 using namespace std::string_literals;
 
-/// Tensors of up to 3 dims and any numbers, bytes, and foreign entries.
+/// Tensors of up to 3 dims with random numbers, bytes, and object entries.
 columns::SavedChunks random_chunks(unsigned seed) {
   std::mt19937_64 random(seed);
   const auto below = [&](std::uint64_t end) { return random() % end; };
@@ -63,14 +63,14 @@ void expect_same(const columns::SavedChunks& found, const columns::SavedChunks& 
   }
 }
 
-TEST(WireChunks, GivesTheChunksBack) {
+TEST(WireChunks, RoundTrip) {
   for (unsigned seed = 0; seed < 500; ++seed) {
     const columns::SavedChunks chunks = random_chunks(seed);
     expect_same(wire::read_chunks(wire::write_chunks(chunks), chunks.table), chunks);
   }
 }
 
-TEST(WireChunks, EveryTruncationIsRefused) {
+TEST(WireChunks, EveryTruncationIsRejected) {
   const columns::SavedChunks chunks = random_chunks(11);
   const std::string bytes = wire::write_chunks(chunks);
   ASSERT_FALSE(bytes.empty());
@@ -80,7 +80,7 @@ TEST(WireChunks, EveryTruncationIsRefused) {
   EXPECT_THROW(wire::read_chunks(bytes + "x", chunks.table), wire::BadWire);
 }
 
-TEST(WireChunks, EveryChangedBitIsReadOrRefused) {
+TEST(WireChunks, EveryChangedBitIsReadOrRejected) {
   const columns::SavedChunks chunks = random_chunks(11);
   const std::string bytes = wire::write_chunks(chunks);
   for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
@@ -96,7 +96,7 @@ TEST(WireChunks, EveryChangedBitIsReadOrRefused) {
   }
 }
 
-TEST(SavedChunks, AppendsWhatFits) {
+TEST(SavedChunks, AppendToRejectsOverflow) {
   columns::SavedChunks chunks;
   const std::int64_t shape[] = {4};
   std::int64_t* numbers = chunks.push(0, columns::WriteKind::kShard, 0, shape, 2);
@@ -111,7 +111,7 @@ TEST(SavedChunks, AppendsWhatFits) {
   EXPECT_FALSE(chunks.append_to(boxes, 0));
 }
 
-/// A pickle of chunks alone: what `write_entries` gives, with a memo made by hand.
+/// Pickle of the output of `write_entries`, with a hand-written memo.
 std::string pickled(const columns::SavedChunks& chunks, const columns::StorageRows& rows) {
   const std::string metadata = "torch.distributed.checkpoint.metadata";
   std::string bytes;
@@ -172,7 +172,7 @@ std::string pickled(const columns::SavedChunks& chunks, const columns::StorageRo
   return bytes;
 }
 
-TEST(MetadataWriter, WhatItWritesIsReadBack) {
+TEST(MetadataWriter, RoundTrip) {
   for (unsigned seed = 0; seed < 200; ++seed) {
     const columns::SavedChunks chunks = random_chunks(seed);
     columns::StorageRows rows;
@@ -209,10 +209,10 @@ TEST(MetadataWriter, WhatItWritesIsReadBack) {
   }
 }
 
-TEST(PickleFrames, AreTakenAway) {
+TEST(PickleFrames, AreRemoved) {
   EXPECT_EQ(pickle::without_frames("\x80\x04\x95\x03\0\0\0\0\0\0\0K\x01."s), "K\x01");
   EXPECT_EQ(pickle::without_frames("\x80\x04N."s), "N");
-  // A stop within a text is none.
+  // A STOP byte within a string is not a STOP.
   EXPECT_EQ(pickle::without_frames("\x80\x04\x8c\x02..\x94."s), "\x8c\x02..\x94");
   const std::string_view upstream = upstream_pickle(4);
   const std::string plain = pickle::without_frames(upstream);

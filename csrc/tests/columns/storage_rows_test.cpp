@@ -16,7 +16,7 @@
 namespace shardplan::testing {
 namespace {
 
-/// A row as it is written down.
+/// Row as a literal.
 struct Row {
   std::string fqn;
   std::optional<std::vector<std::int64_t>> offset;
@@ -95,7 +95,7 @@ class RandomRows {
   std::mt19937_64 random_;
 };
 
-TEST(StorageIndex, FindsAsAMapDoes) {
+TEST(StorageIndex, MatchesAMap) {
   for (unsigned seed = 0; seed < 300; ++seed) {
     RandomRows random(seed);
     const std::vector<Row> all = random.rows(40);
@@ -120,7 +120,7 @@ TEST(StorageIndex, FindsAsAMapDoes) {
   }
 }
 
-TEST(MergeResults, IsWhatADictIsUpdatedTo) {
+TEST(MergeResults, MatchesDictUpdate) {
   for (unsigned seed = 0; seed < 300; ++seed) {
     RandomRows random(seed);
     std::vector<columns::StorageRows> results;
@@ -145,7 +145,7 @@ TEST(MergeResults, IsWhatADictIsUpdatedTo) {
   }
 }
 
-TEST(WireStorage, GivesTheRowsBack) {
+TEST(WireStorage, RoundTrip) {
   for (unsigned seed = 0; seed < 300; ++seed) {
     RandomRows random(seed);
     const columns::StorageRows rows = rows_of(random.rows(40));
@@ -157,14 +157,14 @@ TEST(WireStorage, GivesTheRowsBack) {
   }
 }
 
-TEST(WireStorage, NamesTooLongDoNotTravel) {
+TEST(WireStorage, TooLongNamesAreNotEncoded) {
   EXPECT_FALSE(
       wire::write_storage_names(rows_of({{std::string(1024, 'n'), {}, 0, "p", 0, 0}})).empty());
   EXPECT_TRUE(
       wire::write_storage_names(rows_of({{std::string(1025, 'n'), {}, 0, "p", 0, 0}})).empty());
 }
 
-TEST(WireStorage, BrokenRowsAreRefusedOrInRange) {
+TEST(WireStorage, BrokenRowsAreRejectedOrInRange) {
   RandomRows random(7);
   const columns::StorageRows rows = rows_of(random.rows(12));
   auto names = std::make_shared<const util::TextTable>(
@@ -196,7 +196,7 @@ TEST(WireStorage, BrokenRowsAreRefusedOrInRange) {
   }
 }
 
-TEST(TextTable, NumbersTextsAsTheyCome) {
+TEST(TextTable, NumbersStringsInOrder) {
   util::TextTable table;
   for (std::uint32_t at = 0; at < 5'000; ++at) {
     EXPECT_EQ(table.number_of("text " + std::to_string(at)), at);

@@ -8,7 +8,7 @@
 namespace shardplan::testing {
 namespace {
 
-/// By its definition, a bit at a time.
+/// Bitwise reference implementation.
 std::uint32_t bit_by_bit(const std::string& bytes) {
   std::uint32_t sum = 0xFFFFFFFF;
   for (const char byte : bytes) {
@@ -18,13 +18,13 @@ std::uint32_t bit_by_bit(const std::string& bytes) {
   return ~sum;
 }
 
-TEST(Crc32, IsThatOfTheStandard) {
+TEST(Crc32, MatchesTheStandardCheckValue) {
   EXPECT_EQ(data::crc32("123456789", 9), 0xCBF43926);
   EXPECT_EQ(data::crc32(nullptr, 0), 0U);
   EXPECT_EQ(data::crc32(nullptr, 0, 7), 7U);
 }
 
-TEST(Crc32, OfAnyLengthAndInAnyTwoPieces) {
+TEST(Crc32, AnyLengthInAnyTwoPieces) {
   std::mt19937 random(1);
   std::string bytes;
   for (std::size_t length = 0; length < 70; ++length) {

@@ -1,4 +1,4 @@
-// Parts whose size is all that may cost: as pickle_scale_test.cpp has it for metadata.
+// Adversarial parts. Cost must be linear in the size, as in pickle/scale_test.cpp.
 
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@ namespace {
 struct PartShape {
   const char* name;
   std::string (*of)(std::size_t scale);
-  const char* problem;  // empty where the part is read
+  const char* problem;  // substring of the error; empty if the part is read
 };
 
 std::string many_members(std::size_t scale) {
@@ -28,7 +28,7 @@ std::string many_members(std::size_t scale) {
   return zipped(members);
 }
 
-/// Names that differ at their ends alone.
+/// Names that differ only at their ends.
 std::string long_names(std::size_t scale) {
   auto members = members_of(PickledTensor{}.pickle(), std::string(48, 'x'));
   for (std::size_t at = 0; at < scale / 10; ++at) {
@@ -45,7 +45,7 @@ std::string many_dims(std::size_t scale) {
   return tensor_part(tensor.pickle());
 }
 
-/// Members that are one another's bytes but for a header.
+/// Members nested in each other.
 std::string nested(std::size_t scale) {
   auto members = members_of(PickledTensor{}.pickle(), std::string(48, 'x'));
   for (std::size_t at = 0; at < scale; ++at) {
@@ -55,7 +55,7 @@ std::string nested(std::size_t scale) {
   return zipped(members);
 }
 
-/// What made a key of 2^n letters where it was turned into text.
+/// Storage key of doubled tuples, whose string form would have 2^n characters.
 std::string doubled_key(std::size_t scale) {
   PickledTensor tensor;
   tensor.key = ")";
@@ -63,14 +63,14 @@ std::string doubled_key(std::size_t scale) {
   return tensor_part(tensor.pickle());
 }
 
-/// A number of bits that an int of Python holds, as a stride.
+/// Stride that is a Python int of many bytes.
 std::string wide_stride(std::size_t scale) {
   PickledTensor tensor;
   tensor.strides = "\x8b" + little_endian(scale * 10, 4) + std::string(scale * 10, '\x7f');
   return tensor_part(tensor.pickle());
 }
 
-/// Sizes of a tuple of tuples of ..., each of which the one before holds twice.
+/// Shape of doubled tuples: each tuple holds the next one twice.
 std::string doubled_shape(std::size_t scale) {
   PickledTensor tensor;
   tensor.shape = ")";
@@ -78,7 +78,7 @@ std::string doubled_shape(std::size_t scale) {
   return tensor_part(tensor.pickle());
 }
 
-/// A claim of 2 GB in the head of a text.
+/// String that claims a length of 2 GB.
 std::string claimed_text(std::size_t scale) {
   PickledTensor tensor;
   tensor.key = "X\xff\xff\xff\x7f" + std::string(scale, 'x');
@@ -122,13 +122,13 @@ Cost cost_of(const std::string& bytes) {
 
 class PartOfScale : public ::testing::TestWithParam<PartShape> {};
 
-TEST_P(PartOfScale, CostsWhatItsBytesDo) {
+TEST_P(PartOfScale, CostIsLinearInItsSize) {
   const PartShape& shape = GetParam();
   std::vector<Cost> costs;
   for (const std::size_t scale : {1, 10, 100}) {
     const Cost& cost = costs.emplace_back(cost_of(shape.of(scale * kUnit)));
     EXPECT_LE(cost.allocated, kMaxAnyway + kMaxAByte * cost.bytes) << scale;
-    // The directory, the local records, the data, and the pickle once more.
+    // Everything once, and the pickle twice.
     EXPECT_LE(cost.read, 2 * cost.bytes) << scale;
     const std::string_view expected = shape.problem;
     if (expected.empty()) {
@@ -148,14 +148,14 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(PartShape{"many_members", many_members, ""},
                       PartShape{"long_names", long_names, ""},
                       PartShape{"many_dims", many_dims, ""},
-                      PartShape{"nested", nested, "shares bytes"},
-                      PartShape{"doubled_key", doubled_key, "key of its storage that is no text"},
-                      PartShape{"wide_stride", wide_stride, "strides with what is no int"},
-                      PartShape{"doubled_shape", doubled_shape, "shape with what is no int"},
-                      PartShape{"claimed_text", claimed_text, "ends too early"}),
+                      PartShape{"nested", nested, "overlaps the next record"},
+                      PartShape{"doubled_key", doubled_key, "storage key that is not a string"},
+                      PartShape{"wide_stride", wide_stride, "strides with a value that is not"},
+                      PartShape{"doubled_shape", doubled_shape, "shape with a value that is not"},
+                      PartShape{"claimed_text", claimed_text, "is truncated"}),
     [](const auto& of) { return of.param.name; });
 
-// What a checkpoint of tensors waits for: a gigabyte a second and more, without sanitizers.
+// Deep verification is bound by the checksum: at least 1 GB/s without sanitizers.
 TEST(Crc32, IsFast) {
   const std::string bytes(std::size_t{1} << 26, 'x');
   double best = 1e9;
@@ -168,7 +168,7 @@ TEST(Crc32, IsFast) {
   }
   const double rate = static_cast<double>(bytes.size()) / best;
   RecordProperty("megabytes_a_second", static_cast<int>(rate / 1e6));
-  // A third of that, for a machine that is shared.
+  // The limit is a third of that, for shared machines.
   EXPECT_GE(rate * SHARDPLAN_SLOWED_BY, 0.3e9);
 }
 

@@ -11,7 +11,7 @@
 #include "core/data/zip_part.h"
 #include "pickle/parts.h"
 
-// Parts as torch.save writes them, and what no torch.save writes.
+// Builders of parts as torch.save writes them, and of broken ones.
 
 namespace shardplan::testing {
 
@@ -25,7 +25,7 @@ inline data::PartBytes part_of(std::string_view bytes, std::size_t at_once = std
   };
 }
 
-/// The records of a member. Each can be made to say something else before they are put together.
+/// Member of a zip file. Fields can be set to inconsistent values.
 struct ZippedMember {
   std::string name;
   std::string data;
@@ -34,16 +34,16 @@ struct ZippedMember {
   std::uint64_t disk = 0;
   std::uint64_t attributes = 0;
   std::string central_name = name;
-  bool sizes_follow = true;  // as torch.save has it
-  bool wide = false;         // sizes and offset in the extra field of zip64
+  bool sizes_follow = true;  // the data descriptor has the sizes, as with torch.save
+  bool wide = false;         // sizes and offset are in the zip64 extra field
   bool padded = true;
   std::uint64_t more_size = 0;
-  std::int64_t moved = 0;  // of the offset that the directory has
+  std::int64_t moved = 0;  // added to the offset in the directory
 };
 
 struct ZippedEnd {
   bool wide = true;
-  std::int64_t members = 0;  // more than there are
+  std::int64_t members = 0;  // added to the number of members
   std::int64_t size = 0;
   std::int64_t moved = 0;
   std::string comment = {};
@@ -98,7 +98,7 @@ inline std::string zipped(const std::vector<ZippedMember>& members, const Zipped
          little_endian(end.comment.size(), 2) + end.comment;
 }
 
-/// A pickle of protocol 2, as torch.save's pickler writes a tensor.
+/// Protocol 2 pickle of a tensor, as torch.save writes it.
 struct PickledTensor {
   std::string storage = "ctorch\nFloatStorage\n";
   std::string key = pickled_text("0");

@@ -24,7 +24,7 @@ inspect::Checkpoint read(std::string_view bytes) {
   });
 }
 
-/// A size for each file that the upstream pickle names; the other texts are none.
+/// Returns a file size for each path of the upstream pickle; the other texts are not paths.
 std::vector<std::int64_t> sizes(const inspect::Checkpoint& checkpoint, std::int64_t of_0,
                                 std::int64_t of_1) {
   std::vector<std::int64_t> all;

@@ -82,25 +82,24 @@ TEST_P(UpstreamPickle, BecomesColumns) {
   EXPECT_EQ(found.attributes.size(), 5U);
 }
 
-// Whatever the window shows at once, records and sizes are found.
+// Records and sizes are found for any read size of the source.
 INSTANTIATE_TEST_SUITE_P(ProtocolsAndSources, UpstreamPickle,
                          ::testing::Values(std::pair(2, 1U << 20), std::pair(4, 1U << 20),
                                            std::pair(2, 1U), std::pair(4, 1U), std::pair(4, 7U),
                                            std::pair(2, 13U)));
 
-TEST(PickleMachine, EveryTruncationIsRefused) {
+TEST(PickleMachine, EveryTruncationIsRejected) {
   for (const int protocol : {2, 4}) {
     const std::string_view whole = upstream_pickle(protocol);
     for (std::size_t length = 0; length < whole.size(); ++length) {
       const std::string problem = why(whole.substr(0, length));
-      ASSERT_NE(problem.find("ends too early, at byte " + std::to_string(length)),
-                std::string::npos)
+      ASSERT_NE(problem.find("is truncated, at byte " + std::to_string(length)), std::string::npos)
           << length << ": " << problem;
     }
   }
 }
 
-TEST(PickleMachine, EveryChangedBitIsReadOrRefused) {
+TEST(PickleMachine, EveryChangedBitIsReadOrRejected) {
   for (const int protocol : {2, 4}) {
     for (std::size_t bit = 0; bit < 8 * upstream_pickle(protocol).size(); ++bit) {
       std::string bytes(upstream_pickle(protocol));
@@ -129,8 +128,8 @@ TEST(PickleMachine, Numbers) {
   EXPECT_EQ(real.values.floats.at(real.root.at()), 1.5);
 }
 
-TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
-  // A size, then the tuple that it was made of, then the tuple of its arguments.
+TEST(PickleMachine, ReplacedTuplesAndDictsAreRebuilt) {
+  // A size, then the tuple it was created from, then its argument tuple.
   const pickle::Pickle size =
       read("\x80\x04("s + kSize + "K\x03K\x05\x86\x94\x85\x94R\x94h\x00h\x01h\x00t."s);
   std::vector<pickle::Value> parts;
@@ -138,10 +137,10 @@ TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
   ASSERT_EQ(parts.size(), 4U);
   EXPECT_EQ(parts[0].tag(), Tag::kSize);
   EXPECT_EQ(numbers_of(size, parts[1]), (std::vector<std::int64_t>{3, 5}));
-  EXPECT_EQ(parts[1], parts[3]);  // one object, asked for twice
+  EXPECT_EQ(parts[1], parts[3]);  // one object, fetched twice
   EXPECT_EQ(parts[2].tag(), Tag::kTuple);
 
-  // A chunk, then its state: changed after it was used, which changes no chunk.
+  // A chunk, then its state, which is changed after BUILD. The chunk does not change.
   const std::string number = kSize + "K\x07\x85\x85R";
   const pickle::Pickle chunk =
       read("\x80\x04("s + kChunk + ")\x81\x94}\x94(" + text("offsets") + number + text("sizes") +
@@ -155,10 +154,10 @@ TEST(PickleMachine, WhatWasTakenApartIsPutTogetherAgain) {
   EXPECT_EQ(parts[2], parts[0]);
 }
 
-TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
+TEST(PickleMachine, MemoDoesNotReferToDroppedValues) {
   const std::string number = kSize + "K\x07\x85\x85R";
   const std::string chunk = text("offsets") + number + text("sizes") + number + "ub";
-  // The state in many places of the memo, in one before it, in one far away.
+  // The state in many memo entries, in an earlier one, in one with a large index.
   const std::string made = "\x80\x04N\x94"s + kChunk + ")\x81\x94}";
   for (const std::string& kept :
        {"\x94\x94\x94\x94"s, "q\x00"s, "r\x00\x10\x00\x00\x94"s, std::string(5'000, '\x94')}) {
@@ -176,7 +175,7 @@ TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
       }
     }
   }
-  // The tuple of a size, kept far away.
+  // The tuple of a size in a memo entry with a large index.
   const pickle::Pickle size = read("\x80\x04Nr\x00\x10\x00\x00("s + kSize +
                                    "K\x03K\x05\x86\x94\x85\x94R\x94j\x01\x00\x00\x00t."s);
   std::vector<pickle::Value> parts;
@@ -185,8 +184,8 @@ TEST(PickleMachine, MemoTricksFindNoPartThatIsGone) {
   EXPECT_EQ(numbers_of(size, parts[1]), (std::vector<std::int64_t>{3, 5}));
 }
 
-TEST(PickleMachine, WhatIsHeldTwiceStaysAsItIs) {
-  // The state is fetched before the chunk is built of it.
+TEST(PickleMachine, SharedStatesAreKept) {
+  // The state is fetched from the memo before BUILD.
   const std::string number = kSize + "K\x07\x85\x85R";
   const pickle::Pickle pickle =
       read("\x80\x04("s + kChunk + ")\x81}\x94h\x00"s + "0(" + text("offsets") + number +
@@ -205,7 +204,7 @@ TEST(PickleMachine, ListThatHoldsItself) {
   EXPECT_EQ(items, std::vector<pickle::Value>{pickle.root});
 }
 
-TEST(PickleMachine, NamesTheGlobalThatItDoesNotKnow) {
+TEST(PickleMachine, ErrorNamesTheUnknownGlobal) {
   for (const std::string& name : {"\x80\x02"
                                   "cos\nsystem\n"s,
                                   "\x80\x04"s + global("os", "system")}) {
@@ -221,63 +220,63 @@ TEST(PickleMachine, NamesTheGlobalThatItDoesNotKnow) {
   EXPECT_NE(why("\x80\x04" + global("pathlib", "os") + "."), "nothing wrong");
 }
 
-TEST(PickleMachine, RefusesWhatNoMetadataNeeds) {
+TEST(PickleMachine, RejectsBrokenAndUnsupportedPickles) {
   const std::vector<std::string> broken{
       "\x80\x01N."s,  // protocol
       "\x80\x06N."s,  //
       "\x80\x04."s,   // no value
       "\x80\x04"
-      "0."s,                                            // nothing to drop
+      "0."s,                                            // empty stack
       "\x80\x04t."s,                                    // no mark
-      "\x80\x04K\x01\x86."s,                            // too few
-      "\x80\x04(K\x01\x86."s,                           // past a mark
-      "\x80\x04h\x05."s,                                // not in the memo
+      "\x80\x04K\x01\x86."s,                            // too few values
+      "\x80\x04(K\x01\x86."s,                           // values below a mark
+      "\x80\x04h\x05."s,                                // memo entry not set
       "\x80\x04j\xff\xff\xff\xff."s,                    //
       "\x80\x04Nr\xff\xff\xff\xffj\xfe\xff\xff\xff."s,  //
-      "\x80\x04\x8d\0\0\0\0\0\0\0\x10x."s,              // a text of 2^60 bytes
-      "\x80\x04\x8b\xff\xff\xff\x7f."s,                 // a number of 2^31 bytes
-      "\x80\x04}K\x01K\x02K\x03u."s,                    // no mark for items
-      "\x80\x04}(K\x01u."s,                             // a key alone
+      "\x80\x04\x8d\0\0\0\0\0\0\0\x10x."s,              // string of 2^60 bytes
+      "\x80\x04\x8b\xff\xff\xff\x7f."s,                 // int of 2^31 bytes
+      "\x80\x04}K\x01K\x02K\x03u."s,                    // SETITEMS without a mark
+      "\x80\x04}(K\x01u."s,                             // key without a value
       "\x80\x04K\x01K\x02"
-      "a."s,                                          // append to a number
+      "a."s,                                          // APPEND to an int
       "\x80\x04K\x01Q."s,                             // persistent id
       "\x80\x04\x82\x01."s,                           // extension
-      "\x80\x04K\x01)R."s,                            // calls a number
-      "\x80\x04" + kChunk + ")R.",                    // calls a class
-      "\x80\x04" + kSize + ")\x81.",                  // makes a size
-      "\x80\x04" + kSize + ")R.",                     // of nothing
-      "\x80\x04" + kSize + text("x") + "\x85\x85R.",  // of a text
-      "\x80\x04" + kChunk + "K\x01\x85\x81.",         // an object with arguments
-      "\x80\x04" + kChunk + ")\x81}" + "b}b.",        // built twice
+      "\x80\x04K\x01)R."s,                            // call of an int
+      "\x80\x04" + kChunk + ")R.",                    // call of a class
+      "\x80\x04" + kSize + ")\x81.",                  // NEWOBJ of torch.Size
+      "\x80\x04" + kSize + ")R.",                     // torch.Size without arguments
+      "\x80\x04" + kSize + text("x") + "\x85\x85R.",  // torch.Size of a string
+      "\x80\x04" + kChunk + "K\x01\x85\x81.",         // NEWOBJ with arguments
+      "\x80\x04" + kChunk + ")\x81}" + "b}b.",        // BUILD twice
       "\x80\x04K\x01}"
-      "b."s,  // builds a number
+      "b."s,  // BUILD of an int
   };
   for (const std::string& bytes : broken) {
     EXPECT_NE(why(bytes).find("at byte"), std::string::npos) << why(bytes);
   }
 }
 
-TEST(PickleMachine, FramesAreThereInFull) {
+TEST(PickleMachine, FramesMustBeComplete) {
   const auto framed = [](std::uint64_t length, const std::string& rest) {
     std::string bytes = "\x80\x04\x95"s;
     for (int at = 0; at < 8; ++at) bytes += static_cast<char>(length >> (8 * at));
     return bytes + rest;
   };
-  // Of 13 bytes, the frame begins at byte 11. Opcodes are free to leave it.
+  // The pickle has 13 bytes and the frame begins at byte 11. Opcodes may extend beyond the frame.
   for (const std::uint64_t length : {0, 1, 2}) {
     EXPECT_EQ(read(framed(length, "N.")).root.tag(), Tag::kNone) << length;
   }
   for (const std::uint64_t length : {std::uint64_t{3}, std::uint64_t{1} << 40, UINT64_MAX}) {
-    EXPECT_EQ(why(framed(length, "N.")), "ends too early, at byte 13") << length;
+    EXPECT_EQ(why(framed(length, "N.")), "is truncated, at byte 13") << length;
   }
-  // What follows the stop is in the frame too, however the source gives it.
+  // Bytes after STOP belong to the frame, for any read size of the source.
   const std::string after = framed(1'000'002, "N." + std::string(1'000'000, 'x'));
   for (const std::size_t at_once : {std::size_t{7}, std::size_t{1} << 20}) {
     EXPECT_EQ(read(after, at_once).root.tag(), Tag::kNone);
   }
-  EXPECT_EQ(why(framed(1'000'003, after.substr(11))), "ends too early, at byte 1000013");
-  // The furthest of several frames counts.
-  EXPECT_EQ(why(framed(12, framed(0, "N.").substr(2))), "ends too early, at byte 22");
+  EXPECT_EQ(why(framed(1'000'003, after.substr(11))), "is truncated, at byte 1000013");
+  // The frame with the largest end counts.
+  EXPECT_EQ(why(framed(12, framed(0, "N.").substr(2))), "is truncated, at byte 22");
 }
 
 TEST(PickleMachine, SizesOfUpTo254Dims) {
@@ -291,25 +290,25 @@ TEST(PickleMachine, SizesOfUpTo254Dims) {
     }
   }
   EXPECT_EQ(why("\x80\x04" + kSize + "(" + std::string(2 * 255, 'K') + "t\x85R."),
-            "has a size of 255 dims, of which at most 254 are read, at byte 530");
+            "has a torch.Size of 255 dims (the limit is 254), at byte 530");
 }
 
-TEST(PickleMachine, SaysHowManyValuesACopiedListMakes) {
+TEST(PickleMachine, RepeatedCopiesOfAListAreRejected) {
   const std::string list = "\x80\x04](" + std::string(10'000, 'N') + "e\x94";
   const std::string copy = global("builtins", "list") + "h\x00\x85R0"s;
   EXPECT_EQ(why(list + copy + copy + copy + copy + "N."),
-            "makes 50,012 values of 10,093 bytes read, more than 4 a byte, at byte 10093");
+            "makes 50,012 values from 10,093 bytes (the limit is 4 per byte), at byte 10093");
 }
 
-TEST(PickleMachine, DeepNestingTakesNoStack) {
+TEST(PickleMachine, DeepNestingDoesNotRecurse) {
   const std::size_t depth = 1'000'000;
   const pickle::Pickle pickle = read("\x80\x04)" + std::string(depth, '\x85') + ".");
   EXPECT_EQ(pickle.values.count(pickle.root), 1U);
-  EXPECT_EQ(why("\x80\x04" + std::string(depth, '(')).find("ends too early"), 0U);
+  EXPECT_EQ(why("\x80\x04" + std::string(depth, '(')).find("is truncated"), 0U);
 }
 
 TEST(PickleMachine, ManyAppendsAreLinear) {
-  // Each append ends a run, as a tuple lies between it and the next.
+  // The tuple before each append ends the run of the list.
   std::string bytes = "\x80\x04]";
   const std::size_t count = 500'000;
   for (std::size_t at = 0; at < count; ++at)
@@ -320,19 +319,19 @@ TEST(PickleMachine, ManyAppendsAreLinear) {
   EXPECT_EQ(pickle.values.count(pickle.root), count);
 }
 
-TEST(PickledMetadata, OddEntriesAndSharedOnesAreNoColumns) {
+TEST(PickledMetadata, UnsupportedAndSharedEntriesHaveNoColumns) {
   pickle::Pickle number = read("\x80\x04K\x01."s);
   const auto texts = std::make_shared<const util::TextTable>(std::move(number.values.texts));
   EXPECT_FALSE(metadata::read_pickled_metadata(number, texts).has_value());
 
   const std::string cls = global(kMetadata, "Metadata") + ")\x81}(" + text("state_dict_metadata");
-  // A key twice.
+  // Duplicate key.
   pickle::Pickle twice =
       read("\x80\x04" + cls + "}(" + text("a") + "K\x01" + text("a") + "K\x02uub.");
   EXPECT_FALSE(metadata_in(twice).has_chunks);
-  // An entry that is none.
-  pickle::Pickle odd = read("\x80\x04" + cls + "}(" + text("a") + "K\x01uub.");
-  const metadata::PickledMetadata found = metadata_in(odd);
+  // Entry of another type.
+  pickle::Pickle other = read("\x80\x04" + cls + "}(" + text("a") + "K\x01uub.");
+  const metadata::PickledMetadata found = metadata_in(other);
   ASSERT_TRUE(found.has_chunks);
   EXPECT_EQ(found.chunks.table.specs.kind[found.chunks.table.spec[0]], columns::WriteKind::kObject);
 }

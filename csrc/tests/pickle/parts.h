@@ -7,7 +7,7 @@
 
 #include "core/pickle/machine.h"
 
-// Pieces of pickles of protocol 4, to build what no pickler writes.
+// Fragments of protocol 4 pickles, for pickles that no pickler writes.
 
 namespace shardplan::testing {
 
@@ -21,7 +21,7 @@ inline pickle::Source source_of(std::string_view bytes,
   };
 }
 
-/// `value` as so many bytes, the least first.
+/// Returns `value` as little-endian bytes.
 inline std::string little_endian(std::uint64_t value, int bytes) {
   std::string out;
   for (int at = 0; at < bytes; ++at) out += static_cast<char>(value >> (8 * at));

@@ -1,6 +1,5 @@
-// Pickles whose size is all that may cost: each is built three times, of 1, 10 and 100 times as
-// many parts, and the memory and the time that reading it takes must grow with its bytes, whether
-// it is read or refused.
+// Adversarial pickles. Each is built with 1, 10 and 100 times as many parts. Memory and time to
+// read it must be linear in its size, whether it is read or rejected.
 
 #include <gtest/gtest.h>
 
@@ -19,8 +18,7 @@ namespace shardplan::testing {
 namespace {
 
 constexpr std::size_t kUnit = 500;
-// Bytes of memory for each byte read, those that are freed again included; and what a file of no
-// bytes may take.
+// Limits on allocations, including freed ones: bytes per byte read, plus a constant.
 constexpr std::size_t kMaxAByte = 400;
 constexpr std::size_t kMaxAnyway = std::size_t{48} << 20;
 
@@ -31,7 +29,7 @@ struct Cost {
   std::string problem;
 };
 
-/// What reading a file for both purposes takes.
+/// Measures reading a file for both purposes.
 Cost cost_of(const std::string& file) {
   Cost cost;
   cost.bytes = file.size();
@@ -54,7 +52,7 @@ Cost cost_of(const std::string& file) {
 
 class PickleOfScale : public ::testing::TestWithParam<PickleShape> {};
 
-TEST_P(PickleOfScale, CostsWhatItsBytesDo) {
+TEST_P(PickleOfScale, CostIsLinearInItsSize) {
   const PickleShape& shape = GetParam();
   std::vector<Cost> costs;
   for (const std::size_t scale : {1, 10, 100}) {
@@ -63,10 +61,9 @@ TEST_P(PickleOfScale, CostsWhatItsBytesDo) {
     EXPECT_LE(cost.allocated, kMaxAnyway + kMaxAByte * cost.bytes)
         << scale << ": " << cost.bytes << " bytes, " << cost.allocated << " allocated";
   }
-  // Sanitizers slow it down.
   const double most = 2 + 4e-6 * static_cast<double>(costs[2].bytes);
   EXPECT_LE(costs[2].seconds, SHARDPLAN_SLOWED_BY * most);
-  // Ten times the parts take up to forty times the time: what is quadratic takes a hundred times.
+  // Ten times the parts may take forty times as long; quadratic time would take a hundred times.
   const double grown = static_cast<double>(costs[2].bytes) / static_cast<double>(costs[1].bytes);
   EXPECT_LE(costs[2].seconds, 4 * grown * std::max(costs[1].seconds, 0.005));
   const std::string_view expected = shape.problem;

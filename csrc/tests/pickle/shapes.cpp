@@ -24,7 +24,7 @@ std::string number(std::size_t at) {
   return std::to_string(at);
 }
 
-/// A Metadata of these entries and places. `first`: what is put into the memo before.
+/// Pickled Metadata with the given entries and locations. `first` are opcodes that fill the memo.
 std::string metadata(const std::string& first, const std::string& entries,
                      const std::string& locations, const std::string& more = "") {
   return "\x80\x04" + first +
@@ -52,7 +52,7 @@ std::string index(const std::string& fqn) {
                 pickled_text("fqn") + fqn + pickled_text("index") + "N");
 }
 
-/// `value` is put into the memo at 0, and taken off the stack.
+/// Stores `value` in memo entry `at` and pops it from the stack.
 std::string kept(const std::string& value, std::uint32_t at = 0) {
   return value + memo_put(at) + "0";
 }
@@ -78,7 +78,7 @@ std::string copies(const char* cls, const std::string& of, std::size_t count) {
          kept(of, 1) + repeated(copy, count) + "N.";
 }
 
-// Keys of the memo that fall into one bucket of a table that is indexed by the key itself.
+// Step between memo keys that share a bucket in a hash table with the identity hash.
 std::uint32_t buckets_of(std::size_t count) {
   return count < 1'000 ? 541 : count < 10'000 ? 5'087 : 85'229;
 }
@@ -86,21 +86,21 @@ std::uint32_t buckets_of(std::size_t count) {
 const PickleShape kShapes[] = {
     {"AttributesOfTheMetadata",
      [](std::size_t count) { return metadata("", "", "", attributes(count)); }, ""},
-    {"AttributesOfAPlace",
+    {"AttributesOfALocation",
      [](std::size_t count) {
-       const std::string odd = object(kFilesModule, "_StorageInfo", attributes(count));
-       return metadata("", "", index(pickled_text("a")) + odd);
+       const std::string location = object(kFilesModule, "_StorageInfo", attributes(count));
+       return metadata("", "", index(pickled_text("a")) + location);
      },
      ""},
     {"ListCopiedByItsReferences",
      [](std::size_t count) { return copies("list", numbers_list(count), count); },
-     "more than 4 a byte"},
+     "the limit is 4 per byte"},
     {"SetsOfOneList", [](std::size_t count) { return copies("set", numbers_list(count), count); },
-     "more than 4 a byte"},
+     "the limit is 4 per byte"},
     {"SizesOfOneList", [](std::size_t count) { return copies("Size", numbers_list(254), count); },
-     "more than 4 a byte"},
+     "the limit is 4 per byte"},
     {"SizeOfALongList", [](std::size_t count) { return copies("Size", numbers_list(count), 1); },
-     "at most 254"},
+     "the limit is 254"},
     {"ListsOfTheirOwn",
      [](std::size_t count) {
        return "\x80\x04" + kept(pickled_global("builtins", "set")) +
@@ -114,14 +114,14 @@ const PickleShape kShapes[] = {
               repeated(memo_get(0) + ")\x81" + memo_get(1) + "b0", count) + "N.";
      },
      "no Metadata"},
-    {"StateSharedByPlaces",
+    {"StateSharedByLocations",
      [](std::size_t count) {
        return metadata(
            kept(pickled_global(kFilesModule, "_StorageInfo")) +
                kept("}(" + attributes(count) + "u", 1) + kept(index(pickled_text("a")), 2),
            "", repeated(memo_get(2) + memo_get(0) + ")\x81" + memo_get(1) + "b", count));
      },
-     "more than 8 a byte"},
+     "the limit is 8 per byte"},
     {"StateSharedByTensors",
      [](std::size_t count) {
        return metadata(kept(pickled_global(kMetadataModule, "TensorStorageMetadata")) +
@@ -158,7 +158,7 @@ const PickleShape kShapes[] = {
                kept(tensor(properties(), memo_get(0), memo_get(1)), 2),
            each(count, [](std::size_t at) { return pickled_text(number(at)) + memo_get(2); }), "");
      },
-     "more than 8 a byte"},
+     "the limit is 8 per byte"},
     {"OneChunkOfManyDims",
      [](std::size_t count) {
        return metadata(kept(size_of(254)) + kept(chunk(memo_get(0), memo_get(0)), 1),
@@ -166,7 +166,7 @@ const PickleShape kShapes[] = {
                                                   "](" + repeated(memo_get(1), count) + "e"),
                        "");
      },
-     "more than 8 a byte"},
+     "the limit is 8 per byte"},
     {"OffsetsOfManyDims",
      [](std::size_t count) {
        return metadata(kept(size_of(254)) + kept(pickled_global(kFilesModule, "_StorageInfo"), 1) +

@@ -8,14 +8,14 @@
 
 namespace shardplan::testing {
 
-/// A kind of pickle that no pickler writes: its size is all that reading it may cost.
+/// Family of adversarial pickles. Reading one must cost no more than its size allows.
 struct PickleShape {
   const char* name;
-  std::function<std::string(std::size_t)> of;  // a file of so many parts
-  const char* problem;  // part of what is said of 50,000 parts; "" where they are read
+  std::function<std::string(std::size_t)> of;  // pickle with the given number of parts
+  const char* problem;  // substring of the error for 50,000 parts; "" if they are read
 };
 
-/// By its name.
+/// Prints the name.
 void PrintTo(const PickleShape& shape, std::ostream* out);
 
 std::span<const PickleShape> pickle_shapes();

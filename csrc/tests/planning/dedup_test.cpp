@@ -23,7 +23,7 @@ std::vector<std::uint32_t> reversed(std::span<const std::uint32_t> ranks) {
   return {ranks.rbegin(), ranks.rend()};
 }
 
-/// Any order, but always the same one for the same ranks.
+/// Arbitrary order of a group of ranks; equal groups have equal orders.
 std::vector<std::uint32_t> mixed(std::span<const std::uint32_t> ranks) {
   std::uint64_t seed = ranks.size();
   for (const std::uint32_t rank : ranks) seed = seed * 31 + rank;
@@ -33,7 +33,7 @@ std::vector<std::uint32_t> mixed(std::span<const std::uint32_t> ranks) {
   return out;
 }
 
-/// `MetadataIndex` as it compares: a name, and the offset, which bytes have none of.
+/// Fields of `MetadataIndex` that are compared: the name, and the offset (none for bytes).
 struct Index {
   std::uint32_t name;
   std::optional<Numbers> offset;
@@ -65,10 +65,10 @@ std::int64_t storage_size(const columns::RankPlan& plan, std::size_t position) {
   return bytes != 0 ? bytes : 1;
 }
 
-/// `dedup_save_plans`, statement by statement.
+/// Reference: upstream's `dedup_save_plans`, statement by statement.
 Kept upstream(std::span<const columns::RankPlan> plans, bool save_to_lowest_rank,
               const planning::SetOrder& set_order) {
-  std::vector<Index> met;  // the keys, as a dict keeps them
+  std::vector<Index> met;  // keys in insertion order, as in a dict
   std::map<Index, std::set<std::uint32_t>> plan_indices;
   std::map<Index, std::int64_t> size_of_last;
   std::vector<std::set<Index>> indices_of(plans.size());
@@ -108,8 +108,8 @@ Kept upstream(std::span<const columns::RankPlan> plans, bool save_to_lowest_rank
   return kept;
 }
 
-/// A job of one table, whose entry i has name i, one property row of elements of a byte, and as
-/// many plans without rows.
+/// Job with one table, in which entry i has name i, one property row with 1-byte elements, and
+/// `ranks` plans without rows.
 Job plain_job(std::size_t ranks, const std::vector<Numbers>& shapes) {
   Job job;
   job.name_count = shapes.size();
@@ -190,7 +190,7 @@ TEST(Dedup, FewestBytesSoFarWrites) {
     for (std::uint32_t entry = 0; entry < 4; ++entry) add_row(job, rank, entry, {0});
   }
   EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {1, 2, 3}}));
-  // A shard counts as its whole tensor, and what has no bytes as one.
+  // A shard counts with the bytes of its whole tensor. A row without bytes counts as one byte.
   job.element_size = {{0}};
   EXPECT_EQ(deduped(job, false, as_given), (Kept{{0, 2}, {1, 3}}));
 }
@@ -205,7 +205,7 @@ TEST(Dedup, BytesAreThoseOfTheLastRow) {
   for (std::size_t rank = 0; rank < 2; ++rank) {
     for (std::uint32_t entry = 0; entry < 3; ++entry) add_row(job, rank, entry, {0});
   }
-  // 8 and 400 bytes, where the first rows would say 8 and 4.
+  // The last rows have 8 and 400 bytes; the first rows would have 8 and 4.
   EXPECT_EQ(deduped(job, false, as_given), (Kept{{0, 2}, {1}}));
 }
 
@@ -249,13 +249,13 @@ TEST(Dedup, BytesBeyondInt64) {
   EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {}}));
   add_row(job, 1, 1, {0});
   EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {0}}));
-  add_row(job, 0, 1, {1});  // one byte more on rank 0
+  add_row(job, 0, 1, {1});  // rank 0 has one byte more
   EXPECT_EQ(deduped(job, false, as_given), std::nullopt);
   EXPECT_EQ(deduped(job, true, as_given), std::nullopt);
   job.plans[0].chosen = {0};
   job.element_size = {{2}};
   EXPECT_EQ(deduped(job, false, as_given), std::nullopt);
-  job.counted[0] = {7, 7};  // in place of the tensor's
+  job.counted[0] = {7, 7};  // overrides the bytes of the tensor
   EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {0}}));
 }
 
@@ -277,11 +277,11 @@ TEST(Dedup, EachGroupOfRanksIsOrderedOnce) {
   EXPECT_TRUE(asked.empty());
 }
 
-// So many that a pass over all pairs would run into the time limit of the test.
+// With this many shards, a check of all pairs would exceed the time limit of the test.
 TEST(Dedup, ManyShardsOfOneTensor) {
   constexpr std::int64_t kSide = 300;
   Job job = plain_job(4, {{kSide, kSide}});
-  for (std::size_t rank = 0; rank < 4; ++rank) {  // 0 and 2 hold the same rows, as do 1 and 3
+  for (std::size_t rank = 0; rank < 4; ++rank) {  // ranks 0 and 2 have equal rows, as have 1 and 3
     for (std::int64_t row = static_cast<std::int64_t>(rank % 2); row < kSide; row += 2) {
       for (std::int64_t column = 0; column < kSide; ++column) add_row(job, rank, 0, {row, column});
     }

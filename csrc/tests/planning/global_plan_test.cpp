@@ -21,7 +21,7 @@ void PrintTo(const RowOfPlan& row, std::ostream* out) {
 namespace shardplan::testing {
 namespace {
 
-/// What `Metadata` holds of a name, in the words of `GlobalPlan`.
+/// Entry of `Metadata`, with the fields of `GlobalPlan`.
 struct Entry {
   std::uint32_t name;
   planning::RowOfPlan first;
@@ -40,10 +40,11 @@ struct Merged {
   std::vector<std::vector<std::int64_t>> chunk_indices;
 };
 
-/// `create_default_global_save_plan`, statement by statement; nothing where it raises.
+/// Reference: upstream's `create_default_global_save_plan`, statement by statement; nullopt if it
+/// raises.
 std::optional<Merged> upstream(std::span<const columns::RankPlan> plans) {
   Merged out;
-  std::map<std::uint32_t, std::size_t> md;  // name: into entries
+  std::map<std::uint32_t, std::size_t> md;  // name -> index in entries
   for (std::uint32_t rank = 0; rank < plans.size(); ++rank) {
     std::vector<std::int64_t> chunk_indices;
     for (std::uint32_t position = 0; position < plans[rank].view.size(); ++position) {
@@ -90,7 +91,7 @@ void expect_as_upstream(std::span<const columns::RankPlan> plans, std::size_t na
   EXPECT_EQ(made->chunk_indices, expected->chunk_indices);
 }
 
-/// Each name as one sharded tensor, no dims.
+/// Table in which each name is a sharded 0-d tensor.
 Job shards(std::size_t names, const std::vector<std::vector<std::uint32_t>>& rows) {
   Job job;
   job.name_count = names;
@@ -119,7 +120,7 @@ TEST(MakeGlobalPlan, RandomJobsAsUpstream) {
     SCOPED_TRACE(round);
     Job job = random_job(random);
     expect_as_upstream(job.ranks(), job.name_count);
-    // As the planner has it: each row on one rank.
+    // As after deduplication: each row is on one rank.
     const auto kept = planning::dedup(job.ranks(), job.name_count, false, [](auto ranks) {
       return std::vector<std::uint32_t>(ranks.begin(), ranks.end());
     });
@@ -148,7 +149,7 @@ TEST(MakeGlobalPlan, ChunksAreNumberedThroughAllPlans) {
   const std::optional<planning::GlobalPlan> made = planning::make_global_plan(job.ranks(), 3);
   ASSERT_TRUE(made);
   EXPECT_EQ(made->chunk_indices, (std::vector<std::vector<std::int64_t>>{{0, 0, 1}, {1, 0}, {2}}));
-  ASSERT_EQ(made->entries.size(), 3u);  // in the order in which they are first named
+  ASSERT_EQ(made->entries.size(), 3u);  // in order of first appearance
   EXPECT_EQ(made->entries[0].name, 2u);
   EXPECT_EQ(made->entries[1].name, 0u);
   EXPECT_EQ(made->entries[2].name, 1u);

@@ -26,7 +26,8 @@ Pairs pairs(const columns::ReadColumns& rows) {
   return answer;
 }
 
-/// A row's numbers, from its pair: starts, then what to skip in each box, then the length.
+/// Returns the expected numbers of a row: the starts of both boxes, the offsets in both, the
+/// lengths.
 Numbers row_numbers(const Box& saved, const Box& wanted) {
   const std::size_t ndim = saved.offsets.size();
   Numbers numbers(5 * ndim);
@@ -79,13 +80,13 @@ TEST(AppendReads, WantedBoxesComeByStartAndTiesInOrder) {
 }
 
 TEST(AppendReads, TheFirstDimOfTheFurthestEndIsSwept) {
-  // Dim 1 ends further: wanted box 1 starts first there.
+  // Dim 1 has the larger end, and wanted box 1 starts first on it.
   const BoxList saved{{{0, 0}, {4, 9}}};
   EXPECT_EQ(pairs(reads(2, saved, {{{0, 3}, {1, 1}}, {{2, 1}, {1, 1}}})), (Pairs{{1, 0}, {0, 0}}));
-  // Both end at 9: dim 0 it is.
+  // Both dims end at 9, so dim 0 is swept.
   const BoxList square{{{0, 0}, {9, 9}}};
   EXPECT_EQ(pairs(reads(2, square, {{{2, 1}, {1, 1}}, {{0, 3}, {1, 1}}})), (Pairs{{1, 0}, {0, 0}}));
-  // No box ends past zero: dim 0 again, though dim 1 ends further.
+  // No end is above zero, so dim 0 is swept although dim 1 has the larger end.
   const BoxList negative{{{-9, -3}, {4, 3}}};
   EXPECT_EQ(pairs(reads(2, negative, {{{-6, -3}, {1, 1}}, {{-9, -1}, {1, 1}}})),
             (Pairs{{1, 0}, {0, 0}}));
@@ -134,7 +135,7 @@ TEST(AppendReads, RandomReshardsAsBruteForce) {
   }
 }
 
-// From one wanted box to more than a pass each would serve.
+// From one wanted box to so many that one pass per box would be slow.
 TEST(AppendReads, RandomBoxesAsBruteForce) {
   Random random(14);
   for (int round = 0; round < 3000; ++round) {

@@ -12,9 +12,9 @@
 #include "core/wire/save_plan.h"
 #include "random_plans.h"
 
-/// How much a few bytes can make a reader allocate.
+// Limits on the memory that readers allocate for hostile input.
 
-// A sanitizer checks new against delete, and keeps its own.
+// Sanitizers replace operator new themselves.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SHARDPLAN_SANITIZED
 #elif defined(__has_feature)
@@ -29,7 +29,7 @@ namespace {
 thread_local std::size_t allocated_so_far = 0;
 }  // namespace
 
-// Not inline: else the compiler sees free() meet a pointer of new.
+// Not inline, or the compiler warns about free() of a pointer from new.
 [[gnu::noinline]] void* operator new(std::size_t size) {
   allocated_so_far += size;
   if (void* block = std::malloc(std::max(size, std::size_t{1}))) return block;
@@ -45,17 +45,17 @@ thread_local std::size_t allocated_so_far = 0;
 namespace shardplan::testing {
 namespace {
 
-/// All that a call asks for, in bytes.
+/// Returns the bytes that a call allocates in total.
 std::size_t allocated(const std::function<void()>& call) {
   const std::size_t before = allocated_so_far;
   try {
     call();
-  } catch (const wire::BadWire&) {  // NOLINT(bugprone-empty-catch): refusing is as good
+  } catch (const wire::BadWire&) {  // NOLINT(bugprone-empty-catch): rejection is fine
   }
   return allocated_so_far - before;
 }
 
-// What grows asks for blocks twice as long, again and again: in all four times what it needs.
+// A growing vector doubles its block, so it allocates up to four times its final size in total.
 constexpr std::size_t kGrowth = 4;
 // An exception and its message.
 constexpr std::size_t kAlways = 1000;
@@ -69,7 +69,7 @@ std::string zeros(std::size_t count) {
   return std::string(count, '\0');
 }
 
-/// The longest name there is, then as many as will fit that share all of it.
+/// A name of the maximum length, then `count` names that share all of it.
 std::string names_of_one_byte(std::size_t count) {
   wire::ByteWriter out;
   out.varint(1);
@@ -81,7 +81,7 @@ std::string names_of_one_byte(std::size_t count) {
   return out.take();
 }
 
-/// Entries of `spec`, one byte each.
+/// Table of entries with one spec.
 wire::NamedTable table_of(columns::WriteKind kind, std::size_t ndim, std::size_t entries) {
   wire::NamedTable table;
   table.names.names = {"a"};
@@ -92,7 +92,7 @@ wire::NamedTable table_of(columns::WriteKind kind, std::size_t ndim, std::size_t
   return table;
 }
 
-TEST(WireBounds, NamesThatShareAll) {
+TEST(WireBounds, NamesThatShareAllParts) {
   const std::string bytes = names_of_one_byte(3000);
   const std::size_t asked = allocated([&bytes] {
     wire::ByteReader in(bytes);
@@ -102,7 +102,7 @@ TEST(WireBounds, NamesThatShareAll) {
   EXPECT_GT(asked, 3000 * wire::kLongestName);
 }
 
-TEST(WireBounds, CountsBeforeWhatTheyCount) {
+TEST(WireBounds, CountsWithoutElements) {
   for (std::size_t location = 0; location < 8; ++location) {
     for (const std::uint64_t count : {UINT64_C(5000), UINT64_MAX / 8}) {
       wire::ByteWriter out;
@@ -114,7 +114,7 @@ TEST(WireBounds, CountsBeforeWhatTheyCount) {
   }
 }
 
-TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
+TEST(WireBounds, RowsOfMaxDimsAndOfNoBytes) {
   for (const columns::WriteKind kind : {columns::WriteKind::kShard, columns::WriteKind::kBytes}) {
     const std::size_t ndim = columns::writes_tensor(kind) ? columns::kMaxDims : 0;
     const wire::NamedTable table = table_of(kind, ndim, 3000);
@@ -123,7 +123,7 @@ TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
       const std::size_t bytes_of_row = columns::writes_tensor(kind) ? has_indices ? 2 : 1 : 0;
       const std::string bytes = mark + zeros(3000 * bytes_of_row);
       const std::size_t asked = allocated([&] { wire::read_rows(bytes, 3000, table.table); });
-      // Rows of no bytes are bound by their table.
+      // Rows without bytes are limited by their table.
       EXPECT_LE(asked, kGrowth * kForRows * bytes.size() + 24 * table.table.size() + kAlways);
       EXPECT_GT(asked, std::size_t{6000} * ndim * sizeof(std::int64_t));
     }
@@ -133,14 +133,14 @@ TEST(WireBounds, RowsOfTheMostDimsAndOfNoBytes) {
   EXPECT_LE(allocated([&] { wire::read_rows(bytes, SIZE_MAX, table.table); }), kAlways);
 }
 
-TEST(WireBounds, ReadsOfTheMostDims) {
+TEST(WireBounds, ReadsOfMaxDims) {
   const std::string names = wire::write_read_names({"a"});
   for (const std::size_t count : {1U, 2U, 100U}) {
     wire::ByteWriter out;
     out.varint(count);
     for (std::size_t row = 0; row < count; ++row) {
       out.raw(std::string_view("\4\0\0\x40\0", 5));
-      if (row + 1 < count) out.raw(zeros(columns::kMaxDims));  // the last is cut
+      if (row + 1 < count) out.raw(zeros(columns::kMaxDims));  // the last row is truncated
     }
     const std::string bytes = out.take();
     EXPECT_LE(allocated([&] { wire::read_reads(names, bytes, count); }),
@@ -149,13 +149,13 @@ TEST(WireBounds, ReadsOfTheMostDims) {
   EXPECT_LE(allocated([&] { wire::read_reads(names, "\1", SIZE_MAX); }), 2 * kAlways);
 }
 
-/// The most that `read_chunks` may ask for, in bytes.
+/// Returns the bytes that `read_chunks` may allocate.
 std::size_t most_for_chunks(std::size_t bytes, std::size_t entries) {
   return kGrowth * (kForChunks * bytes + 16 * (entries + 1)) + kAlways;
 }
 
-TEST(WireBounds, ChunksOfTheMostDims) {
-  // One entry of many chunks, and many of one chunk.
+TEST(WireBounds, ChunksOfMaxDims) {
+  // One entry of many chunks, and many entries of one chunk.
   for (const std::size_t entries : {std::size_t{1}, std::size_t{1500}}) {
     wire::ByteWriter out;
     for (std::size_t entry = 0; entry < entries; ++entry) {
@@ -171,9 +171,9 @@ TEST(WireBounds, ChunksOfTheMostDims) {
   }
 }
 
-TEST(WireBounds, ChunksThatAreCountedAndDoNotCome) {
+TEST(WireBounds, MissingChunks) {
   for (const std::uint64_t count : {UINT64_C(99), UINT64_C(100), UINT64_C(101), UINT64_MAX / 8}) {
-    // Each chunk says that all its dims are cut, so that the bytes end in the first ones.
+    // Every chunk encodes all dims, so the input ends within the first chunks.
     wire::ByteWriter out;
     out.varint(count);
     out.raw(std::string(100, '\x7f'));

@@ -24,7 +24,7 @@ std::uint64_t read_varint(std::string_view bytes) {
   return value;
 }
 
-TEST(Zigzag, NearZeroIsSmall) {
+TEST(Zigzag, NumbersNearZeroAreSmall) {
   EXPECT_EQ(wire::zigzag(0), 0u);
   EXPECT_EQ(wire::zigzag(-1), 1u);
   EXPECT_EQ(wire::zigzag(1), 2u);
@@ -33,7 +33,7 @@ TEST(Zigzag, NearZeroIsSmall) {
   EXPECT_EQ(wire::zigzag(INT64_MIN), UINT64_MAX);
 }
 
-TEST(ByteWriter, VarintTakesAByteForEachSevenBits) {
+TEST(ByteWriter, VarintHasSevenBitsPerByte) {
   for (std::size_t bits = 0; bits < 64; ++bits) {
     const std::uint64_t value = UINT64_C(1) << bits;
     EXPECT_EQ(varint_bytes(value).size(), bits / 7 + 1);
@@ -94,7 +94,7 @@ TEST(ByteReader, PastTheEnd) {
   }
 }
 
-TEST(ByteReader, NumbersOfMoreThan64Bits) {
+TEST(ByteReader, NumbersBeyond64Bits) {
   const std::string nine(9, '\xFF');
   EXPECT_EQ(read_varint(nine + "\x01"), UINT64_MAX);
   EXPECT_THROW(read_varint(nine + "\x02"), wire::BadWire);
@@ -114,18 +114,18 @@ TEST(ByteReader, CountsAndIndicesAreChecked) {
   EXPECT_THROW(wire::ByteReader(varint_bytes((UINT64_C(1) << 32) + 1)).index(3), wire::BadWire);
 }
 
-TEST(BadWire, SaysWhere) {
+TEST(BadWire, ReportsTheByte) {
   wire::ByteReader in("\x01 abc");
   in.raw(2);
   try {
     in.raw(4);
     FAIL() << "read past the end";
   } catch (const wire::BadWire& error) {
-    EXPECT_STREQ(error.what(), "ends too early, at byte 2 of 5");
+    EXPECT_STREQ(error.what(), "is truncated: it needs 4 more bytes and has 3, at byte 2 of 5");
   }
 }
 
-TEST(Fingerprint, DiffersByEveryBitAndByLength) {
+TEST(Fingerprint, DependsOnEveryBitAndTheLength) {
   Random random(42);
   for (const std::size_t length : {0U, 1U, 7U, 8U, 9U, 31U, 40U}) {
     std::string bytes(length, '\0');
@@ -144,7 +144,7 @@ TEST(Fingerprint, DiffersByEveryBitAndByLength) {
   }
 }
 
-TEST(Fingerprint, DiffersBySeed) {
+TEST(Fingerprint, DependsOnTheSeed) {
   std::set<std::uint64_t> seen;
   for (std::uint64_t seed = 0; seed < 1000; ++seed) seen.insert(util::fingerprint("abc", seed));
   EXPECT_EQ(seen.size(), 1000u);

@@ -9,7 +9,7 @@
 #include "core/wire/save_plan.h"
 #include "random_plans.h"
 
-/// Bytes that no writer wrote, past the checksum: a reader throws BadWire or gives what is sound.
+/// Hostile input with a valid checksum. Readers throw BadWire or return consistent data.
 namespace shardplan::testing {
 namespace {
 
@@ -50,9 +50,9 @@ void expect_sound(const wire::NamedTable& named) {
   }
 }
 
-void expect_sound(const wire::ReceivedRows& arrived, std::size_t count,
+void expect_sound(const wire::ReceivedRows& received, std::size_t count,
                   const columns::SaveTable& table) {
-  const columns::SaveRows& rows = arrived.rows;
+  const columns::SaveRows& rows = received.rows;
   ASSERT_EQ(rows.size(), count);
   ASSERT_EQ(rows.first.size(), count);
   for (std::size_t row = 0; row < count; ++row) {
@@ -60,9 +60,9 @@ void expect_sound(const wire::ReceivedRows& arrived, std::size_t count,
     ASSERT_LE(rows.first[row] + std::size_t{2} * table.specs.ndim[table.spec[rows.entry[row]]],
               rows.numbers.size());
   }
-  if (arrived.chunk_indices.empty()) return;
-  ASSERT_EQ(arrived.chunk_indices.size(), count);
-  for (const std::int64_t chunk_index : arrived.chunk_indices)
+  if (received.chunk_indices.empty()) return;
+  ASSERT_EQ(received.chunk_indices.size(), count);
+  for (const std::int64_t chunk_index : received.chunk_indices)
     EXPECT_GE(chunk_index, columns::kNoChunkIndex);
 }
 
@@ -87,12 +87,12 @@ void expect_sound(const wire::NamedReads& reads, std::size_t count) {
   }
 }
 
-/// One reader under attack. `read` reads, and checks what it gets.
+/// Runs a reader on hostile input. `read` reads it and checks the result.
 class Attack {
  public:
   explicit Attack(std::function<void(std::string_view)> read) : read_(std::move(read)) {}
 
-  /// Bytes in every place changed, left out, doubled and put in, and cuts of every length.
+  /// Changes, removes, duplicates and inserts bytes at every position; truncates at every length.
   void near(const std::string& valid, Random& random) {
     for (std::size_t at = 0; at < valid.size(); ++at) {
       const auto old = static_cast<std::uint8_t>(valid[at]);
@@ -109,7 +109,7 @@ class Attack {
       once(std::string(valid).erase(at, 1 + random.index(4)));
       once(std::string(valid).insert(at, 1, valid[at]));
       once(std::string(valid).insert(at, 1, static_cast<char>(random.index(256))));
-      // A count or an index of 2^63 and more.
+      // A count or an index of 2^63 or more.
       once(std::string(valid).replace(at, 1, std::string(9, '\xFF') + '\x01'));
     }
     once(valid + valid);
@@ -118,7 +118,7 @@ class Attack {
   void anywhere(std::size_t rounds, Random& random) {
     for (std::size_t round = 0; round < rounds; ++round) {
       std::string bytes = random_bytes(40, random);
-      if (random.one_in(2)) {  // small numbers get further
+      if (random.one_in(2)) {  // small numbers pass more checks
         for (char& byte : bytes) byte = static_cast<char>(byte & 3);
       }
       once(bytes);
@@ -131,7 +131,7 @@ class Attack {
   }
 
  private:
-  // At the end of a heap block of its own, so that a sanitizer sees a read past the end.
+  // Copied to the end of a heap block, so that sanitizers detect reads past the end.
   void once(const std::string& bytes) {
     const std::vector<char> exact(bytes.begin(), bytes.end());
     try {
@@ -192,18 +192,18 @@ TEST(HostileBytes, SavedRows) {
   const wire::NamedTable* table = nullptr;
   std::size_t count = 0;
   Attack attack([&table, &count](std::string_view bytes) {
-    const wire::ReceivedRows arrived = wire::read_rows(bytes, count, table->table);
-    expect_sound(arrived, count, table->table);
-    const auto* chunk_indices = arrived.chunk_indices.empty() ? nullptr : &arrived.chunk_indices;
+    const wire::ReceivedRows received = wire::read_rows(bytes, count, table->table);
+    expect_sound(received, count, table->table);
+    const auto* chunk_indices = received.chunk_indices.empty() ? nullptr : &received.chunk_indices;
     const std::string again =
-        wire::write_rows({&table->table, &arrived.rows, nullptr, chunk_indices});
+        wire::write_rows({&table->table, &received.rows, nullptr, chunk_indices});
     const wire::ReceivedRows same = wire::read_rows(again, count, table->table);
-    EXPECT_EQ(same.rows.entry, arrived.rows.entry);
-    EXPECT_EQ(same.rows.numbers, arrived.rows.numbers);
-    EXPECT_EQ(same.chunk_indices, arrived.chunk_indices);
+    EXPECT_EQ(same.rows.entry, received.rows.entry);
+    EXPECT_EQ(same.rows.numbers, received.rows.numbers);
+    EXPECT_EQ(same.chunk_indices, received.chunk_indices);
   });
   for (int round = 0; round < 200; ++round) {
-    // As it arrives: its specs numbered as the wire has them.
+    // As received, with the numbers of the specs on the wire.
     const wire::NamedTable read = wire::read_table(wire::write_table(random_table(random)));
     table = &read;
     const OwnedPlan plan = random_plan(read.table, random);

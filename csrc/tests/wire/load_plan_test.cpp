@@ -33,7 +33,7 @@ void expect_round_trip(const wire::NamedReads& reads) {
   expect_same(found.rows, reads.rows);
 }
 
-/// One 1-d tensor read, moved by 5 where `column` is one of its first four; then bytes.
+/// A read of a 1-d tensor, whose number `column` (0 to 3) is 5, then a read of bytes.
 wire::NamedReads small_reads(std::size_t column) {
   wire::NamedReads reads;
   reads.names = {"a", "b"};
@@ -44,7 +44,7 @@ wire::NamedReads small_reads(std::size_t column) {
   return reads;
 }
 
-TEST(WireReads, RandomReadsComeBack) {
+TEST(WireReads, RandomRoundTrips) {
   Random random(81);
   std::size_t tensors = 0;
   for (int round = 0; round < 3000; ++round) {
@@ -61,11 +61,11 @@ TEST(WireReads, NoRowsAndNoNames) {
   expect_round_trip({});
 }
 
-TEST(WireReads, AnyOneNumberThatIsNotZeroTravels) {
+TEST(WireReads, EverySingleNonzeroNumberIsEncoded) {
   for (std::size_t column = 0; column < 5; ++column) expect_round_trip(small_reads(column));
 }
 
-TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
+TEST(WireReads, ObjectRowsAreNumberedInOrder) {
   wire::NamedReads reads;
   reads.names = {"a", "b"};
   reads.rows.push(columns::ReadKind::kObject, 0);
@@ -80,7 +80,7 @@ TEST(WireReads, ForeignRowsAreNumberedInTheirOrder) {
   expect_round_trip(reads);
 }
 
-TEST(WireReads, WhatCannotTravelGivesNoBytes) {
+TEST(WireReads, UnsupportedPlansAreNotEncoded) {
   EXPECT_EQ(wire::write_read_names({"a", std::string(wire::kLongestName + 1, 'x')}), "");
   columns::ReadColumns rows;
   rows.push(columns::ReadKind::kTensor, 0, 0, 0, 64);
@@ -89,7 +89,7 @@ TEST(WireReads, WhatCannotTravelGivesNoBytes) {
   EXPECT_EQ(wire::write_reads(rows), "");
 }
 
-TEST(WireReads, WrongCountsAreRefused) {
+TEST(WireReads, WrongCountsAreRejected) {
   const wire::NamedReads reads = small_reads(0);
   const std::string names = wire::write_read_names(reads.names);
   const std::string rows = wire::write_reads(reads.rows);
@@ -104,7 +104,7 @@ TEST(WireReads, WrongCountsAreRefused) {
   EXPECT_THROW(wire::read_reads(names + '\0', rows, 2), wire::BadWire);
 }
 
-TEST(WireReads, BadRowsAreRefused) {
+TEST(WireReads, BadRowsAreRejected) {
   const std::string names = wire::write_read_names({"a", "b"});
   const auto accepted = [&names](const std::string& row) {
     EXPECT_NO_THROW(wire::read_reads(names, "\1" + row, 1)) << ::testing::PrintToString(row);
@@ -113,28 +113,28 @@ TEST(WireReads, BadRowsAreRefused) {
     EXPECT_THROW(wire::read_reads(names, "\1" + row, 1), wire::BadWire)
         << ::testing::PrintToString(row);
   };
-  accepted("\0"s);                    // bytes, the name before
-  accepted("\1"s);                    // bytes, the next name
+  accepted("\0"s);                    // bytes, same name
+  accepted("\1"s);                    // bytes, next name
   accepted("\2\1"s);                  // bytes, name 1
   refused("\2\2"s);                   // name 2 of 2
-  refused("\3"s);                     // no such step
-  refused("\7\0\0\0\0"s);             // no such step
-  refused("\x0C\0\0\0\0"s);           // no such kind
-  refused("\xFC\0\0\0\0"s);           // no such kind
+  refused("\3"s);                     // invalid step
+  refused("\7\0\0\0\0"s);             // invalid step
+  refused("\x0C\0\0\0\0"s);           // invalid kind
+  refused("\xFC\0\0\0\0"s);           // invalid kind
   accepted("\4\0\0\0\0"s);            // a 0-d tensor
-  refused("\4\0\0\0"s);               // cut
+  refused("\4\0\0\0"s);               // truncated
   accepted("\4\0\0\1\0\2"s);          // a length of 1
-  refused("\4\0\0\1\1\2"s);           // five numbers to come
+  refused("\4\0\0\1\1\2"s);           // five numbers expected
   accepted("\4\0\0\1\1\0\0\0\0\2"s);  // five numbers
   refused("\4\0\0\x41\0"s + std::string(65, '\0'));
   accepted("\4\0\0\x40\0"s + std::string(64, '\0'));
-  refused("\4"s + std::string(10, '\xFF') + "\1\0\0\0"s);  // a number of more than 64 bits
-  // Names past the last, step by step.
+  refused("\4"s + std::string(10, '\xFF') + "\1\0\0\0"s);  // number beyond 64 bits
+  // Steps past the last name.
   EXPECT_THROW(wire::read_reads(names, "\2\1\1"s, 2), wire::BadWire);
   EXPECT_THROW(wire::read_reads(wire::write_read_names({}), "\1\0"s, 1), wire::BadWire);
 }
 
-// Other releases read these bytes: where they change, kWireVersion must be raised.
+// Other releases read these bytes. If they change, kWireVersion must be raised.
 TEST(WireReads, BytesOfThisWireVersion) {
   EXPECT_EQ(wire::write_read_names({"a", "b"}), "\2\1a\1b\2\1\0\1\1\0\0"s);
   EXPECT_EQ(wire::write_reads(small_reads(4).rows), "\2\4\1\xAC\2\1\0\x0E\1"s);

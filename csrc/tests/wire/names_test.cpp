@@ -27,7 +27,7 @@ void expect_round_trip(const wire::PlanNames& names) {
   EXPECT_EQ(found.shape_of_name, names.shape_of_name);
 }
 
-/// Bytes written by hand: parts, then names, then no paths.
+/// Reads hand-written bytes (parts, then names) without paths.
 std::string by_hand(std::string_view parts_and_names) {
   return std::string(parts_and_names) + std::string(2, '\0');
 }
@@ -39,7 +39,7 @@ TEST(CountParts, OneMoreThanDots) {
   EXPECT_EQ(wire::count_parts(".a..b."), 5u);
 }
 
-TEST(WireNames, RandomNamesComeBack) {
+TEST(WireNames, RandomRoundTrips) {
   Random random(61);
   for (int round = 0; round < 2000; ++round) {
     SCOPED_TRACE(round);
@@ -47,7 +47,7 @@ TEST(WireNames, RandomNamesComeBack) {
   }
 }
 
-TEST(WireNames, ThatOnlyDiffersInDots) {
+TEST(WireNames, NamesThatDifferOnlyInDots) {
   expect_round_trip(
       {{"", "", ".", "..", ".", "", "a", "a.", "a..", "a.a", ".a", "a", "a"}, {}, {}});
   expect_round_trip({{std::string("\0.\0", 3), "\xFF.\xFE", std::string(1, '\0')}, {}, {}});
@@ -58,16 +58,16 @@ TEST(WireNames, CountsAroundTheNibble) {
   for (std::size_t parts = 12; parts < 19; ++parts) {
     std::string name = "p0";
     for (std::size_t part = 1; part < parts; ++part) name += ".p" + std::to_string(part);
-    names.push_back(name);                // one part more than before
-    names.push_back("x." + name);         // none shared
-    names.push_back("x." + name);         // all shared
-    names.push_back("x." + name + ".q");  // all but one
+    names.push_back(name);                // one more part than the previous name
+    names.push_back("x." + name);         // shares no part
+    names.push_back("x." + name);         // shares all parts
+    names.push_back("x." + name + ".q");  // shares all but one
     names.push_back(name);
   }
   expect_round_trip({names, {}, {}});
 }
 
-TEST(WireNames, SharedPrefixesTakeFewBytes) {
+TEST(WireNames, SharedPrefixesAreSmall) {
   wire::PlanNames names;
   for (int layer = 0; layer < 100; ++layer) {
     for (const char* part : {"weight", "bias", "scale"}) {
@@ -79,7 +79,7 @@ TEST(WireNames, SharedPrefixesTakeFewBytes) {
   expect_round_trip(names);
 }
 
-TEST(WireNames, LongestNameAndOneLonger) {
+TEST(WireNames, NamesOfMaximumLengthAndLonger) {
   std::string name(wire::kLongestName, 'x');
   name[500] = '.';
   expect_round_trip({{name, name}, {{{1, false}, {1, true}}}, {0, 0}});
@@ -87,8 +87,8 @@ TEST(WireNames, LongestNameAndOneLonger) {
   EXPECT_FALSE(wire::write_names({{"a", name + "y"}, {}, {}}, out));
 }
 
-// The most parts that a name can have: every one empty.
-TEST(WireNames, PathOfTheMostPartsTravelsOrIsLeftToTheCaller) {
+// A name of empty parts has the maximum number of parts.
+TEST(WireNames, PathsOfMaximumParts) {
   const std::string name(wire::kLongestName, '.');
   const auto parts = static_cast<std::uint32_t>(wire::kLongestName + 1);
   wire::ByteWriter out;
@@ -97,7 +97,7 @@ TEST(WireNames, PathOfTheMostPartsTravelsOrIsLeftToTheCaller) {
   EXPECT_NO_THROW(read(out.bytes()));
 }
 
-TEST(WireNames, PathsMustGiveTheirNames) {
+TEST(WireNames, PathsMustMatchTheirNames) {
   const wire::PlanNames fine{{"a.b.c", "d"}, {{{2, false}, {1, true}}, {{1, false}}}, {0, 1}};
   expect_round_trip(fine);
   wire::PlanNames wrong = fine;
@@ -115,7 +115,7 @@ TEST(WireNames, PathsMustGiveTheirNames) {
   EXPECT_THROW(read(written(wrong)), wire::BadWire);
 }
 
-TEST(WireNames, WrittenByHand) {
+TEST(WireNames, HandWrittenBytes) {
   // parts "a", "b"; names "a.b" (0 shared, 2 added), "a" (1 shared), "a.a" (1 shared, 1 added)
   const std::string_view bytes(
       "\x02\x01"
@@ -133,34 +133,34 @@ TEST(WireNames, BadCounts) {
   };
   using std::string_view_literals::operator""sv;
   refused("\x7F"sv);      // more parts than bytes
-  refused("\x01\x7F"sv);  // a part longer than the rest
+  refused("\x01\x7F"sv);  // part longer than the input
   refused(
       "\x01\x01"
       "a\x7F"sv);  // more names than bytes
   refused(
       "\x01\x01"
-      "a\x01\x00"sv);  // a name of no parts
+      "a\x01\x00"sv);  // name without parts
   refused(
       "\x01\x01"
-      "a\x01\x10"sv);  // shares with none before it
+      "a\x01\x10"sv);  // shares a part, but there is no previous name
   refused(
       "\x01\x01"
-      "a\x02\x01\x00\x20"sv);  // shares more than there is
+      "a\x02\x01\x00\x20"sv);  // shares more parts than the previous name has
   refused(
       "\x01\x01"
-      "a\x01\x01\x01"sv);  // no such part
+      "a\x01\x01\x01"sv);  // part index out of range
   refused(
       "\x01\x01"
       "a\x01\xFF\x00\x7F\x00"sv);  // more parts than bytes
   refused(
       "\x01\x01"
-      "a\x01\xFF\x00\x00"sv);  // of no parts, the long way
+      "a\x01\xFF\x00\x00"sv);  // name without parts, long form
   refused(
       "\x01\x01"
       "a\x01\xFF\xFF\xFF\xFF\xFF\x0F\x01\x00"sv);  // shares 2^32 - 1
 }
 
-TEST(WireNames, PartsAddUpToTooLongAName) {
+TEST(WireNames, NameOfPartsIsTooLong) {
   wire::ByteWriter out;
   out.varint(1);
   out.string(std::string(600, 'x'));

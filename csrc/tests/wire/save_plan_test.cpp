@@ -14,7 +14,7 @@ Numbers numbers_at(const columns::SavePlanView& view, std::size_t position) {
   return {numbers, numbers + 2 * view.ndim(position)};
 }
 
-/// That two tables say the same, whatever numbers their specs have.
+/// Checks that two tables are equal up to the numbering of specs.
 void expect_same(const wire::NamedTable& found, const wire::NamedTable& expected) {
   EXPECT_EQ(found.names.names, expected.names.names);
   EXPECT_EQ(found.names.shapes, expected.names.shapes);
@@ -32,15 +32,15 @@ void expect_same(const wire::NamedTable& found, const wire::NamedTable& expected
   }
 }
 
-void expect_same_rows(const wire::ReceivedRows& arrived, const columns::SaveTable& table,
+void expect_same_rows(const wire::ReceivedRows& received, const columns::SaveTable& table,
                       const columns::SavePlanView& expected) {
-  ASSERT_EQ(arrived.rows.size(), expected.size());
+  ASSERT_EQ(received.rows.size(), expected.size());
   if (expected.chunk_indices == nullptr) {
-    EXPECT_TRUE(arrived.chunk_indices.empty());
+    EXPECT_TRUE(received.chunk_indices.empty());
   } else {
-    EXPECT_EQ(arrived.chunk_indices, *expected.chunk_indices);
+    EXPECT_EQ(received.chunk_indices, *expected.chunk_indices);
   }
-  const columns::SavePlanView found{&table, &arrived.rows};
+  const columns::SavePlanView found{&table, &received.rows};
   for (std::size_t at = 0; at < expected.size(); ++at) {
     SCOPED_TRACE(at);
     EXPECT_EQ(found.entry(at), expected.entry(at));
@@ -48,7 +48,7 @@ void expect_same_rows(const wire::ReceivedRows& arrived, const columns::SaveTabl
   }
 }
 
-/// Two sharded tensors and bytes, and all three in order.
+/// Table of two sharded tensors and bytes.
 wire::NamedTable small_table() {
   wire::NamedTable table;
   table.names = {
@@ -69,7 +69,7 @@ columns::SaveRows small_rows() {
   return rows;
 }
 
-TEST(WireTable, RandomTablesComeBack) {
+TEST(WireTable, RandomRoundTrips) {
   Random random(71);
   for (int round = 0; round < 2000; ++round) {
     SCOPED_TRACE(round);
@@ -88,7 +88,7 @@ TEST(WireTable, EmptyTable) {
   EXPECT_TRUE(found.names.names.empty() && found.properties.empty());
 }
 
-TEST(WireTable, EqualSpecsTravelOnce) {
+TEST(WireTable, EqualSpecsAreEncodedOnce) {
   wire::NamedTable table = small_table();
   for (int i = 0; i < 50; ++i) table.table.specs.push(columns::WriteKind::kShard, 0, Numbers{8, 4});
   table.table.spec = {40, 0, 1};
@@ -97,7 +97,7 @@ TEST(WireTable, EqualSpecsTravelOnce) {
   expect_same(found, table);
 }
 
-TEST(WireTable, WhatCannotTravelGivesNoBytes) {
+TEST(WireTable, UnsupportedPlansAreNotEncoded) {
   wire::NamedTable table = small_table();
   table.names.names[1] = std::string(wire::kLongestName + 1, 'x');
   EXPECT_EQ(wire::write_table(table), "");
@@ -108,7 +108,7 @@ TEST(WireTable, WhatCannotTravelGivesNoBytes) {
   EXPECT_EQ(wire::write_table(table), "");
 }
 
-TEST(WireTable, MoreDimsThanTravelAreRefused) {
+TEST(WireTable, TooManyDimsAreRejected) {
   wire::NamedTable table;
   table.properties = {""};
   table.table.specs.push(columns::WriteKind::kTensor, 0, Numbers(columns::kMaxDims, 0));
@@ -117,11 +117,11 @@ TEST(WireTable, MoreDimsThanTravelAreRefused) {
   ASSERT_NE(ndim, std::string::npos);
   EXPECT_EQ(wire::read_table(bytes).table.specs.ndim[0], columns::kMaxDims);
   ++bytes[ndim];
-  bytes.insert(ndim + 1, 1, '\0');  // the size that the new dim has
+  bytes.insert(ndim + 1, 1, '\0');  // size of the new dim
   EXPECT_THROW(wire::read_table(bytes), wire::BadWire);
 }
 
-TEST(WireTable, IndicesOutsideTheirTablesAreRefused) {
+TEST(WireTable, IndicesOutOfRangeAreRejected) {
   const auto refused = [](const auto& change) {
     wire::NamedTable table = small_table();
     change(table);
@@ -135,7 +135,7 @@ TEST(WireTable, IndicesOutsideTheirTablesAreRefused) {
   EXPECT_THROW(wire::read_table(wire::write_table(small_table()) + '\0'), wire::BadWire);
 }
 
-TEST(WireRows, RandomPlansComeBack) {
+TEST(WireRows, RandomRoundTrips) {
   Random random(72);
   int with_rows = 0;
   for (int round = 0; round < 4000; ++round) {
@@ -144,14 +144,14 @@ TEST(WireRows, RandomPlansComeBack) {
     const OwnedPlan plan = random_plan(table.table, random);
     const columns::SavePlanView view = plan.view(table.table);
     const std::string bytes = wire::write_rows(view);
-    const wire::NamedTable arrived = wire::read_table(wire::write_table(table));
-    expect_same_rows(wire::read_rows(bytes, view.size(), arrived.table), arrived.table, view);
+    const wire::NamedTable received = wire::read_table(wire::write_table(table));
+    expect_same_rows(wire::read_rows(bytes, view.size(), received.table), received.table, view);
     with_rows += view.size() > 2;
   }
   EXPECT_GT(with_rows, 1000);
 }
 
-TEST(WireRows, WholeTensorsInOrderTakeAByteEach) {
+TEST(WireRows, WholeTensorsInOrderHaveOneByteEach) {
   const wire::NamedTable table = small_table();
   columns::SaveRows rows;
   for (const std::uint32_t entry : {0U, 1U}) {
@@ -159,10 +159,10 @@ TEST(WireRows, WholeTensorsInOrderTakeAByteEach) {
   }
   rows.push(2, 0);
   const columns::SavePlanView view{&table.table, &rows};
-  EXPECT_EQ(wire::write_rows(view).size(), 3u);  // a mark, two boxes
+  EXPECT_EQ(wire::write_rows(view).size(), 3u);  // flags, two boxes
 }
 
-TEST(WireRows, WrongCountsAreRefused) {
+TEST(WireRows, WrongCountsAreRejected) {
   const wire::NamedTable table = small_table();
   const columns::SaveRows rows = small_rows();
   const std::vector<std::uint32_t> chosen{0, 2};
@@ -177,7 +177,7 @@ TEST(WireRows, WrongCountsAreRefused) {
   }
 }
 
-TEST(WireRows, OfAnotherTableAreRefused) {
+TEST(WireRows, RowsOfAnotherTableAreRejected) {
   const wire::NamedTable table = small_table();
   const columns::SaveRows rows = small_rows();
   const std::vector<std::uint32_t> chosen{1, 2};
@@ -189,7 +189,7 @@ TEST(WireRows, OfAnotherTableAreRefused) {
   EXPECT_THROW(wire::read_rows(bytes, 2, {}), wire::BadWire);
 }
 
-TEST(WireRows, BadMarksEntriesBoxesAndHintsAreRefused) {
+TEST(WireRows, BadFlagsEntriesBoxesAndChunkIndicesAreRejected) {
   const columns::SaveTable table = small_table().table;
   const auto refused = [&table](const std::string& bytes, std::size_t count) {
     EXPECT_THROW(wire::read_rows(bytes, count, table), wire::BadWire)
@@ -219,7 +219,7 @@ TEST(WireRows, BadMarksEntriesBoxesAndHintsAreRefused) {
   refused(bytes_of(2, {0, 0, INT64_MAX, 0, 0, 1}), 2);
 }
 
-// Other releases read these bytes: where they change, kWireVersion must be raised.
+// Other releases read these bytes. If they change, kWireVersion must be raised.
 TEST(WireSave, BytesOfThisWireVersion) {
   const wire::NamedTable table = small_table();
   const columns::SaveRows rows = small_rows();

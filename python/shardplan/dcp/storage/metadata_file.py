@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
-from torch.distributed.checkpoint.filesystem import _StorageInfo
-from torch.distributed.checkpoint.metadata import (
-    BytesStorageMetadata,
-    ChunkStorageMetadata,
-    Metadata,
-    MetadataIndex,
-    TensorProperties,
-    TensorStorageMetadata,
-)
+from torch.distributed.checkpoint.metadata import Metadata, TensorProperties
 
 from ...diagnosis.streams import readinto_of
 from .. import fallbacks
@@ -26,27 +17,6 @@ from ..lazy.storage_data import StorageData
 from ..native import native
 
 _PROTOCOL = 4
-# Classes and attributes used by every record, in the order of csrc/core/metadata/metadata_writer.h.
-_CLASSES = (
-    torch.Size,
-    ChunkStorageMetadata,
-    TensorStorageMetadata,
-    BytesStorageMetadata,
-    MetadataIndex,
-    _StorageInfo,
-)
-_ATTRIBUTES = (
-    "offsets",
-    "sizes",
-    "properties",
-    "size",
-    "chunks",
-    "fqn",
-    "index",
-    "offset",
-    "relative_path",
-    "length",
-)
 
 
 def load(stream: io.BufferedIOBase, name: object, trust: bool) -> Any:
@@ -94,33 +64,12 @@ def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
         fallbacks.count_operation("metadata file: native code cannot read the metadata to write")
         pickle.dump(metadata, stream)
         return
-    file = native.MetadataPickle(stream.write)
-    properties = [] if saved is None else saved.properties
-    # A class that no record uses gets an unused memo slot, because the file must not name it.
-    named = zip(_CLASSES, file.named_classes(saved, storage), strict=True)
-    memoized = [cls if is_named else object() for cls, is_named in named]
-    memoized += [*_ATTRIBUTES, *_property_parts(properties)]
-    pickles = [
-        _opcodes(_fast_pickler([]), None if type(one) is object else one) for one in memoized
-    ]
-    file.keep(pickles)
-    property_pickler = _fast_pickler(memoized)
-    property_opcodes = [_opcodes(property_pickler, one) for one in properties]
-    # Memo slots of names and paths; only native records refer to them.
-    memoized += [object() for _ in range(file.keep_texts(saved, storage))]
-    pickler = _pickler(memoized)
-    file.raw(_opcodes(_fast_pickler([]), Metadata))
-    file.raw(pickle.EMPTY_TUPLE + pickle.NEWOBJ + pickle.EMPTY_DICT + pickle.MARK)
-    for name, value in state.items():
-        file.raw(_opcodes(pickler, name))
-        if name == "state_dict_metadata" and saved is not None:
-            file.entries(saved, property_opcodes, [_opcodes(pickler, one) for one in saved.objects])
-        elif name == "storage_data" and storage is not None:
-            file.storage(storage)
-        else:
-            file.raw(_opcodes(pickler, to_builtin(value)))
-    file.raw(pickle.SETITEMS + pickle.BUILD)
-    file.stop()
+    columns = {"state_dict_metadata": saved, "storage_data": storage}
+    parts = {
+        name: to_builtin(value) if columns.get(name) is None else columns[name]
+        for name, value in state.items()
+    }
+    native.write_metadata(stream.write, parts, _make_pickler, _property_parts)
 
 
 def to_builtin(value: Any) -> Any:
@@ -154,29 +103,22 @@ def _property_parts(properties: Iterable[TensorProperties]) -> list[Any]:
     return list(parts.values())
 
 
-class _Pickler(pickle.Pickler):
-    buffer: io.BytesIO
+def _make_pickler(memoized: list[Any], fast: bool) -> Callable[[Any], bytes]:
+    """Returns a function that pickles parts of a file.
 
-
-def _pickler(memoized: list[Any]) -> _Pickler:
-    """Returns a pickler of parts of a file, with ``memoized`` in the first slots of its memo."""
+    Args:
+        memoized: the objects in the first slots of the memo.
+        fast: if true, the pickler memoizes no other object.
+    """
     buffer = io.BytesIO()
-    pickler = _Pickler(buffer, _PROTOCOL)
-    pickler.buffer = buffer
-    pickler.memo = {id(one): (at, one) for at, one in enumerate(memoized)}
-    return pickler
+    pickler = pickle.Pickler(buffer, _PROTOCOL)
+    pickler.memo = {id(one): (slot, one) for slot, one in enumerate(memoized)}
+    pickler.fast = fast
 
+    def push(value: Any) -> bytes:
+        buffer.seek(0)
+        buffer.truncate()
+        pickler.dump(value)
+        return buffer.getvalue()
 
-def _fast_pickler(memoized: list[Any]) -> _Pickler:
-    """Returns a pickler like ``_pickler``'s that memoizes nothing more."""
-    pickler = _pickler(memoized)
-    pickler.fast = True
-    return pickler
-
-
-def _opcodes(pickler: _Pickler, value: Any) -> bytes:
-    """Returns the opcodes that push a value onto the stack."""
-    pickler.buffer.seek(0)
-    pickler.buffer.truncate()
-    pickler.dump(value)
-    return native.opcodes(pickler.buffer.getvalue())
+    return push
