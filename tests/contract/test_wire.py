@@ -1,4 +1,4 @@
-"""Plans travel as columns and are received as by upstream; every other pickle is upstream's."""
+"""Plans travel as columns, with the same contents; every other pickle is upstream's."""
 
 from __future__ import annotations
 
