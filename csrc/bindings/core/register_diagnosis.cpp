@@ -12,7 +12,6 @@
 #include "core/boxes/box.h"
 #include "core/boxes/holes.h"
 #include "core/boxes/overlap_pairs.h"
-#include "core/util/checked.h"
 
 namespace py = pybind11;
 
@@ -40,21 +39,13 @@ void check_ndim(const boxes::Boxes& boxes, const Numbers& shape) {
 
 std::optional<std::int64_t> elements_of(const boxes::Boxes& boxes) {
   std::int64_t sum = 0;
-  for (std::size_t box = 0; box < boxes.size(); ++box) {
-    std::int64_t elements = 0;
-    if (!boxes::volume(boxes, box, elements) || !util::checked_add(sum, elements, sum))
-      return std::nullopt;
-  }
+  if (!boxes::total_volume(boxes, sum)) return std::nullopt;
   return sum;
 }
 
 std::vector<std::size_t> out_of_bounds(const boxes::Boxes& boxes, const Numbers& shape) {
   check_ndim(boxes, shape);
-  std::vector<std::size_t> outside;
-  for (std::size_t box = 0; box < boxes.size(); ++box) {
-    if (!boxes::in_bounds(boxes, box, shape)) outside.push_back(box);
-  }
-  return outside;
+  return boxes::out_of_bounds(boxes, shape);
 }
 
 std::vector<boxes::BoxPair> overlaps(const boxes::Boxes& boxes, const Numbers& shape,
