@@ -33,8 +33,8 @@ class ReceivedSavePlan : public ReceivedBytes {
 
   py::object objects_;
   std::shared_ptr<SavePlanColumns> columns_;
-  std::shared_ptr<const PlanTable>
-      table_;  // as received; a caller's items may give columns_ another
+  /// The received table. `columns_` has another one if it has items of callers.
+  std::shared_ptr<const PlanTable> table_;
 };
 
 /// An encoded save plan.
