@@ -23,9 +23,10 @@ using Numbers = std::vector<std::int64_t>;
 using OffsetsAndSizes = std::pair<Numbers, Numbers>;
 
 OffsetsAndSizes box_of(const boxes::Boxes& boxes, std::size_t at) {
-  if (at >= boxes.size())
-    throw py::index_error("box index " + std::to_string(at) + ", which is not below " +
+  if (at >= boxes.size()) {
+    throw py::index_error("box index " + std::to_string(at) + " is not below " +
                           std::to_string(boxes.size()));
+  }
   OffsetsAndSizes box{{boxes.starts(at), boxes.ends(at)}, {}};
   for (std::size_t dim = 0; dim < boxes.ndim(); ++dim) {
     box.second.push_back(boxes.end(at, dim) - boxes.start(at, dim));

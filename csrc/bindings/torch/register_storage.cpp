@@ -64,7 +64,7 @@ void register_storage(py::module_& m) {
            "Creates the ``_StorageInfo`` of a row.")
       .def("pairs", &StorageColumns::pairs, py::arg("made"),
            "Materializes all rows. ``made``: row -> existing ``_StorageInfo``.")
-      .def("says", &StorageColumns::says, py::arg("row"), py::arg("place"),
+      .def("says", &StorageColumns::matches, py::arg("row"), py::arg("place"),
            "Returns whether a ``_StorageInfo`` equals its row.");
 
   py::class_<ReceivedStorage>(m, "ReceivedStorage",

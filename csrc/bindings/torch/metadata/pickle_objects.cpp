@@ -59,7 +59,7 @@ py::object PickleObjects::object(pickle::Value value) {
   const auto known = made_.find(key);
   if (known != made_.end()) return known->second;
   if (depth_ == kMaxDepth) {
-    throw pickle::BadPickle("has objects nested deeper than " + std::to_string(kMaxDepth));
+    throw pickle::BadPickle("has objects nested more than " + std::to_string(kMaxDepth) + " deep");
   }
   ++depth_;
   py::object made = make(value);

@@ -23,8 +23,9 @@ struct SavedMetadata {
                           const py::object& fill);
 };
 
-/// Reads a `state_dict_metadata`. Entries of other than upstream's classes become kObject. Returns
-/// nothing if a key is not a str, or if entries share a mutable object, which columns would copy.
+/// Reads a `state_dict_metadata`. An entry that is not of an upstream class becomes kObject.
+/// Returns nothing if a key is not a str, or if entries share a mutable object, which columns would
+/// copy.
 std::optional<SavedMetadata> read_saved_metadata(const py::dict& entries);
 
 }  // namespace shardplan::bindings

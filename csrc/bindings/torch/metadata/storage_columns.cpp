@@ -131,7 +131,7 @@ py::list StorageColumns::results() const {
   return all;
 }
 
-bool StorageColumns::says(std::size_t row, const py::object& location) const {
+bool StorageColumns::matches(std::size_t row, const py::object& location) const {
   Location read;
   return read_location(location.ptr(), read) && read.path == (*rows_.paths)[rows_.path[row]] &&
          read.begin == rows_.begin[row] && read.length == rows_.length[row];

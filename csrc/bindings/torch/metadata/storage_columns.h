@@ -39,7 +39,7 @@ class StorageColumns {
   py::list results() const;
 
   /// Returns true if a _StorageInfo equals its row.
-  bool says(std::size_t row, const py::object& location) const;
+  bool matches(std::size_t row, const py::object& location) const;
 
  private:
   const py::object& text(std::vector<py::object>& made, const util::TextTable& texts,

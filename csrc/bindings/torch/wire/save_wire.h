@@ -44,7 +44,7 @@ struct PackedSavePlan {
   bool mapped = false;  // whether the bytes hold the mappings
 };
 
-/// Encodes a plan's items. Returns nothing if the plan has to travel as upstream's objects.
+/// Encodes a plan's items. Returns nothing if the plan has to be sent as upstream's objects.
 ///
 /// mappings:  the plan's `planner_data`; it is encoded if it is a dict of paths
 /// mapped_by: the received plan whose mappings `planner_data` still is, or null
