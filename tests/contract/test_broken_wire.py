@@ -206,10 +206,13 @@ def test_objects_that_are_no_list(plan: Any, objects: Any) -> None:
 def test_too_many_or_too_few_objects(plan: Any) -> None:
     function, data, foreign, rest = reduced(plan)
     item = foreign[0] if foreign else plan.items[0]
-    assert_broken(arrived(function, data, [*foreign, item], rest), UNREADABLE, "too many")
+    count = len(foreign)
+    counts = (count + 1, count - 1, 0)
+    more, fewer, none = (f"has {n} items for {count} object rows" for n in counts)
+    assert_broken(arrived(function, data, [*foreign, item], rest), UNREADABLE, more)
     if foreign:
-        assert_broken(arrived(function, data, foreign[1:], rest), UNREADABLE, "lacks an item")
-        assert_broken(arrived(function, data, [], rest), UNREADABLE, "lacks an item")
+        assert_broken(arrived(function, data, foreign[1:], rest), UNREADABLE, fewer)
+        assert_broken(arrived(function, data, [], rest), UNREADABLE, none)
 
 
 def test_the_other_kind_of_plan() -> None:
