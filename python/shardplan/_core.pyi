@@ -46,12 +46,12 @@ def holes(
 def arrangement(boxes: Boxes) -> tuple[str, list[int], bool]:
     """Returns ("none", "whole", "1-D", "grid" or "irregular", parts per dim, is even)."""
 
-_Place = tuple[str, int, int, bool]
+_Location = tuple[str, int, int, bool]
 _Part = tuple[int, int | None]
-_Found = tuple[_Part | None, str, _Place]
+_Found = tuple[_Part | None, str, _Location]
 
 class _StorageFaults(TypedDict):
-    unplaced: list[_Part]
+    without_location: list[_Part]
     unclaimed: list[_Found]
     no_file: list[_Found]
     beyond_end: list[_Found]
@@ -71,16 +71,16 @@ class Checkpoint:
         """Returns ``arrangement`` of the boxes of each entry."""
     def boxes(self, entry: int) -> Boxes | None:
         """Returns the boxes of an entry; None if one ends beyond int64."""
-    def places(self, entry: int) -> list[_Place | None]:
+    def locations(self, entry: int) -> list[_Location | None]:
         """Returns (file, first byte, bytes, is transformed) of each chunk; None if missing."""
-    def stored(self) -> list[int]:
+    def stored_bytes(self) -> list[int]:
         """Returns the bytes in files of each entry."""
     def files(self) -> list[tuple[str, int, int, int]]:
         """Returns (file, items, bytes, end of the last item) of each file."""
     @property
-    def odd_places(self) -> int:
+    def unreadable_locations(self) -> int:
         """Number of storage_data items with no readable location."""
-    def unsound(self, must_fill: bool) -> list[int]:
+    def invalid_entries(self, must_fill: bool) -> list[int]:
         """Returns the entries with boxes out of bounds, overlaps or, if ``must_fill``, holes."""
     def faults(self, file_sizes: dict[str, int]) -> _StorageFaults:
         """Returns the faults of locations. ``file_sizes``: file -> bytes."""

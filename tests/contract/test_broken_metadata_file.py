@@ -219,5 +219,5 @@ def test_objects_that_share_one_state_are_bounded(tmp_path: Path) -> None:
     assert len(pickle.loads(pickled).many) == count
     path = tmp_path / ".metadata"
     path.write_bytes(pickled)
-    with pytest.raises(pickle.UnpicklingError, match="gives so many objects the same state"):
+    with pytest.raises(pickle.UnpicklingError, match="has so many objects with the same state"):
         shardplan.FileSystemReader(tmp_path).read_metadata()

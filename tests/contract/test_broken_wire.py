@@ -206,10 +206,13 @@ def test_objects_that_are_not_a_list(plan: Any, objects: Any) -> None:
 def test_too_many_or_too_few_objects(plan: Any) -> None:
     function, data, objects, rest = reduced(plan)
     item = objects[0] if objects else plan.items[0]
-    assert_broken(received(function, data, [*objects, item], rest), UNREADABLE, "too many")
+    count = len(objects)
+    counts = (count + 1, count - 1, 0)
+    more, fewer, none = (f"has {n} items for {count} object rows" for n in counts)
+    assert_broken(received(function, data, [*objects, item], rest), UNREADABLE, more)
     if objects:
-        assert_broken(received(function, data, objects[1:], rest), UNREADABLE, "lacks an item")
-        assert_broken(received(function, data, [], rest), UNREADABLE, "lacks an item")
+        assert_broken(received(function, data, objects[1:], rest), UNREADABLE, fewer)
+        assert_broken(received(function, data, [], rest), UNREADABLE, none)
 
 
 def test_the_other_kind_of_plan() -> None:

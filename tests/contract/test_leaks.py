@@ -111,7 +111,8 @@ def round_():
     stream.seek(0)
     checkpoint = _core.Checkpoint(stream.readinto)
     count = len(checkpoint.entries())
-    checkpoint.arrangements(), checkpoint.files(), checkpoint.faults({}), checkpoint.unsound(True)
+    checkpoint.arrangements(), checkpoint.files(), checkpoint.faults({})
+    checkpoint.invalid_entries(True)
     checkpoint.reshard([2], [[("shard", 0, 1)]], [0] * count, [4] * count)
     _core.simulate([("a", [4, 4], "float32", 4, 0)], [2], [[("shard", 0, 1)]], 0)
 """,

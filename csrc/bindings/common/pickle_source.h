@@ -5,7 +5,7 @@
 
 namespace shardplan::bindings {
 
-/// A pickle as a stream's `readinto` gives it; the interpreter is taken for each block alone.
+/// Returns a source that reads from a stream's `readinto`. It acquires the GIL for each block.
 inline pickle::Source source_of(const py::object& readinto) {
   return [&readinto](char* into, std::size_t at_most) {
     const py::gil_scoped_acquire lock;
@@ -14,7 +14,7 @@ inline pickle::Source source_of(const py::object& readinto) {
     view.attr("release")();
     std::int64_t count = 0;
     if (!read_int(got.ptr(), count) || count < 0)
-      throw pickle::BadPickle("is of a file that has no bytes");
+      throw pickle::BadPickle("is from a stream whose readinto does not return a number of bytes");
     return static_cast<std::size_t>(count);
   };
 }

@@ -9,7 +9,7 @@ namespace shardplan::bindings {
 
 namespace py = pybind11;
 
-/// Reads a Python int that fits int64. False, with no error set, for anything else.
+/// Reads a Python int that fits int64. Returns false, with no error set, for anything else.
 inline bool read_int(PyObject* object, std::int64_t& out) {
   if (!PyLong_Check(object)) return false;
   int overflow = 0;
@@ -17,7 +17,8 @@ inline bool read_int(PyObject* object, std::int64_t& out) {
   return overflow == 0;
 }
 
-/// Reads `ndim` ints of a tuple (a torch.Size is one). False, with no error set, for anything else.
+/// Reads a tuple of `ndim` ints, such as a torch.Size. Returns false, with no error set, for
+/// anything else.
 inline bool read_tuple(PyObject* object, std::size_t ndim, std::int64_t* out) {
   if (!PyTuple_Check(object) || static_cast<std::size_t>(PyTuple_GET_SIZE(object)) != ndim) {
     return false;
@@ -28,7 +29,7 @@ inline bool read_tuple(PyObject* object, std::size_t ndim, std::int64_t* out) {
   return true;
 }
 
-/// getattr that gives nothing, and clears the error, where the attribute is missing.
+/// Returns an attribute, or null, with no error set, if it is missing.
 inline py::object read_attribute(PyObject* object, PyObject* name) {
   PyObject* value = PyObject_GetAttr(object, name);
   if (value == nullptr) {
@@ -38,29 +39,31 @@ inline py::object read_attribute(PyObject* object, PyObject* name) {
   return py::reinterpret_steal<py::object>(value);
 }
 
-/// A list's element, kept alive while Python code that could change the list may run.
+/// Returns an owned reference to a list item, so that it survives changes to the list.
 inline py::object list_item(PyObject* list, Py_ssize_t index) {
   return py::reinterpret_borrow<py::object>(PyList_GET_ITEM(list, index));
 }
 
+/// Takes ownership of a new reference. Throws the Python error if it is null.
 inline py::object checked(PyObject* owned) {
   if (owned == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(owned);
 }
 
-/// Calls `visit(fqn, object)` for each entry of a state dict, which must not change meanwhile.
+/// Calls `visit(fqn, object)` for each entry of a state dict. `visit` must not change the dict.
 template <typename Visit>
 void for_each_entry(const py::object& state_dict, Visit&& visit) {
   for (const py::handle entry : state_dict.attr("items")()) {
     if (!PyTuple_CheckExact(entry.ptr()) || PyTuple_GET_SIZE(entry.ptr()) != 2) {
-      throw py::type_error("items() of a state dict gives pairs");
+      throw py::type_error("items() of a state dict must return pairs");
     }
     visit(py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(entry.ptr(), 0)),
           PyTuple_GET_ITEM(entry.ptr(), 1));
   }
 }
 
-/// Holds the collector back while many objects are made. Nests; must not outlive the GIL.
+/// Disables the garbage collector while many objects are created. Pauses can be nested. Construct
+/// and destroy them with the GIL held.
 class CollectorPause {
  public:
   CollectorPause() {
@@ -72,7 +75,7 @@ class CollectorPause {
   CollectorPause(const CollectorPause&) = delete;
   CollectorPause& operator=(const CollectorPause&) = delete;
 
-  /// Ends what a forked child inherits from a thread that it does not have.
+  /// Re-enables the collector in a forked child whose pausing thread does not exist.
   static void end_all() {
     if (depth_ > 0 && was_enabled_) PyGC_Enable();
     depth_ = 0;

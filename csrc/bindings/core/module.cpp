@@ -3,7 +3,7 @@
 #include "bindings/core/register.h"
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "The kernels of csrc/core on plain numbers: no torch in it.";
+  m.doc() = "The kernels of csrc/core, on plain numbers. Does not need torch.";
   shardplan::bindings::register_kernels(m);
   shardplan::bindings::register_diagnosis(m);
   shardplan::bindings::register_checkpoint(m);

@@ -18,15 +18,15 @@ void register_checkpoint(pybind11::module_& m);
 void register_simulation(pybind11::module_& m);
 void register_part(pybind11::module_& m);
 
-/// How a tensor lies along one dim of a mesh: kind (replicate, shard or strided_shard), dim, split
-/// factor.
+/// Placement on one mesh dim: (kind, dim, split factor). The kind is replicate, shard or
+/// strided_shard.
 using PlacementTuple = std::tuple<std::string, std::int64_t, std::int64_t>;
-/// Throws value_error for another kind.
+/// Throws value_error if the kind is unknown.
 boxes::Placement placement_from(const PlacementTuple& tuple);
 std::vector<std::vector<boxes::Placement>> layouts_from(
     const std::vector<std::vector<PlacementTuple>>& layouts);
 
-/// As Python has it: none, whole, 1-D, grid, irregular.
+/// Returns the name in Python: none, whole, 1-D, grid or irregular.
 const char* arrangement_name(boxes::Arrangement::Kind kind);
 
 }  // namespace shardplan::bindings

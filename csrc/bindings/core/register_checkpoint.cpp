@@ -13,10 +13,11 @@
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
 #include "core/boxes/arrangement.h"
-#include "core/boxes/validate.h"
 #include "core/inspect/checkpoint.h"
+#include "core/inspect/entry_boxes.h"
 #include "core/inspect/reshard_cost.h"
 #include "core/inspect/storage_faults.h"
+#include "core/inspect/usage.h"
 
 namespace shardplan::bindings {
 namespace {
@@ -24,12 +25,13 @@ namespace {
 using Numbers = std::vector<std::int64_t>;
 
 py::str text_of(std::string_view text) {
-  // A file can name what is no UTF-8; it is shown, never looked up.
+  // A text that is not UTF-8 is displayed, never looked up.
   return py::reinterpret_steal<py::str>(
       PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
 }
 
-/// The texts of a file as Python's, each made once: a file can refer to a long one for each row.
+/// The texts of a file as Python strings, each made once, because many rows can refer to a long
+/// one.
 class Texts {
  public:
   explicit Texts(const util::TextTable& table) : table_(table) {}
@@ -82,27 +84,17 @@ py::list entries(const inspect::Checkpoint& checkpoint) {
   return all;
 }
 
-/// Nothing where a box ends beyond int64.
 std::optional<boxes::Boxes> boxes_of(const inspect::Checkpoint& checkpoint, std::size_t entry) {
   check_entry(checkpoint, entry);
-  boxes::Boxes boxes(checkpoint.chunks().ndim(entry));
-  if (!checkpoint.chunks().append_to(boxes, entry)) return std::nullopt;
-  return boxes;
+  return inspect::boxes_of(checkpoint, entry);
 }
 
 py::list arrangements(const inspect::Checkpoint& checkpoint) {
-  std::vector<boxes::Arrangement> found;
   const util::Pulse pulse = signal_pulse();
-  {
+  const auto found = [&] {
     const py::gil_scoped_release unlocked;
-    for (std::size_t entry = 0; entry < checkpoint.chunks().size(); ++entry) {
-      pulse.check();
-      boxes::Boxes boxes(checkpoint.chunks().ndim(entry));
-      const bool fits = checkpoint.chunks().append_to(boxes, entry);
-      found.push_back(fits ? boxes::recognise(boxes)
-                           : boxes::Arrangement{boxes::Arrangement::Kind::kIrregular, {}, false});
-    }
-  }
+    return inspect::arrangements(checkpoint, pulse);
+  }();
   py::list all;
   for (const boxes::Arrangement& one : found) {
     all.append(py::make_tuple(arrangement_name(one.kind), one.parts, one.even));
@@ -133,24 +125,10 @@ py::list locations_of(const inspect::Checkpoint& checkpoint, std::size_t entry) 
   return all;
 }
 
-py::list invalid_entries(const inspect::Checkpoint& checkpoint, bool must_fill) {
-  std::vector<std::size_t> found;
+std::vector<std::size_t> invalid_entries(const inspect::Checkpoint& checkpoint, bool must_fill) {
   const util::Pulse pulse = signal_pulse();
-  {
-    const py::gil_scoped_release unlocked;
-    const columns::SavedChunks& saved = checkpoint.chunks();
-    for (std::size_t entry = 0; entry < saved.size(); ++entry) {
-      pulse.check();
-      if (!columns::writes_tensor(checkpoint.kind(entry))) continue;
-      boxes::Boxes boxes(saved.ndim(entry));
-      const auto shape = saved.table.specs.shape(saved.table.spec[entry]);
-      const bool sound = saved.append_to(boxes, entry) &&
-                         (!shape.empty() || !must_fill || !boxes.empty()) &&
-                         boxes::check_boxes(boxes, shape, must_fill) == boxes::Fault::kNone;
-      if (!sound) found.push_back(entry);
-    }
-  }
-  return py::cast(found);
+  const py::gil_scoped_release unlocked;
+  return inspect::invalid_entries(checkpoint, must_fill, pulse);
 }
 
 py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_sizes) {
@@ -199,7 +177,7 @@ py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_s
     return listed;
   };
   py::dict all;
-  all["unplaced"] = without_location;
+  all["without_location"] = without_location;
   all["unclaimed"] = rows(faults.unclaimed);
   all["no_file"] = rows(faults.no_file);
   all["beyond_end"] = rows(faults.beyond_end);
@@ -209,50 +187,15 @@ py::dict faults_of(const inspect::Checkpoint& checkpoint, const py::dict& file_s
 }
 
 py::list files_of(const inspect::Checkpoint& checkpoint) {
-  struct File {
-    std::size_t items = 0;
-    std::int64_t bytes = 0;
-    std::int64_t end = 0;
-  };
-  const columns::StorageRows& locations = checkpoint.locations();
-  std::vector<File> files(locations.paths->size());
-  for (std::size_t row = 0; row < locations.size(); ++row) {
-    if (checkpoint.is_replaced(row)) continue;
-    File& file = files[locations.path[row]];
-    ++file.items;
-    // Sums of hostile numbers wrap; that they are out of range is said by the check.
-    file.bytes = static_cast<std::int64_t>(static_cast<std::uint64_t>(file.bytes) +
-                                           static_cast<std::uint64_t>(locations.length[row]));
-    const auto end = static_cast<std::int64_t>(static_cast<std::uint64_t>(locations.begin[row]) +
-                                               static_cast<std::uint64_t>(locations.length[row]));
-    file.end = std::max(file.end, end);
-  }
+  const std::vector<inspect::FileUsage> files = inspect::file_usage(checkpoint);
   py::list all;
   for (std::size_t path = 0; path < files.size(); ++path) {
-    if (files[path].items == 0) continue;
-    all.append(py::make_tuple(text_of((*locations.paths)[path]), files[path].items,
-                              files[path].bytes, files[path].end));
+    const inspect::FileUsage& file = files[path];
+    if (file.items == 0) continue;
+    all.append(py::make_tuple(text_of((*checkpoint.locations().paths)[path]), file.items,
+                              file.bytes, file.end));
   }
   return all;
-}
-
-Numbers stored_of(const inspect::Checkpoint& checkpoint) {
-  const columns::SavedChunks& saved = checkpoint.chunks();
-  Numbers bytes(saved.size());
-  const auto add = [&](std::size_t entry, std::uint32_t row) {
-    if (row == inspect::Checkpoint::kNowhere) return;
-    bytes[entry] =
-        static_cast<std::int64_t>(static_cast<std::uint64_t>(bytes[entry]) +
-                                  static_cast<std::uint64_t>(checkpoint.locations().length[row]));
-  };
-  for (std::size_t entry = 0; entry < saved.size(); ++entry) {
-    if (!columns::writes_tensor(checkpoint.kind(entry)))
-      add(entry, checkpoint.location_of_object(entry));
-    for (std::size_t at = saved.begin[entry]; at < saved.begin[entry + 1]; ++at) {
-      add(entry, checkpoint.location_of_chunk(at));
-    }
-  }
-  return bytes;
 }
 
 py::list reshard(const inspect::Checkpoint& checkpoint, const Numbers& mesh_shape,
@@ -284,29 +227,30 @@ py::list remarks(const inspect::Checkpoint& checkpoint) {
 
 void register_checkpoint(py::module_& m) {
   py::class_<inspect::Checkpoint>(
-      m, "Checkpoint", "The metadata of a checkpoint, to be looked at; nothing in it is called.")
+      m, "Checkpoint",
+      "The metadata of a checkpoint. Nothing that the file names is imported or called.")
       .def(py::init(&read), py::arg("readinto"),
-           "Reads a metadata file. ValueError where it is broken, or names another global than a "
-           "checkpoint's metadata does; says which, and at which byte.")
-      .def("remarks", &remarks, "What it says of itself: pairs of a name and a text.")
-      .def("entries", &entries, "(name, tensor / object / unknown, dtype, shape, chunks) an entry.")
-      .def("arrangements", &arrangements, "An entry: what arrangement() says of its boxes.")
+           "Reads a metadata file. Raises ValueError, with the byte offset, if it is not readable.")
+      .def("remarks", &remarks,
+           "Returns (name, text) pairs of the metadata's own attributes, such as the version.")
+      .def("entries", &entries, "Returns (name, kind, dtype, shape, number of chunks) per entry.")
+      .def("arrangements", &arrangements, "Returns arrangement() of the boxes of each entry.")
       .def("boxes", &boxes_of, py::arg("entry"),
-           "The boxes of an entry, or None where one ends beyond int64.")
-      .def("places", &locations_of, py::arg("entry"),
-           "(file, first byte, bytes, whether they are transformed) a chunk, or None.")
-      .def("stored", &stored_of, "Bytes that each entry takes in files.")
-      .def("files", &files_of, "(file, items, bytes, where its last item ends) a file.")
-      .def_property_readonly("odd_places", &inspect::Checkpoint::unreadable_locations,
-                             "Items of storage_data that say no place.")
-      .def("unsound", &invalid_entries, py::arg("must_fill"),
-           "The entries whose boxes are out of bounds, overlap or, where asked for, leave holes.")
+           "Returns the boxes of an entry; None if one ends beyond int64.")
+      .def("locations", &locations_of, py::arg("entry"),
+           "Returns (file, first byte, bytes, is transformed) per chunk; None if missing.")
+      .def("stored_bytes", &inspect::stored_bytes, "Returns the bytes in files of each entry.")
+      .def("files", &files_of, "Returns (file, items, bytes, end of the last item) per file.")
+      .def_property_readonly("unreadable_locations", &inspect::Checkpoint::unreadable_locations,
+                             "Number of storage_data items with no readable location.")
+      .def("invalid_entries", &invalid_entries, py::arg("must_fill"),
+           "Returns the entries with boxes out of bounds, overlaps or, if must_fill, holes.")
       .def("faults", &faults_of, py::arg("file_sizes"),
-           "What is wrong with where the parts lie. file_sizes: a file -> its bytes.")
+           "Returns the faults of locations. file_sizes: file -> bytes.")
       .def("reshard", &reshard, py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
            py::arg("element_sizes"),
-           "(bytes wanted, bytes read, requests, files) a rank, to load it on this mesh. A signal "
-           "stops it.")
+           "Returns (bytes wanted, bytes read, requests, files) of a load, per rank of the mesh. A "
+           "signal interrupts it.")
       .def(
           "reshard_memory",
           [](const inspect::Checkpoint& checkpoint, const Numbers& mesh_shape,
@@ -316,7 +260,7 @@ void register_checkpoint(py::module_& m) {
                                            layout_of);
           },
           py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
-          "Bytes of memory that reshard() takes at its peak, to a factor of two or so.");
+          "Returns the estimated peak memory of reshard() in bytes.");
 }
 
 }  // namespace shardplan::bindings

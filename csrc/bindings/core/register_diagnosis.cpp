@@ -12,7 +12,6 @@
 #include "core/boxes/box.h"
 #include "core/boxes/holes.h"
 #include "core/boxes/overlap_pairs.h"
-#include "core/util/checked.h"
 
 namespace py = pybind11;
 
@@ -23,7 +22,10 @@ using Numbers = std::vector<std::int64_t>;
 using OffsetsAndSizes = std::pair<Numbers, Numbers>;
 
 OffsetsAndSizes box_of(const boxes::Boxes& boxes, std::size_t at) {
-  if (at >= boxes.size()) throw py::index_error("there is no box " + std::to_string(at));
+  if (at >= boxes.size()) {
+    throw py::index_error("box index " + std::to_string(at) + " is not below " +
+                          std::to_string(boxes.size()));
+  }
   OffsetsAndSizes box{{boxes.starts(at), boxes.ends(at)}, {}};
   for (std::size_t dim = 0; dim < boxes.ndim(); ++dim) {
     box.second.push_back(boxes.end(at, dim) - boxes.start(at, dim));
@@ -40,21 +42,13 @@ void check_ndim(const boxes::Boxes& boxes, const Numbers& shape) {
 
 std::optional<std::int64_t> elements_of(const boxes::Boxes& boxes) {
   std::int64_t sum = 0;
-  for (std::size_t box = 0; box < boxes.size(); ++box) {
-    std::int64_t elements = 0;
-    if (!boxes::volume(boxes, box, elements) || !util::checked_add(sum, elements, sum))
-      return std::nullopt;
-  }
+  if (!boxes::total_volume(boxes, sum)) return std::nullopt;
   return sum;
 }
 
 std::vector<std::size_t> out_of_bounds(const boxes::Boxes& boxes, const Numbers& shape) {
   check_ndim(boxes, shape);
-  std::vector<std::size_t> outside;
-  for (std::size_t box = 0; box < boxes.size(); ++box) {
-    if (!boxes::in_bounds(boxes, box, shape)) outside.push_back(box);
-  }
-  return outside;
+  return boxes::out_of_bounds(boxes, shape);
 }
 
 std::vector<boxes::BoxPair> overlaps(const boxes::Boxes& boxes, const Numbers& shape,
@@ -102,17 +96,18 @@ const char* arrangement_name(boxes::Arrangement::Kind kind) {
 }
 
 void register_diagnosis(py::module_& m) {
-  m.def("box", &box_of, py::arg("boxes"), py::arg("at"), "Offsets and sizes of one box.");
+  m.def("box", &box_of, py::arg("boxes"), py::arg("at"), "Returns (offsets, sizes) of one box.");
   m.def("elements", &elements_of, py::arg("boxes"),
-        "Sum of the boxes' volumes, or None where it does not fit int64.");
+        "Returns the sum of the volumes of the boxes; None if it does not fit int64.");
   m.def("out_of_bounds", &out_of_bounds, py::arg("boxes"), py::arg("shape"),
-        "The boxes that are not inside a tensor of this shape, by number.");
+        "Returns the indices of boxes that are not inside a tensor of this shape.");
   m.def("overlaps", &overlaps, py::arg("boxes"), py::arg("shape"), py::arg("most"),
-        "The first pairs of boxes that overlap, in the order of upstream's messages.");
+        "Returns the first ``most`` overlapping pairs, in the order of upstream's messages.");
   m.def("holes", &holes, py::arg("boxes"), py::arg("offsets"), py::arg("sizes"), py::arg("most"),
-        "What the boxes leave of a region, as boxes, and whether that is all of it.");
-  m.def("arrangement", &arrangement, py::arg("boxes"),
-        "How boxes lie (none, whole, 1-D, grid, irregular), parts a dim, whether they are even.");
+        "Returns the parts of a region that no box covers, and whether these are all of them.");
+  m.def(
+      "arrangement", &arrangement, py::arg("boxes"),
+      "Returns (\"none\", \"whole\", \"1-D\", \"grid\" or \"irregular\", parts per dim, is even).");
 }
 
 }  // namespace shardplan::bindings

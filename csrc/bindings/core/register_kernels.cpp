@@ -20,13 +20,14 @@ namespace shardplan::bindings {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
+
 boxes::Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::buffer& sizes) {
   const py::buffer_info offset_info = offsets.request();
   const py::buffer_info size_info = sizes.request();
   for (const py::buffer_info* info : {&offset_info, &size_info}) {
     if (!info->item_type_is_equivalent_to<std::int64_t>() || info->ndim != 1 ||
         (info->size > 1 && info->strides[0] != sizeof(std::int64_t))) {
-      throw py::value_error("boxes are given as contiguous one-dimensional int64 buffers");
+      throw py::value_error("offsets and sizes must be contiguous one-dimensional int64 buffers");
     }
   }
   if (offset_info.size != size_info.size) {
@@ -36,7 +37,7 @@ boxes::Boxes boxes_from(std::size_t ndim, const py::buffer& offsets, const py::b
   }
   const auto numbers = static_cast<std::size_t>(offset_info.size);
   if (ndim == 0 || numbers % ndim != 0) {
-    throw py::value_error(std::to_string(numbers) + " numbers do not make boxes of " +
+    throw py::value_error("cannot split " + std::to_string(numbers) + " offsets into boxes of " +
                           std::to_string(ndim) + " dims");
   }
   boxes::Boxes boxes(ndim);
@@ -69,7 +70,7 @@ boxes::Placement placement_from(const PlacementTuple& tuple) {
   if (kind == "replicate") return {boxes::Placement::Kind::kReplicate, 0, 1};
   if (kind == "shard") return {boxes::Placement::Kind::kShard, dim, 1};
   if (kind == "strided_shard") return {boxes::Placement::Kind::kStridedShard, dim, split_factor};
-  throw py::value_error("placement is one of replicate, shard and strided_shard, not " + kind);
+  throw py::value_error("placement kind must be replicate, shard or strided_shard, not " + kind);
 }
 
 std::vector<std::vector<boxes::Placement>> layouts_from(
@@ -83,8 +84,9 @@ std::vector<std::vector<boxes::Placement>> layouts_from(
 }
 
 void register_kernels(py::module_& m) {
-  py::class_<boxes::Boxes>(m, "Boxes", "Boxes of one tensor as columns of int64.")
-      .def(py::init(&boxes_from), py::arg("ndim"), py::arg("offsets"), py::arg("sizes"))
+  py::class_<boxes::Boxes>(m, "Boxes", "Boxes of one tensor, stored as int64 columns.")
+      .def(py::init(&boxes_from), py::arg("ndim"), py::arg("offsets"), py::arg("sizes"),
+           "Takes int64 buffers with ``ndim`` offsets and ``ndim`` sizes per box, box after box.")
       .def("__len__", &boxes::Boxes::size)
       .def_property_readonly("ndim", &boxes::Boxes::ndim);
 
@@ -104,14 +106,14 @@ void register_kernels(py::module_& m) {
         return std::make_pair(sizes, offsets);
       },
       py::arg("shape"), py::arg("mesh_shape"), py::arg("coordinate"), py::arg("placements"),
-      "Sizes and offsets of a rank's box, or None for what the closed form does not cover.");
+      "Returns (sizes, offsets) of a rank's local box; None if there is no closed form for it.");
 
   m.def(
       "overlap_pairs",
       [](const boxes::Boxes& saved, const boxes::Boxes& wanted) {
         if (saved.ndim() != wanted.ndim()) {
           throw py::value_error("saved boxes have " + std::to_string(saved.ndim()) +
-                                " dims, wanted ones " + std::to_string(wanted.ndim()));
+                                " dims, wanted boxes have " + std::to_string(wanted.ndim()));
         }
         columns::ReadColumns rows;
         bool fits = false;
@@ -123,20 +125,21 @@ void register_kernels(py::module_& m) {
         return std::make_pair(rows.wanted, rows.saved);
       },
       py::arg("saved"), py::arg("wanted"),
-      "Which saved boxes meet which wanted ones: two lists of indices, in upstream's order.");
+      "Returns the indices of overlapping pairs, (wanted, saved), in upstream's order.");
 
   m.def(
       "check_boxes",
       [](const boxes::Boxes& boxes, const Numbers& shape, bool must_fill) {
         if (shape.size() != boxes.ndim()) {
           throw py::value_error("the tensor has " + std::to_string(shape.size()) +
-                                " dims, its boxes " + std::to_string(boxes.ndim()));
+                                " dims, its boxes have " + std::to_string(boxes.ndim()));
         }
         py::gil_scoped_release release;
         return fault_name(boxes::check_boxes(boxes, shape, must_fill));
       },
       py::arg("boxes"), py::arg("shape"), py::arg("must_fill"),
-      "What is first found wrong: none, out_of_bounds, overlap, fill or too_large.");
+      "Returns the first fault: \"none\", \"out_of_bounds\", \"overlap\", \"fill\" or "
+      "\"too_large\".");
 }
 
 }  // namespace shardplan::bindings

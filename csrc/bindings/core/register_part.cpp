@@ -15,13 +15,13 @@ namespace shardplan::bindings {
 namespace {
 
 py::str text_of(std::string_view text) {
-  // A file can name what is no UTF-8; it is shown, never looked up.
+  // Names in a file may not be UTF-8. They are only displayed.
   return py::reinterpret_steal<py::str>(
       PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
 }
 
-/// A part as a caller's `readinto(offset, buffer)` gives it; the interpreter is taken for each
-/// block alone, and a signal stops the reading.
+/// A part that is read with a caller's `readinto(offset, buffer)`. The GIL is acquired for each
+/// block. Signal handlers run while the part is read; their exceptions stop it.
 class StoredPart {
  public:
   StoredPart(py::object readinto, std::uint64_t length)
@@ -35,8 +35,8 @@ class StoredPart {
     return all;
   }
 
-  /// The first member whose data have another checksum, or None. What has no checksums is read too:
-  /// its file may end before it does.
+  /// Returns the first member with a checksum mismatch, or None. A part without checksums is read
+  /// too, because its file may be truncated.
   py::object damaged_member() const {
     const util::Pulse pulse = signal_pulse();
     const data::ZipMember* damaged = nullptr;
@@ -96,7 +96,7 @@ class StoredPart {
       view.attr("release")();
       std::int64_t given = 0;
       if (!read_int(got.ptr(), given) || given < 0) {
-        throw py::type_error("readinto(offset, buffer) must return the number of bytes it gave");
+        throw py::type_error("readinto(offset, buffer) must return the number of bytes read");
       }
       return static_cast<std::size_t>(given);
     };
@@ -109,26 +109,23 @@ class StoredPart {
 }  // namespace
 
 void register_part(py::module_& m) {
-  // The one that is registered last is looked at first.
+  // Translators run in reverse order of registration, so the derived class comes last.
   py::register_local_exception<data::BadPart>(m, "BadPart", PyExc_ValueError);
   py::register_local_exception<data::UnreadPart>(m, "UnreadPart", m.attr("BadPart"));
-  py::class_<StoredPart>(m, "StoredPart",
-                         "A part of a data file, which torch.save wrote; nothing in it is called.")
-      .def(
-          py::init<py::object, std::uint64_t>(), py::arg("readinto"), py::arg("length"),
-          "Reads the directory of its zip. readinto: (offset, buffer) -> bytes given, 0 at the end "
-          "alone. BadPart where it is damaged, UnreadPart for what torch.save does not write.")
+  py::class_<StoredPart>(
+      m, "StoredPart",
+      "A part of a data file, written by ``torch.save``. Nothing that it names is called.")
+      .def(py::init<py::object, std::uint64_t>(), py::arg("readinto"), py::arg("length"),
+           "Reads the directory of the zip. ``readinto(offset, buffer)`` returns the bytes read, 0 "
+           "only at the end. Raises BadPart or UnreadPart.")
       .def("members", &StoredPart::members,
-           "(name, first byte of its data, bytes, CRC-32) a member, in the order of their bytes.")
+           "Returns (name, first byte, bytes, CRC-32) of each member, in file order.")
       .def_property_readonly("has_checksums", &StoredPart::has_checksums,
-                             "False where torch was told to leave them out.")
+                             "False if torch was configured to omit checksums.")
       .def("damaged_member", &StoredPart::damaged_member,
-           "The name of the first member whose data have another checksum, or None. Every byte of "
-           "data is read once; a signal stops it.")
+           "Returns the first member with a checksum mismatch, or None. Reads all data once.")
       .def("tensor", &StoredPart::tensor,
-           "The plain tensor in it, and where its bytes lie. BadPart where it is damaged, "
-           "UnreadPart "
-           "where it is anything else. Checksums are not looked at.");
+           "Returns the stored tensor. Does not verify checksums. Raises BadPart or UnreadPart.");
 }
 
 }  // namespace shardplan::bindings

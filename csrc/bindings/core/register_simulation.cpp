@@ -61,10 +61,10 @@ py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_s
 void register_simulation(py::module_& m) {
   m.def("simulate", &simulate, py::arg("tensors"), py::arg("mesh_shape"), py::arg("layouts"),
         py::arg("look_at"),
-        "Plans a save of (name, shape, dtype, bytes an element, layout) tensors by a world of this "
-        "mesh. ValueError, RuntimeError for what cannot be planned. A signal stops it.");
+        "Plans a save. Each tensor is (name, shape, dtype, bytes per element, layout index). "
+        "Raises ValueError or RuntimeError if it cannot be planned.");
   m.def("simulation_memory", &memory, py::arg("tensors"), py::arg("mesh_shape"), py::arg("layouts"),
-        "Bytes of memory that simulate() takes at its peak, to a factor of two or so.");
+        "Returns the estimated peak memory of ``simulate`` in bytes.");
 }
 
 }  // namespace shardplan::bindings

@@ -6,8 +6,8 @@
 
 namespace shardplan::bindings {
 
-/// Stops work that runs without the interpreter where a signal says so: Python's handlers run, and
-/// what they raise (KeyboardInterrupt) is thrown.
+/// Returns a pulse that runs Python's signal handlers, for work without the GIL. It throws the
+/// exceptions of the handlers, such as KeyboardInterrupt.
 inline util::Pulse signal_pulse() {
   return util::Pulse([] {
     const pybind11::gil_scoped_acquire lock;

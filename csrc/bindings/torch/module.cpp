@@ -3,7 +3,8 @@
 #include "bindings/torch/register.h"
 
 PYBIND11_MODULE(_torch, m) {
-  m.doc() = "The core over the objects of torch: built for one torch minor and one Python.";
+  m.doc() =
+      "The core on the objects of torch. Built for one minor version of torch and one of Python.";
   shardplan::bindings::register_boxes(m);
   shardplan::bindings::register_plans(m);
   shardplan::bindings::register_queries(m);

@@ -13,19 +13,19 @@ namespace shardplan::bindings {
 void register_plans(py::module_& m) {
   UpstreamTypes::get();
 
-  py::class_<SavePlanColumns, std::shared_ptr<SavePlanColumns>>(m, "SaveColumns",
-                                                                "A rank's save plan as columns.")
+  py::class_<SavePlanColumns, std::shared_ptr<SavePlanColumns>>(
+      m, "SaveColumns", "The save plan of a rank, as columns.")
       .def("__len__", &SavePlanColumns::size)
-      .def("items", &SavePlanColumns::items, "The rows as upstream WriteItems.");
+      .def("items", &SavePlanColumns::items, "Materializes the rows.");
 
-  py::class_<LoadPlanColumns>(m, "LoadColumns", "A rank's load plan as columns.")
+  py::class_<LoadPlanColumns>(m, "LoadColumns", "The load plan of a rank, as columns.")
       .def("__len__", [](const LoadPlanColumns& columns) { return columns.rows.size(); })
-      .def("items", &LoadPlanColumns::items, "The rows as upstream ReadItems, made anew.");
+      .def("items", &LoadPlanColumns::items, "Materializes the rows.");
 
   py::class_<ChunkColumns, std::shared_ptr<ChunkColumns>>(m, "ChunkColumns",
-                                                          "The chunks of one tensor as columns.")
+                                                          "The chunks of one tensor, as columns.")
       .def("__len__", &ChunkColumns::size)
-      .def("items", &ChunkColumns::items, "The rows as upstream ChunkStorageMetadata.");
+      .def("items", &ChunkColumns::items, "Materializes the rows.");
 
   m.def(
       "save_columns",
@@ -33,12 +33,10 @@ void register_plans(py::module_& m) {
         return read_state_dict(state_dict, upstream_items);
       },
       py::arg("state_dict"), py::arg("upstream_items"),
-      "The columns of a flat state dict; upstream_items(fqn, object) gives the items of what is "
-      "not "
-      "read here.");
+      "Plans a save. ``upstream_items`` creates the items of unreadable entries.");
 
   m.def("write_items", &write_items, py::arg("fqn"), py::arg("object"),
-        "The upstream write items of one entry, or None where upstream has to answer.");
+        "Returns the write items of one entry; None if native code cannot read it.");
 
   m.def(
       "load_columns",
@@ -48,30 +46,28 @@ void register_plans(py::module_& m) {
       },
       py::arg("state_dict"), py::arg("state_dict_metadata"), py::arg("strict"),
       py::arg("upstream_items"),
-      "The columns of a flat state dict against a checkpoint's metadata; upstream_items(fqn, "
-      "object) "
-      "gives the items, or raises the error, of what is not read here.");
+      "Plans a load. ``upstream_items`` creates the items of unreadable entries.");
 
   m.def("read_columns", &read_chunk_lists, py::arg("fqn"), py::arg("chunks"),
         py::arg("local_chunks"),
-        "The columns of one tensor's reads, or None where upstream has to answer.");
+        "Plans the reads of one tensor; returns None if native code cannot read the chunks.");
 
   m.def("dedup", &dedup_plans, py::arg("plans"), py::arg("save_to_lowest_rank"),
-        "The columns of each plan's items without what another plan writes, or None where upstream "
-        "has to answer. plans: the items of each.");
+        "Returns the columns of each plan without duplicate items; None if an item is not "
+        "readable.");
 
   m.def("plan_globally", &plan_globally, py::arg("plans"), py::arg("fill"),
-        "The columns of each plan's items with their index hints, and the state_dict_metadata, "
-        "whose chunk lists are fill(columns); None where upstream has to answer.");
+        "Returns the global plan and state_dict_metadata, with ``fill(columns)`` as chunk lists; "
+        "None if upstream has to answer.");
 
   m.def("end_collector_pauses", &CollectorPause::end_all,
-        "For a forked child: lets the collector run again where another thread held it back.");
+        "Re-enables the collector in a forked child whose pausing thread does not exist.");
 
   m.def("fill_chunks", &fill_chunks, py::arg("state_dict_metadata"),
-        "Puts exact lists of upstream chunks in the place of unfilled ones.");
+        "Replaces lazy chunk lists by plain, materialized lists.");
 
   m.def("same_items", &same_items, py::arg("items"), py::arg("other"), py::arg("every_property"),
-        "Whether two save plans' items are the same, or None where upstream has to answer.");
+        "Returns whether two lists of items are equal; None if an item cannot be read.");
 }
 
 }  // namespace shardplan::bindings

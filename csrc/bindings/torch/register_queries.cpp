@@ -17,13 +17,11 @@ py::list pairs_of(const std::vector<PlanLoad>& loads) {
 
 void register_queries(py::module_& m) {
   m.def("boxes_of", &boxes_of, py::arg("chunks"), py::arg("ndim"),
-        "The boxes of a list of upstream chunks, or None where they cannot be read.");
+        "Returns the boxes of a list of chunks; None if native code cannot read them.");
   m.def("writers_of", &writers_of, py::arg("plans"), py::arg("names"),
-        "A name -> the plan that writes each of its chunks, in the order of the metadata; None "
-        "where the plans are not an untouched global plan. plans: the items of each.");
+        "Returns key -> the rank that writes each chunk; None if a plan was materialized.");
   m.def("holders_of", &holders_of, py::arg("plans"), py::arg("names"),
-        "A name -> the plans that have an item of it; None where one cannot be read. plans: the "
-        "items of each plan of a rank.");
+        "Returns key -> the ranks that have an item of it; None if an item cannot be read.");
   m.def(
       "written",
       [](const py::list& plans) -> std::optional<py::list> {
@@ -32,14 +30,14 @@ void register_queries(py::module_& m) {
         return pairs_of(*loads);
       },
       py::arg("plans"),
-      "Items and tensor bytes that each save plan writes, or None where one cannot be read.");
+      "Returns (items, tensor bytes) that each plan writes; None if an item cannot be read.");
   m.def(
       "requested",
       [](const py::list& plans, const py::dict& element_sizes) {
         return pairs_of(requested(plans, element_sizes));
       },
       py::arg("plans"), py::arg("element_sizes"),
-      "Items and tensor bytes that each load plan reads. element_sizes: a name -> bytes.");
+      "Returns (items, tensor bytes) that each plan reads. ``element_sizes``: key -> bytes.");
 }
 
 }  // namespace shardplan::bindings

@@ -12,7 +12,8 @@
 namespace shardplan::bindings {
 namespace {
 
-/// A list's rows: of results that arrived, or of the upstream WriteResults in it.
+/// Returns the rows of a list of write results; decodes them if `source` is a ReceivedStorage.
+/// Returns null on fallback.
 std::shared_ptr<const StorageColumns> result_columns(const py::object& results,
                                                      const py::object& source) {
   if (py::isinstance<ReceivedStorage>(source)) return source.cast<ReceivedStorage&>().columns();
@@ -54,58 +55,57 @@ void register_storage(py::module_& m) {
   });
 
   py::class_<StorageColumns, std::shared_ptr<StorageColumns>>(
-      m, "StorageColumns", "Where what was saved lies, as columns.")
+      m, "StorageColumns", "The locations of a storage_data, as columns.")
       .def("__len__", &StorageColumns::size)
       .def("find", &StorageColumns::find, py::arg("key"),
-           "The row of a MetadataIndex, or -1; None where the key is no plain one.")
+           "Returns the row of a MetadataIndex, -1 if there is none; None for any other key.")
       .def("columns", [](const std::shared_ptr<StorageColumns>& columns) { return columns; })
-      .def("place", &StorageColumns::location, py::arg("row"), "A row's _StorageInfo, made anew.")
+      .def("place", &StorageColumns::location, py::arg("row"),
+           "Creates the ``_StorageInfo`` of a row.")
       .def("pairs", &StorageColumns::pairs, py::arg("made"),
-           "Each row's (MetadataIndex, _StorageInfo); made: row -> _StorageInfo that exists.")
-      .def("says", &StorageColumns::says, py::arg("row"), py::arg("place"),
-           "Whether a _StorageInfo says what its row says.");
+           "Materializes all rows. ``made``: row -> existing ``_StorageInfo``.")
+      .def("says", &StorageColumns::matches, py::arg("row"), py::arg("place"),
+           "Returns whether a ``_StorageInfo`` equals its row.");
 
   py::class_<ReceivedStorage>(m, "ReceivedStorage",
-                              "A storage_data, or a rank's write results, as it arrived.")
+                              "A received storage_data, or the received write results of a rank.")
       .def(py::init<py::bytes>(), py::arg("bytes"))
       .def("__len__", &ReceivedStorage::size)
-      .def("columns", &ReceivedStorage::columns, "ValueError where the bytes are broken.")
+      .def("columns", &ReceivedStorage::columns,
+           "Decodes the bytes. Raises ValueError if they are broken.")
       .def(
-          "items", [](ReceivedStorage& arrived) { return arrived.columns()->results(); },
-          "The rows as upstream WriteResults. ValueError where the bytes are broken.");
+          "items", [](ReceivedStorage& received) { return received.columns()->results(); },
+          "Decodes and materializes write results. Raises ValueError if the bytes are broken.");
 
-  py::class_<ReceivedMetadata>(m, "ReceivedMetadata", "A state_dict_metadata as it arrived.")
+  py::class_<ReceivedMetadata>(m, "ReceivedMetadata", "A received state_dict_metadata.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("objects"))
-      .def(
-          "entries", &ReceivedMetadata::entries, py::arg("fill"),
-          "The dict in upstream classes, whose chunk lists are fill(columns). ValueError where the "
-          "bytes are broken.");
+      .def("entries", &ReceivedMetadata::entries, py::arg("fill"),
+           "Decodes the dict, with ``fill(columns)`` as chunk lists. Raises ValueError if broken.");
 
   py::class_<SavedMetadata, std::shared_ptr<SavedMetadata>>(m, "SavedMetadata",
-                                                            "A state_dict_metadata as columns.")
-      .def_property_readonly("objects", [](const SavedMetadata& saved) { return saved.objects; });
+                                                            "A state_dict_metadata, as columns.")
+      .def_property_readonly(
+          "objects", [](const SavedMetadata& saved) { return saved.objects; },
+          "Values that native code cannot encode.");
 
   m.def("write_metadata", &write_metadata, py::arg("write"), py::arg("state"),
         py::arg("make_pickler"), py::arg("property_parts"),
-        "Writes the pickle of a Metadata with these attributes; columns stand for the dicts that "
-        "were read into them.");
+        "Writes the pickle of a Metadata with the attributes ``state``. A value that is "
+        "SavedMetadata or StorageColumns is written as the dict that it was read from.");
   m.def("saved_metadata", &read_saved_metadata, py::arg("state_dict_metadata"),
-        "The columns of a state_dict_metadata, or None where it is upstream's to pickle.");
+        "Returns the columns of a state_dict_metadata; None on fallback.");
   m.def(
       "storage_columns",
       [](const py::dict& storage_data) -> std::shared_ptr<StorageColumns> {
         auto rows = read_storage_data(storage_data);
         return rows ? std::make_shared<StorageColumns>(std::move(*rows)) : nullptr;
       },
-      py::arg("storage_data"),
-      "The columns of a storage_data, or None where it is upstream's to pickle.");
+      py::arg("storage_data"), "Returns the columns of a storage_data; None on fallback.");
   m.def("merge_results", &merge, py::arg("results"), py::arg("sources"),
-        "The storage_data of all ranks' write results, or None where it is upstream's to make; "
-        "sources: what each list is to be filled from. ValueError, with the rank, where one is "
-        "broken.");
+        "Merges all ranks' write results; returns None on fallback. Raises ValueError, with the "
+        "rank, if one is broken.");
   m.def("load_metadata", &load_metadata, py::arg("readinto"), py::arg("fill"), py::arg("places"),
-        "What a metadata file holds, in upstream classes. UnpicklingError where it is broken, "
-        "UnknownGlobal where it names what is none of a checkpoint's.");
+        "Loads a metadata file. Raises UnpicklingError or UnknownGlobal.");
   m.def(
       "pack_saved_metadata",
       [](const py::dict& entries) -> std::optional<py::tuple> {
@@ -113,11 +113,10 @@ void register_storage(py::module_& m) {
         if (!packed) return std::nullopt;
         return py::make_tuple(packed->bytes, packed->objects);
       },
-      py::arg("state_dict_metadata"),
-      "Its bytes and the values that travel as objects; None where it travels as an upstream one.");
+      py::arg("state_dict_metadata"), "Returns (bytes, values sent as objects); None on fallback.");
   m.def(
       "pack_storage", [](const StorageColumns& storage) { return pack_storage(storage.rows()); },
-      py::arg("storage"), "Its bytes; None where it travels as an upstream one.");
+      py::arg("storage"), "Returns the encoded bytes; None on fallback.");
   m.def(
       "pack_results",
       [](const py::object& results, const py::object& source) -> std::optional<py::bytes> {
@@ -126,7 +125,7 @@ void register_storage(py::module_& m) {
         return rows ? pack_storage(*rows) : std::nullopt;
       },
       py::arg("results"), py::arg("source"),
-      "The bytes of a rank's write results; None where they travel as upstream ones.");
+      "Returns the encoded bytes of a rank's write results; None on fallback.");
 }
 
 }  // namespace shardplan::bindings

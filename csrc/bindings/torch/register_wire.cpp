@@ -10,8 +10,8 @@ namespace shardplan::bindings {
 
 namespace {
 
-/// Makes `UnreadablePlan` of Python. What pickles it pickles a plain ValueError, so that it travels
-/// to ranks that have no shardplan.
+/// Registers `UnreadablePlan`. It is pickled as a plain ValueError, so that ranks without shardplan
+/// can receive it.
 void register_unreadable_plan(py::module_& m) {
   const py::object type = unreadable_plan_type();
   type.attr("__reduce__") = py::cpp_function(
@@ -33,19 +33,21 @@ void register_unreadable_plan(py::module_& m) {
 
 void register_wire(py::module_& m) {
   register_unreadable_plan(m);
-  py::class_<ReceivedSavePlan>(m, "ReceivedSave", "A save plan as it arrived from another rank.")
+  py::class_<ReceivedSavePlan>(m, "ReceivedSave",
+                               "A received save plan. It is decoded at first access.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("objects"))
       .def("__len__", &ReceivedSavePlan::size)
       .def("items", &ReceivedSavePlan::items,
-           "The rows as upstream WriteItems. UnreadablePlan where the bytes are broken.")
+           "Decodes and materializes the rows. Raises UnreadablePlan if the bytes are broken.")
       .def("mappings", &ReceivedSavePlan::mappings,
-           "The paths of the names, one dict for all plans of one table: not to be changed.");
+           "Decodes the path mappings. Plans may share the dict; do not modify it.");
 
-  py::class_<ReceivedLoadPlan>(m, "ReceivedLoad", "A load plan as it arrived from another rank.")
+  py::class_<ReceivedLoadPlan>(m, "ReceivedLoad",
+                               "A received load plan. It is decoded at first access.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("objects"))
       .def("__len__", &ReceivedLoadPlan::size)
       .def("items", &ReceivedLoadPlan::items,
-           "The rows as upstream ReadItems. UnreadablePlan where the bytes are broken.");
+           "Decodes and materializes the rows. Raises UnreadablePlan if the bytes are broken.");
 
   m.def(
       "pack_save",
@@ -56,8 +58,7 @@ void register_wire(py::module_& m) {
         return py::make_tuple(packed->bytes, packed->objects, packed->mapped);
       },
       py::arg("items"), py::arg("mappings"), py::arg("mapped_by"),
-      "A save plan's bytes, the items that travel as objects, and whether the mappings are in the "
-      "bytes; None where it travels as an upstream one.");
+      "Returns (bytes, items sent as objects, whether mappings are encoded); None on fallback.");
 
   m.def(
       "pack_load",
@@ -66,10 +67,7 @@ void register_wire(py::module_& m) {
         if (!packed) return std::nullopt;
         return py::make_tuple(packed->bytes, packed->objects);
       },
-      py::arg("items"),
-      "A load plan's bytes and the items that travel as objects; None where it travels as an "
-      "upstream "
-      "one.");
+      py::arg("items"), "Returns (bytes, items sent as objects); None on fallback.");
 }
 
 }  // namespace shardplan::bindings

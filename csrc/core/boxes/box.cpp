@@ -28,6 +28,14 @@ bool in_bounds(const Boxes& boxes, std::size_t box, std::span<const std::int64_t
   return true;
 }
 
+std::vector<std::size_t> out_of_bounds(const Boxes& boxes, std::span<const std::int64_t> shape) {
+  std::vector<std::size_t> outside;
+  for (std::size_t box = 0; box < boxes.size(); ++box) {
+    if (!in_bounds(boxes, box, shape)) outside.push_back(box);
+  }
+  return outside;
+}
+
 bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out) {
   out = 1;
   for (std::size_t dim = 0; dim < boxes.ndim(); ++dim) {
@@ -44,6 +52,15 @@ bool volume(std::span<const std::int64_t> shape, std::int64_t& out) {
   out = 1;
   for (const std::int64_t size : shape) {
     if (!util::checked_mul(out, size, out)) return false;
+  }
+  return true;
+}
+
+bool total_volume(const Boxes& boxes, std::int64_t& out) {
+  out = 0;
+  for (std::size_t box = 0; box < boxes.size(); ++box) {
+    std::int64_t elements = 0;
+    if (!volume(boxes, box, elements) || !util::checked_add(out, elements, out)) return false;
   }
   return true;
 }

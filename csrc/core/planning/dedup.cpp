@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
-/// A bytes row has no offset, which is another thing than the offset of a 0-d tensor.
+/// Returns true if two rows have the same offset. A byte entry has none, which differs from the
+/// empty offset of a 0-d tensor.
 bool same_offset(const columns::SavePlanView& a, std::size_t at_a, const columns::SavePlanView& b,
                  std::size_t at_b) {
   const std::size_t ndim = a.ndim(at_a);
@@ -33,7 +34,7 @@ std::uint32_t hash_offset(const columns::SavePlanView& view, std::size_t positio
   return static_cast<std::uint32_t>(mixed ^ (mixed >> 32));
 }
 
-/// Rows with the same name and offset, as chains through the rows by name.
+/// Links rows with the same name and offset into chains.
 class Duplicates {
  public:
   Duplicates(std::span<const columns::RankPlan> plans, const RowsByName& rows,
@@ -48,9 +49,9 @@ class Duplicates {
     hashes_ = {};
   }
 
-  /// Whether no row before this one has its name and offset.
+  /// Returns true if no earlier row has the same name and offset.
   bool leads(std::size_t at) const { return leads_[at]; }
-  /// The next row with the same name and offset, or kNone.
+  /// Returns the next row with the same name and offset, or kNone.
   std::uint32_t next(std::size_t at) const { return next_[at]; }
 
  private:
@@ -59,7 +60,7 @@ class Duplicates {
                                                    plans_[rows_[b].plan].view, rows_[b].position);
   }
 
-  /// Plan by plan, as rows lie in memory; name by name each one would be fetched from afar.
+  /// Hashes plan by plan, in memory order. Name by name, each row would be a cache miss.
   void hash_rows() {
     hashes_.resize(rows_.size());
     std::vector<std::size_t> next = rows_.begins();
@@ -80,7 +81,7 @@ class Duplicates {
     std::size_t slot = 0;
     for (std::size_t at = begin; at < end; ++at) {
       pulse_.beat();
-      // Ranks that hold replicas come one after another.
+      // Replicas are often adjacent, so the previous slot is tried first.
       if (tails_[slot] == kNone || !same(tails_[slot], at)) {
         slot = hashes_[at] & mask;
         while (tails_[slot] != kNone && !same(tails_[slot], at)) slot = (slot + 1) & mask;
@@ -110,13 +111,13 @@ struct HashRanks {
   }
 };
 
-/// Chooses who writes what several ranks hold.
+/// Chooses which of several ranks writes a chunk.
 class Choice {
  public:
   Choice(std::size_t ranks, bool lowest, const SetOrder& set_order)
       : bytes_(ranks), lowest_(lowest), set_order_(set_order) {}
 
-  /// ranks: ascending, without repetition
+  /// Returns the rank that writes. `ranks` are ascending and distinct.
   std::uint32_t of(const std::vector<std::uint32_t>& ranks) {
     if (lowest_ || ranks.size() == 1) return ranks.front();
     const auto [order, is_new] = orders_.try_emplace(ranks);
@@ -136,7 +137,8 @@ class Choice {
   std::unordered_map<std::vector<std::uint32_t>, std::vector<std::uint32_t>, HashRanks> orders_;
 };
 
-/// Bytes of a row's whole tensor; 1 for what has none, as upstream counts it.
+/// Sets `bytes` to the size of a row's whole tensor; to 1 for byte entries and empty tensors, as
+/// upstream does. Returns false if the size is unknown or does not fit int64.
 bool counted_bytes(const columns::RankPlan& plan, std::size_t position, std::int64_t& bytes) {
   const columns::SavePlanView& view = plan.view;
   bytes = 1;
@@ -166,7 +168,7 @@ std::optional<std::vector<std::vector<std::uint32_t>>> dedup(
   std::vector<std::size_t> cursor = rows.begins();
   std::vector<std::uint32_t> ranks;
 
-  // In the order in which upstream first meets each name and offset: the bytes so far decide.
+  // The choice depends on the bytes assigned so far, so rows are visited in upstream's order.
   for (const columns::RankPlan& plan : plans) {
     for (std::size_t position = 0; position < plan.view.size(); ++position) {
       pulse.beat();

@@ -12,16 +12,17 @@
 
 namespace shardplan::planning {
 
-/// Gives ranks, ascending, in the order in which a CPython set of them is iterated.
+/// Takes ascending ranks and returns them in the iteration order of a CPython set.
 using SetOrder = std::function<std::vector<std::uint32_t>(std::span<const std::uint32_t>)>;
 
-/// The rows that each plan keeps so that every (name, offset) is written by one rank only
-/// (`_dedup_save_plans.dedup_save_plans`): by the lowest that has it where `save_to_lowest_rank`,
-/// else by the one with the fewest bytes so far, ties in `set_order`. Rows of one plan with the
-/// same name and offset stay together.
+/// Chooses the rows that each plan keeps, so that only one rank writes each (name, offset)
+/// (`_dedup_save_plans.dedup_save_plans`). If `save_to_lowest_rank`, that is the lowest rank that
+/// has it; else the rank with the fewest bytes so far, or, of several, the first in `set_order`. A
+/// plan keeps all or none of its rows with the same name and offset.
 ///
-/// Linear in the rows. Gives rows of `SavePlanView::rows`, ascending; nothing where a number of
-/// bytes is not known or does not fit int64. No row may be kObject. `pulse` beats meanwhile.
+/// Returns rows of `SavePlanView::rows`, ascending, in time linear in the rows. Returns nothing if
+/// a number of bytes is unknown or does not fit int64. No row may be kObject. `pulse` beats for
+/// each row.
 std::optional<std::vector<std::vector<std::uint32_t>>> dedup(
     std::span<const columns::RankPlan> plans, std::size_t name_count, bool save_to_lowest_rank,
     const SetOrder& set_order, const util::Pulse& pulse = {});

@@ -10,10 +10,11 @@
 namespace shardplan::planning {
 namespace {
 
-/// Up to this many wanted boxes a pass over the saved ones each is cheaper than a tree.
+/// Maximum number of wanted boxes for which linear scans are used; more boxes are worth a tree.
 constexpr std::size_t kFewWanted = 4;
 
-/// Upstream's sweep dim: the first in which some box ends furthest, past zero.
+/// Returns upstream's sweep dim: the first dim in which a box has the largest end, or 0 if no end
+/// is positive.
 std::size_t sweep_dim(const boxes::Boxes& saved, const boxes::Boxes& wanted) {
   std::size_t best = 0;
   std::int64_t furthest = 0;

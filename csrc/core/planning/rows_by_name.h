@@ -13,10 +13,10 @@ namespace shardplan::planning {
 /// A row of one of many plans.
 struct RowOfPlan {
   std::uint32_t plan;
-  std::uint32_t position;  // in the plan's view
+  std::uint32_t position;  // in the view of the plan
 };
 
-/// The rows of many plans, name by name; those of one name in the order of the plans.
+/// The rows of many plans, grouped by name; within a name, ordered by plan and position.
 class RowsByName {
  public:
   RowsByName(std::span<const columns::RankPlan> plans, std::size_t name_count,
@@ -26,7 +26,7 @@ class RowsByName {
   std::size_t name_count() const { return begin_.size() - 1; }
   std::size_t begin(std::size_t name) const { return begin_[name]; }
   std::size_t end(std::size_t name) const { return begin_[name + 1]; }
-  /// Where the rows of each name begin.
+  /// Returns, per name, the index of its first row.
   std::vector<std::size_t> begins() const { return {begin_.begin(), begin_.end() - 1}; }
   RowOfPlan operator[](std::size_t at) const { return rows_[at]; }
 

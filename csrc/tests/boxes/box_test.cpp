@@ -170,5 +170,23 @@ TEST(Volume, ZeroDimBoxHasVolumeOne) {
   EXPECT_EQ(elements, 1);
 }
 
+TEST(Boxes, OutOfBoundsListsBoxesInOrder) {
+  const boxes::Boxes boxes = columns(2, {{{0, 0}, {2, 2}}, {{1, 0}, {2, 2}}, {{-1, 0}, {1, 1}}});
+  EXPECT_EQ(boxes::out_of_bounds(boxes, Numbers{2, 2}), (std::vector<std::size_t>{1, 2}));
+  EXPECT_TRUE(boxes::out_of_bounds(boxes::Boxes(2), Numbers{2, 2}).empty());
+}
+
+TEST(Boxes, TotalVolumeIsASumThatFitsInt64) {
+  std::int64_t sum = -1;
+  EXPECT_TRUE(boxes::total_volume(boxes::Boxes(2), sum));
+  EXPECT_EQ(sum, 0);
+  EXPECT_TRUE(boxes::total_volume(columns(2, {{{0, 0}, {2, 3}}, {{5, 5}, {4, 1}}}), sum));
+  EXPECT_EQ(sum, 10);
+  EXPECT_TRUE(boxes::total_volume(columns(0, {{}, {}}), sum));
+  EXPECT_EQ(sum, 2);
+  EXPECT_FALSE(boxes::total_volume(columns(1, {{{0}, {INT64_MAX}}, {{0}, {1}}}), sum));
+  EXPECT_FALSE(boxes::total_volume(columns(2, {{{0, 0}, {INT64_MAX, 2}}}), sum));
+}
+
 }  // namespace
 }  // namespace shardplan::testing

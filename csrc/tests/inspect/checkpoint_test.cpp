@@ -3,26 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/inspect/reshard_cost.h"
 #include "core/inspect/storage_faults.h"
-#include "upstream_metadata.h"
+#include "inspect/checkpoints.h"
 
 namespace shardplan::testing {
 namespace {
-
-inspect::Checkpoint read(std::string_view bytes) {
-  return inspect::Checkpoint([bytes](char* into, std::size_t at_most) mutable {
-    const std::size_t count = std::min(at_most, bytes.size());
-    std::memcpy(into, bytes.data(), count);
-    bytes.remove_prefix(count);
-    return count;
-  });
-}
 
 /// Returns a file size for each path of the upstream pickle; the other texts are not paths.
 std::vector<std::int64_t> sizes(const inspect::Checkpoint& checkpoint, std::int64_t of_0,
@@ -39,7 +29,7 @@ constexpr std::int64_t kEnd = 5'000'000'000 + 70'000;
 
 TEST(Checkpoint, OfAnUpstreamPickle) {
   for (const int protocol : {2, 4}) {
-    const inspect::Checkpoint checkpoint = read(upstream_pickle(protocol));
+    const inspect::Checkpoint checkpoint = checkpoint_of(upstream_pickle(protocol));
     ASSERT_EQ(checkpoint.chunks().size(), 2);
     EXPECT_EQ(checkpoint.name(0), "a.b");
     EXPECT_EQ(checkpoint.dtype(0), "float32");
@@ -64,7 +54,7 @@ TEST(Checkpoint, OfAnUpstreamPickle) {
 TEST(Checkpoint, EveryTruncationIsRefused) {
   const std::string_view whole = upstream_pickle(4);
   for (std::size_t length = 0; length < whole.size(); ++length) {
-    EXPECT_THROW(read(whole.substr(0, length)), pickle::BadPickle);
+    EXPECT_THROW(checkpoint_of(whole.substr(0, length)), pickle::BadPickle);
   }
 }
 
@@ -74,7 +64,7 @@ TEST(Checkpoint, EveryBitFlipIsReadOrRefused) {
     std::string flipped = whole;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
     try {
-      const inspect::Checkpoint checkpoint = read(flipped);
+      const inspect::Checkpoint checkpoint = checkpoint_of(flipped);
       const std::vector<std::int64_t> none(checkpoint.locations().paths->size(), -1);
       const inspect::StorageFaults faults = inspect::check_storage(checkpoint, none);
       EXPECT_EQ(faults.no_file.size() + faults.repeated.size(), checkpoint.locations().size());
@@ -89,7 +79,7 @@ TEST(Checkpoint, EveryBitFlipIsReadOrRefused) {
 }
 
 TEST(StorageFaults, NoneOfAWholeCheckpoint) {
-  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  const inspect::Checkpoint checkpoint = checkpoint_of(upstream_pickle(4));
   const inspect::StorageFaults faults =
       inspect::check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd));
   EXPECT_TRUE(faults.chunks_without_location.empty() && faults.objects_without_location.empty());
@@ -98,7 +88,7 @@ TEST(StorageFaults, NoneOfAWholeCheckpoint) {
 }
 
 TEST(StorageFaults, FilesThatAreGoneOrShort) {
-  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  const inspect::Checkpoint checkpoint = checkpoint_of(upstream_pickle(4));
   EXPECT_EQ(inspect::check_storage(checkpoint, sizes(checkpoint, -1, kEnd)).no_file,
             (std::vector<std::size_t>{0, 2}));
   EXPECT_EQ(inspect::check_storage(checkpoint, sizes(checkpoint, kEnd, kEnd - 1)).beyond_end,
@@ -114,7 +104,7 @@ TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
     // The offset of the second key, [2, 0], becomes that of the first; their chunk indices still
     // differ.
     twice[twice.rfind("K\2K") + 1] = 0;
-    const inspect::Checkpoint checkpoint = read(twice);
+    const inspect::Checkpoint checkpoint = checkpoint_of(twice);
     EXPECT_EQ(checkpoint.location_of_chunk(0), 1);
     EXPECT_EQ(checkpoint.location_of_chunk(1), inspect::Checkpoint::kNowhere);
     EXPECT_EQ(checkpoint.parts_of_locations()[0].entry, inspect::Checkpoint::kNowhere);
@@ -128,7 +118,7 @@ TEST(StorageFaults, AKeyThatComesTwiceLiesWhereItsLastValueSays) {
 }
 
 TEST(ReshardCost, OfAnUpstreamPickle) {
-  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  const inspect::Checkpoint checkpoint = checkpoint_of(upstream_pickle(4));
   const std::vector<std::vector<boxes::Placement>> layouts = {
       {{boxes::Placement::Kind::kShard, 0, 1}}, {{boxes::Placement::Kind::kShard, 1, 1}}};
   const std::vector<std::int64_t> mesh = {2};
@@ -148,7 +138,7 @@ TEST(ReshardCost, OfAnUpstreamPickle) {
 }
 
 TEST(ReshardCost, BadArgumentsAreRefused) {
-  const inspect::Checkpoint checkpoint = read(upstream_pickle(4));
+  const inspect::Checkpoint checkpoint = checkpoint_of(upstream_pickle(4));
   const std::vector<std::vector<boxes::Placement>> layouts = {
       {{boxes::Placement::Kind::kShard, 0, 1}}};
   const std::vector<std::int64_t> mesh = {2};

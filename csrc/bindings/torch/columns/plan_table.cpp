@@ -13,7 +13,7 @@
 namespace shardplan::bindings {
 namespace {
 
-/// Numbers the names of a table, those of its mappings first.
+/// Numbers the names of a table. The names in its mappings come first.
 class NameTable {
  public:
   bool add_mapped(PyObject* name, PyObject* path) {
@@ -25,7 +25,7 @@ class NameTable {
     return true;
   }
 
-  /// Number of a name, which is added where it is new; usually that of the name after the last.
+  /// Returns the number of a name; adds new names. Names usually come in order of their numbers.
   std::optional<std::uint32_t> number_of(PyObject* name) {
     const auto text = utf8(name);
     if (!text) return std::nullopt;
@@ -63,13 +63,13 @@ class NameTable {
   }
 
   wire::PlanNames table_;
-  std::vector<PyObject*> objects_;  // kept alive by the table and the mappings
+  std::vector<PyObject*> objects_;  // borrowed from the table and the mappings
   std::unordered_map<std::string_view, std::uint32_t> numbers_;
   std::size_t indexed_ = 0;
   std::uint32_t next_ = 0;
 };
 
-/// Adds the mappings' names; nothing is added where one of them cannot travel.
+/// Returns a table with the names in the mappings, or nothing if one cannot be encoded.
 std::optional<NameTable> with_mappings(const py::object& mappings) {
   NameTable names;
   PyObject* name = nullptr;
@@ -83,18 +83,18 @@ std::optional<NameTable> with_mappings(const py::object& mappings) {
 }
 
 std::shared_ptr<const PlanTable> read(std::string_view bytes) {
-  wire::NamedTable arrived = wire::read_table(bytes);
+  wire::NamedTable received = wire::read_table(bytes);
   auto table = std::make_shared<PlanTable>();
-  table->columns = std::move(arrived.table);
-  for (const std::string& name : arrived.names.names) {
+  table->columns = std::move(received.table);
+  for (const std::string& name : received.names.names) {
     table->names.push_back(text_from_utf8(name));
   }
-  for (const std::string& row : arrived.properties) {
+  for (const std::string& row : received.properties) {
     table->properties.push_back(properties_from_wire(row));
   }
   table->bytes = bytes;
-  table->shapes = std::move(arrived.names.shapes);
-  table->shape_of_name = std::move(arrived.names.shape_of_name);
+  table->shapes = std::move(received.names.shapes);
+  table->shape_of_name = std::move(received.names.shape_of_name);
   return table;
 }
 
@@ -131,7 +131,7 @@ const std::vector<std::int64_t>& PlanTable::element_sizes() const {
 }
 
 std::shared_ptr<const PlanTable> table_from_wire(std::string_view bytes) {
-  // By content; never freed, for it owns nothing.
+  // Tables by fingerprint. Never freed; it owns no Python object.
   static auto& known = *new std::unordered_map<std::uint64_t, std::weak_ptr<const PlanTable>>();
   const std::uint64_t key = util::fingerprint(bytes);
   if (auto table = known[key].lock(); table && table->bytes == bytes) return table;

@@ -12,23 +12,22 @@
 
 namespace shardplan::bindings {
 
-/// A save plan's table with the objects that it points into: what all ranks' plans of one job
-/// share.
+/// Table of a save plan, with the objects that it points into. Normally all ranks' plans share one.
 struct PlanTable {
   columns::SaveTable columns;
   std::vector<py::object> names;
   std::vector<PropertyValues> properties;
 
-  // Of a table that arrived:
-  std::string bytes;  // as it travelled
+  // Set only for a received table:
+  std::string bytes;  // the encoded table
   std::vector<wire::PathShape> shapes;
   std::vector<std::uint32_t> shape_of_name;
 
-  /// The mappings (`planner_data`): fqn -> path. One dict for all plans of the table; not to be
-  /// changed, for each plan shows a copy.
+  /// Returns the mappings (`planner_data`): fqn -> path. All plans of the table share the dict; it
+  /// must not be modified.
   py::dict mappings() const;
 
-  /// Bytes an element of each row of `properties`, or kUnknownElementSize.
+  /// Returns the element size for each row of `properties`, or kUnknownElementSize.
   const std::vector<std::int64_t>& element_sizes() const;
 
  private:
@@ -36,12 +35,14 @@ struct PlanTable {
   mutable std::vector<std::int64_t> element_sizes_;
 };
 
-/// The table in these bytes: one for equal bytes, as long as somebody holds it. Throws BadWire.
+/// Decodes a table. Equal bytes share one table as long as it is in use. Throws BadWire.
 std::shared_ptr<const PlanTable> table_from_wire(std::string_view bytes);
 
-/// A table as it travels, with these mappings (a dict, or None for none). Rows whose properties
-/// cannot travel are marked in `unsendable`. Empty where it cannot travel; `mapped` says whether
-/// the mappings are in it.
+/// Encodes a table. Returns an empty string if it cannot be encoded.
+///
+/// mappings:   the mappings to encode with it, a dict, or None
+/// mapped:     set to whether the mappings were encoded
+/// unsendable: set, per row of properties, to whether it cannot be encoded
 std::string table_to_wire(const PlanTable& table, const py::object& mappings, bool& mapped,
                           std::vector<bool>& unsendable);
 

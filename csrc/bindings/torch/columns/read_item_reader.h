@@ -4,8 +4,8 @@
 
 namespace shardplan::bindings {
 
-/// The columns of a list of ReadItems. An item of exactly the upstream classes, with no attribute
-/// more, becomes a row that says all of it; any other stays an object.
+/// Reads a list of ReadItems. An item of exactly the upstream classes, without extra attributes,
+/// becomes a row; any other item becomes an object row.
 LoadPlanColumns read_read_items(const py::object& list);
 
 }  // namespace shardplan::bindings

@@ -7,19 +7,19 @@
 
 namespace shardplan::bindings {
 
-void PlanRows::keep(std::size_t row, const py::object& item) {
+void PlanRows::set_item(std::size_t row, const py::object& item) {
   if (items.empty()) items.resize(columns.size());
   items[row] = item;
 }
 
-void PlanRows::keep_tensor_data(std::size_t row, const py::object& data) {
+void PlanRows::set_tensor_data(std::size_t row, const py::object& data) {
   if (tensor_datas.empty()) tensor_datas.resize(columns.size());
   tensor_datas[row] = data;
 }
 
 py::object PlanRows::tensor_data(std::size_t row) const {
-  if (const py::object seen = item(row)) {
-    return checked(PyObject_GetAttr(seen.ptr(), UpstreamTypes::get().tensor_data));
+  if (const py::object existing = item(row)) {
+    return checked(PyObject_GetAttr(existing.ptr(), UpstreamTypes::get().tensor_data));
   }
   return tensor_datas.empty() ? py::object() : tensor_datas[row];
 }
@@ -43,7 +43,7 @@ py::object SavePlanColumns::item_at(std::size_t position) {
 py::object SavePlanColumns::tensor_data(std::size_t position) {
   const columns::SavePlanView plan = view();
   const std::size_t row = plan.row(position);
-  if (py::object seen = rows->tensor_data(row)) return seen;
+  if (py::object existing = rows->tensor_data(row)) return existing;
   py::object made;
   const auto planned = rows->planned.lock();
   const auto at = planned ? planned->position_of(rows->rank, row) : std::nullopt;
@@ -56,14 +56,14 @@ py::object SavePlanColumns::tensor_data(std::size_t position) {
                             make_properties(properties(position)),
                             make_size(plan.shape(position).data(), ndim));
   }
-  rows->keep_tensor_data(row, made);
+  rows->set_tensor_data(row, made);
   return made;
 }
 
 py::object SavePlanColumns::item(std::size_t position) {
   const columns::SavePlanView plan = view();
   const std::size_t row = plan.row(position);
-  if (py::object seen = rows->item(row)) return seen;
+  if (py::object existing = rows->item(row)) return existing;
   const columns::WriteKind kind = plan.kind(position);
   py::object made;
   if (kind == columns::WriteKind::kBytes) {
@@ -71,7 +71,7 @@ py::object SavePlanColumns::item(std::size_t position) {
   } else {
     made = make_write_item(kind, index(position), tensor_data(position));
   }
-  rows->keep(row, made);
+  rows->set_item(row, made);
   return made;
 }
 
@@ -100,7 +100,7 @@ std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items) {
     if (source && py::isinstance<ReceivedSavePlan>(source)) {
       return source.cast<ReceivedSavePlan&>().columns();
     }
-    // Whatever another list says that it holds.
+    // A list subclass of a caller: its iterator decides what it contains.
     return read_write_items(checked(PySequence_List(items.ptr())));
   }
   return read_write_items(items);

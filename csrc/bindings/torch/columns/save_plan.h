@@ -13,44 +13,44 @@ namespace shardplan::bindings {
 struct GlobalObjects;
 class NameNumbers;
 
-/// The rows of one rank's plan, with the items that exist for them.
+/// The rows of one rank's plan, with the items that were materialized for them.
 struct PlanRows {
   columns::SaveRows columns;
 
-  /// A row: its WriteItem, where a caller gave it or one was made; empty where none is.
+  /// Per row: its WriteItem, given by a caller or materialized, or null. Empty if no row has one.
   std::vector<py::object> items;
-  /// A row: whether its item says more than the columns (a subclass, attributes of its own), so
-  /// that it travels as an object; empty where none does.
+  /// Per row: whether its item is sent as an object, because it has more than the columns (a
+  /// subclass, extra attributes). Empty if no row is.
   std::vector<bool> objects;
-  /// A row: bytes that its item counts for itself, or kBytesOfTensor; empty where none is foreign.
+  /// Per row: byte count that its item reports, or kBytesOfTensor. Empty if `objects` is.
   std::vector<std::int64_t> counted;
-  /// Whether some item's key or box could not be read: its row is kObject.
+  /// Whether an item has a key or box that cannot be read. Its row is kObject.
   bool opaque = false;
-  /// Whether a caller made items that share an object which can be changed.
+  /// Whether items of a caller share a mutable object.
   bool shared = false;
 
-  /// A row: the TensorWriteData that its items share; empty where none was made.
+  /// Per row: the TensorWriteData that its items share, or null. Empty if no row has one.
   std::vector<py::object> tensor_datas;
-  /// The global plan that the rows are in, if any, as `rank`.
+  /// The global plan that contains the rows, if any, and the rank of the rows in it.
   std::weak_ptr<GlobalObjects> planned;
   std::uint32_t rank = 0;
 
   py::object item(std::size_t row) const { return items.empty() ? py::object() : items[row]; }
   bool is_object(std::size_t row) const { return !objects.empty() && objects[row]; }
-  void keep(std::size_t row, const py::object& item);
+  void set_item(std::size_t row, const py::object& item);
   py::object tensor_data(std::size_t row) const;
-  void keep_tensor_data(std::size_t row, const py::object& data);
+  void set_tensor_data(std::size_t row, const py::object& data);
 };
 
-/// A save plan as columns: what `plan.items` is filled from.
+/// A save plan as columns. `plan.items` is materialized from them.
 class SavePlanColumns {
  public:
   std::shared_ptr<const PlanTable> table;
   std::shared_ptr<PlanRows> rows;
-  std::shared_ptr<const std::vector<std::uint32_t>> chosen;        // none: every row
-  std::shared_ptr<const std::vector<std::int64_t>> chunk_indices;  // none: no row has one
-  std::shared_ptr<NameNumbers> names;     // of all plans that were deduplicated with this one
-  std::shared_ptr<GlobalObjects> global;  // of a global plan, with `rank`
+  std::shared_ptr<const std::vector<std::uint32_t>> chosen;        // null for all rows
+  std::shared_ptr<const std::vector<std::int64_t>> chunk_indices;  // null if no row has one
+  std::shared_ptr<NameNumbers> names;     // set by dedup; shared by the plans of all ranks
+  std::shared_ptr<GlobalObjects> global;  // set if this is part of a global plan, with `rank`
   std::uint32_t rank = 0;
 
   std::size_t size() const { return view().size(); }
@@ -64,13 +64,13 @@ class SavePlanColumns {
     return table->properties[table->columns.specs.properties[view().spec(position)]];
   }
 
-  /// The rows as upstream WriteItems: those that exist, and new ones.
+  /// Returns the WriteItems of all rows. Materializes the missing ones.
   py::list items();
 
-  /// The WriteItem of one row.
+  /// Returns the WriteItem of one row.
   py::object item_at(std::size_t position);
 
-  /// What the row's items say of its tensor: one object for all of them.
+  /// Returns the TensorWriteData of a row. All items of the row share it.
   py::object tensor_data(std::size_t position);
 
  private:
@@ -79,11 +79,11 @@ class SavePlanColumns {
   py::object item_of_global_plan(std::size_t position);
 };
 
-/// A list's columns where nobody has touched it, else the columns of its items; nothing where
-/// `items` is no list.
+/// Returns the columns of a lazy list, or reads the items of any other list. Returns null if
+/// `items` is not a list.
 std::shared_ptr<SavePlanColumns> save_columns_of(const py::object& items);
 
-/// Columns that say what their items say now: items that exist can have been changed by a caller.
+/// Returns columns that match the current items. A caller may have changed materialized items.
 std::shared_ptr<SavePlanColumns> up_to_date(const std::shared_ptr<SavePlanColumns>& columns);
 
 }  // namespace shardplan::bindings

@@ -9,7 +9,7 @@
 
 namespace shardplan::bindings {
 
-/// What one item says.
+/// The fields of one item.
 struct WriteItemReader::Reading {
   columns::WriteKind kind = columns::WriteKind::kObject;
   py::object name;
@@ -30,12 +30,23 @@ bool read_kind(PyObject* type, columns::WriteKind& kind) {
   return kind != columns::WriteKind::kObject;
 }
 
-/// Whether an index and a chunk mean the same box, of a tensor of as many dims.
-bool fits(const std::optional<Numbers>& offset, const Numbers& box,
-          const std::vector<std::int64_t>& shape) {
+/// Returns true if the offset of an index is that of the chunk, and both have the dims of the
+/// tensor.
+bool consistent(const std::optional<Numbers>& offset, const Numbers& box,
+                const std::vector<std::int64_t>& shape) {
   return offset && offset->size() == shape.size() && box.size() == 2 * shape.size() &&
          shape.size() <= columns::kMaxDims &&
          std::ranges::equal(*offset, std::span(box).first(offset->size()));
+}
+
+wire::BadWire wrong_item_count(const SavePlanColumns& columns, const py::list& items) {
+  const columns::SavePlanView view = columns.view();
+  std::size_t object_rows = 0;
+  for (std::size_t position = 0; position < view.size(); ++position) {
+    object_rows += view.kind(position) == columns::WriteKind::kObject ? 1U : 0U;
+  }
+  return wire::BadWire("has " + std::to_string(items.size()) + " items for " +
+                       std::to_string(object_rows) + " object rows");
 }
 
 }  // namespace
@@ -60,11 +71,11 @@ bool WriteItemReader::read_upstream(PyObject* item, Reading& out) {
   const py::object tensor = attributes_of(data, types.tensor_write_data, 3);
   const bool is_read = tensor && read_exact_chunk(attribute(tensor, types.chunk_name), out.box) &&
                        read_size(attribute(tensor, types.size), out.shape) &&
-                       fits(index.offset, out.box, out.shape) &&
+                       consistent(index.offset, out.box, out.shape) &&
                        read_properties(attribute(tensor, types.properties), out.properties);
   if (is_read) {
-    meet(attribute(tensor, types.chunk_name));
-    meet(attribute(tensor, types.properties));
+    note_object(attribute(tensor, types.chunk_name));
+    note_object(attribute(tensor, types.properties));
   }
   return is_read;
 }
@@ -95,14 +106,14 @@ bool WriteItemReader::read_object(PyObject* item, Reading& out) {
   const py::object chunk = read_attribute(data.ptr(), types.chunk_name);
   const py::object size = read_attribute(data.ptr(), types.size);
   const py::object properties = read_attribute(data.ptr(), types.properties);
-  meet(chunk.ptr());
-  meet(properties.ptr());
+  note_object(chunk.ptr());
+  note_object(properties.ptr());
   return chunk && size && properties && read_exact_chunk(chunk.ptr(), out.box) &&
-         read_size(size.ptr(), out.shape) && fits(index.offset, out.box, out.shape);
+         read_size(size.ptr(), out.shape) && consistent(index.offset, out.box, out.shape);
 }
 
-void WriteItemReader::meet(PyObject* object) {
-  if (object != nullptr && !met_.insert(object).second) rows_.shared = true;
+void WriteItemReader::note_object(PyObject* object) {
+  if (object != nullptr && !seen_.insert(object).second) rows_.shared = true;
 }
 
 void WriteItemReader::add(const py::object& item) {
@@ -178,7 +189,7 @@ std::uint32_t WriteItemReader::properties_row(const PropertyValues& values) {
     return std::ranges::equal(row, values,
                               [](const py::object& a, const py::object& b) { return a.is(b); });
   };
-  // The latest few: neighbours are alike.
+  // Neighbouring items often have the same properties, so only the last few rows are compared.
   const auto last = table_.properties.rbegin();
   const auto few = last + std::min<std::ptrdiff_t>(8, std::ssize(table_.properties));
   const auto found = std::find_if(last, few, same);
@@ -217,10 +228,10 @@ std::shared_ptr<SavePlanColumns> with_items(const SavePlanColumns& columns, cons
     } else if (next < items.size()) {
       reader.add(items[next++]);
     } else {
-      throw wire::BadWire("lacks an item");
+      throw wrong_item_count(columns, items);
     }
   }
-  if (next != items.size()) throw wire::BadWire("has an item too many");
+  if (next != items.size()) throw wrong_item_count(columns, items);
   return reader.take();
 }
 

@@ -9,14 +9,13 @@ namespace shardplan::bindings {
 
 /// Reads WriteItems, one by one, into the rows of a table.
 ///
-/// An item of exactly the upstream classes, with no attribute more, becomes a row that says all of
-/// it. Any other whose name, kind and box can be read becomes a row that is marked foreign; of the
-/// rest the columns know nothing.
+/// An item of exactly the upstream classes, without extra attributes, becomes a row. Any other item
+/// becomes a row that keeps the object, if its name, kind and box can be read; else a kObject row.
 class WriteItemReader {
  public:
   void add(const py::object& item);
 
-  /// Adds a row of a plan for which no item exists.
+  /// Adds a row of a plan that has no item.
   void add_row(const SavePlanColumns& columns, std::size_t position);
 
   std::shared_ptr<SavePlanColumns> take();
@@ -29,19 +28,19 @@ class WriteItemReader {
   void push(const Reading& reading);
   void add_chunk_index(std::int64_t chunk_index);
   std::uint32_t properties_row(const PropertyValues& values);
-  void meet(PyObject* object);
+  void note_object(PyObject* object);
 
-  std::unordered_set<PyObject*> met_;  // objects that can be changed
+  std::unordered_set<PyObject*> seen_;  // mutable objects of the items
   PlanTable table_;
   PlanRows rows_;
   std::vector<std::int64_t> chunk_indices_;
 };
 
-/// The columns of a list of items, which they keep.
+/// Reads a list of WriteItems. The columns keep the items.
 std::shared_ptr<SavePlanColumns> read_write_items(const py::object& list);
 
-/// The columns with these items, in their order, in the place of the kObject rows. Throws BadWire
-/// where there are not as many.
+/// Returns the columns with `items`, in order, in place of the kObject rows. Throws BadWire if
+/// their numbers differ.
 std::shared_ptr<SavePlanColumns> with_items(const SavePlanColumns& columns, const py::list& items);
 
 }  // namespace shardplan::bindings

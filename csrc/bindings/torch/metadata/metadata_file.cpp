@@ -14,8 +14,8 @@
 namespace shardplan::bindings {
 namespace {
 
-/// Returns the entries of a pickled Metadata, or null if a TensorProperties cannot be read. Makes
-/// the objects that are not columns.
+/// Returns the entries of a pickled Metadata, or null if a TensorProperties cannot be read. Creates
+/// the objects that are not in columns.
 std::shared_ptr<SavedMetadata> saved_of(metadata::PickledMetadata& read, PickleObjects& objects) {
   auto saved = std::make_shared<SavedMetadata>();
   for (const pickle::Value properties : read.properties) {
@@ -41,7 +41,7 @@ std::shared_ptr<SavedMetadata> saved_of(metadata::PickledMetadata& read, PickleO
 py::object load_metadata(const py::object& readinto, const py::object& fill,
                          const py::object& locations) {
   pickle::Pickle pickle = [&] {
-    // Other threads run meanwhile; objects are made afterwards.
+    // Other threads can run while the pickle is read. Objects are created afterwards.
     const py::gil_scoped_release unlocked;
     return pickle::read_pickle(source_of(readinto));
   }();

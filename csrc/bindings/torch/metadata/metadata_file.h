@@ -10,8 +10,8 @@ namespace shardplan::bindings {
 /// fill(ChunkColumns):          makes the chunk lists of a Metadata
 /// locations(StorageColumns):   makes its storage_data
 ///
-/// Throws UnknownGlobal if the file names a global that checkpoints do not have, else BadPickle if
-/// it is broken.
+/// Throws UnknownGlobal if the file names a global that checkpoint metadata does not use, or
+/// BadPickle if it is broken.
 py::object load_metadata(const py::object& readinto, const py::object& fill,
                          const py::object& locations);
 

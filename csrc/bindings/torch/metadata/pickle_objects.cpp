@@ -4,14 +4,16 @@
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/pickle/globals.h"
+#include "core/util/text.h"
 
 namespace shardplan::bindings {
 namespace {
 
 using Tag = pickle::Tag;
 
-constexpr int kDeepest = 500;
+constexpr int kMaxDepth = 500;
 
+/// Takes ownership of a new reference. Throws BadPickle if it is null.
 py::object steal(PyObject* made, const char* problem) {
   if (made == nullptr) {
     PyErr_Clear();
@@ -56,7 +58,9 @@ py::object PickleObjects::object(pickle::Value value) {
   const std::uint64_t key = key_of(value);
   const auto known = made_.find(key);
   if (known != made_.end()) return known->second;
-  if (depth_ == kDeepest) throw pickle::BadPickle("holds objects within objects, 500 deep");
+  if (depth_ == kMaxDepth) {
+    throw pickle::BadPickle("has objects nested more than " + std::to_string(kMaxDepth) + " deep");
+  }
   ++depth_;
   py::object made = make(value);
   --depth_;
@@ -72,7 +76,7 @@ const py::object& PickleObjects::text(std::size_t number) {
   py::object& made = text_objects_.at(number);
   if (!made) {
     auto text = text_from_pickle(texts_[number]);
-    if (!text) throw pickle::BadPickle("holds a text that is no UTF-8");
+    if (!text) throw pickle::BadPickle("has a string that is not UTF-8");
     made = std::move(*text);
   }
   return made;
@@ -92,7 +96,7 @@ py::object PickleObjects::make(pickle::Value value) {
     case Tag::kCall: return make_call(value);
     case Tag::kChunk: return make_chunk(value);
     case Tag::kIndex: return make_index(value);
-    case Tag::kLocation: return make_place(value);
+    case Tag::kLocation: return make_location(value);
     default: return make_container(value);
   }
 }
@@ -122,10 +126,12 @@ py::object PickleObjects::make_container(pickle::Value value) {
     case Tag::kOrderedDict: made = py::module_::import("collections").attr("OrderedDict")(); break;
     case Tag::kSet: made = py::set(); break;
     case Tag::kFrozenSet:
-      return steal(PyFrozenSet_New(items(value).ptr()), "holds a set of what cannot be in one");
-    default: throw pickle::BadPickle("holds a value of no kind");
+      return steal(PyFrozenSet_New(items(value).ptr()), "has a set item that is not hashable");
+    default:
+      throw pickle::BadPickle("has unknown value tag " +
+                              std::to_string(static_cast<int>(value.tag())));
   }
-  made_.emplace(key_of(value), made);  // before its items, which may hold it
+  made_.emplace(key_of(value), made);  // before its items, which may refer to it
   if (value.tag() == Tag::kList) {
     values_.for_each(value, [&](pickle::Value item) {
       if (PyList_Append(made.ptr(), object(item).ptr()) != 0) throw py::error_already_set();
@@ -134,7 +140,7 @@ py::object PickleObjects::make_container(pickle::Value value) {
     values_.for_each(value, [&](pickle::Value item) {
       if (PySet_Add(made.ptr(), object(item).ptr()) != 0) {
         PyErr_Clear();
-        throw pickle::BadPickle("holds a set of what cannot be in one");
+        throw pickle::BadPickle("has a set item that is not hashable");
       }
     });
   } else {
@@ -146,7 +152,7 @@ py::object PickleObjects::make_container(pickle::Value value) {
       }
       if (PyObject_SetItem(made.ptr(), dict_key.ptr(), object(item).ptr()) != 0) {
         PyErr_Clear();
-        throw pickle::BadPickle("holds a dict with a key that cannot be one");
+        throw pickle::BadPickle("has a dict key that is not hashable");
       }
       dict_key = py::object();
     });
@@ -160,7 +166,7 @@ py::object PickleObjects::constant(std::string_view name) const {
   PyObject* found = PyDict_GetItemWithError(types.torch_names, key.ptr());
   if (found == nullptr || (Py_TYPE(found) != types.dtype && Py_TYPE(found) != types.layout)) {
     throw pickle::BadPickle("names torch." + std::string(name) +
-                            ", which is no dtype or layout of this torch");
+                            ", which is not a dtype or layout of the installed torch");
   }
   return py::reinterpret_borrow<py::object>(found);
 }
@@ -170,7 +176,7 @@ py::object PickleObjects::global(std::uint32_t number) {
   const pickle::Role role = pickle::role_of(named.module, named.name);
   if (role == pickle::Role::kConstant) return constant(named.name);
   if (role == pickle::Role::kUnknown || named.name == "encode" || named.name == "_get_layout") {
-    throw pickle::BadPickle("holds " + named.module + "." + named.name + " itself");
+    throw pickle::BadPickle("has global " + named.module + "." + named.name + " as a value");
   }
   const std::string module = named.module == "__builtin__"      ? "builtins"
                              : named.module == "pathlib._local" ? "pathlib"
@@ -179,7 +185,7 @@ py::object PickleObjects::global(std::uint32_t number) {
       py::getattr(py::module_::import(module.c_str()), named.name.c_str(), py::none());
   if (!PyType_Check(found.ptr())) {
     throw pickle::BadPickle("names " + module + "." + named.name +
-                            ", which this torch does not have");
+                            ", which is not an installed class");
   }
   return found;
 }
@@ -193,7 +199,7 @@ py::object PickleObjects::bare(pickle::Value value) {
 
 void PickleObjects::set(const py::object& object, pickle::Value name, const py::object& attribute) {
   if (name.tag() != Tag::kText)
-    throw pickle::BadPickle("holds an object with an attribute of no name");
+    throw pickle::BadPickle("has an attribute name that is not a string");
   PyObject* key = Py_NewRef(text(name.at()).ptr());
   PyUnicode_InternInPlace(&key);
   const auto interned = py::reinterpret_steal<py::object>(key);
@@ -202,12 +208,13 @@ void PickleObjects::set(const py::object& object, pickle::Value name, const py::
 }
 
 void PickleObjects::count_attribute() {
-  constexpr std::size_t kAnyway = std::size_t{1} << 20;
+  constexpr std::size_t kMinLimit = std::size_t{1} << 20;
   constexpr std::size_t kMaxPerValue = 8;
-  if (++attributes_ > kAnyway && (attributes_ - kAnyway) / kMaxPerValue > values_.items.size()) {
-    throw pickle::BadPickle("gives so many objects the same state that " +
-                            std::to_string(attributes_) + " attributes would be made of " +
-                            std::to_string(values_.items.size()) + " values");
+  if (++attributes_ > kMinLimit &&
+      (attributes_ - kMinLimit) / kMaxPerValue > values_.items.size()) {
+    throw pickle::BadPickle("has so many objects with the same state that " +
+                            util::grouped(attributes_) + " attributes would be created from " +
+                            util::grouped(values_.items.size()) + " values");
   }
 }
 
@@ -221,12 +228,13 @@ py::object PickleObjects::make_object(pickle::Value value) {
       made.attr("__setstate__")(state);
     } catch (py::error_already_set& error) {
       if (!error.matches(PyExc_Exception)) throw;
-      throw pickle::BadPickle("holds a " + values_.globals[read.global].name + " of no such state");
+      throw pickle::BadPickle("has a state that " + values_.globals[read.global].name +
+                              ".__setstate__ rejects");
     }
     return made;
   }
   if (read.state.tag() != Tag::kDict)
-    throw pickle::BadPickle("holds an object whose state is no dict");
+    throw pickle::BadPickle("has an object state that is not a dict");
   pickle::Value name(Tag::kUnset);
   values_.for_each(read.state, [&](pickle::Value value_or_name) {
     if (name.tag() == Tag::kUnset) {
@@ -244,7 +252,7 @@ py::object PickleObjects::make_call(pickle::Value value) {
   const pickle::Values::Call& call = values_.calls[value.at()];
   const pickle::Global& named = values_.globals[call.global];
   const py::tuple arguments = py::tuple(items(call.arguments));
-  const std::string problem = "holds a " + named.name + " of other arguments";
+  const std::string problem = "calls " + named.name + " with unexpected arguments";
   if (named.name == "_get_layout") {
     constexpr std::string_view kTorch = "torch.";
     const auto text = arguments.size() == 1 ? utf8(arguments[0].ptr()) : std::nullopt;
@@ -288,7 +296,7 @@ py::object PickleObjects::make_index(pickle::Value value) {
   return bindings::make_index(fqn, offset.data(), offset.size(), chunk_index);
 }
 
-py::object PickleObjects::make_place(pickle::Value value) {
+py::object PickleObjects::make_location(pickle::Value value) {
   const pickle::Values::Location& location = values_.locations[value.at()];
   return make_storage_info(text(location.path), location.offset, location.length);
 }

@@ -8,24 +8,24 @@
 
 namespace shardplan::bindings {
 
-/// Makes the Python objects of a pickle that was read: of the classes that the reader knows and no
-/// others, without calling what the file names.
+/// Creates the Python objects of a decoded pickle. Only classes that checkpoint metadata uses are
+/// instantiated, and nothing else that the file names is imported or called.
 class PickleObjects {
  public:
   explicit PickleObjects(const pickle::Values& values, const util::TextTable& texts)
       : values_(values), texts_(texts), text_objects_(texts.size()) {}
 
-  /// The object of a value; what the pickle shares is shared. Throws BadPickle.
+  /// Returns the object of a value; the same value always gives the same object. Throws BadPickle.
   py::object object(pickle::Value value);
 
-  /// Throws BadPickle where a text is none, used or not.
+  /// Throws BadPickle if a string of the pickle, used or not, is not UTF-8.
   void check_texts();
 
-  /// The object of a kObject, without the state that the pickle gives it.
+  /// Creates the object of a kObject value without its state.
   py::object bare(pickle::Value value);
 
-  /// Gives an object an attribute, as unpickling does: into its dict, so that an attribute of its
-  /// class, such as __class__, stays.
+  /// Sets an attribute in the dict of the object, as unpickling does, so that names such as
+  /// __class__ have no effect.
   void set(const py::object& object, pickle::Value name, const py::object& attribute);
 
  private:
@@ -36,10 +36,10 @@ class PickleObjects {
   py::object make_object(pickle::Value value);
   py::object make_call(pickle::Value value);
   py::object make_index(pickle::Value value);
-  py::object make_place(pickle::Value value);
+  py::object make_location(pickle::Value value);
   py::object make_chunk(pickle::Value value) const;
-  /// Counts an attribute that an object gets. Many objects can share one state, so that what is
-  /// made of them could be quadratic in the file: throws BadPickle far above what files need.
+  /// Counts an attribute to set. Many objects can share one state, so that the number of attributes
+  /// can be quadratic in the size of the file. Throws BadPickle above a generous limit.
   void count_attribute();
   py::list items(pickle::Value container);
   py::object global(std::uint32_t number);
@@ -48,7 +48,7 @@ class PickleObjects {
   const pickle::Values& values_;
   const util::TextTable& texts_;
   std::vector<py::object> text_objects_;
-  std::unordered_map<std::uint64_t, py::object> made_;  // by tag and place
+  std::unordered_map<std::uint64_t, py::object> made_;  // by tag and index of the value
   int depth_ = 0;
   std::size_t attributes_ = 0;
 };

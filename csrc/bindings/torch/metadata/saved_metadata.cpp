@@ -13,7 +13,7 @@
 namespace shardplan::bindings {
 namespace {
 
-/// The chunks of one tensor of a metadata that was read, or that arrived.
+/// The chunks of one tensor of a metadata that was read from a file or received.
 class SavedChunkList : public ChunkColumns {
  public:
   SavedChunkList(std::shared_ptr<const SavedMetadata> saved, std::size_t entry)
@@ -73,15 +73,15 @@ class EntryReader {
     PyObject* properties = attribute(all, types.properties);
     PyObject* chunks = attribute(all, types.chunks);
     if (properties == nullptr || chunks == nullptr) return false;
-    meet(properties);
-    meet(chunks);
+    note_object(properties);
+    note_object(chunks);
     Numbers shape;
     PropertyValues values;
     if (!PyList_Check(chunks) || !read_size(attribute(all, types.size), shape) ||
         shape.size() > columns::kMaxDims || !read_properties(properties, values)) {
       return false;
     }
-    const py::object source = unfilled(chunks);
+    const py::object source = lazy_columns(chunks);
     const std::size_t count = source ? source.cast<const ChunkColumns&>().size()
                                      : static_cast<std::size_t>(PyList_GET_SIZE(chunks));
     if (!source && !read_list(chunks, shape.size())) return false;
@@ -97,8 +97,8 @@ class EntryReader {
     return false;
   }
 
-  /// What a list of chunks is to be filled from, if nobody has touched it.
-  static py::object unfilled(PyObject* list) {
+  /// Returns the columns of a lazy list of chunks, or null for any other list.
+  static py::object lazy_columns(PyObject* list) {
     if (PyList_CheckExact(list)) return {};
     py::object columns = read_attribute(list, UpstreamTypes::get().columns);
     return columns && py::isinstance<ChunkColumns>(columns) ? columns : py::object();
@@ -109,7 +109,7 @@ class EntryReader {
     Numbers box;
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(list); ++at) {
       PyObject* chunk = PyList_GET_ITEM(list, at);
-      meet(chunk);
+      note_object(chunk);
       box.clear();
       if (!read_exact_chunk(chunk, box) || box.size() != 2 * ndim) return false;
       read_.insert(read_.end(), box.begin(), box.end());
@@ -117,12 +117,12 @@ class EntryReader {
     return true;
   }
 
-  void meet(PyObject* object) { shared_ = shared_ || !met_.insert(object).second; }
+  void note_object(PyObject* object) { shared_ = shared_ || !seen_.insert(object).second; }
 
   SavedMetadata saved_;
   Numbers read_;
   PropertyTable properties_;
-  std::unordered_set<PyObject*> met_;
+  std::unordered_set<PyObject*> seen_;
   bool shared_ = false;
 };
 

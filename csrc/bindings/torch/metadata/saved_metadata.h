@@ -18,13 +18,14 @@ struct SavedMetadata {
   std::vector<PropertyValues> properties;
   std::vector<py::object> objects;  // the values of kObject entries, in order
 
-  /// The dict, in upstream classes; `fill(ChunkColumns)` gives its chunk lists.
+  /// Creates the dict, in upstream's classes. `fill(ChunkColumns)` creates its chunk lists.
   static py::dict entries(const std::shared_ptr<const SavedMetadata>& saved,
                           const py::object& fill);
 };
 
-/// Reads a dict of upstream classes; an entry of anything else is kObject. Nothing where a key is
-/// no text, or entries share what can be changed: then upstream pickles keep it shared.
+/// Reads a `state_dict_metadata`. An entry that is not of an upstream class becomes kObject.
+/// Returns nothing if a key is not a str, or if entries share a mutable object, which columns would
+/// copy.
 std::optional<SavedMetadata> read_saved_metadata(const py::dict& entries);
 
 }  // namespace shardplan::bindings

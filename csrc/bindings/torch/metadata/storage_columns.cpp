@@ -11,7 +11,7 @@
 namespace shardplan::bindings {
 namespace {
 
-/// What a _StorageInfo says.
+/// The fields of a _StorageInfo.
 struct Location {
   std::string_view path;
   std::int64_t begin = 0;
@@ -46,8 +46,8 @@ class RowReader {
     UpstreamIndex key;
     Location at;
     if (!read_upstream_index(index, key) || !read_location(location, at)) return false;
-    // Two keys that share one object keep it shared, as upstream pickles do.
-    if (!met_.insert(location).second) return false;
+    // Columns would copy an object that two keys share.
+    if (!seen_.insert(location).second) return false;
     const auto name = utf8(key.name.ptr());
     if (!name || (key.offset && key.offset->size() > columns::kMaxDims)) return false;
     const auto ndim = key.offset ? static_cast<std::uint8_t>(key.offset->size())
@@ -69,7 +69,7 @@ class RowReader {
   columns::StorageRows rows_;
   std::shared_ptr<util::TextTable> names_ = std::make_shared<util::TextTable>();
   std::shared_ptr<util::TextTable> paths_ = std::make_shared<util::TextTable>();
-  std::unordered_set<PyObject*> met_;
+  std::unordered_set<PyObject*> seen_;
 };
 
 }  // namespace
@@ -91,7 +91,7 @@ const py::object& StorageColumns::text(std::vector<py::object>& made, const util
   if (made.size() <= number) made.resize(texts.size());
   if (!made[number]) {
     auto text = text_from_pickle(texts[number]);
-    if (!text) throw py::value_error("a name of what was saved is no UTF-8");
+    if (!text) throw py::value_error("a name or path in storage_data is not UTF-8");
     made[number] = std::move(*text);
   }
   return made[number];
@@ -131,7 +131,7 @@ py::list StorageColumns::results() const {
   return all;
 }
 
-bool StorageColumns::says(std::size_t row, const py::object& location) const {
+bool StorageColumns::matches(std::size_t row, const py::object& location) const {
   Location read;
   return read_location(location.ptr(), read) && read.path == (*rows_.paths)[rows_.path[row]] &&
          read.begin == rows_.begin[row] && read.length == rows_.length[row];

@@ -10,32 +10,36 @@
 
 namespace shardplan::bindings {
 
-/// A `storage_data`, or a rank's write results, as columns.
+/// The locations of a `storage_data`, or of a rank's write results, as columns.
 class StorageColumns {
  public:
   explicit StorageColumns(columns::StorageRows rows) : rows_(std::move(rows)) {}
-  // The index points into the rows.
+  // Not copyable: the index points into the rows.
   StorageColumns(const StorageColumns&) = delete;
   StorageColumns& operator=(const StorageColumns&) = delete;
 
   const columns::StorageRows& rows() const { return rows_; }
   std::size_t size() const { return rows_.size(); }
 
-  /// The row whose key equals a MetadataIndex, or -1; nothing where `key` is no plain one.
+  /// Returns the row of a MetadataIndex, or -1 if there is none. Returns nothing if `key` is not a
+  /// plain MetadataIndex.
   std::optional<std::int64_t> find(const py::object& key) const;
 
-  /// A row's MetadataIndex and _StorageInfo, made anew.
+  /// Creates the MetadataIndex of a row.
   py::object key(std::size_t row) const;
+  /// Creates the _StorageInfo of a row.
   py::object location(std::size_t row) const;
 
-  /// The keys of all rows, and the places; `made`: row -> place that exists.
+  /// Returns (MetadataIndex, _StorageInfo) of every row.
+  ///
+  /// made: row -> the existing _StorageInfo to use
   py::list pairs(const py::dict& made) const;
 
-  /// The rows as upstream WriteResults.
+  /// Materializes the rows as WriteResults.
   py::list results() const;
 
-  /// Whether a place says what its row says.
-  bool says(std::size_t row, const py::object& location) const;
+  /// Returns true if a _StorageInfo equals its row.
+  bool matches(std::size_t row, const py::object& location) const;
 
  private:
   const py::object& text(std::vector<py::object>& made, const util::TextTable& texts,
@@ -47,11 +51,10 @@ class StorageColumns {
   mutable std::vector<py::object> paths_;
 };
 
-/// Reads a list of upstream WriteResults; nothing where one says more than a row can.
+/// Reads a list of WriteResults. Returns nothing if one does not fit a row.
 std::optional<columns::StorageRows> read_results(const py::object& list);
 
-/// Reads a dict of upstream MetadataIndex -> _StorageInfo; nothing where one says more than a row
-/// can.
+/// Reads a dict of MetadataIndex -> _StorageInfo. Returns nothing if an item does not fit a row.
 std::optional<columns::StorageRows> read_storage_data(const py::dict& storage_data);
 
 }  // namespace shardplan::bindings

@@ -13,28 +13,29 @@
 
 namespace shardplan::bindings {
 
-/// What the items of a global plan and its metadata share: as upstream, a chunk of the metadata is
-/// the chunk of an item, and size and properties are those of the first item of their name.
+/// Objects that the items of a global plan share with its metadata. As in upstream's code, each
+/// chunk of the metadata is the chunk of an item, and the size and properties of an entry are those
+/// of the first item with its name.
 struct GlobalObjects {
   std::vector<SavePlanColumns> plans;
   planning::GlobalPlan plan;
   std::vector<std::uint32_t> entry_of_name;
-  std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> name_of_entry;  // a plan
+  std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> name_of_entry;  // per plan
 
-  std::vector<py::object> items;   // a plan: the list of its items, once made
-  std::vector<py::object> chunks;  // an entry: the list of its chunks, once made
-  /// The items that stand for foreign ones, with their chunk indices.
+  std::vector<py::object> items;   // per plan: its materialized list of items, or null
+  std::vector<py::object> chunks;  // per entry: its materialized list of chunks, or null
+  /// (rank, position) -> copy, with its chunk index, of an item that is kept as an object.
   std::map<std::pair<std::uint32_t, std::uint32_t>, py::object> replaced;
 
   std::uint32_t entry_index(planning::RowOfPlan row) const;
 
-  /// Where a row of a rank's plan is in its global plan; nothing where another rank writes it.
+  /// Returns the position of a row in the rank's global plan, or nothing if another rank writes it.
   std::optional<std::uint32_t> position_of(std::uint32_t rank, std::size_t row) const;
 
-  /// The chunk of a row of a plan; made, where neither metadata nor an item has it.
+  /// Returns the chunk of a row, shared with the metadata and the items. Creates a missing one.
   py::object chunk(planning::RowOfPlan row) const;
 
-  /// What an item says of its tensor, with the chunk that the metadata has, if it has one.
+  /// Creates the TensorWriteData of a row, with the chunk of the metadata if it is materialized.
   py::object make_tensor_data(planning::RowOfPlan row) const;
 };
 
@@ -48,7 +49,7 @@ class PlannedChunks : public ChunkColumns {
     const planning::SavedEntry& entry = objects_->plan.entries[entry_];
     return entry.end - entry.begin;
   }
-  /// Made at the first call.
+  /// Materializes the chunks at the first call.
   py::list items() override;
   bool append_to(boxes::Boxes& boxes) const override;
   bool copy_to(std::size_t ndim, std::int64_t* numbers) const override;

@@ -38,7 +38,8 @@ std::shared_ptr<const std::vector<std::int64_t>> chunk_indices_of(
   return chunk_indices;
 }
 
-/// Numbers what says more than the columns now, where an error of its class reaches every rank.
+/// Sets chunk indices on items that are kept as objects. This is done here, not at materialization,
+/// so that an exception from their class reaches all ranks.
 void replace_objects(GlobalObjects& objects, std::uint32_t rank) {
   const SavePlanColumns& columns = objects.plans[rank];
   if (columns.rows->objects.empty()) return;
@@ -65,7 +66,7 @@ py::dict make_metadata(const std::shared_ptr<GlobalObjects>& objects,
       metadata[names[at]] = bytes();
       continue;
     }
-    // Size and properties are those of the first item, as the same objects.
+    // Size and properties are the objects of the first item.
     const py::object first = objects->plans[entry.first.plan].tensor_data(entry.first.position);
     metadata[names[at]] = make_tensor_metadata(
         first.attr("properties"), first.attr("size"),

@@ -6,24 +6,25 @@
 
 namespace shardplan::bindings {
 
-/// The columns of each plan's items without what another plan writes
-/// (`_dedup_save_plans.dedup_save_plans`). plans: a list of their `items`. Nothing where upstream
-/// has to answer.
+/// Returns the columns of each plan without duplicate items (`_dedup_save_plans.dedup_save_plans`),
+/// or nothing if upstream has to answer.
+///
+/// plans: the `items` of each plan
 std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_rank);
 
-/// The columns of each plan's items with their chunk indices, and the `state_dict_metadata`
-/// (`default_planner.create_default_global_save_plan`).
+/// Returns the columns of each plan with chunk indices, and the `state_dict_metadata`
+/// (`default_planner.create_default_global_save_plan`), or nothing if upstream has to answer.
 ///
-/// fill(columns): a list that fills itself from them, for the chunks of a tensor
-/// Nothing where upstream has to answer.
+/// plans:         the `items` of each plan
+/// fill(columns): creates a lazy list of the chunks of a tensor
 std::optional<py::tuple> plan_globally(const py::list& plans, const py::object& fill);
 
-/// Puts exact lists of upstream chunks in the place of the lists that `plan_globally` had made, in
-/// a `state_dict_metadata`.
+/// Replaces the lazy chunk lists in a `state_dict_metadata` by plain, materialized lists.
 void fill_chunks(const py::dict& state_dict_metadata);
 
-/// Whether two plans' items are the same in what `planner_helpers._compare_save_plans` looks at
-/// and, where `every_property`, in all else. Nothing where upstream has to answer.
+/// Returns whether two lists of items are equal in the fields that
+/// `planner_helpers._compare_save_plans` compares and, if `every_property`, in all others. Returns
+/// nothing if upstream has to answer.
 std::optional<bool> same_items(const py::object& items, const py::object& other,
                                bool every_property);
 

@@ -12,7 +12,7 @@
 namespace shardplan::bindings {
 namespace {
 
-/// Adds the elements of a box of these sizes; what does not fit int64 is left out.
+/// Adds the bytes of a box with these sizes. Does nothing if the sum does not fit int64.
 void add_bytes(PlanLoad& load, const std::int64_t* sizes, std::size_t ndim,
                std::int64_t element_size) {
   std::int64_t elements = 0;
@@ -75,7 +75,7 @@ std::optional<py::dict> writers_of(const py::list& plans, const py::list& names)
 std::optional<py::dict> holders_of(const py::list& plans, const py::list& names) {
   py::dict holders;
   for (const py::handle name : names) holders[name] = py::list();
-  // An entry of a table: the list of its name, where it is asked for.
+  // Per entry of a table: the list of its name in `holders`, or null.
   std::map<std::shared_ptr<const PlanTable>, std::vector<PyObject*>> of_table;
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     const auto columns = save_columns_of(plans[rank]);
@@ -87,11 +87,11 @@ std::optional<py::dict> holders_of(const py::list& plans, const py::list& names)
         if (PyErr_Occurred() != nullptr) throw py::error_already_set();
       }
     }
-    std::unordered_set<PyObject*> met;
+    std::unordered_set<PyObject*> seen;
     const columns::SavePlanView view = columns->view();
     for (std::size_t at = 0; at < view.size(); ++at) {
       PyObject* list = lists[view.entry(at)];
-      if (list != nullptr && met.insert(list).second) {
+      if (list != nullptr && seen.insert(list).second) {
         py::reinterpret_borrow<py::list>(list).append(rank);
       }
     }

@@ -70,7 +70,7 @@ class LoadReader {
   bool add_sharded_tensor(std::uint32_t name, PyObject* saved, PyObject* object) {
     const auto reading = read_sharded_tensor(object);
     if (!reading) return false;
-    // Called, as upstream does, for the warning that it gives.
+    // Upstream calls size() here, which may emit a warning.
     checked(PyObject_CallMethodNoArgs(object, UpstreamTypes::get().size));
     if (!size_matches(saved, reading->shape)) return false;
     boxes::Boxes wanted(reading->shape.size());

@@ -33,7 +33,7 @@ py::object value_of(PropertyField field, const TensorTraits& traits) {
   throw py::value_error("unknown field of TensorProperties");
 }
 
-/// Whether a value is equal to another of its class only where the two cannot be told apart.
+/// Returns true if values of this class are interchangeable when they are equal.
 bool is_plain(PyObject* value) {
   const UpstreamTypes& types = UpstreamTypes::get();
   return value == Py_None || PyBool_Check(value) || PyLong_CheckExact(value) ||

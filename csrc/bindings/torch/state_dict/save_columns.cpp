@@ -22,7 +22,8 @@ class SaveReader {
     if (add_known(fqn, object) == Outcome::kObject) add_object(fqn, object);
   }
 
-  /// Adds one entry whether or not this rank is in its mesh; false where upstream has to answer.
+  /// Adds a single entry. Returns false if upstream has to answer, for instance because this rank
+  /// is not in the mesh of a DTensor.
   bool add_alone(const py::object& fqn, PyObject* object) {
     return add_known(fqn, object) == Outcome::kAdded;
   }
@@ -117,7 +118,7 @@ class SaveReader {
     }
   }
 
-  /// Builtin values have no protocol to ask for: they are bytes.
+  /// Returns true for objects of builtin classes, which are always saved as byte entries.
   static bool is_plain_value(PyObject* object) {
     return object == Py_None || PyBool_Check(object) || PyLong_CheckExact(object) ||
            PyFloat_CheckExact(object) || PyUnicode_CheckExact(object) ||

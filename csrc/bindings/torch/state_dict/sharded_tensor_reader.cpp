@@ -31,12 +31,12 @@ bool append_shard(PyObject* shard, ShardedTensorReading& out) {
   return true;
 }
 
-/// As upstream's `_sharded_tensor_metadata` makes the properties of a shard.
+/// Reads the properties of a shard, as upstream's `_sharded_tensor_metadata` does.
 bool read_shard_properties(PyObject* metadata, PropertyValues& out) {
   const UpstreamTypes& types = UpstreamTypes::get();
   const py::object properties = read_attribute(metadata, types.tensor_properties_name);
   if (!properties) return false;
-  py::object defaults;  // Upstream does not pass the fields that are unknown here.
+  py::object defaults;  // Upstream leaves unknown fields at their defaults.
   if (types.has_property(PropertyField::kUnknown)) {
     defaults =
         checked(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(types.tensor_properties.type)));

@@ -10,7 +10,7 @@
 
 namespace shardplan::bindings {
 
-/// What planning needs of a ShardedTensor: the tensor's size and the boxes of some of its shards.
+/// The fields of a ShardedTensor that planning needs: its size and the boxes of its local shards.
 struct ShardedTensorReading {
   std::vector<std::int64_t> shape;
   std::size_t shard_count = 0;
@@ -26,8 +26,8 @@ struct ShardedTensorReading {
   }
 };
 
-/// Reads an object of exactly class ShardedTensor: its local shards. Nothing where it is not as
-/// upstream makes them (numbers that are no ints, dims that differ): ask upstream then.
+/// Reads the local shards of an object of exactly class ShardedTensor. Returns nothing if upstream
+/// has to answer, because a number is not an int or the numbers of dims differ.
 std::optional<ShardedTensorReading> read_sharded_tensor(PyObject* object);
 
 }  // namespace shardplan::bindings

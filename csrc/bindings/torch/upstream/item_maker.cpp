@@ -13,14 +13,15 @@ struct Attribute {
   PyObject* value;
 };
 
-/// An object without attributes, as `object.__new__(cls)` gives it: unlike tp_alloc, that makes
-/// room for the attributes in the object, where they need no dict.
+/// Creates an object without attributes, as `object.__new__(cls)` does. Unlike tp_alloc, this
+/// reserves inline storage for the attributes, so that they need no dict.
 py::object make_bare(PyTypeObject* type) {
   static PyObject* const no_arguments = PyTuple_New(0);
   return checked(PyBaseObject_Type.tp_new(type, no_arguments, nullptr));
 }
 
-// Set directly, as `object.__setattr__` does: the upstream classes are frozen.
+/// Creates an object with attributes. They are set as `object.__setattr__` does, because upstream's
+/// classes are frozen.
 py::object make(const UpstreamClass& cls, std::initializer_list<Attribute> attributes) {
   if (!cls.known) {
     py::dict arguments;
@@ -51,7 +52,8 @@ py::object make_chunk_index(std::int64_t chunk_index) {
                                                : checked(PyLong_FromLongLong(chunk_index));
 }
 
-/// A field's value for one item; strides get a tuple of their own, as a tensor gives at each call.
+/// Returns the value of a field for one item. Strides are copied, because upstream creates a new
+/// tuple for each item.
 py::object value_for_item(PropertyField field, const py::object& value) {
   if (field != PropertyField::kStrides || !PyTuple_CheckExact(value.ptr())) return value;
   py::tuple copy(PyTuple_GET_SIZE(value.ptr()));
@@ -98,19 +100,19 @@ py::object make_read_item(const columns::ReadColumns& rows, const ReadTables& ta
 }  // namespace
 
 PyObject* make_int(std::int64_t number) {
-  // Boxes of one tensor repeat most of their numbers, and an int is as good as its equal.
-  static constexpr std::size_t kKept = 1024;
-  static PyObject* kept[kKept] = {};
-  static std::int64_t numbers[kKept] = {};
+  // Boxes of one tensor have many equal numbers, which can share an int.
+  static constexpr std::size_t kCached = 1024;
+  static PyObject* cached[kCached] = {};
+  static std::int64_t numbers[kCached] = {};
   const std::size_t slot = (static_cast<std::uint64_t>(number) * 0x9E3779B97F4A7C15ULL) >> 54;
-  if (kept[slot] == nullptr || numbers[slot] != number) {
+  if (cached[slot] == nullptr || numbers[slot] != number) {
     PyObject* made = PyLong_FromLongLong(number);
     if (made == nullptr) throw py::error_already_set();
-    Py_XDECREF(kept[slot]);
-    kept[slot] = made;
+    Py_XDECREF(cached[slot]);
+    cached[slot] = made;
     numbers[slot] = number;
   }
-  return Py_NewRef(kept[slot]);
+  return Py_NewRef(cached[slot]);
 }
 
 py::object make_size(const std::int64_t* numbers, std::size_t ndim) {
@@ -118,7 +120,7 @@ py::object make_size(const std::int64_t* numbers, std::size_t ndim) {
   for (std::size_t dim = 0; dim < ndim; ++dim) {
     PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(dim), make_int(numbers[dim]));
   }
-  // A size of ints can be in no cycle; the collector need not visit it.
+  // A size of ints cannot be part of a reference cycle, so the collector need not track it.
   PyObject_GC_UnTrack(made.ptr());
   return made;
 }

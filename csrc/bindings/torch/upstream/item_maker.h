@@ -9,8 +9,8 @@
 
 namespace shardplan::bindings {
 
-/// Makes the objects of DCP: each equals what upstream's own constructors give, attribute order
-/// included, so that its pickle does too.
+// These functions create DCP objects. Each object equals that of upstream's constructor, including
+// the order of attributes, so that their pickles are equal.
 
 py::object make_size(const std::int64_t* numbers, std::size_t ndim);
 py::object make_chunk(const std::int64_t* offsets, const std::int64_t* sizes, std::size_t ndim);
@@ -23,24 +23,24 @@ py::object make_properties(const PropertyValues& values);
 py::object make_tensor_data(const py::object& chunk, const py::object& properties,
                             const py::object& size);
 
-/// A TensorStorageMetadata.
+/// Creates a TensorStorageMetadata.
 py::object make_tensor_metadata(const py::object& properties, const py::object& size,
                                 const py::object& chunks);
 
-/// A MetadataIndex; `chunk index` is kNoChunkIndex or its index.
+/// Creates a MetadataIndex. If `chunk_index` is kNoChunkIndex, its `index` is None.
 py::object make_index(PyObject* fqn, const std::int64_t* offset, std::size_t ndim,
                       std::int64_t chunk_index);
 
-/// A MetadataIndex without an offset.
+/// Creates a MetadataIndex without an offset.
 py::object make_index(PyObject* fqn, std::int64_t chunk_index);
 
-/// A _StorageInfo without transforms, as it is once it was pickled.
+/// Creates a _StorageInfo without `transform_descriptors`, which upstream's pickles omit.
 py::object make_storage_info(const py::object& path, std::int64_t offset, std::int64_t length);
 
 py::object make_write_result(const py::object& index, std::int64_t size_in_bytes,
                              const py::object& storage_data);
 
-/// A WriteItem without bytes_io_data; `tensor_data` is None for bytes.
+/// Creates a WriteItem without `bytes_io_data`. `tensor_data` is None for byte entries.
 py::object make_write_item(columns::WriteKind kind, const py::object& index,
                            const py::object& tensor_data);
 
@@ -50,7 +50,7 @@ struct ReadTables {
   std::vector<py::object> objects;
 };
 
-/// A list of every row's upstream ReadItem.
+/// Creates the ReadItems of all rows.
 py::list make_read_items(const columns::ReadColumns& rows, const ReadTables& tables);
 
 }  // namespace shardplan::bindings

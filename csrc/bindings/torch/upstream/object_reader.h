@@ -8,30 +8,31 @@
 
 namespace shardplan::bindings {
 
-/// Reading of upstream dataclass objects by their attribute dicts. Only objects of exactly the
-/// upstream class that hold exactly its attributes are read; false means: it is something else, and
-/// no Python error is set.
+// These functions read objects of upstream's dataclasses through their attribute dicts. They only
+// read objects of exactly the upstream class with exactly its attributes. They return false, with
+// no Python error set, for any other object.
 
 using Numbers = std::vector<std::int64_t>;
 
-/// The attributes of an object of exactly this class; none where it has other than `count`.
+/// Returns the attribute dict of an object of exactly this class with `count` attributes, else
+/// null.
 py::object attributes_of(PyObject* object, const UpstreamClass& cls, Py_ssize_t count);
 
-/// Borrowed; nullptr where there is none.
+/// Returns a borrowed reference, or null if there is no such attribute.
 PyObject* attribute(const py::object& attributes, PyObject* name);
 
 /// Appends the numbers of a torch.Size of plain ints that fit int64.
 bool read_size(PyObject* size, Numbers& out);
 
-/// A MetadataIndex. `chunk index` is left alone where its index is None, else it is 0 or more.
+/// The fields of a MetadataIndex.
 struct UpstreamIndex {
   py::object name;
   std::optional<Numbers> offset;
-  std::optional<std::int64_t> chunk_index;
+  std::optional<std::int64_t> chunk_index;  // never negative
 };
 bool read_upstream_index(PyObject* index, UpstreamIndex& out);
 
-/// The values of a TensorProperties, in the order of the class's fields.
+/// Appends the values of a TensorProperties, in the order of the class's fields.
 bool read_properties(PyObject* object, PropertyValues& out);
 
 }  // namespace shardplan::bindings

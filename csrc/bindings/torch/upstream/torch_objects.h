@@ -8,13 +8,13 @@ class Tensor;
 
 namespace shardplan::bindings {
 
-// What needs torch's headers of Python objects, which cost more to compile than all the others:
-// they are included by one file.
+// Functions that need torch's headers for Python objects. Only one file includes these headers,
+// because they take longer to compile than all others.
 
-/// The tensor in `object`, which is a torch.Tensor or of a subclass; it lives as long as `object`.
+/// Returns the tensor of a torch.Tensor or a subclass. It lives as long as `object`.
 const at::Tensor& tensor_in(PyObject* object);
 
-/// A torch.Size of `ndim` items that the caller sets.
+/// Creates a torch.Size of `ndim` items. The caller must set them.
 py::object new_size(std::size_t ndim);
 
 }  // namespace shardplan::bindings

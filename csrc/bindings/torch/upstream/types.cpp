@@ -1,9 +1,9 @@
 #include "bindings/torch/upstream/types.h"
 
 #include <algorithm>
-#include <initializer_list>
+#include <array>
 #include <string>
-#include <unordered_map>
+#include <string_view>
 
 namespace shardplan::bindings {
 namespace {
@@ -31,8 +31,10 @@ std::vector<std::string> field_names(const py::object& cls) {
   return names;
 }
 
-UpstreamClass upstream_class(const py::object& cls, const std::vector<std::string>& expected) {
-  return {keep_type(cls), field_names(cls) == expected};
+template <std::size_t kCount>
+UpstreamClass upstream_class(const py::object& cls,
+                             const std::array<std::string_view, kCount>& known_fields) {
+  return {keep_type(cls), std::ranges::equal(field_names(cls), known_fields)};
 }
 
 }  // namespace
@@ -44,25 +46,20 @@ UpstreamTypes::UpstreamTypes() {
       py::module_::import("torch.distributed.tensor.placement_types");
   const py::object torch = py::module_::import("torch");
 
-  write_item =
-      upstream_class(planner.attr("WriteItem"), {"index", "type", "bytes_io_data", "tensor_data"});
-  read_item = upstream_class(
-      planner.attr("ReadItem"),
-      {"type", "dest_index", "dest_offsets", "storage_index", "storage_offsets", "lengths"});
-  tensor_write_data =
-      upstream_class(planner.attr("TensorWriteData"), {"chunk", "properties", "size"});
-  metadata_index =
-      upstream_class(metadata_module.attr("MetadataIndex"), {"fqn", "offset", "index"});
-  chunk = upstream_class(metadata_module.attr("ChunkStorageMetadata"), {"offsets", "sizes"});
+  write_item = upstream_class(planner.attr("WriteItem"), kWriteItemFields);
+  read_item = upstream_class(planner.attr("ReadItem"), kReadItemFields);
+  tensor_write_data = upstream_class(planner.attr("TensorWriteData"), kTensorWriteDataFields);
+  metadata_index = upstream_class(metadata_module.attr("MetadataIndex"), kMetadataIndexFields);
+  chunk = upstream_class(metadata_module.attr("ChunkStorageMetadata"), kChunkFields);
   tensor_properties = {keep_type(metadata_module.attr("TensorProperties")), true};
-  tensor_storage = upstream_class(metadata_module.attr("TensorStorageMetadata"),
-                                  {"properties", "size", "chunks"});
+  tensor_storage =
+      upstream_class(metadata_module.attr("TensorStorageMetadata"), kTensorMetadataFields);
   storage_info = upstream_class(
       py::module_::import("torch.distributed.checkpoint.filesystem").attr("_StorageInfo"),
-      {"relative_path", "offset", "length", "transform_descriptors"});
+      kStorageInfoFields);
   write_result = upstream_class(
       py::module_::import("torch.distributed.checkpoint.storage").attr("WriteResult"),
-      {"index", "size_in_bytes", "storage_data"});
+      kWriteResultFields);
   tensor_metadata = tensor_storage.type;
   bytes_metadata = keep_type(metadata_module.attr("BytesStorageMetadata"));
   dtensor = keep_type(py::module_::import("torch.distributed.tensor").attr("DTensor"));
@@ -90,19 +87,9 @@ UpstreamTypes::UpstreamTypes() {
   pickle_dumps = keep(py::module_::import("pickle").attr("dumps"));
   pickle_loads = keep(py::module_::import("pickle").attr("loads"));
 
-  const std::unordered_map<std::string, PropertyField> known_fields{
-      {"dtype", PropertyField::kDtype},
-      {"layout", PropertyField::kLayout},
-      {"requires_grad", PropertyField::kRequiresGrad},
-      {"memory_format", PropertyField::kMemoryFormat},
-      {"pin_memory", PropertyField::kPinMemory},
-      {"strides", PropertyField::kStrides},
-  };
   for (const std::string& name : field_names(metadata_module.attr("TensorProperties"))) {
-    const auto field = known_fields.find(name);
     property_names.push_back(intern(name.c_str()));
-    property_fields.push_back(field == known_fields.end() ? PropertyField::kUnknown
-                                                          : field->second);
+    property_fields.push_back(property_field(name));
   }
 
   dtensor_create_write_items =

@@ -5,29 +5,18 @@
 #include <vector>
 
 #include "bindings/common/python_object.h"
+#include "bindings/torch/upstream/versions.h"
 
 namespace shardplan::bindings {
 
-/// An upstream dataclass. Where its fields are those known here its objects are made attribute by
-/// attribute, in the order its own __init__ sets them; else by calling it.
+/// One of upstream's dataclasses. If its fields are those that native code knows, objects are
+/// created attribute by attribute, in the order of its __init__; otherwise by calling the class.
 struct UpstreamClass {
   PyTypeObject* type = nullptr;
   bool known = false;
 };
 
-/// How a field of the installed torch's TensorProperties is read from a tensor. The value of an
-/// unknown field is a Python object, which only `TensorProperties.create_from_tensor` can give.
-enum class PropertyField {
-  kDtype,
-  kLayout,
-  kRequiresGrad,
-  kMemoryFormat,
-  kPinMemory,
-  kStrides,
-  kUnknown
-};
-
-/// The classes and names of the installed torch that planning reads and makes. Never freed.
+/// The classes and names of the installed torch that native code reads and creates. Never freed.
 struct UpstreamTypes {
   UpstreamTypes();
   static const UpstreamTypes& get();
@@ -60,12 +49,12 @@ struct UpstreamTypes {
   PyObject* pickle_dumps;  // pickle.dumps
   PyObject* pickle_loads;  // pickle.loads
 
-  /// The fields of TensorProperties in order, by name and by meaning.
+  /// The names and meanings of the fields of TensorProperties, in order.
   std::vector<PyObject*> property_names;
   std::vector<PropertyField> property_fields;
   bool has_property(PropertyField field) const;
 
-  /// DTensor's own protocol methods: where one was replaced, upstream's road is taken.
+  /// DTensor's protocol methods. If a caller has replaced one, upstream plans DTensors.
   PyObject* dtensor_create_write_items;
   PyObject* dtensor_create_chunk_list;
   bool dtensor_untouched() const;

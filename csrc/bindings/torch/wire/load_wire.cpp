@@ -27,20 +27,21 @@ std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
 }
 
 LoadPlanColumns unpack(const wire::Envelope& contents, const py::object& objects) {
-  wire::NamedReads arrived = wire::read_reads(contents.table, contents.rows, contents.items);
+  wire::NamedReads received = wire::read_reads(contents.table, contents.rows, contents.items);
   LoadPlanColumns columns;
-  columns.rows = std::move(arrived.rows);
-  for (const std::string& name : arrived.names) {
+  columns.rows = std::move(received.rows);
+  for (const std::string& name : received.names) {
     columns.tables.names.push_back(text_from_utf8(name));
   }
   for (const py::handle item : objects) {
     columns.tables.objects.push_back(py::reinterpret_borrow<py::object>(item));
   }
-  std::size_t wanted = 0;
+  std::size_t object_rows = 0;
   for (const columns::ReadKind kind : columns.rows.kind)
-    wanted += kind == columns::ReadKind::kObject ? 1 : 0;
-  if (wanted != columns.tables.objects.size())
-    throw wire::BadWire("lacks an item, or has one too many");
+    object_rows += kind == columns::ReadKind::kObject ? 1 : 0;
+  if (object_rows != columns.tables.objects.size())
+    throw wire::BadWire("has " + std::to_string(columns.tables.objects.size()) + " items for " +
+                        std::to_string(object_rows) + " object rows");
   return columns;
 }
 
@@ -67,10 +68,10 @@ std::optional<PackedLoadPlan> pack_load_plan(const py::object& items) {
       return pack(source.cast<const LoadPlanColumns&>());
     }
     if (source && py::isinstance<ReceivedLoadPlan>(source)) {
-      const auto& arrived = source.cast<const ReceivedLoadPlan&>();
-      return PackedLoadPlan{arrived.bytes(), arrived.objects()};
+      const auto& received = source.cast<const ReceivedLoadPlan&>();
+      return PackedLoadPlan{received.bytes(), received.objects()};
     }
-    // Whatever another list says that it holds.
+    // A list subclass of a caller: its iterator decides what it contains.
     return pack(read_read_items(checked(PySequence_List(items.ptr()))));
   }
   return pack(read_read_items(items));

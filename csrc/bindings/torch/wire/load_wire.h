@@ -34,7 +34,7 @@ class ReceivedLoadPlan : public ReceivedBytes {
 /// Returns the columns of a load plan's items; the list is not materialized.
 LoadPlanColumns load_columns_of(const py::object& items);
 
-/// Encodes a plan's items. Returns nothing if the plan has to travel as upstream's objects.
+/// Encodes a plan's items. Returns nothing if the plan has to be sent as upstream's objects.
 std::optional<PackedLoadPlan> pack_load_plan(const py::object& items);
 
 }  // namespace shardplan::bindings

@@ -13,13 +13,13 @@
 namespace shardplan::bindings {
 namespace {
 
-/// The names in these bytes: one table for equal bytes, as long as somebody holds it.
+/// Decodes names. Equal bytes share one table as long as it is in use.
 std::shared_ptr<const util::TextTable> shared_names(std::string_view bytes) {
   struct Known {
     std::string bytes;
     std::weak_ptr<const util::TextTable> names;
   };
-  // By content; never freed, for it owns no Python object.
+  // Tables by fingerprint. Never freed; it owns no Python object.
   static auto& known = *new std::unordered_map<std::uint64_t, Known>();
   Known& entry = known[util::fingerprint(bytes)];
   if (auto names = entry.names.lock(); names && entry.bytes == bytes) return names;
@@ -41,13 +41,18 @@ std::shared_ptr<SavedMetadata> decode(const wire::Envelope& contents, const py::
     saved->objects.push_back(py::reinterpret_borrow<py::object>(value));
   }
   saved->chunks = wire::read_chunks(contents.rows, std::move(named.table));
-  std::size_t wanted = 0;
+  std::size_t object_rows = 0;
   for (const std::uint32_t spec : saved->chunks.table.spec) {
-    wanted += saved->chunks.table.specs.kind[spec] == columns::WriteKind::kObject ? 1U : 0U;
+    object_rows += saved->chunks.table.specs.kind[spec] == columns::WriteKind::kObject ? 1U : 0U;
   }
-  if (wanted != saved->objects.size()) throw wire::BadWire("lacks a value, or has one too many");
-  if (contents.items != saved->chunks.size())
-    throw wire::BadWire("counts other entries than it has");
+  if (object_rows != saved->objects.size()) {
+    throw wire::BadWire("has " + std::to_string(saved->objects.size()) + " values for " +
+                        std::to_string(object_rows) + " object rows");
+  }
+  if (contents.items != saved->chunks.size()) {
+    throw wire::BadWire("has " + std::to_string(saved->chunks.size()) + " entries instead of " +
+                        std::to_string(contents.items));
+  }
   return saved;
 }
 

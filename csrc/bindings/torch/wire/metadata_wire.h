@@ -15,10 +15,10 @@ struct PackedMetadata {
   py::list objects;  // the values of object rows, in the order of the rows
 };
 
-/// Returns nothing if the dict has to travel as upstream's objects.
+/// Returns nothing if the dict has to be sent as upstream's objects.
 std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries);
 
-/// Encodes storage rows. Returns nothing if they have to travel as upstream's objects.
+/// Encodes storage rows. Returns nothing if they have to be sent as upstream's objects.
 std::optional<py::bytes> pack_storage(const columns::StorageRows& rows);
 
 /// A `state_dict_metadata` that was received; decoded when it is first used.

@@ -4,10 +4,12 @@
 #include <charconv>
 #include <string>
 
+#include "core/util/text.h"
+
 namespace shardplan::bindings {
 namespace {
 
-/// The text of an element of a path, as `str` gives it.
+/// Returns the `str` of an element of a path.
 std::optional<std::string> text_of(PyObject* element, bool& is_int) {
   is_int = PyLong_CheckExact(element);
   if (is_int) {
@@ -38,7 +40,7 @@ py::object text_from_utf8(std::string_view bytes) {
       PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr);
   if (text == nullptr) {
     PyErr_Clear();
-    throw wire::BadWire("has a name that is no text");
+    throw wire::BadWire("has a string that is not UTF-8");
   }
   return py::reinterpret_steal<py::object>(text);
 }
@@ -71,11 +73,14 @@ std::optional<wire::PathShape> shape_of_path(std::string_view name, PyObject* pa
 
 py::tuple path_of(std::string_view name, const wire::PathShape& shape) {
   py::tuple path(shape.size());
+  const std::string_view whole_name = name;
   for (std::size_t at = 0; at < shape.size(); ++at) {
     std::size_t end = 0;
     for (std::uint32_t part = 0; part < shape[at].parts; ++part) {
       if (part > 0) ++end;
-      if (end > name.size()) throw wire::BadWire("has a path that does not give its name");
+      if (end > name.size()) {
+        throw wire::BadWire("has a path that does not match name " + util::printable(whole_name));
+      }
       end = std::min(name.find('.', end), name.size());
     }
     const std::string_view text = name.substr(0, end);
@@ -87,7 +92,7 @@ py::tuple path_of(std::string_view name, const wire::PathShape& shape) {
     std::int64_t number = 0;
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
     if (parsed.ec != std::errc() || std::to_string(number) != text) {
-      throw wire::BadWire("has a path whose number is none");
+      throw wire::BadWire("has path element " + util::printable(text) + ", which is not an int");
     }
     path[at] = checked(PyLong_FromLongLong(number));
   }

@@ -2,6 +2,7 @@
 
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
+#include "core/util/text.h"
 #include "core/wire/bytes.h"
 
 namespace shardplan::bindings {
@@ -39,7 +40,7 @@ bool write_value(PyObject* value, wire::ByteWriter& out) {
     return true;
   }
   if (!is_torch_constant(value)) return false;
-  // str(torch.float32) is "torch.float32", of a layout and of a memory format alike.
+  // str(torch.float32) is "torch.float32"; layouts and memory formats are alike.
   const py::object text = checked(PyObject_Str(value));
   const auto name = utf8(text.ptr());
   if (!name || !name->starts_with(kTorch)) return false;
@@ -52,11 +53,13 @@ py::object read_torch_constant(wire::ByteReader& in) {
   const std::string_view name = in.string();
   const py::object key = text_from_utf8(name);
   PyObject* found = PyDict_GetItemWithError(UpstreamTypes::get().torch_names, key.ptr());
-  if (found == nullptr || !is_torch_constant(found)) in.fail("names what torch does not have");
+  if (found == nullptr || !is_torch_constant(found)) {
+    in.fail("names torch." + util::printable(name) + ", which the installed torch does not have");
+  }
   return py::reinterpret_borrow<py::object>(found);
 }
 
-/// The value of a field that is unknown here, which torch's own pickle of it says.
+/// Writes the pickle of the value of an unknown field.
 bool write_pickled(PyObject* value, wire::ByteWriter& out) {
   const py::object bytes = py::reinterpret_steal<py::object>(
       PyObject_CallOneArg(UpstreamTypes::get().pickle_dumps, value));
@@ -81,7 +84,8 @@ py::object read_pickled(wire::ByteReader& in) {
 }
 
 py::object read_value(wire::ByteReader& in) {
-  switch (in.byte()) {
+  const std::uint8_t tag = in.byte();
+  switch (tag) {
     case kNone: return py::none();
     case kFalse: return py::bool_(false);
     case kTrue: return py::bool_(true);
@@ -93,7 +97,7 @@ py::object read_value(wire::ByteReader& in) {
     }
     case kTorchName: return read_torch_constant(in);
     case kPickled: return read_pickled(in);
-    default: in.fail("has a property of no kind");
+    default: in.fail("has unknown property tag " + std::to_string(tag));
   }
 }
 
@@ -126,10 +130,10 @@ PropertyValues properties_from_wire(std::string_view bytes) {
   }
   if (!fits) {
     throw wire::BadWire(
-        "has tensor properties that this torch does not know: install the same torch on every "
+        "has other tensor properties than the installed torch: install the same torch on every "
         "rank");
   }
-  if (in.left() != 0) in.fail("goes on after its properties");
+  in.expect_end("properties");
   return values;
 }
 

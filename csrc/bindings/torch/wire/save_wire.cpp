@@ -14,7 +14,7 @@ bool has_objects(const SavePlanColumns& columns) {
   return std::ranges::count(columns.table->columns.specs.kind, columns::WriteKind::kObject) > 0;
 }
 
-/// A table and rows in which each row that travels as an object is of one kObject entry.
+/// A plan in which each row that is sent as an object has its own kObject entry.
 struct Mixed {
   PlanTable table;
   columns::SaveRows rows;
@@ -26,8 +26,8 @@ struct Mixed {
   }
 };
 
-bool travels_as_object(const SavePlanColumns& columns, std::size_t position,
-                       const std::vector<bool>& unsendable) {
+bool sent_as_object(const SavePlanColumns& columns, std::size_t position,
+                    const std::vector<bool>& unsendable) {
   const columns::SavePlanView view = columns.view();
   const columns::WriteKind kind = view.kind(position);
   if (kind == columns::WriteKind::kObject || columns.rows->is_object(view.row(position)))
@@ -39,7 +39,7 @@ bool travels_as_object(const SavePlanColumns& columns, std::size_t position,
 bool any_object(const SavePlanColumns& columns, const std::vector<bool>& unsendable) {
   if (columns.rows->objects.empty() && std::ranges::count(unsendable, true) == 0) return false;
   for (std::size_t position = 0; position < columns.size(); ++position) {
-    if (travels_as_object(columns, position, unsendable)) return true;
+    if (sent_as_object(columns, position, unsendable)) return true;
   }
   return false;
 }
@@ -52,7 +52,7 @@ Mixed mix(SavePlanColumns& columns, const std::vector<bool>& unsendable) {
   for (std::size_t position = 0; position < view.size(); ++position) {
     const columns::WriteKind kind = view.kind(position);
     const std::uint32_t row = view.table->specs.properties[view.spec(position)];
-    if (travels_as_object(columns, position, unsendable)) {
+    if (sent_as_object(columns, position, unsendable)) {
       mixed.objects.append(columns.item_at(position));
       table.specs.push(columns::WriteKind::kObject, 0, {});
     } else if (!columns::writes_tensor(kind)) {
@@ -108,13 +108,13 @@ void ReceivedSavePlan::fail() const {
 void ReceivedSavePlan::decode(const wire::Envelope& contents) {
   auto columns = std::make_shared<SavePlanColumns>();
   columns->table = table_from_wire(contents.table);
-  wire::ReceivedRows arrived =
+  wire::ReceivedRows received =
       wire::read_rows(contents.rows, contents.items, columns->table->columns);
   columns->rows = std::make_shared<PlanRows>();
-  columns->rows->columns = std::move(arrived.rows);
-  if (!arrived.chunk_indices.empty()) {
+  columns->rows->columns = std::move(received.rows);
+  if (!received.chunk_indices.empty()) {
     columns->chunk_indices =
-        std::make_shared<const std::vector<std::int64_t>>(std::move(arrived.chunk_indices));
+        std::make_shared<const std::vector<std::int64_t>>(std::move(received.chunk_indices));
   }
   table_ = columns->table;
   const bool plain = !has_objects(*columns) && PyList_GET_SIZE(objects_.ptr()) == 0;
@@ -127,7 +127,7 @@ std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::
   auto columns = save_columns_of(items);
   if (!columns) return std::nullopt;
   columns = up_to_date(columns);
-  // Upstream pickles keep what is shared shared.
+  // Columns would copy objects that items share; a pickle of the items keeps them shared.
   if (columns->rows->shared) return std::nullopt;
   const std::shared_ptr<const PlanTable> table = columns->table;
   const bool same_mappings =

@@ -33,8 +33,8 @@ class ReceivedSavePlan : public ReceivedBytes {
 
   py::object objects_;
   std::shared_ptr<SavePlanColumns> columns_;
-  std::shared_ptr<const PlanTable>
-      table_;  // as received; a caller's items may give columns_ another
+  /// The received table. `columns_` has another one if it has items of callers.
+  std::shared_ptr<const PlanTable> table_;
 };
 
 /// An encoded save plan.
@@ -44,7 +44,7 @@ struct PackedSavePlan {
   bool mapped = false;  // whether the bytes hold the mappings
 };
 
-/// Encodes a plan's items. Returns nothing if the plan has to travel as upstream's objects.
+/// Encodes a plan's items. Returns nothing if the plan has to be sent as upstream's objects.
 ///
 /// mappings:  the plan's `planner_data`; it is encoded if it is a dict of paths
 /// mapped_by: the received plan whose mappings `planner_data` still is, or null

@@ -6,14 +6,14 @@
 
 namespace shardplan::bindings {
 
-/// A plan, or part of one, that another rank sent and that cannot be read here. In Python it is
-/// `UnreadablePlan`, a ValueError, which pickles as a plain ValueError.
+/// Thrown for a received plan that cannot be decoded. In Python it is `UnreadablePlan`, a
+/// ValueError that is pickled as a plain ValueError.
 class UnreadablePlan : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// Its class in Python.
+/// Returns the class of `UnreadablePlan` in Python.
 inline py::object unreadable_plan_type() {
   static PyObject* const type =
       PyErr_NewException("shardplan._torch.UnreadablePlan", PyExc_ValueError, nullptr);

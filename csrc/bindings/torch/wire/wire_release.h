@@ -4,7 +4,7 @@
 
 namespace shardplan::bindings {
 
-/// What says on the wire which release wrote it.
+/// Release name in the header of every message.
 inline constexpr std::string_view kRelease{SHARDPLAN_VERSION};
 
 }  // namespace shardplan::bindings

@@ -40,7 +40,7 @@ def read_deeply(
     for part in parts:
         at, chunk = part
         if entry_locations[0] != at:
-            entry_locations = at, opened.checkpoint.places(at)
+            entry_locations = at, opened.checkpoint.locations(at)
         location = entry_locations[1][chunk or 0]
         if location is not None and stays_inside(location[0]):
             by_file.setdefault(location[0], []).append(

@@ -67,7 +67,7 @@ class Entry:
 
 def entries_of(checkpoint: _core.Checkpoint) -> list[Entry]:
     """Returns all entries in the order of the metadata file."""
-    stored = checkpoint.stored()
+    stored = checkpoint.stored_bytes()
     return [
         Entry(at, name, kind, dtype, tuple(shape), chunks, stored[at], sharding_text(*arranged))
         for at, ((name, kind, dtype, shape, chunks), arranged) in enumerate(

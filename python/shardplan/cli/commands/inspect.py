@@ -100,7 +100,7 @@ def _of_tensor(opened: Opened, entry: Entry) -> dict[str, Any]:
             f"a box of {entry.name} ends beyond int64; run: shardplan verify {opened.name}"
         )
     listed = []
-    for at, place in enumerate(opened.checkpoint.places(entry.at)):
+    for at, place in enumerate(opened.checkpoint.locations(entry.at)):
         offsets, sizes = _core.box(boxes, at) if entry.kind == "tensor" else ([], [])
         file, begin, length, transformed = place or (None, None, None, False)
         listed.append(

@@ -144,7 +144,7 @@ class _Damage:
         if chunk is None and self.entries[at].kind == "tensor":
             return None
         if at not in self._locations:
-            self._locations[at] = self.opened.checkpoint.places(at)
+            self._locations[at] = self.opened.checkpoint.locations(at)
         places = self._locations[at]
         place = places[chunk or 0] if (chunk or 0) < len(places) else None
         return None if place is None else place[0]
@@ -152,7 +152,7 @@ class _Damage:
     def check_storage(self) -> None:
         """Checks storage_data and the sizes of files."""
         faults = self.opened.checkpoint.faults(self.opened.sizes())
-        for entry, chunk in faults["unplaced"]:
+        for entry, chunk in faults["without_location"]:
             self.add((entry, chunk), "no place", "")
         for part, _, (file, *_) in faults["no_file"]:
             if part is not None:
@@ -197,9 +197,9 @@ class _Damage:
 
     def report(self, deep: bool) -> dict[str, Any]:
         """Checks the boxes and returns all faults as plain data."""
-        unsound = self.opened.checkpoint.unsound(self.opened.whole)
-        lost = self._lost(unsound)
-        faults = self._faults_of_boxes(unsound)
+        invalid = self.opened.checkpoint.invalid_entries(self.opened.whole)
+        lost = self._lost(invalid)
+        faults = self._faults_of_boxes(invalid)
         tensors = [entry for entry in self.entries if entry.kind == "tensor"]
         boxes = box_faults.report(faults, len(tensors), None)
         kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -211,7 +211,7 @@ class _Damage:
         sound = not (self.parts or self.shared or self.repeated or boxes["bad"] or unknown)
         return {
             "checkpoint": self.opened.name,
-            "sound": sound and not self.opened.checkpoint.odd_places,
+            "sound": sound and not self.opened.checkpoint.unreadable_locations,
             "deep": deep,
             "entries": len(self.entries),
             "chunks": sum(entry.chunks for entry in tensors),
@@ -223,7 +223,7 @@ class _Damage:
             "repeated_keys": self.repeated,
             "boxes": boxes,
             "unknown_entries": unknown,
-            "unknown_places": self.opened.checkpoint.odd_places,
+            "unknown_places": self.opened.checkpoint.unreadable_locations,
             "unclaimed": self.unclaimed,
             "lost": lost,
             "loadable": len(self.entries) - len(damaged) - unknown,
@@ -237,10 +237,10 @@ class _Damage:
         offsets, sizes = _core.box(boxes, part[1])
         return {"name": entry.name, "offsets": offsets, "sizes": sizes}
 
-    def _faults_of_boxes(self, unsound: list[int]) -> list[box_faults.Faults]:
+    def _faults_of_boxes(self, invalid: list[int]) -> list[box_faults.Faults]:
         """Returns faults of boxes: out of bounds, overlaps and, if metadata is complete, holes."""
         found = []
-        for at in unsound:
+        for at in invalid:
             boxes = self.boxes(at)
             if boxes is None:
                 self.add((at, None), "unreadable", "a box ends beyond int64")
@@ -253,14 +253,14 @@ class _Damage:
                 self.add((at, None), "no place", "")
         return found
 
-    def _lost(self, unsound: list[int]) -> list[dict[str, Any]]:
+    def _lost(self, invalid: list[int]) -> list[dict[str, Any]]:
         """Returns the elements of each entry that cannot be loaded, worst first."""
         broken: dict[int, set[int | None]] = defaultdict(set)
         for (at, chunk), (kind, _) in self.parts.items():
             if kind != "dtype":  # DCP converts the dtype when it loads
                 broken[at].add(chunk)
         if self.opened.whole:
-            broken.update((at, broken[at]) for at in unsound)
+            broken.update((at, broken[at]) for at in invalid)
         lost = []
         for at, chunks in broken.items():
             entry = self.entries[at]
@@ -297,7 +297,7 @@ class _Damage:
 
 def _files(opened: Opened, at: int) -> list[str | None]:
     """Returns the file of each box of an entry; None if it is missing in storage_data."""
-    return [None if place is None else place[0] for place in opened.checkpoint.places(at)]
+    return [None if place is None else place[0] for place in opened.checkpoint.locations(at)]
 
 
 def _place(place: tuple[str, int, int, bool]) -> dict[str, Any]:

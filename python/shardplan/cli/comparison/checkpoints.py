@@ -111,7 +111,7 @@ class _Pieces:
         boxes = side.opened.checkpoint.boxes(entry.at)
         if boxes is None:
             raise NotCompared(f"a box in {side.name} ends beyond int64", True)
-        self._locations = side.opened.checkpoint.places(entry.at)
+        self._locations = side.opened.checkpoint.locations(entry.at)
         self._parts: dict[int, Part | None] = {}
         self.all = self._disjoint(boxes)
         self.stored = sum(location[2] for location in self._locations if location is not None)
@@ -345,7 +345,7 @@ def _objects(a: Side, b: Side, entry: Entry, other: Entry) -> Compared:
     readers = []
     for side, one in ((a, entry), (b, other)):
         try:
-            reader, length = side.reader(side.opened.checkpoint.places(one.at)[0])
+            reader, length = side.reader(side.opened.checkpoint.locations(one.at)[0])
             side.progress.advance(length)
             readers.append((side, reader, length))
         except NotCompared as error:

@@ -45,7 +45,7 @@ def raise_if_invalid(
     suspects = native.suspects(saved, len(global_plan) > 1)
     if not suspects:
         return
-    if validation.MESSAGES_ARE_KNOWN:
+    if validation.messages_are_known():
         message = validation.summary(
             fault
             for key in suspects

@@ -27,7 +27,7 @@ from ..lazy import storage_data
 from ..lazy.items import LazyList
 from ..planners import coordinator
 from ..twins.table import twin_of
-from ..upstream import originals, replaced_names
+from ..upstream import originals, replaced_names, versions
 from . import directory_lock, metadata_file
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
@@ -95,10 +95,6 @@ def _rank_of_metadata(writer: filesystem._FileSystemWriter) -> int | None:
     return None if writer.use_collectives else writer.rank
 
 
-# torch 2.11 sets storage_data and version on a copy, not on the Metadata that dcp.save returns.
-_FINISHES_A_COPY = "replace" in originals.writer_finish.__code__.co_names
-
-
 @twin_of(originals.writer_finish)
 @functools.wraps(originals.writer_finish)
 def finish(
@@ -126,7 +122,7 @@ def finish(
 def _finish(
     writer: filesystem._FileSystemWriter, metadata: Metadata, results: list[list[WriteResult]]
 ) -> None:
-    if _FINISHES_A_COPY:
+    if not versions.finish_changes_its_argument():
         metadata = dataclasses.replace(metadata)
     metadata.version = filesystem.CURRENT_DCP_VERSION
     metadata.storage_data = storage_data.merge(results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Any
@@ -11,6 +12,7 @@ import torch.distributed.checkpoint.default_planner as upstream_module
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
+    TensorProperties,
     TensorStorageMetadata,
 )
 from torch.distributed.checkpoint.planner import SavePlan
@@ -19,7 +21,7 @@ from ... import _core
 from .. import fallbacks
 from ..lazy.items import LazyList
 from ..native import native
-from ..upstream import originals, replaced_names
+from ..upstream import originals, replaced_names, versions
 
 # Upstream reports every overlapping pair, but the first few fill its error summary.
 _ALL_OVERLAPS = 2**62
@@ -35,17 +37,31 @@ _OUTSIDE, _SIZE, _OVERLAP, _FILL, _VOLUME = (
 )
 
 
-def _messages_are_known() -> bool:
-    """Returns whether the installed torch has the error messages and search order used here."""
-    code = originals.validate_global_plan.__code__
-    known = {_OUTSIDE, _SIZE, _OVERLAP, _FILL, _VOLUME}
-    return known <= set(code.co_consts) and {"insort", "bisect_right", "errors"} <= {
-        *code.co_names,
-        *code.co_varnames,
-    }
+@functools.cache
+def messages_are_known() -> bool:
+    """Returns whether the installed torch has the error messages, and the order, used here.
+
+    Compares both implementations on a tensor that has every fault.
+    """
+    if not versions.validation_returns_messages():
+        return False
+    metadata = Metadata({"probe": _tensor_with_every_fault()})
+    plans = [SavePlan([]), SavePlan([])]
+    ours = list(messages_of(plans, "probe", metadata.state_dict_metadata["probe"], False))
+    return bool(versions.validate_silently(plans, metadata) == ours)
 
 
-MESSAGES_ARE_KNOWN = _messages_are_known()
+def _tensor_with_every_fault() -> TensorStorageMetadata:
+    """Returns a tensor with a chunk out of bounds, two overlaps and another volume than its own."""
+    chunks = [(0, 3), (2, 3), (4, 1), (5, 4)]
+    return TensorStorageMetadata(
+        TensorProperties(),
+        torch.Size([6, 2]),
+        [
+            ChunkStorageMetadata(torch.Size([start, 0]), torch.Size([length, 2]))
+            for start, length in chunks
+        ],
+    )
 
 
 def is_native(global_plan: object, metadata: object) -> bool:
@@ -72,7 +88,7 @@ def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable
         suspects: keys of the tensors that are not valid.
     """
     saved = metadata.state_dict_metadata
-    if not MESSAGES_ARE_KNOWN:
+    if not messages_are_known():
         fallbacks.count_entries("validation of a global plan: this torch has other error messages")
         return originals.validate_global_plan(
             global_plan, Metadata({key: saved[key] for key in suspects})

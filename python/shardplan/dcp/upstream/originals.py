@@ -61,10 +61,6 @@ create_write_item_for_shard = planner_helpers._create_write_item_for_shard
 create_write_item_for_tensor = planner_helpers._create_write_item_for_tensor
 create_write_items = planner_helpers._create_write_items
 create_write_items_for_dtensor = planner_helpers._create_write_items_for_dtensor
-# In torch 2.15 and later.
-get_checkpointable_tensor_write_items = getattr(
-    planner_helpers, "_get_checkpointable_tensor_write_items", None
-)
 init_state_dict = planner_helpers._init_state_dict
 iterate_state_dict = planner_helpers._iterate_state_dict
 merge_delta_local_plans = planner_helpers._merge_delta_local_plans

@@ -1,0 +1,60 @@
+"""Every difference between the supported releases of torch (2.11 to 2.15) that Python code handles.
+
+Each difference is found by attribute, signature or behaviour, never by version number, so that a
+build from source and a backport are told apart correctly. The differences that native code handles
+are in ``csrc/bindings/torch/upstream/versions.h``. ``docs/architecture.md`` says what to change for
+a new release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+import types
+from typing import Any
+
+from torch.distributed.checkpoint import filesystem, planner_helpers
+from torch.distributed.checkpoint.metadata import Metadata
+
+from . import originals
+
+# torch 2.15 and later: the write items of an object that creates its own.
+get_checkpointable_tensor_write_items = getattr(
+    planner_helpers, "_get_checkpointable_tensor_write_items", None
+)
+
+
+@functools.cache
+def validation_returns_messages() -> bool:
+    """Returns whether ``_validate_global_plan`` returns messages. In torch 2.11, it is a bool."""
+    return inspect.signature(originals.validate_global_plan).return_annotation not in (bool, "bool")
+
+
+def validate_silently(global_plan: list[Any], metadata: Metadata) -> Any:
+    """Returns upstream's verdict on a plan without logging it."""
+    upstream = originals.validate_global_plan
+    quiet = logging.Logger(__name__, logging.CRITICAL + 1)
+    silent = types.FunctionType(
+        upstream.__code__,
+        {**upstream.__globals__, "logger": quiet},
+        upstream.__name__,
+        upstream.__defaults__,
+        upstream.__closure__,
+    )
+    return silent(global_plan, metadata)
+
+
+@functools.cache
+def finish_changes_its_argument() -> bool:
+    """Returns whether ``FileSystemWriter.finish`` sets ``storage_data`` on its argument.
+
+    torch 2.11 sets it on a copy, so that the Metadata which ``dcp.save`` returns lacks it. The
+    function is called with a writer that has no path: it fails before it touches a file.
+    """
+    metadata = Metadata({})
+    writer = object.__new__(filesystem.FileSystemWriter)
+    with contextlib.suppress(Exception):
+        originals.writer_finish(writer, metadata, [])
+    return metadata.storage_data is not None
