@@ -2,7 +2,7 @@
 
 A small transformer is trained with FSDP2 and AdamW, on a 1-D mesh and on a 2-D one (FSDP x TP), and
 saved with ``planner=shardplan.DefaultSavePlanner()``. Every checkpoint is loaded elsewhere with
-``planner=shardplan.DefaultLoadPlanner()``, ours by stock planners and theirs by ours, and compared
+``planner=shardplan.DefaultLoadPlanner()``, each by the other implementation, and compared
 bit for bit with what was trained. Exits non-zero on any difference.
 """
 
@@ -70,8 +70,8 @@ def train_and_save(say: Say, folder: Path) -> dict[str, Outcome]:
         if dist.get_rank() == 0:
             torch.save(full, folder / name / "full values")
             for count in range(ROUNDS):
-                stock, ours = (folder / name / f"{who} {count}" for who in PLANNERS)
-                wrong += checks.checkpoint_differences(stock, ours)
+                upstream, ours = (folder / name / f"{who} {count}" for who in PLANNERS)
+                wrong += checks.checkpoint_differences(upstream, ours)
         tensors = sum(isinstance(value, torch.Tensor) for value in full.values())
         outcomes[name] = Outcome(wrong, tensors, times, (losses[0], losses[-1]))
     return outcomes

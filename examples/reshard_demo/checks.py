@@ -71,17 +71,17 @@ def _brief(value: Any) -> str:
     return repr(value)
 
 
-def checkpoint_differences(stock: Path, ours: Path) -> list[str]:
+def checkpoint_differences(upstream: Path, ours: Path) -> list[str]:
     """What differs between two checkpoints of the same state: data byte for byte, and .metadata."""
     wrong = []
-    names = [sorted(path.name for path in folder.iterdir()) for folder in (stock, ours)]
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (upstream, ours)]
     if names[0] != names[1]:
         wrong.append(f"files: {names[0]} and {names[1]}")
     for name in names[0]:
-        if name != ".metadata" and (stock / name).read_bytes() != (ours / name).read_bytes():
+        if name != ".metadata" and (upstream / name).read_bytes() != (ours / name).read_bytes():
             wrong.append(f"{name} differs")
-    wrong += _metadata_differences(_metadata(stock), _metadata(ours))
-    only_in_one = _imports(stock / ".metadata") ^ _imports(ours / ".metadata")
+    wrong += _metadata_differences(_metadata(upstream), _metadata(ours))
+    only_in_one = _imports(upstream / ".metadata") ^ _imports(ours / ".metadata")
     if only_in_one:
         wrong.append(f".metadata does not import the same: {sorted(only_in_one)}")
     return wrong
@@ -97,10 +97,10 @@ def _metadata(folder: Path) -> Metadata:
     return metadata
 
 
-def _metadata_differences(stock: Metadata, ours: Metadata) -> list[str]:
+def _metadata_differences(upstream: Metadata, ours: Metadata) -> list[str]:
     wrong = []
     for field in dataclasses.fields(Metadata):
-        a, b = getattr(stock, field.name), getattr(ours, field.name)
+        a, b = getattr(upstream, field.name), getattr(ours, field.name)
         if a != b:
             wrong.append(f".metadata differs in {field.name}")
         elif isinstance(a, dict) and list(a) != list(b):
