@@ -61,13 +61,13 @@ bool in_bounds(const Boxes& boxes, std::size_t box, std::span<const std::int64_t
 std::vector<std::size_t> out_of_bounds(const Boxes& boxes, std::span<const std::int64_t> shape);
 
 /// Sets `out` to the product of the sizes of box `box`. Returns false if it does not fit int64.
-bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out);
+[[nodiscard]] bool volume(const Boxes& boxes, std::size_t box, std::int64_t& out);
 
 /// Sets `out` to the number of elements of `shape` (1 for 0-d). Returns false if it does not fit
 /// int64.
-bool volume(std::span<const std::int64_t> shape, std::int64_t& out);
+[[nodiscard]] bool volume(std::span<const std::int64_t> shape, std::int64_t& out);
 
 /// Sets `out` to the sum of the volumes of all boxes. Returns false if it does not fit int64.
-bool total_volume(const Boxes& boxes, std::int64_t& out);
+[[nodiscard]] bool total_volume(const Boxes& boxes, std::int64_t& out);
 
 }  // namespace shardplan::boxes

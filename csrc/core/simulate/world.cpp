@@ -1,6 +1,7 @@
 #include "core/simulate/world.h"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -27,9 +28,11 @@ World::World(std::span<const SimulatedTensor> tensors, std::span<const std::int6
              std::span<const std::vector<boxes::Placement>> layouts)
     : mesh_shape_(mesh_shape) {
   for (const SimulatedTensor& tensor : tensors) add(tensor, layouts);
-  bytes_ = wire::write_table(table_);
-  if (bytes_.empty())
+  std::optional<std::string> bytes = wire::write_table(table_);
+  if (!bytes) {
     throw std::invalid_argument("a tensor name is too long, or a tensor has too many dims");
+  }
+  bytes_ = std::move(*bytes);
 }
 
 std::vector<std::string> World::plans(const util::Pulse& pulse) const {

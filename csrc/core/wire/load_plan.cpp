@@ -49,12 +49,13 @@ std::uint32_t read_name(ByteReader& in, Step step, std::uint32_t before, std::si
 
 }  // namespace
 
-std::string write_read_names(const std::vector<std::string>& names) {
+std::optional<std::string> write_read_names(const std::vector<std::string>& names) {
   ByteWriter out;
-  return write_names({names, {}, {}}, out) ? out.take() : std::string();
+  if (!write_names({names, {}, {}}, out)) return std::nullopt;
+  return out.take();
 }
 
-std::string write_reads(const columns::ReadColumns& rows) {
+std::optional<std::string> write_reads(const columns::ReadColumns& rows) {
   ByteWriter out;
   out.varint(rows.size());
   std::uint32_t before = 0;
@@ -66,7 +67,7 @@ std::string write_reads(const columns::ReadColumns& rows) {
     if (step == kOther) out.varint(name);
     before = name;
     if (rows.kind[row] != columns::ReadKind::kTensor) continue;
-    if (rows.ndim[row] > columns::kMaxDims) return {};
+    if (rows.ndim[row] > columns::kMaxDims) return std::nullopt;
     out.varint(rows.wanted[row]);
     out.varint(rows.saved[row]);
     write_region(rows.numbers.data() + rows.first[row], rows.ndim[row], out);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,12 +15,12 @@ struct NamedReads {
   std::vector<std::string> names;
 };
 
-/// Encodes the names of a load plan. Returns an empty string if one is longer than kLongestName.
-std::string write_read_names(const std::vector<std::string>& names);
+/// Encodes the names of a load plan. Returns nothing if one is longer than kLongestName.
+std::optional<std::string> write_read_names(const std::vector<std::string>& names);
 
-/// Encodes the rows of a load plan. Returns an empty string if a row has more than kMaxDims dims.
-/// Object rows are encoded by position only.
-std::string write_reads(const columns::ReadColumns& rows);
+/// Encodes the rows of a load plan. Returns nothing if a row has more than kMaxDims dims. Object
+/// rows are encoded by position only.
+std::optional<std::string> write_reads(const columns::ReadColumns& rows);
 
 /// Decodes `count` rows and their names. Throws BadWire. Allocates at most 6,000 bytes per byte
 /// read.

@@ -35,7 +35,7 @@ std::size_t count_parts(std::string_view name);
 
 /// Encodes names; the parts that a name shares with the name before it are omitted. Returns false
 /// if a name is longer than kLongestName.
-bool write_names(const PlanNames& names, ByteWriter& out);
+[[nodiscard]] bool write_names(const PlanNames& names, ByteWriter& out);
 
 /// Decodes the output of `write_names`. Throws BadWire. Allocates at most 1,100 bytes per byte
 /// read.

@@ -78,14 +78,14 @@ std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
 
 }  // namespace
 
-std::string write_table(const NamedTable& named) {
+std::optional<std::string> write_table(const NamedTable& named) {
   const columns::EntrySpecs& specs = named.table.specs;
   ByteWriter out;
-  if (!write_names(named.names, out)) return {};
+  if (!write_names(named.names, out)) return std::nullopt;
   out.varint(named.properties.size());
   for (const std::string& row : named.properties) out.string(row);
   for (const std::uint32_t ndim : specs.ndim) {
-    if (ndim > columns::kMaxDims) return {};
+    if (ndim > columns::kMaxDims) return std::nullopt;
   }
   std::vector<std::uint32_t> number;
   const std::vector<std::uint32_t> kept = distinct(specs, number);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,9 +19,9 @@ struct NamedTable {
   std::vector<std::string> properties;
 };
 
-/// Encodes a table. Returns an empty string if a name is longer than kLongestName or a tensor has
-/// more than kMaxDims dims.
-std::string write_table(const NamedTable& table);
+/// Encodes a table. Returns nothing if a name is longer than kLongestName or a tensor has more than
+/// kMaxDims dims.
+std::optional<std::string> write_table(const NamedTable& table);
 
 /// Decodes the output of `write_table`. Throws BadWire.
 NamedTable read_table(std::string_view bytes);

@@ -60,7 +60,7 @@ void read_offset(ByteReader& in, std::int64_t* numbers, std::size_t ndim) {
 
 }  // namespace
 
-std::string write_storage_names(const columns::StorageRows& rows) {
+std::optional<std::string> write_storage_names(const columns::StorageRows& rows) {
   PlanNames names;
   for (std::size_t name = 0; name < rows.names->size(); ++name) {
     names.names.emplace_back((*rows.names)[name]);
@@ -69,7 +69,7 @@ std::string write_storage_names(const columns::StorageRows& rows) {
     return ndim > columns::kMaxDims && ndim != columns::StorageRows::kNoOffset;
   };
   ByteWriter out;
-  if (std::ranges::any_of(rows.ndim, too_many) || !write_names(names, out)) return {};
+  if (std::ranges::any_of(rows.ndim, too_many) || !write_names(names, out)) return std::nullopt;
   return out.take();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -8,9 +9,9 @@
 
 namespace shardplan::wire {
 
-/// Encodes the names of storage rows. Returns an empty string if a name is longer than kLongestName
-/// or an offset has more than kMaxDims dims.
-std::string write_storage_names(const columns::StorageRows& rows);
+/// Encodes the names of storage rows. Returns nothing if a name is longer than kLongestName or an
+/// offset has more than kMaxDims dims.
+std::optional<std::string> write_storage_names(const columns::StorageRows& rows);
 
 /// Encodes storage rows and their paths.
 std::string write_storage_rows(const columns::StorageRows& rows);

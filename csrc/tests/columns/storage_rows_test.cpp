@@ -150,7 +150,7 @@ TEST(WireStorage, RoundTrip) {
     RandomRows random(seed);
     const columns::StorageRows rows = rows_of(random.rows(40));
     auto names = std::make_shared<const util::TextTable>(
-        wire::read_storage_names(wire::write_storage_names(rows)));
+        wire::read_storage_names(wire::write_storage_names(rows).value()));
     const columns::StorageRows read =
         wire::read_storage_rows(wire::write_storage_rows(rows), rows.size(), names);
     ASSERT_EQ(rows_in(read), rows_in(rows));
@@ -158,17 +158,17 @@ TEST(WireStorage, RoundTrip) {
 }
 
 TEST(WireStorage, TooLongNamesAreNotEncoded) {
-  EXPECT_FALSE(
-      wire::write_storage_names(rows_of({{std::string(1024, 'n'), {}, 0, "p", 0, 0}})).empty());
   EXPECT_TRUE(
-      wire::write_storage_names(rows_of({{std::string(1025, 'n'), {}, 0, "p", 0, 0}})).empty());
+      wire::write_storage_names(rows_of({{std::string(1024, 'n'), {}, 0, "p", 0, 0}})).has_value());
+  EXPECT_FALSE(
+      wire::write_storage_names(rows_of({{std::string(1025, 'n'), {}, 0, "p", 0, 0}})).has_value());
 }
 
 TEST(WireStorage, BrokenRowsAreRejectedOrInRange) {
   RandomRows random(7);
   const columns::StorageRows rows = rows_of(random.rows(12));
   auto names = std::make_shared<const util::TextTable>(
-      wire::read_storage_names(wire::write_storage_names(rows)));
+      wire::read_storage_names(wire::write_storage_names(rows).value()));
   const std::string bytes = wire::write_storage_rows(rows);
   const auto check = [&](const std::string& broken, std::size_t count) {
     try {

@@ -34,7 +34,7 @@ std::string random_sealed(Random& random) {
   const wire::NamedTable table = random_table(random);
   const OwnedPlan plan = random_plan(table.table, random);
   const columns::SavePlanView view = plan.view(table.table);
-  return sealed(wire::write_table(table), wire::write_rows(view), view.size());
+  return sealed(wire::write_table(table).value(), wire::write_rows(view), view.size());
 }
 
 TEST(Envelope, RoundTrip) {

@@ -74,16 +74,16 @@ TEST(WireTable, RandomRoundTrips) {
   for (int round = 0; round < 2000; ++round) {
     SCOPED_TRACE(round);
     const wire::NamedTable table = random_table(random);
-    const std::string bytes = wire::write_table(table);
+    const std::string bytes = wire::write_table(table).value();
     ASSERT_FALSE(bytes.empty());
     const wire::NamedTable found = wire::read_table(bytes);
     expect_same(found, table);
-    EXPECT_EQ(wire::write_table(found), bytes);
+    EXPECT_EQ(wire::write_table(found).value(), bytes);
   }
 }
 
 TEST(WireTable, EmptyTable) {
-  const wire::NamedTable found = wire::read_table(wire::write_table({}));
+  const wire::NamedTable found = wire::read_table(wire::write_table({}).value());
   EXPECT_EQ(found.table.size(), 0u);
   EXPECT_TRUE(found.names.names.empty() && found.properties.empty());
 }
@@ -92,7 +92,7 @@ TEST(WireTable, EqualSpecsAreEncodedOnce) {
   wire::NamedTable table = small_table();
   for (int i = 0; i < 50; ++i) table.table.specs.push(columns::WriteKind::kShard, 0, Numbers{8, 4});
   table.table.spec = {40, 0, 1};
-  const wire::NamedTable found = wire::read_table(wire::write_table(table));
+  const wire::NamedTable found = wire::read_table(wire::write_table(table).value());
   EXPECT_EQ(found.table.specs.size(), 2u);
   expect_same(found, table);
 }
@@ -100,19 +100,19 @@ TEST(WireTable, EqualSpecsAreEncodedOnce) {
 TEST(WireTable, UnsupportedPlansAreNotEncoded) {
   wire::NamedTable table = small_table();
   table.names.names[1] = std::string(wire::kLongestName + 1, 'x');
-  EXPECT_EQ(wire::write_table(table), "");
+  EXPECT_FALSE(wire::write_table(table));
   table = small_table();
   table.table.specs.push(columns::WriteKind::kTensor, 0, Numbers(columns::kMaxDims, 1));
-  EXPECT_NE(wire::write_table(table), "");
+  EXPECT_TRUE(wire::write_table(table));
   table.table.specs.push(columns::WriteKind::kTensor, 0, Numbers(columns::kMaxDims + 1, 1));
-  EXPECT_EQ(wire::write_table(table), "");
+  EXPECT_FALSE(wire::write_table(table));
 }
 
 TEST(WireTable, TooManyDimsAreRejected) {
   wire::NamedTable table;
   table.properties = {""};
   table.table.specs.push(columns::WriteKind::kTensor, 0, Numbers(columns::kMaxDims, 0));
-  std::string bytes = wire::write_table(table);
+  std::string bytes = wire::write_table(table).value();
   const std::size_t ndim = bytes.find(static_cast<char>(columns::kMaxDims));
   ASSERT_NE(ndim, std::string::npos);
   EXPECT_EQ(wire::read_table(bytes).table.specs.ndim[0], columns::kMaxDims);
@@ -125,14 +125,14 @@ TEST(WireTable, IndicesOutOfRangeAreRejected) {
   const auto refused = [](const auto& change) {
     wire::NamedTable table = small_table();
     change(table);
-    EXPECT_THROW(wire::read_table(wire::write_table(table)), wire::BadWire);
+    EXPECT_THROW(wire::read_table(wire::write_table(table).value()), wire::BadWire);
   };
   refused([](wire::NamedTable& t) { t.table.name[1] = 3; });
   refused([](wire::NamedTable& t) { t.table.name[2] = 0xFFFFFFFF; });
   refused([](wire::NamedTable& t) { t.names.names.pop_back(), t.names.shape_of_name.pop_back(); });
   refused([](wire::NamedTable& t) { t.properties.clear(); });
   refused([](wire::NamedTable& t) { t.table.specs.properties[0] = 1; });
-  EXPECT_THROW(wire::read_table(wire::write_table(small_table()) + '\0'), wire::BadWire);
+  EXPECT_THROW(wire::read_table(wire::write_table(small_table()).value() + '\0'), wire::BadWire);
 }
 
 TEST(WireRows, RandomRoundTrips) {
@@ -144,7 +144,7 @@ TEST(WireRows, RandomRoundTrips) {
     const OwnedPlan plan = random_plan(table.table, random);
     const columns::SavePlanView view = plan.view(table.table);
     const std::string bytes = wire::write_rows(view);
-    const wire::NamedTable received = wire::read_table(wire::write_table(table));
+    const wire::NamedTable received = wire::read_table(wire::write_table(table).value());
     expect_same_rows(wire::read_rows(bytes, view.size(), received.table), received.table, view);
     with_rows += view.size() > 2;
   }
@@ -225,7 +225,7 @@ TEST(WireSave, BytesOfThisWireVersion) {
   const columns::SaveRows rows = small_rows();
   const std::vector<std::int64_t> chunk_indices{3, 1, columns::kNoChunkIndex};
   using std::string_literals::operator""s;
-  EXPECT_EQ(wire::write_table(table),
+  EXPECT_EQ(wire::write_table(table).value(),
             "\4\5model\1a\1b\4step\3\2\0\1\x11\2\1\3"s  // parts, names
             "\2\2\2\2\1\2\3\0\0\1"s                     // paths
             "\1\3f32\2\2\0\2\x10\x08\0\3\0\0\2"s);      // properties, specs, entries

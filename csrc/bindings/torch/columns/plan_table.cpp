@@ -141,8 +141,8 @@ std::shared_ptr<const PlanTable> table_from_wire(std::string_view bytes) {
   return table;
 }
 
-std::string table_to_wire(const PlanTable& table, const py::object& mappings, bool& mapped,
-                          std::vector<bool>& unsendable) {
+std::optional<std::string> table_to_wire(const PlanTable& table, const py::object& mappings,
+                                         bool& mapped, std::vector<bool>& unsendable) {
   std::optional<NameTable> mapped_names = with_mappings(mappings);
   mapped = mapped_names.has_value();
   NameTable names = mapped ? std::move(*mapped_names) : NameTable();
@@ -151,7 +151,7 @@ std::string table_to_wire(const PlanTable& table, const py::object& mappings, bo
   named.table.spec = table.columns.spec;
   for (const std::uint32_t name : table.columns.name) {
     const auto number = names.number_of(table.names[name].ptr());
-    if (!number) return {};
+    if (!number) return std::nullopt;
     named.table.name.push_back(*number);
   }
   named.names = names.take();

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,12 +39,12 @@ struct PlanTable {
 /// Decodes a table. Equal bytes share one table as long as it is in use. Throws BadWire.
 std::shared_ptr<const PlanTable> table_from_wire(std::string_view bytes);
 
-/// Encodes a table. Returns an empty string if it cannot be encoded.
+/// Encodes a table. Returns nothing if it cannot be encoded.
 ///
 /// mappings:   the mappings to encode with it, a dict, or None
 /// mapped:     set to whether the mappings were encoded
 /// unsendable: set, per row of properties, to whether it cannot be encoded
-std::string table_to_wire(const PlanTable& table, const py::object& mappings, bool& mapped,
-                          std::vector<bool>& unsendable);
+std::optional<std::string> table_to_wire(const PlanTable& table, const py::object& mappings,
+                                         bool& mapped, std::vector<bool>& unsendable);
 
 }  // namespace shardplan::bindings

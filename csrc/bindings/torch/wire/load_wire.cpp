@@ -16,12 +16,12 @@ std::optional<PackedLoadPlan> pack(const LoadPlanColumns& columns) {
     if (!text) return std::nullopt;
     names.emplace_back(*text);
   }
-  const std::string table = wire::write_read_names(names);
-  const std::string rows = wire::write_reads(columns.rows);
-  if (table.empty() || rows.empty()) return std::nullopt;
+  const std::optional<std::string> table = wire::write_read_names(names);
+  const std::optional<std::string> rows = wire::write_reads(columns.rows);
+  if (!table || !rows) return std::nullopt;
   PackedLoadPlan packed;
   packed.bytes = py::bytes(
-      wire::seal(wire::WireKind::kLoadPlan, kRelease, {columns.rows.size(), table, rows}));
+      wire::seal(wire::WireKind::kLoadPlan, kRelease, {columns.rows.size(), *table, *rows}));
   for (const py::object& item : columns.tables.objects) packed.objects.append(item);
   return packed;
 }

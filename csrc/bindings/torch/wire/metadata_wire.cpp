@@ -73,21 +73,21 @@ std::optional<PackedMetadata> pack_saved_metadata(const py::dict& entries) {
     if (!row) return std::nullopt;
     named.properties.push_back(std::move(*row));
   }
-  const std::string table = wire::write_table(named);
-  if (table.empty()) return std::nullopt;
+  const std::optional<std::string> table = wire::write_table(named);
+  if (!table) return std::nullopt;
   const std::string rows = wire::write_chunks(saved->chunks);
   PackedMetadata packed;
   packed.bytes = py::bytes(
-      wire::seal(wire::WireKind::kSavedChunks, kRelease, {saved->chunks.size(), table, rows}));
+      wire::seal(wire::WireKind::kSavedChunks, kRelease, {saved->chunks.size(), *table, rows}));
   for (const py::object& value : saved->objects) packed.objects.append(value);
   return packed;
 }
 
 std::optional<py::bytes> pack_storage(const columns::StorageRows& rows) {
-  const std::string names = wire::write_storage_names(rows);
-  if (names.empty()) return std::nullopt;
+  const std::optional<std::string> names = wire::write_storage_names(rows);
+  if (!names) return std::nullopt;
   return py::bytes(wire::seal(wire::WireKind::kStorage, kRelease,
-                              {rows.size(), names, wire::write_storage_rows(rows)}));
+                              {rows.size(), *names, wire::write_storage_rows(rows)}));
 }
 
 py::dict ReceivedMetadata::entries(const py::object& fill) {

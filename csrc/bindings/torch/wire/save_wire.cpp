@@ -140,18 +140,18 @@ std::optional<PackedSavePlan> pack_save_plan(const py::object& items, const py::
   const py::object paths = mapped_by != nullptr ? mapped_by->mappings() : mappings;
   std::vector<bool> unsendable;
   bool mapped = false;
-  std::string bytes = table_to_wire(*table, paths, mapped, unsendable);
+  std::optional<std::string> bytes = table_to_wire(*table, paths, mapped, unsendable);
   std::optional<PackedSavePlan> packed;
   if (any_object(*columns, unsendable)) {
     const Mixed mixed = mix(*columns, unsendable);
     unsendable.clear();
     bytes = table_to_wire(mixed.table, paths, mapped, unsendable);
-    if (bytes.empty()) return std::nullopt;
-    packed = sealed(bytes, mixed.view());
+    if (!bytes) return std::nullopt;
+    packed = sealed(*bytes, mixed.view());
     packed->objects = mixed.objects;
   } else {
-    if (bytes.empty()) return std::nullopt;
-    packed = sealed(bytes, columns->view());
+    if (!bytes) return std::nullopt;
+    packed = sealed(*bytes, columns->view());
   }
   packed->mapped = mapped;
   return packed;
