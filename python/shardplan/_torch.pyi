@@ -74,7 +74,7 @@ def read_columns(fqn: str, chunks: object, local_chunks: object) -> LoadColumns 
 def chunks_overlap(a: object, b: object) -> bool | None:
     """Returns whether two chunks overlap; None if native code cannot read them."""
 
-def chunks_meet(saved: object, current: object) -> list[tuple[int, int, int, int]] | None:
+def overlap_of_chunks(saved: object, current: object) -> list[tuple[int, int, int, int]] | None:
     """Returns (dim, offset in saved, offset in current, length) per dim; None if not readable."""
 
 def chunk_in_bounds(size: object, chunk: object) -> bool | None:
@@ -145,11 +145,11 @@ class StorageColumns:
     def columns(self) -> StorageColumns: ...
     def find(self, key: object) -> int | None:
         """Returns the row of a MetadataIndex, -1 if there is none; None for any other key."""
-    def place(self, row: int) -> Any:
+    def location(self, row: int) -> Any:
         """Creates the ``_StorageInfo`` of a row."""
     def pairs(self, made: dict[int, Any]) -> list[tuple[MetadataIndex, Any]]:
         """Materializes all rows. ``made``: row -> existing ``_StorageInfo``."""
-    def says(self, row: int, place: object) -> bool:
+    def matches(self, row: int, location: object) -> bool:
         """Returns whether a ``_StorageInfo`` equals its row."""
 
 @final
@@ -201,7 +201,7 @@ def merge_results(results: list[Any], sources: list[Any]) -> StorageColumns | No
 def load_metadata(
     readinto: Callable[[memoryview], int],
     fill: Callable[[ChunkColumns], list[ChunkStorageMetadata]],
-    places: Callable[[StorageColumns], dict[Any, Any]],
+    locations: Callable[[StorageColumns], dict[Any, Any]],
 ) -> Any:
     """Loads a metadata file. Raises UnpicklingError or UnknownGlobal."""
 

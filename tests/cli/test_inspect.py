@@ -202,7 +202,7 @@ def broken(folder: Path, kind: str) -> None:
         ("cut", "was not read"),
         ("empty", "was not read"),
         ("text", "was not read"),
-        ("list", "holds no Metadata"),
+        ("list", "has no Metadata"),
     ],
 )
 def test_unreadable_files_are_reported_in_one_line(

@@ -19,7 +19,7 @@
 namespace shardplan::bindings {
 namespace {
 
-/// Two upstream chunks of the same number of dims, each as starts followed by ends.
+/// Reads two of upstream's chunks with the same number of dims.
 std::optional<boxes::Boxes> read_pair(const py::object& a, const py::object& b) {
   std::size_t ndim = 0;
   if (!read_ndim(a.ptr(), ndim)) return std::nullopt;
@@ -88,7 +88,7 @@ bool is_valid(PyObject* saved, bool must_fill) {
 }
 
 py::list suspects(const py::dict& state_dict_metadata, bool must_fill) {
-  // The pairs below would set it off, to find the whole metadata alive.
+  // The pairs below would trigger the collector, which would traverse the whole metadata.
   const CollectorPause pause;
   py::list keys;
   for (const py::handle entry : py::list(state_dict_metadata.attr("items")())) {
@@ -123,23 +123,19 @@ std::optional<py::object> chunk_of(const py::object& tensor) {
 
 void register_boxes(py::module_& m) {
   m.def("chunks_overlap", &chunks_overlap, py::arg("a"), py::arg("b"),
-        "Whether two upstream chunks overlap, or None where upstream has to answer.");
-  m.def(
-      "chunks_meet", &overlap_of_chunks, py::arg("saved"), py::arg("current"),
-      "Where two upstream chunks meet: (dim, offset in saved, offset in current, length) a dim, or "
-      "None where upstream has to answer.");
-  m.def(
-      "chunk_in_bounds", &chunk_in_bounds, py::arg("size"), py::arg("chunk"),
-      "Whether an upstream chunk lies inside a tensor of this size, or None where upstream has to "
-      "answer.");
+        "Returns whether two chunks overlap; None if native code cannot read them.");
+  m.def("overlap_of_chunks", &overlap_of_chunks, py::arg("saved"), py::arg("current"),
+        "Returns (dim, offset in saved, offset in current, length) per dim; None if not readable.");
+  m.def("chunk_in_bounds", &chunk_in_bounds, py::arg("size"), py::arg("chunk"),
+        "Returns whether a chunk lies within a tensor; None if native code cannot read it.");
   m.def("suspects", &suspects, py::arg("state_dict_metadata"), py::arg("must_fill"),
-        "The keys whose chunks are not plainly valid, in order: upstream words what is wrong.");
+        "Returns the keys of tensors that may be invalid, in order.");
   m.def("chunk_of_dtensor", &chunk_of_dtensor, py::arg("dtensor"),
-        "A DTensor's local box as an upstream chunk, or None where upstream has to answer.");
+        "Returns the chunk of a DTensor's local shard; None if native code cannot read it.");
   m.def("chunk_of", &chunk_of, py::arg("tensor"),
-        "The one box that this rank holds of a tensor, or None where upstream has to answer.");
+        "Returns the only chunk of a tensor on this rank; None if native code cannot read it.");
   m.def("chunk_of_tensor", &chunk_of_tensor, py::arg("tensor"),
-        "A plain tensor's box as an upstream chunk, or None where upstream has to answer.");
+        "Returns the chunk of a plain tensor; None if native code cannot read it.");
 }
 
 }  // namespace shardplan::bindings

@@ -60,11 +60,11 @@ void register_storage(py::module_& m) {
       .def("find", &StorageColumns::find, py::arg("key"),
            "Returns the row of a MetadataIndex, -1 if there is none; None for any other key.")
       .def("columns", [](const std::shared_ptr<StorageColumns>& columns) { return columns; })
-      .def("place", &StorageColumns::location, py::arg("row"),
+      .def("location", &StorageColumns::location, py::arg("row"),
            "Creates the ``_StorageInfo`` of a row.")
       .def("pairs", &StorageColumns::pairs, py::arg("made"),
            "Materializes all rows. ``made``: row -> existing ``_StorageInfo``.")
-      .def("says", &StorageColumns::matches, py::arg("row"), py::arg("place"),
+      .def("matches", &StorageColumns::matches, py::arg("row"), py::arg("location"),
            "Returns whether a ``_StorageInfo`` equals its row.");
 
   py::class_<ReceivedStorage>(m, "ReceivedStorage",
@@ -104,7 +104,7 @@ void register_storage(py::module_& m) {
   m.def("merge_results", &merge, py::arg("results"), py::arg("sources"),
         "Merges all ranks' write results; returns None on fallback. Raises ValueError, with the "
         "rank, if one is broken.");
-  m.def("load_metadata", &load_metadata, py::arg("readinto"), py::arg("fill"), py::arg("places"),
+  m.def("load_metadata", &load_metadata, py::arg("readinto"), py::arg("fill"), py::arg("locations"),
         "Loads a metadata file. Raises UnpicklingError or UnknownGlobal.");
   m.def(
       "pack_saved_metadata",

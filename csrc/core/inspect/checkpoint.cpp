@@ -9,7 +9,7 @@ namespace {
 
 using Tag = pickle::Tag;
 
-/// The dtype that a TensorProperties is given: its state is a tuple that begins with it.
+/// Returns the dtype of a TensorProperties, whose state is a tuple that begins with it.
 std::string_view dtype_of(const pickle::Values& values, pickle::Value properties) {
   const pickle::Values::Object& object = values.objects[properties.at()];
   if (!object.built || object.state.tag() != Tag::kTuple) return {};
@@ -24,8 +24,9 @@ std::string_view dtype_of(const pickle::Values& values, pickle::Value properties
 Checkpoint::Checkpoint(const pickle::Source& source) : pickle_(pickle::read_pickle(source)) {
   texts_ = std::make_shared<const util::TextTable>(std::move(pickle_.values.texts));
   auto read = metadata::read_pickled_metadata(pickle_, texts_, metadata::Purpose::kInspect);
-  if (!read) throw pickle::BadPickle("holds no Metadata of a checkpoint");
-  if (!read->has_chunks) throw pickle::BadPickle("has no state_dict_metadata of names");
+  if (!read) throw pickle::BadPickle("has no Metadata of a checkpoint");
+  if (!read->has_chunks)
+    throw pickle::BadPickle("has a state_dict_metadata whose keys are not strings");
   locations_.names = texts_;
   locations_.paths = texts_;
   if (read->storage) locations_ = std::move(*read->storage);
@@ -45,8 +46,8 @@ std::string_view Checkpoint::dtype(std::size_t entry) const {
   return dtypes_[chunks().table.specs.properties[chunks().table.spec[entry]]];
 }
 
-/// A row of locations() -> the last one of its key, which is what a dict keeps; empty where no key
-/// comes twice. The chunk index of a key is no part of it.
+/// Returns, for each row of locations(), the last row with the same key, which is the one that a
+/// dict keeps. Returns nothing if no key occurs twice. The chunk index does not belong to the key.
 std::vector<std::uint32_t> Checkpoint::last_of_keys(const columns::StorageIndex& index) {
   if (index.unique()) return {};
   std::vector<std::uint32_t> first(locations().size());

@@ -14,7 +14,7 @@ namespace shardplan::inspect {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
-using Files = std::vector<std::uint64_t>;  // a bit a file
+using Files = std::vector<std::uint64_t>;  // one bit per file
 
 void add(std::int64_t number, std::int64_t& sum) {
   if (!util::checked_add(sum, number, sum)) throw std::invalid_argument("bytes do not fit int64");
@@ -29,7 +29,7 @@ std::int64_t bytes_of(std::span<const std::int64_t> sizes, std::int64_t element_
   return bytes;
 }
 
-/// Numbers the files of a checkpoint from zero on.
+/// Numbers the files of a checkpoint from zero.
 std::vector<std::uint32_t> file_numbers(const columns::StorageRows& locations, std::size_t& count) {
   std::vector<std::uint32_t> numbers(locations.paths->size(), Checkpoint::kNowhere);
   count = 0;
@@ -41,7 +41,7 @@ std::vector<std::uint32_t> file_numbers(const columns::StorageRows& locations, s
   return numbers;
 }
 
-/// What tells one layout from another.
+/// The key of a layout in a map.
 Numbers key_of(const std::vector<boxes::Placement>& layout) {
   Numbers key;
   for (const boxes::Placement& placement : layout) {
@@ -52,15 +52,15 @@ Numbers key_of(const std::vector<boxes::Placement>& layout) {
   return key;
 }
 
-/// What the ranks that hold the same boxes read of the entries of one layout.
+/// The reads of the ranks that hold the same boxes, for the entries of one layout.
 struct Group {
   Numbers coordinate;
   RankCost cost;
   Files files;
 };
 
-/// The ranks of a layout by the coordinates that it shards by: those that differ in others only
-/// hold the same.
+/// The ranks of a layout, grouped by their coordinates on the mesh dims that it shards. Ranks of
+/// one group hold the same boxes.
 class Groups {
  public:
   Groups(std::span<const std::int64_t> mesh_shape, std::vector<boxes::Placement> placements,
@@ -81,7 +81,7 @@ class Groups {
   std::vector<Group>& all() { return groups_; }
   const Group& of_rank(std::size_t rank) const { return groups_[of_rank_[rank]]; }
 
-  /// The boxes that the groups hold of a tensor.
+  /// Returns the box of a tensor that each group holds.
   boxes::Boxes boxes(std::span<const std::int64_t> shape, const util::Pulse& pulse) const {
     boxes::Boxes wanted(shape.size());
     Numbers numbers(2 * shape.size());
@@ -252,8 +252,8 @@ std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::
                              std::span<const std::vector<boxes::Placement>> layouts,
                              std::span<const std::uint32_t> layout_of) {
   check_layouts(checkpoint, mesh_shape, layouts, layout_of);
-  // Bytes of memory: of a rank anyway, of a rank in a layout, of ranks that hold the same beside
-  // the bits of their files, of a read beside its numbers.
+  // Bytes of memory: of a rank, of a rank in a layout, of a group beside the bits of its files, and
+  // of a read beside its numbers.
   constexpr double kRank = 500;
   constexpr double kOfLayout = 16;
   constexpr double kGroup = 250;
@@ -264,8 +264,8 @@ std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::
   file_numbers(checkpoint.locations(), files);
   const double group =
       kGroup + static_cast<double>(files) / 8 + 16 * static_cast<double>(mesh_shape.size());
-  std::map<Numbers, double> known;  // a layout: its groups
-  double most = 0;                  // that one tensor takes
+  std::map<Numbers, double> known;  // number of groups per layout
+  double most = 0;                  // of one tensor
   double all = ranks * kRank;
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
     const std::size_t ndim = saved.ndim(entry);
@@ -281,7 +281,7 @@ std::uint64_t reshard_memory(const Checkpoint& checkpoint, std::span<const std::
       all += ranks * kOfLayout + groups->second * group;
     }
     const double boxes = groups->second + static_cast<double>(saved.chunk_count(entry));
-    // Boxes of both, a tree of the saved ones, and a read or more for each.
+    // The saved and wanted boxes, a tree of the saved ones, and at least one read per box.
     most = std::max(most, boxes * (kRead + 1.5 * 88 * static_cast<double>(ndim)));
   }
   constexpr double kMost = 9e18;

@@ -33,7 +33,7 @@ void find_parts_without_location(const Checkpoint& checkpoint, StorageFaults& fa
   }
 }
 
-/// Of rows in the order of their files and of where they begin in them.
+/// Finds rows that share bytes, in the order of files and offsets.
 void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
   const columns::StorageRows& rows = checkpoint.locations();
   std::vector<std::size_t> order;
@@ -50,7 +50,7 @@ void find_shared(const Checkpoint& checkpoint, StorageFaults& faults) {
     std::int64_t end = 0;
     return util::checked_add(rows.begin[row], rows.length[row], end) ? end : INT64_MAX;
   };
-  std::size_t furthest = 0;  // of the rows before in the same file, that which ends last
+  std::size_t furthest = 0;  // the earlier row of the same file that ends last
   for (std::size_t at = 1; at < order.size(); ++at) {
     const std::size_t row = order[at];
     const std::size_t last = order[furthest];

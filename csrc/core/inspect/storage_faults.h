@@ -10,21 +10,22 @@
 
 namespace shardplan::inspect {
 
-/// What is wrong with where the parts of a checkpoint lie. Chunks are numbered through all entries.
+/// The faults of the locations of a checkpoint. Chunks are numbered across all entries.
 struct StorageFaults {
-  std::vector<std::size_t> chunks_without_location;   // storage_data does not have them
-  std::vector<std::size_t> objects_without_location;  // entries, likewise
-  std::vector<std::size_t> unclaimed;                 // rows that no entry has
+  std::vector<std::size_t> chunks_without_location;   // chunks that storage_data does not have
+  std::vector<std::size_t> objects_without_location;  // entries that it does not have
+  std::vector<std::size_t> unclaimed;                 // rows of no entry
   std::vector<std::size_t> no_file;                   // rows whose file does not exist
   std::vector<std::size_t> beyond_end;                // rows that begin or end outside their file
   std::vector<std::pair<std::size_t, std::size_t>> shared;  // rows that share bytes of a file
-  /// Rows whose key comes again, and the row that is read instead. Nothing else is said of them.
+  /// Pairs of a row whose key occurs again and the row that replaces it. Replaced rows are not
+  /// checked further.
   std::vector<std::pair<std::size_t, std::size_t>> repeated;
 };
 
-/// Checks the places of a checkpoint. n log n in its rows.
+/// Checks the locations of a checkpoint, in time n log n in its rows.
 ///
-/// file_sizes: a text of `locations().paths` -> the file's bytes; below 0 for none
+/// file_sizes: bytes of the file of each text of `locations().paths`; negative if it does not exist
 StorageFaults check_storage(const Checkpoint& checkpoint, std::span<const std::int64_t> file_sizes);
 
 }  // namespace shardplan::inspect

@@ -8,7 +8,7 @@
 
 namespace shardplan::inspect {
 
-/// What a checkpoint says that it keeps in one file.
+/// The parts in one file, according to the metadata.
 struct FileUsage {
   std::size_t items = 0;   // parts in the file; 0 for a text that is the path of no part
   std::int64_t bytes = 0;  // sum of their lengths

@@ -32,7 +32,8 @@ std::int64_t bytes_of_row(const columns::RankPlan& plan, std::size_t position) {
   const std::int64_t* sizes = plan.view.numbers(position) + ndim;
   const std::uint32_t properties = plan.view.table->specs.properties[plan.view.spec(position)];
   std::int64_t bytes = plan.element_size[properties];
-  for (std::size_t dim = 0; dim < ndim; ++dim) bytes *= sizes[dim];  // fits: as of the whole tensor
+  for (std::size_t dim = 0; dim < ndim; ++dim)
+    bytes *= sizes[dim];  // fits, as the whole tensor does
   return bytes;
 }
 

@@ -37,8 +37,8 @@ bool RankPlans::read(const py::list& items_of_ranks) {
     try {
       if (!add(items_of_ranks[rank])) return false;
     } catch (const py::error_already_set& error) {
-      // A list of ours raises UnreadablePlan; a caller's list may raise anything, which is passed
-      // on as it is.
+      // A lazy list raises UnreadablePlan. A caller's list may raise anything else, which is passed
+      // on.
       if (!error.matches(unreadable_plan_type())) throw;
       throw py::value_error(prefix_of(rank) + py::str(error.value()).cast<std::string>());
     } catch (const UnreadablePlan& error) {

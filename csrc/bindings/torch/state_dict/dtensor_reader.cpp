@@ -49,7 +49,8 @@ bool is_dense(const at::Tensor& tensor) {
          !tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
 }
 
-// Under a dispatch mode (fake tensors, local tensors) a rank's coordinate may be no number.
+// Under a dispatch mode (fake tensors, local tensors), the coordinate of a rank may not be a
+// number.
 DTensorReader::DTensorReader()
     : enabled_(!c10::impl::TorchDispatchModeTLS::any_modes_set() &&
                UpstreamTypes::get().dtensor_untouched()) {}

@@ -14,36 +14,36 @@ class Tensor;
 
 namespace shardplan::bindings {
 
-/// Whether `object` is exactly a torch.Tensor or Parameter that carries none of the protocols by
-/// which a tensor says itself how it is checkpointed.
+/// Returns whether an object is exactly a torch.Tensor or Parameter, without attributes of the
+/// protocols by which a tensor plans its own checkpoint (`__create_write_items__` and so on).
 bool is_plain_tensor(PyObject* object);
 
-/// Whether a tensor is strided and has sizes of plain ints: not sparse, nested or symbolic.
+/// Returns whether a tensor is strided and has sizes of plain ints: not sparse, nested or symbolic.
 bool is_dense(const at::Tensor& tensor);
 
-/// What a DTensor is to the rank that asks.
+/// Whether this rank holds a shard of a DTensor.
 enum class MeshMembership {
-  kHolds,    // this rank is in the mesh and holds `box`
+  kHolds,    // this rank is in the mesh
   kOutside,  // this rank is not in the mesh
-  kObject,   // not one that can be read here: ask upstream
+  kObject,   // native code cannot read the DTensor; upstream has to answer
 };
 
-/// Reads the local boxes of DTensors. One reader serves one plan: meshes and placements that many
-/// tensors share are read once, and are kept alive by the tensors that are being planned.
+/// Reads the local boxes of DTensors. A reader serves one plan. Meshes and placements that tensors
+/// share are read once; the tensors being planned keep them alive.
 class DTensorReader {
  public:
   DTensorReader();
 
-  /// Reads `object`, of exactly class DTensor. On kHolds, `offsets()` and `sizes()` give its box,
-  /// in as many dims as the tensor has, until the next call.
+  /// Reads an object of exactly class DTensor. On kHolds, `offsets()` and `sizes()` are its box,
+  /// with one number per dim of the tensor, until the next call.
   MeshMembership read(PyObject* object, const at::Tensor& tensor);
 
-  /// Whether this rank is in the DTensor's mesh, whatever its layout.
+  /// Returns whether this rank is in the mesh of the DTensor; ignores its placements.
   MeshMembership membership(PyObject* object);
 
   const std::int64_t* offsets() const { return offsets_.data(); }
   const std::int64_t* sizes() const { return sizes_.data(); }
-  /// The local tensor of the DTensor last read.
+  /// The local tensor of the last DTensor that was read.
   PyObject* local_tensor() const { return local_tensor_.ptr(); }
 
  private:

@@ -144,7 +144,7 @@ UpstreamTypes::UpstreamTypes() {
 }
 
 const UpstreamTypes& UpstreamTypes::get() {
-  // Made under the GIL at the module's import; lives as long as the process.
+  // Created under the GIL when the module is imported, and never freed.
   static const UpstreamTypes* const types = new UpstreamTypes();
   return *types;
 }

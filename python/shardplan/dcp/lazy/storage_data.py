@@ -57,7 +57,9 @@ class StorageData(dict[Any, Any]):
         if source is None:
             return None
         columns = source.columns()
-        if all(columns.says(row, location) for row, location in list(self._materialized.items())):
+        if all(
+            columns.matches(row, location) for row, location in list(self._materialized.items())
+        ):
             return columns
         self._materialize()
         return None
@@ -85,7 +87,7 @@ class StorageData(dict[Any, Any]):
     def _location(self, row: int) -> Any:
         with lock():
             if self._source is not None and row not in self._materialized:
-                self._materialized[row] = self._source.columns().place(row)
+                self._materialized[row] = self._source.columns().location(row)
             return self._materialized.get(row)
 
     def __len__(self) -> int:

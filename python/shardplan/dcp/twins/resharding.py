@@ -44,7 +44,7 @@ def _shards_get_overlap_region_wrt_saved_tensor(
         elements.
     """
     return fallbacks.or_upstream(
-        native.chunks_meet(saved_shard, current_shard),
+        native.overlap_of_chunks(saved_shard, current_shard),
         _UNREADABLE,
         originals.shards_get_overlap_region_wrt_saved_tensor,
         saved_shard,
