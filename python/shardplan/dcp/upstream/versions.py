@@ -33,12 +33,19 @@ def validation_returns_messages() -> bool:
 
 
 def validate_silently(global_plan: list[Any], metadata: Metadata) -> Any:
-    """Returns upstream's verdict on a plan without logging it."""
+    """Returns the verdict of upstream's own code on a plan, without logging it.
+
+    Neither a caller's logger nor a twin that is registered in upstream's module is called.
+    """
     upstream = originals.validate_global_plan
-    quiet = logging.Logger(__name__, logging.CRITICAL + 1)
+    names = {
+        "logger": logging.Logger(__name__, logging.CRITICAL + 1),
+        "_check_box_bounds": originals.check_box_bounds,
+        "_check_box_overlap": originals.check_box_overlap,
+    }
     silent = types.FunctionType(
         upstream.__code__,
-        {**upstream.__globals__, "logger": quiet},
+        {**upstream.__globals__, **names},
         upstream.__name__,
         upstream.__defaults__,
         upstream.__closure__,
@@ -51,10 +58,20 @@ def finish_changes_its_argument() -> bool:
     """Returns whether ``FileSystemWriter.finish`` sets ``storage_data`` on its argument.
 
     torch 2.11 sets it on a copy, so that the Metadata which ``dcp.save`` returns lacks it. The
-    function is called with a writer that has no path: it fails before it touches a file.
+    function is called with a writer that stops it before it touches a file.
     """
+
+    class Stop(Exception):
+        pass
+
+    class Writer(filesystem.FileSystemWriter):
+        def __init__(self) -> None:
+            pass
+
+        def storage_meta(self) -> Any:
+            raise Stop
+
     metadata = Metadata({})
-    writer = object.__new__(filesystem.FileSystemWriter)
-    with contextlib.suppress(Exception):
-        originals.writer_finish(writer, metadata, [])
+    with contextlib.suppress(Stop):
+        originals.writer_finish(Writer(), metadata, [])
     return metadata.storage_data is not None
