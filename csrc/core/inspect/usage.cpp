@@ -2,14 +2,9 @@
 
 #include <algorithm>
 
+#include "core/util/checked.h"
+
 namespace shardplan::inspect {
-namespace {
-
-std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
-}
-
-}  // namespace
 
 std::vector<FileUsage> file_usage(const Checkpoint& checkpoint) {
   const columns::StorageRows& locations = checkpoint.locations();
@@ -18,8 +13,8 @@ std::vector<FileUsage> file_usage(const Checkpoint& checkpoint) {
     if (checkpoint.is_replaced(row)) continue;
     FileUsage& file = files[locations.path[row]];
     ++file.items;
-    file.bytes = wrapping_add(file.bytes, locations.length[row]);
-    file.end = std::max(file.end, wrapping_add(locations.begin[row], locations.length[row]));
+    file.bytes = util::wrapping_add(file.bytes, locations.length[row]);
+    file.end = std::max(file.end, util::wrapping_add(locations.begin[row], locations.length[row]));
   }
   return files;
 }
@@ -29,7 +24,7 @@ std::vector<std::int64_t> stored_bytes(const Checkpoint& checkpoint) {
   std::vector<std::int64_t> bytes(saved.size());
   const auto add = [&](std::size_t entry, std::uint32_t row) {
     if (row == Checkpoint::kNowhere) return;
-    bytes[entry] = wrapping_add(bytes[entry], checkpoint.locations().length[row]);
+    bytes[entry] = util::wrapping_add(bytes[entry], checkpoint.locations().length[row]);
   };
   for (std::size_t entry = 0; entry < saved.size(); ++entry) {
     if (!columns::writes_tensor(checkpoint.kind(entry))) {

@@ -2,20 +2,15 @@
 
 #include <utility>
 
+#include "core/util/checked.h"
+
 namespace shardplan::wire {
 namespace {
-
-std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
-}
-std::int64_t wrapping_subtract(std::int64_t a, std::int64_t b) {
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) - static_cast<std::uint64_t>(b));
-}
 
 // Predicted chunk after `last` if only `dim` is sharded; the whole tensor if there is no `last`.
 // Only the difference to the prediction is encoded.
 std::int64_t next_offset(const std::int64_t* last, std::size_t ndim, std::size_t dim) {
-  return last == nullptr ? 0 : wrapping_add(last[dim], last[ndim + dim]);
+  return last == nullptr ? 0 : util::wrapping_add(last[dim], last[ndim + dim]);
 }
 std::int64_t next_size(const std::int64_t* last, std::size_t ndim, std::size_t dim,
                        std::span<const std::int64_t> shape) {
@@ -47,8 +42,8 @@ std::string write_chunks(const columns::SavedChunks& chunks) {
       out.varint(cut);
       for (std::size_t dim = 0; dim < ndim; ++dim) {
         if ((cut >> dim & 1) == 0) continue;
-        out.number(wrapping_subtract(chunk[dim], next_offset(last, ndim, dim)));
-        out.number(wrapping_subtract(chunk[ndim + dim], next_size(last, ndim, dim, shape)));
+        out.number(util::wrapping_sub(chunk[dim], next_offset(last, ndim, dim)));
+        out.number(util::wrapping_sub(chunk[ndim + dim], next_size(last, ndim, dim, shape)));
       }
       last = chunk;
     }
@@ -71,9 +66,9 @@ columns::SavedChunks read_chunks(std::string_view bytes, columns::SaveTable tabl
       if (ndim < columns::kMaxDims && cut >> ndim != 0) in.fail_bits("dim mask", cut);
       for (std::size_t dim = 0; dim < ndim; ++dim) {
         const bool other = (cut >> dim & 1) != 0;
-        chunk[dim] = other ? wrapping_add(in.number(), next_offset(last, ndim, dim)) : 0;
+        chunk[dim] = other ? util::wrapping_add(in.number(), next_offset(last, ndim, dim)) : 0;
         chunk[ndim + dim] =
-            other ? wrapping_add(in.number(), next_size(last, ndim, dim, shape)) : shape[dim];
+            other ? util::wrapping_add(in.number(), next_size(last, ndim, dim, shape)) : shape[dim];
       }
       last = chunk;
     }

@@ -3,6 +3,8 @@
 #include <map>
 #include <string>
 
+#include "core/util/checked.h"
+
 namespace shardplan::wire {
 namespace {
 
@@ -70,10 +72,6 @@ void read_box(ByteReader& in, std::span<const std::int64_t> shape, std::int64_t*
     numbers[dim] = is_cut ? in.number() : 0;
     numbers[ndim + dim] = is_cut ? in.number() : shape[dim];
   }
-}
-
-std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
 }
 
 }  // namespace
@@ -156,7 +154,7 @@ std::string write_rows(const columns::SavePlanView& view) {
       out.number(numbers[shape.size() + dim]);
     }
     if (!has_indices) continue;
-    out.number(wrapping_add(view.chunk_index(at), -last_index));
+    out.number(util::wrapping_add(view.chunk_index(at), -last_index));
     last_index = view.chunk_index(at);
   }
   return out.take();
@@ -180,7 +178,7 @@ ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns:
   std::int64_t next = 0;
   std::int64_t last_index = 0;
   for (std::size_t row = 0; row < count; ++row) {
-    const std::int64_t entry = in_order ? next : wrapping_add(next, in.number());
+    const std::int64_t entry = in_order ? next : util::wrapping_add(next, in.number());
     if (entry < 0) in.fail("has entry index " + std::to_string(entry) + ", which is negative");
     if (static_cast<std::uint64_t>(entry) >= table.size()) {
       in.fail_range("entry index", static_cast<std::uint64_t>(entry), table.size());
@@ -192,7 +190,7 @@ ReceivedRows read_rows(std::string_view bytes, std::size_t count, const columns:
     if (!columns::writes_tensor(table.specs.kind[spec])) continue;
     read_box(in, table.specs.shape(spec), numbers);
     if (!has_indices) continue;
-    last_index = wrapping_add(last_index, in.number());
+    last_index = util::wrapping_add(last_index, in.number());
     if (last_index < columns::kNoChunkIndex) {
       in.fail("has chunk index " + std::to_string(last_index) + ", which is negative");
     }

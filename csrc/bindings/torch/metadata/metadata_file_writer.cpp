@@ -18,10 +18,6 @@
 namespace shardplan::bindings {
 namespace {
 
-py::object borrowed(PyTypeObject* type) {
-  return py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
-}
-
 /// Returns the value of type T that is behind an attribute, or null.
 template <typename T>
 std::shared_ptr<T> find(const py::dict& state, const char* name) {
@@ -34,6 +30,7 @@ class MetadataFileWriter {
  public:
   MetadataFileWriter(const py::object& write, const py::dict& state, py::object make_pickler)
       : make_pickler_(std::move(make_pickler)),
+        push_alone_(make_pickler_(py::list(), true)),
         saved_(find<SavedMetadata>(state, "state_dict_metadata")),
         storage_(find<StorageColumns>(state, "storage_data")),
         out_([write](std::string_view bytes) {
@@ -49,8 +46,7 @@ class MetadataFileWriter {
     if (saved_) {
       for (const PropertyValues& row : saved_->properties) properties.append(make_properties(row));
     }
-    const py::object push = make_pickler_(py::list(), true);
-    for (const py::handle part : property_parts(properties)) memoize(push, part);
+    for (const py::handle part : property_parts(properties)) memoize(part);
     const py::object push_properties = make_pickler_(memoized_, true);
     for (const py::handle row : properties) {
       entries_.properties.push_back(opcodes(push_properties, row));
@@ -62,7 +58,7 @@ class MetadataFileWriter {
     const py::object push = make_pickler_(memoized_, false);
     const py::object cls =
         py::module_::import("torch.distributed.checkpoint.metadata").attr("Metadata");
-    out_.raw(opcodes(make_pickler_(py::list(), true), cls));
+    out_.raw(opcodes(push_alone_, cls));
     for (const std::uint8_t code : {pickle::opcode::kEmptyTuple, pickle::opcode::kNewObj,
                                     pickle::opcode::kEmptyDict, pickle::opcode::kMark}) {
       out_.code(code);
@@ -90,8 +86,8 @@ class MetadataFileWriter {
     return pickle::without_frames(std::string_view(bytes));
   }
 
-  std::uint32_t memoize(const py::object& push, py::handle value) {
-    out_.raw(opcodes(push, value));
+  std::uint32_t memoize(py::handle value) {
+    out_.raw(opcodes(push_alone_, value));
     return end_slot(py::reinterpret_borrow<py::object>(value));
   }
 
@@ -107,11 +103,10 @@ class MetadataFileWriter {
   /// Memoizes the classes that records have; the file must not name any other.
   void memoize_classes() {
     const UpstreamTypes& types = UpstreamTypes::get();
-    const py::object push = make_pickler_(py::list(), true);
     const metadata::RecordClasses used = metadata::classes_of(
         saved_ ? &saved_->chunks : nullptr, storage_ ? &storage_->rows() : nullptr);
     const auto add = [&](bool is_used, PyTypeObject* type, std::uint32_t& slot) {
-      if (is_used) slot = memoize(push, borrowed(type));
+      if (is_used) slot = memoize(reinterpret_cast<PyObject*>(type));
     };
     add(used.size, types.torch_size, memo_.size_class);
     add(used.chunk, types.chunk.type, memo_.chunk_class);
@@ -123,7 +118,6 @@ class MetadataFileWriter {
 
   void memoize_names() {
     const UpstreamTypes& types = UpstreamTypes::get();
-    const py::object push = make_pickler_(py::list(), true);
     const std::pair<PyObject*, std::uint32_t*> names[] = {
         {types.offsets, &memo_.offsets},
         {types.sizes, &memo_.sizes},
@@ -136,7 +130,7 @@ class MetadataFileWriter {
         {types.relative_path, &memo_.relative_path},
         {types.length, &memo_.length},
     };
-    for (const auto& [name, slot] : names) *slot = memoize(push, name);
+    for (const auto& [name, slot] : names) *slot = memoize(name);
   }
 
   /// Memoizes keys and paths. Only native records refer to them, so the picklers get a placeholder
@@ -170,6 +164,7 @@ class MetadataFileWriter {
   }
 
   py::object make_pickler_;
+  py::object push_alone_;  // pickles a value without a memo
   std::shared_ptr<SavedMetadata> saved_;
   std::shared_ptr<StorageColumns> storage_;
   pickle::Writer out_;
