@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "core/pickle/input.h"
 #include "core/pickle/machine.h"
@@ -297,16 +298,34 @@ std::optional<std::uint64_t> end_in_storage(const StoredTensor& tensor) {
 
 }  // namespace
 
-StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
+TensorPartReader::Parsed TensorPartReader::parse(const PartBytes& bytes, const ZipMember& pickle) {
+  // Pickles of torch.save are shorter: larger ones are not kept, so that memory stays bounded.
+  constexpr std::uint64_t kMaxKept = 1024;
+  constexpr std::size_t kMaxEntries = 256;
+  std::string text;
+  if (pickle.size <= kMaxKept) {
+    text.resize(static_cast<std::size_t>(pickle.size));
+    read_part_bytes(bytes, pickle.begin, text.data(), text.size());
+    if (const auto known = parsed_.find(text); known != parsed_.end()) return known->second;
+  }
+  const pickle::Pickle read = pickle_of(bytes, pickle);
+  TensorPickle interpreter(read, pickle.begin);
+  Parsed parsed{interpreter.read(read.root), interpreter.storage_bytes()};
+  if (pickle.size <= kMaxKept) {
+    if (parsed_.size() == kMaxEntries) parsed_.clear();
+    parsed_.emplace(std::move(text), parsed);
+  }
+  return parsed;
+}
+
+StoredTensor TensorPartReader::read(const PartBytes& bytes, const ZipPart& part) {
   check_version(bytes, part);
   if (const ZipMember* script = part.find("constants.pkl"); script != nullptr) {
     unsupported("it is a TorchScript module", script->header);
   }
   const ZipMember* pickled = part.find("data.pkl");
   if (pickled == nullptr) throw UnreadPart("is not a file of torch.save: it has no data.pkl");
-  const pickle::Pickle pickle = pickle_of(bytes, *pickled);
-  TensorPickle reader(pickle, pickled->begin);
-  StoredTensor tensor = reader.read(pickle.root);
+  auto [tensor, storage_bytes] = parse(bytes, *pickled);
   tensor.big_endian = is_big_endian(bytes, part);
 
   const ZipMember* storage = part.find("data/" + tensor.storage_key);
@@ -314,7 +333,7 @@ StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
     fail("has no storage with key " + util::printable(tensor.storage_key), pickled->begin);
   }
   tensor.storage_begin = storage->begin;
-  tensor.storage_size = reader.storage_bytes();
+  tensor.storage_size = storage_bytes;
   if (tensor.storage_size > storage->size) {
     fail("has a storage of " + util::grouped(tensor.storage_size) + " bytes, but holds only " +
              util::grouped(storage->size) + " of them",
@@ -330,7 +349,11 @@ StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
       *end == 0 ? 0 : static_cast<std::uint64_t>(tensor.storage_offset) * tensor.element_size;
   tensor.begin = tensor.storage_begin + skipped;
   tensor.reach = *end - skipped;
-  return tensor;
+  return std::move(tensor);
+}
+
+StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part) {
+  return TensorPartReader().read(bytes, part);
 }
 
 }  // namespace shardplan::data

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "core/data/zip_part.h"
@@ -35,12 +36,30 @@ struct StoredTensor {
 /// dim.
 inline constexpr std::uint64_t kMaxTensorPickle = std::uint64_t{1} << 20;
 
-/// Returns the description of the single tensor that torch.save wrote to a part. Nothing that the
-/// part names is imported or called. Throws BadPart if the part is damaged, and UnreadPart ("is not
-/// a plain tensor: ...") if it holds a quantized, sparse, subclassed or lazily conjugated tensor, a
-/// container, or another object.
-///
-/// Memory and time are linear in the size of the pickle. Checksums are not verified.
+/// Reads the descriptions of stored tensors. Tensors that were saved with equal pickles, as those
+/// of one dtype, shape and device usually are, are parsed once. Not thread-safe.
+class TensorPartReader {
+ public:
+  /// Returns the description of the single tensor that torch.save wrote to a part. Nothing that the
+  /// part names is imported or called. Throws BadPart if the part is damaged, and UnreadPart ("is
+  /// not a plain tensor: ...") if it holds a quantized, sparse, subclassed or lazily conjugated
+  /// tensor, a container, or another object.
+  ///
+  /// Memory and time are linear in the size of the pickle. Checksums are not verified.
+  StoredTensor read(const PartBytes& bytes, const ZipPart& part);
+
+ private:
+  /// A pickle without its location.
+  struct Parsed {
+    StoredTensor tensor;
+    std::uint64_t storage_bytes = 0;
+  };
+  Parsed parse(const PartBytes& bytes, const ZipMember& pickle);
+
+  std::unordered_map<std::string, Parsed> parsed_;  // by the bytes of the pickle
+};
+
+/// Reads the description of one part; see TensorPartReader.
 StoredTensor read_tensor_part(const PartBytes& bytes, const ZipPart& part);
 
 }  // namespace shardplan::data

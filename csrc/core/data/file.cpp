@@ -1,0 +1,40 @@
+#include "core/data/file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+
+namespace shardplan::data {
+
+File::File(const std::string& path) : descriptor_(-1) {
+  do {
+    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  } while (descriptor_ < 0 && errno == EINTR);
+  if (descriptor_ < 0) throw std::system_error(errno, std::generic_category());
+}
+
+File::~File() {
+  ::close(descriptor_);
+}
+
+std::size_t File::read_at(std::uint64_t offset, char* into, std::size_t count) const {
+  // Linux transfers at most 2^31 - 4,096 bytes per call.
+  constexpr std::size_t kMaxCall = std::size_t{1} << 30;
+  constexpr auto kMaxOffset = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
+  std::size_t done = 0;
+  while (done < count) {
+    if (offset + done > kMaxOffset || offset + done < offset) break;
+    const ssize_t got = ::pread(descriptor_, into + done, std::min(count - done, kMaxCall),
+                                static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw std::system_error(errno, std::generic_category());
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+}  // namespace shardplan::data

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/data/file.h"
+#include "core/data/read_schedule.h"
+#include "core/util/pulse.h"
+
+namespace shardplan::data {
+
+/// Copies boxes into targets that cannot be written as strided memory: those of another dtype, or
+/// on another device. Each thread has its own.
+class StagingSink {
+ public:
+  StagingSink() = default;
+  virtual ~StagingSink() = default;
+  StagingSink(const StagingSink&) = delete;
+  StagingSink& operator=(const StagingSink&) = delete;
+
+  /// Returns the size of a buffer in bytes.
+  virtual std::size_t capacity() const = 0;
+  /// Returns a buffer that no copy uses any more.
+  virtual char* buffer() = 0;
+  /// Copies `piece` of a request's box from the last buffer. The buffer has its elements in
+  /// row-major order, in the dtype in which they are stored. May return before the copy is done.
+  virtual void copy(std::size_t request, std::string_view stored_dtype, const BoxPiece& piece) = 0;
+  /// Waits for all copies, as the destructor does.
+  virtual void finish() = 0;
+};
+
+/// Thrown if bytes of a file cannot be read, or are wrong. The message is a predicate without a
+/// subject.
+class FailedRead : public std::runtime_error {
+ public:
+  FailedRead(const std::string& what, int system_error = 0)
+      : std::runtime_error(what), errno_(system_error) {}
+
+  /// Returns the errno of the system, or 0.
+  int system_error() const { return errno_; }
+
+ private:
+  int errno_;
+};
+
+struct LoadOptions {
+  std::size_t threads = 1;  // at least 1
+  bool verify = false;      // compare the checksums of all parts
+  /// Opens a file by its number. Called by any thread, again if no thread has the file open any
+  /// more. Throws std::system_error.
+  std::function<std::shared_ptr<const Source>(std::uint32_t file)> open;
+  /// Creates the sink of a thread.
+  std::function<std::unique_ptr<StagingSink>()> make_sink;
+  /// Called about every 50 ms on the calling thread. An exception ends the load.
+  std::function<void(std::uint64_t bytes_done)> progress;
+};
+
+enum class Outcome : std::uint8_t {
+  kUnreached,  // the load ended earlier
+  kBegun,      // the load ended while the target was written
+  kRead,
+  kUnread,  // native code does not read this part; nothing was written
+};
+
+struct LoadResult {
+  std::vector<Outcome> outcomes;  // per request
+  /// Why requests were not read: (request, predicate without a subject).
+  std::vector<std::pair<std::size_t, std::string>> unread;
+
+  /// What ended the load; null if nothing did. `failed` is the request that was being read, or the
+  /// number of requests.
+  std::exception_ptr error;
+  std::size_t failed = 0;
+
+  std::uint64_t bytes_wanted = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t reads = 0;
+};
+
+/// Reads boxes of stored tensors into their targets. Threads end before the call returns, and
+/// targets are complete then.
+///
+/// Memory beyond the targets: per thread, blocks and working space of about 3 MiB, and the buffers
+/// of its sink.
+LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& options);
+
+}  // namespace shardplan::data

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/data/strided_copy.h"
+
+namespace shardplan::data {
+
+/// Read of a box of a stored tensor.
+struct ReadRequest {
+  std::uint32_t file = 0;   // index in the caller's files
+  std::uint64_t begin = 0;  // bytes of the part in the file
+  std::uint64_t length = 0;
+  std::span<const std::int64_t> offsets;  // the box within the stored tensor
+  std::span<const std::int64_t> lengths;
+
+  std::string_view dtype;          // of the target
+  std::uint64_t element_size = 0;  // of the target
+  /// Strided memory to read into. Null if the box goes through a StagingSink.
+  char* target = nullptr;
+  std::span<const std::int64_t> target_strides;  // in elements
+
+  /// Returns the number of bytes that the target needs, or the maximum if that does not fit.
+  std::uint64_t bytes_wanted() const;
+};
+
+/// Requests of one part.
+struct PartTask {
+  std::size_t first = 0;  // index in ReadSchedule::order
+  std::size_t count = 0;
+};
+
+/// Neighbouring parts that are read into memory at once, or a single part that is not.
+struct BlockTask {
+  std::size_t first = 0;  // index in ReadSchedule::parts
+  std::size_t count = 0;
+  std::uint64_t begin = 0;  // bytes of the file that are read at once
+  std::uint64_t length = 0;
+  bool whole = false;  // true if the block is read into memory
+};
+
+/// Order of reads: by file, then by byte.
+struct ReadSchedule {
+  std::vector<std::size_t> order;  // indices of requests
+  std::vector<PartTask> parts;
+  std::vector<BlockTask> blocks;
+};
+
+/// Bytes of a block that is read into memory.
+inline constexpr std::uint64_t kMaxBlock = std::uint64_t{1} << 20;
+/// Bytes of a part that is read into memory, if all of it is wanted, and if only some of it is.
+inline constexpr std::uint64_t kMaxWholePart = std::uint64_t{1} << 16;
+inline constexpr std::uint64_t kMaxSparePart = std::uint64_t{1} << 14;
+/// Bytes at the head and at the tail of a larger part that are read to locate its tensor.
+inline constexpr std::uint64_t kPartEnd = std::uint64_t{1} << 12;
+inline constexpr std::uint64_t kPage = std::uint64_t{1} << 12;
+
+/// Schedules requests, given in any order. Linear after a sort.
+ReadSchedule schedule_reads(std::span<const ReadRequest> requests);
+
+/// Bytes that are contiguous in the source and in the target.
+struct Run {
+  std::uint64_t source = 0;
+  std::uint64_t target = 0;
+};
+
+/// One read of a file, and the runs that it has.
+struct Read {
+  std::uint64_t begin = 0;
+  std::uint64_t length = 0;
+  std::span<const Run> runs;
+};
+
+/// Calls `visit(read)` for the reads of a copy, in the order of the source. Runs share a read if no
+/// whole page lies between them, so no page is read that has no wanted byte. A read of several runs
+/// has at most `max_bytes` bytes. `runs` is working space.
+template <class Visit>
+void for_each_read(const StridedCopy& copy, std::uint64_t max_bytes, std::vector<Run>& runs,
+                   Visit&& visit) {
+  constexpr std::size_t kMaxRuns = std::size_t{1} << 14;
+  Read read;
+  runs.clear();
+  const auto flush = [&] {
+    if (runs.empty()) return;
+    read.runs = runs;
+    visit(static_cast<const Read&>(read));
+    runs.clear();
+  };
+  copy.for_each_run([&](std::uint64_t source, std::uint64_t target) {
+    const std::uint64_t end = read.begin + read.length;
+    const bool joins = !runs.empty() && runs.size() < kMaxRuns && source >= read.begin &&
+                       source / kPage <= (end + kPage - 1) / kPage &&
+                       source - read.begin + copy.run <= max_bytes;
+    if (!joins) {
+      flush();
+      read.begin = source;
+      read.length = 0;
+    }
+    runs.push_back({source, target});
+    read.length = std::max(read.length, source - read.begin + copy.run);
+  });
+  flush();
+}
+
+/// Box within a box.
+struct BoxPiece {
+  std::vector<std::int64_t> offsets;
+  std::vector<std::int64_t> lengths;
+};
+
+/// Splits a box into pieces of at most `max_elements` elements (at least 1), in row-major order.
+/// Each piece is contiguous in a row-major layout of the box.
+std::vector<BoxPiece> split_box(std::span<const std::int64_t> lengths, std::uint64_t max_elements);
+
+}  // namespace shardplan::data

@@ -1,0 +1,330 @@
+#include "core/data/load_execution.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "core/util/text.h"
+#include "data/zip_parts.h"
+
+namespace shardplan::testing {
+namespace {
+
+using Numbers = std::vector<std::int64_t>;
+
+/// File in memory.
+class Memory final : public data::Source {
+ public:
+  explicit Memory(std::string bytes) : bytes_(std::move(bytes)) {}
+
+  std::size_t read_at(std::uint64_t offset, char* into, std::size_t count) const override {
+    if (offset >= fails_from) throw std::system_error(EIO, std::generic_category());
+    if (offset >= bytes_.size()) return 0;
+    const std::size_t given = std::min(count, bytes_.size() - static_cast<std::size_t>(offset));
+    std::memcpy(into, bytes_.data() + offset, given);
+    return given;
+  }
+
+  std::uint64_t fails_from = ~std::uint64_t{0};
+
+ private:
+  std::string bytes_;
+};
+
+/// Sink that widens nothing: it copies elements into row-major targets of the same dtype.
+class RowMajorSink final : public data::StagingSink {
+ public:
+  RowMajorSink(const std::vector<data::ReadRequest>& requests, std::vector<std::string>& targets,
+               std::size_t capacity)
+      : requests_(requests), targets_(targets), bytes_(capacity, '\0') {}
+
+  std::size_t capacity() const override { return bytes_.size(); }
+  char* buffer() override { return bytes_.data(); }
+  void copy(std::size_t request, std::string_view dtype, const data::BoxPiece& piece) override {
+    EXPECT_EQ(dtype, "float32");
+    std::int64_t begin = 0;
+    std::int64_t count = 1;
+    std::int64_t stride = 1;
+    for (std::size_t dim = piece.lengths.size(); dim-- > 0;) {
+      begin += piece.offsets[dim] * stride;
+      count *= piece.lengths[dim];
+      stride *= requests_[request].lengths[dim];
+    }
+    std::memcpy(targets_[request].data() + begin * 4, bytes_.data(),
+                static_cast<std::size_t>(count) * 4);
+  }
+  void finish() override {}
+
+ private:
+  const std::vector<data::ReadRequest>& requests_;
+  std::vector<std::string>& targets_;
+  std::string bytes_;
+};
+
+std::string part_of_rows(std::int64_t rows, std::int64_t columns, const std::string& data) {
+  PickledTensor tensor;
+  tensor.elements = pickled_int(static_cast<int>(rows * columns));
+  tensor.shape = pickled_int(static_cast<int>(rows)) + pickled_int(static_cast<int>(columns));
+  tensor.strides = pickled_int(static_cast<int>(columns)) + pickled_int(1);
+  return tensor_part(tensor.pickle(), data);
+}
+
+/// A file of float32 tensors with two dims, and boxes of them.
+struct Case {
+  std::string file;
+  std::vector<std::string> tensors;
+  std::vector<Numbers> shapes;
+  std::vector<std::uint64_t> begins;
+  std::vector<std::uint64_t> lengths;
+
+  std::vector<Numbers> numbers;  // per request: offsets, lengths, strides of the target
+  std::vector<std::size_t> tensor_of;
+  std::vector<std::string> targets;
+  std::vector<data::ReadRequest> requests;
+
+  void add_tensor(std::int64_t rows, std::int64_t columns, std::mt19937& random) {
+    std::string data(static_cast<std::size_t>(rows * columns) * 4, '\0');
+    for (char& byte : data) byte = static_cast<char>(random());
+    const std::string part = part_of_rows(rows, columns, data);
+    begins.push_back(file.size());
+    lengths.push_back(part.size());
+    shapes.push_back({rows, columns});
+    file += part;
+    tensors.push_back(std::move(data));
+  }
+
+  void add_request(std::size_t tensor, const Numbers& offsets, const Numbers& sizes) {
+    numbers.push_back(offsets);
+    numbers.push_back(sizes);
+    numbers.push_back({sizes[1], 1});
+    tensor_of.push_back(tensor);
+    targets.emplace_back(static_cast<std::size_t>(sizes[0] * sizes[1]) * 4, '\0');
+  }
+
+  void make_requests(bool direct) {
+    for (std::size_t at = 0; at < targets.size(); ++at) {
+      data::ReadRequest request;
+      request.begin = begins[tensor_of[at]];
+      request.length = lengths[tensor_of[at]];
+      request.offsets = numbers[3 * at];
+      request.lengths = numbers[3 * at + 1];
+      request.dtype = "float32";
+      request.element_size = 4;
+      request.target = direct ? targets[at].data() : nullptr;
+      request.target_strides = numbers[3 * at + 2];
+      requests.push_back(request);
+    }
+  }
+
+  std::string expected(std::size_t at) const {
+    const Numbers& offsets = numbers[3 * at];
+    const Numbers& sizes = numbers[3 * at + 1];
+    std::string bytes;
+    for (std::int64_t row = 0; row < sizes[0]; ++row) {
+      const auto begin = static_cast<std::size_t>(
+          ((offsets[0] + row) * shapes[tensor_of[at]][1] + offsets[1]) * 4);
+      bytes += tensors[tensor_of[at]].substr(begin, static_cast<std::size_t>(sizes[1]) * 4);
+    }
+    return bytes;
+  }
+
+  data::LoadResult load(std::size_t threads, std::shared_ptr<const data::Source> source = nullptr,
+                        bool verify = false) {
+    data::LoadOptions options;
+    options.threads = threads;
+    options.verify = verify;
+    if (source == nullptr) source = std::make_shared<Memory>(file);
+    options.open = [source](std::uint32_t) { return source; };
+    options.make_sink = [this] { return std::make_unique<RowMajorSink>(requests, targets, 4096); };
+    return data::load(requests, options);
+  }
+};
+
+Case random_case(std::mt19937& random) {
+  Case made;
+  const auto below = [&](std::int64_t end) {
+    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(end));
+  };
+  for (std::int64_t count = 1 + below(8); count > 0; --count) {
+    made.add_tensor(1 + below(40), 1 + below(below(3) == 0 ? 3000 : 60), random);
+  }
+  for (std::int64_t count = below(20); count > 0; --count) {
+    const auto tensor =
+        static_cast<std::size_t>(below(static_cast<std::int64_t>(made.tensors.size())));
+    const Numbers& shape = made.shapes[tensor];
+    const Numbers offsets{below(shape[0]), below(shape[1])};
+    Numbers sizes{below(shape[0] - offsets[0] + 1), below(shape[1] - offsets[1] + 1)};
+    made.add_request(tensor, offsets, sizes);
+  }
+  return made;
+}
+
+TEST(Load, RandomBoxesOfRandomTensors) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 200; ++round) {
+    Case made = random_case(random);
+    made.make_requests(round % 3 != 0);
+    const data::LoadResult result = made.load(1 + random() % 3, nullptr, round % 5 == 0);
+    EXPECT_EQ(result.error, nullptr);
+    EXPECT_TRUE(result.unread.empty());
+    for (std::size_t at = 0; at < made.targets.size(); ++at) {
+      EXPECT_EQ(result.outcomes[at], data::Outcome::kRead);
+      EXPECT_EQ(made.targets[at], made.expected(at)) << "round " << round << ", request " << at;
+    }
+  }
+}
+
+TEST(Load, LargeTensorsAreSplitOverThreads) {
+  std::mt19937 random(2);
+  Case made;
+  made.add_tensor(4096, 5000, random);  // 80 MB
+  made.add_request(0, {0, 0}, {4096, 5000});
+  made.add_request(0, {1, 7}, {4095, 4000});
+  made.make_requests(true);
+  const data::LoadResult result = made.load(4);
+  EXPECT_EQ(result.error, nullptr);
+  for (std::size_t at = 0; at < 2; ++at) {
+    EXPECT_EQ(result.outcomes[at], data::Outcome::kRead);
+    EXPECT_TRUE(made.targets[at] == made.expected(at));
+  }
+}
+
+TEST(Load, AStripReadsOnlyItsPages) {
+  std::mt19937 random(2);
+  Case made;
+  made.add_tensor(512, 8192, random);  // rows of 32 KiB
+  made.add_request(0, {0, 64}, {512, 8});
+  made.make_requests(true);
+  const data::LoadResult result = made.load(1);
+  EXPECT_TRUE(made.targets[0] == made.expected(0));
+  // The head of the part, which was read to locate the tensor, has the first row.
+  EXPECT_EQ(result.bytes_read, 511 * 32 + 2 * data::kPartEnd);
+  EXPECT_EQ(result.reads, 511 + 2);
+}
+
+TEST(Load, BoxesThatThePartDoesNotHaveAreLeftUnread) {
+  std::mt19937 random(2);
+  Case made;
+  made.add_tensor(4, 6, random);
+  made.add_request(0, {0, 0}, {4, 6});
+  made.add_request(0, {2, 0}, {3, 6});
+  made.add_request(0, {-1, 0}, {3, 6});
+  made.add_request(0, {100, -9}, {4, 6});  // upstream does not look at offsets of whole dims
+  made.make_requests(true);
+  made.requests.push_back(made.requests[0]);
+  made.requests.back().lengths = std::span(made.requests[0].lengths).first(1);
+  const data::LoadResult result = made.load(1);
+  using enum data::Outcome;
+  EXPECT_EQ(result.outcomes, (std::vector{kRead, kUnread, kUnread, kRead, kUnread}));
+  EXPECT_EQ(made.targets[3], made.tensors[0]);
+  EXPECT_EQ(made.targets[1], std::string(3 * 6 * 4, '\0'));
+}
+
+TEST(Load, OtherPartsAreLeftUnreadWithAReason) {
+  std::mt19937 random(2);
+  Case made;
+  made.add_tensor(4, 6, random);
+  made.add_request(0, {0, 0}, {4, 6});
+  made.make_requests(true);
+  made.requests[0].length -= 1;
+  const data::LoadResult result = made.load(1);
+  EXPECT_EQ(result.error, nullptr);
+  EXPECT_EQ(result.outcomes[0], data::Outcome::kUnread);
+  ASSERT_EQ(result.unread.size(), 1);
+  EXPECT_NE(result.unread[0].second.find("has no zip end record"), std::string::npos);
+}
+
+std::string message_of(const data::LoadResult& result) {
+  try {
+    if (result.error != nullptr) std::rethrow_exception(result.error);
+  } catch (const data::FailedRead& problem) {
+    return problem.what() + std::string(problem.system_error() == EIO ? " (EIO)" : "");
+  }
+  return "nothing";
+}
+
+TEST(Load, AFileThatEndsOrFailsWhileItIsReadNamesTheByte) {
+  std::mt19937 random(2);
+  Case made;
+  made.add_tensor(2, 3, random);
+  made.add_tensor(1000, 1000, random);
+  made.add_request(0, {0, 0}, {2, 3});
+  made.add_request(1, {0, 0}, {1000, 1000});
+  made.make_requests(true);
+  // The directory is still there: only the data is gone.
+  class Shrunk final : public data::Source {
+   public:
+    explicit Shrunk(std::string bytes) : whole_(std::move(bytes)) {}
+    std::size_t read_at(std::uint64_t offset, char* into, std::size_t count) const override {
+      if (count > data::kPartEnd && offset < 100000) {
+        return whole_.read_at(offset, into, std::min(count, std::size_t{100000} - offset));
+      }
+      return count > data::kPartEnd ? 0 : whole_.read_at(offset, into, count);
+    }
+
+   private:
+    Memory whole_;
+  };
+  const data::LoadResult shrunk = made.load(1, std::make_shared<Shrunk>(made.file));
+  EXPECT_EQ(message_of(shrunk), "ends at byte 100,000, within the part");
+  EXPECT_EQ(shrunk.failed, 1);
+  EXPECT_EQ(shrunk.outcomes[0], data::Outcome::kRead);
+  EXPECT_EQ(shrunk.outcomes[1], data::Outcome::kBegun);
+
+  const auto failing = std::make_shared<Memory>(made.file);
+  failing->fails_from = made.begins[1];
+  const data::LoadResult failed = made.load(1, failing);
+  EXPECT_EQ(message_of(failed),
+            "cannot be read at byte " + util::grouped(made.begins[1]) + " (EIO)");
+  EXPECT_EQ(failed.outcomes[0], data::Outcome::kRead);
+  EXPECT_EQ(failed.outcomes[1], data::Outcome::kUnreached);
+}
+
+TEST(Load, ChecksumsAreComparedIfAsked) {
+  std::mt19937 random(2);
+  Case made;
+  made.add_tensor(30, 1000, random);
+  made.add_request(0, {0, 0}, {1, 10});
+  made.make_requests(true);
+  EXPECT_EQ(message_of(made.load(1, nullptr, true)), "nothing");
+  // A byte that is not wanted is checked too.
+  made.file[made.file.find(made.tensors[0].substr(0, 64)) + 100000] ^= 1;
+  EXPECT_EQ(message_of(made.load(1)), "nothing");
+  EXPECT_EQ(message_of(made.load(1, nullptr, true)).substr(0, 43),
+            "has a wrong checksum in archive/data/0, byt");
+}
+
+TEST(Load, AnExceptionOfTheCallerEndsAllThreads) {
+  std::mt19937 random(2);
+  Case made;
+  for (int count = 0; count < 30; ++count) {
+    made.add_tensor(500, 500, random);
+    made.add_request(static_cast<std::size_t>(count), {0, 0}, {500, 500});
+  }
+  made.make_requests(true);
+  data::LoadOptions options;
+  options.threads = 3;
+  const auto source = std::make_shared<Memory>(made.file);
+  options.open = [&](std::uint32_t) { return source; };
+  options.progress = [](std::uint64_t) { throw std::domain_error("stop"); };
+  const data::LoadResult result = data::load(made.requests, options);
+  ASSERT_NE(result.error, nullptr);
+  EXPECT_THROW(std::rethrow_exception(result.error), std::domain_error);
+}
+
+TEST(Load, NoRequests) {
+  data::LoadOptions options;
+  options.threads = 2;
+  const data::LoadResult result = data::load({}, options);
+  EXPECT_EQ(result.error, nullptr);
+}
+
+}  // namespace
+}  // namespace shardplan::testing
