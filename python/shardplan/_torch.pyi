@@ -213,3 +213,54 @@ def pack_storage(storage: StorageColumns) -> bytes | None:
 
 def pack_results(results: object, source: object) -> bytes | None:
     """Returns the encoded bytes of a rank's write results; None on fallback."""
+
+@final
+class LoadReport:
+    """The outcome of a load."""
+    @property
+    def left(self) -> list[tuple[int, str, str]]:
+        """(position, reason, detail) of each item that was not read. Its target is unchanged."""
+    @property
+    def failure(self) -> tuple[int, str, int] | None:
+        """(position, what, errno) of what ended the load, or None."""
+    @property
+    def unreached(self) -> list[int]:
+        """After a failure: the positions that were not read, or not all of them."""
+    @property
+    def bytes_wanted(self) -> int:
+        """Bytes of the boxes."""
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that were read from files."""
+    @property
+    def reads(self) -> int:
+        """Number of reads."""
+
+def load_planned(
+    items: list[ReadItem],
+    storage: StorageColumns,
+    state_dict: dict[str, Any],
+    lookup: Callable[[MetadataIndex], Any],
+    directory: str,
+    threads: int,
+    memory: int,
+    verify: bool,
+    progress: Callable[[int, int], object] | None,
+) -> LoadReport | None:
+    """Reads the tensors of a plan into those of a state dict. Returns None on fallback."""
+
+def load_box(
+    path: str,
+    begin: int,
+    length: int,
+    offsets: list[int],
+    lengths: list[int],
+    target: object,
+    threads: int,
+    memory: int,
+    verify: bool,
+) -> LoadReport | None:
+    """Reads a box of a part into a tensor. Returns None on fallback."""
+
+def read_items_at(items: list[ReadItem], positions: list[int]) -> list[ReadItem]:
+    """Creates some items of a load plan that is not materialized."""

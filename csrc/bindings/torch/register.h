@@ -5,6 +5,7 @@
 namespace shardplan::bindings {
 
 void register_boxes(pybind11::module_& m);
+void register_data(pybind11::module_& m);
 void register_queries(pybind11::module_& m);
 void register_plans(pybind11::module_& m);
 void register_storage(pybind11::module_& m);

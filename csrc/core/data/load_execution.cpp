@@ -115,7 +115,7 @@ class Load {
   void leave_unread(std::size_t request, const std::string& why) {
     const std::scoped_lock lock(mutex_);
     result.outcomes[request] = Outcome::kUnread;
-    result.unread.emplace_back(request, why);
+    result.unread.push_back({request, why});
   }
 
   /// Returns a file that threads share while one of them reads it.
@@ -309,6 +309,11 @@ class Worker {
         return;
       }
     }
+    if (sink_ == nullptr) sink_ = load_.options.make_sink();
+    if (!sink_->accepts(index, stored.dtype)) {
+      load_.leave_unread(index, "has dtype " + stored.dtype + ", and the target another one");
+      return;
+    }
     load_.result.outcomes[index] = Outcome::kBegun;
     read_staged(index, stored, source);
   }
@@ -375,7 +380,6 @@ class Worker {
   }
 
   void read_staged(std::size_t index, const StoredTensor& stored, const Layout& source) {
-    if (sink_ == nullptr) sink_ = load_.options.make_sink();
     const ReadRequest& request = load_.requests[index];
     const std::vector<std::int64_t> box = offsets_;
     const std::size_t ndim = box.size();
@@ -392,7 +396,7 @@ class Worker {
       const auto copy =
           copy_of_box(stored.element_size, source, offsets_, piece.lengths, {0, strides});
       if (!copy) throw FailedRead("has a tensor whose size in bytes does not fit 64 bits");
-      read_copy(*copy, sink_->buffer());
+      read_copy(*copy, sink_->buffer(index));
       sink_->copy(index, stored.dtype, piece);
       load_.bytes_done += copy->bytes();
     }
@@ -420,18 +424,33 @@ class Worker {
   std::vector<char> scattered_;
 };
 
+/// Starting a thread takes as long as reading a megabyte.
+std::size_t useful_threads(Load& load) {
+  constexpr std::uint64_t kBytes = std::uint64_t{1} << 22;
+  constexpr std::size_t kRequests = 2000;
+  for (const ReadRequest& request : load.requests) {
+    const std::uint64_t more = request.bytes_wanted();
+    load.result.bytes_wanted += std::min(more, ~std::uint64_t{0} - load.result.bytes_wanted);
+  }
+  const std::uint64_t by_bytes = 1 + load.result.bytes_wanted / kBytes;
+  return std::max<std::uint64_t>(by_bytes, 1 + load.requests.size() / kRequests);
+}
+
 }  // namespace
 
 LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& options) {
   Load load(requests, options);
+  const std::size_t count = std::min(options.threads, useful_threads(load));
   const util::Pulse pulse =
-      options.progress ? util::Pulse([&] { options.progress(load.bytes_done); }) : util::Pulse();
+      options.progress
+          ? util::Pulse([&] { options.progress(load.bytes_done, load.result.bytes_wanted); })
+          : util::Pulse();
   std::vector<std::thread> threads;
   const auto join = [&] {
     for (std::thread& thread : threads) thread.join();
   };
   try {
-    for (std::size_t more = 1; more < options.threads; ++more) {
+    for (std::size_t more = 1; more < count; ++more) {
       threads.emplace_back([&load] { Worker(load, nullptr).run(); });
     }
   } catch (const std::system_error&) {

@@ -25,10 +25,12 @@ class StagingSink {
   StagingSink(const StagingSink&) = delete;
   StagingSink& operator=(const StagingSink&) = delete;
 
+  /// Returns whether the sink can convert elements of a dtype to those of the request's target.
+  virtual bool accepts(std::size_t request, std::string_view stored_dtype) const = 0;
   /// Returns the size of a buffer in bytes.
   virtual std::size_t capacity() const = 0;
-  /// Returns a buffer that no copy uses any more.
-  virtual char* buffer() = 0;
+  /// Returns a buffer that no copy uses any more, for the target of a request.
+  virtual char* buffer(std::size_t request) = 0;
   /// Copies `piece` of a request's box from the last buffer. The buffer has its elements in
   /// row-major order, in the dtype in which they are stored. May return before the copy is done.
   virtual void copy(std::size_t request, std::string_view stored_dtype, const BoxPiece& piece) = 0;
@@ -59,7 +61,7 @@ struct LoadOptions {
   /// Creates the sink of a thread.
   std::function<std::unique_ptr<StagingSink>()> make_sink;
   /// Called about every 50 ms on the calling thread. An exception ends the load.
-  std::function<void(std::uint64_t bytes_done)> progress;
+  std::function<void(std::uint64_t bytes_done, std::uint64_t bytes_wanted)> progress;
 };
 
 enum class Outcome : std::uint8_t {
@@ -69,10 +71,15 @@ enum class Outcome : std::uint8_t {
   kUnread,  // native code does not read this part; nothing was written
 };
 
+/// Request that was not read, and why.
+struct UnreadRequest {
+  std::size_t request = 0;
+  std::string why;  // a predicate without a subject
+};
+
 struct LoadResult {
   std::vector<Outcome> outcomes;  // per request
-  /// Why requests were not read: (request, predicate without a subject).
-  std::vector<std::pair<std::size_t, std::string>> unread;
+  std::vector<UnreadRequest> unread;
 
   /// What ended the load; null if nothing did. `failed` is the request that was being read, or the
   /// number of requests.

@@ -49,6 +49,31 @@ void check_version(const PartBytes& bytes, const ZipPart& part) {
   if (version > 10) unsupported("it has version " + util::printable(word), member->begin);
 }
 
+bool is_ascii(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+/// Checks the members that torch reads and that do not matter to the tensor.
+void check_labels(const PartBytes& bytes, const ZipPart& part) {
+  if (const ZipMember* member = part.find(".storage_alignment"); member != nullptr) {
+    const std::string word = word_of(bytes, *member);
+    const bool is_number =
+        !word.empty() && std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; });
+    if (!is_number || member->size > 9) {
+      fail("has storage alignment " + util::printable(word) + ", which is not a number",
+           member->begin);
+    }
+  }
+  if (const ZipMember* member = part.find(".data/serialization_id"); member != nullptr) {
+    if (member->size > 64) unsupported("its serialization id is long", member->begin);
+    std::string id(static_cast<std::size_t>(member->size), '\0');
+    read_part_bytes(bytes, member->begin, id.data(), id.size());
+    if (!is_ascii(id)) {
+      fail("has serialization id " + util::printable(id) + ", which is not ASCII", member->begin);
+    }
+  }
+}
+
 bool is_big_endian(const PartBytes& bytes, const ZipPart& part) {
   const ZipMember* member = part.find("byteorder");
   if (member == nullptr) return false;
@@ -183,6 +208,9 @@ class TensorPickle {
     tensor.dtype = untyped ? "uint8" : pickle::dtype_of_storage(cls);
     tensor.storage_key = text_of(id[2], "storage key");
     tensor.device = text_of(id[3], "device");
+    if (!is_ascii(tensor.device)) {
+      fail("has device " + util::printable(tensor.device) + ", which is not ASCII", at_);
+    }
     const auto elements = static_cast<std::uint64_t>(number_of(id[4], "storage size"));
     if (__builtin_mul_overflow(elements, pickle::dtype_size(tensor.dtype), &storage_bytes_)) {
       fail("has a storage of " + util::grouped(elements) +
@@ -320,6 +348,7 @@ TensorPartReader::Parsed TensorPartReader::parse(const PartBytes& bytes, const Z
 
 StoredTensor TensorPartReader::read(const PartBytes& bytes, const ZipPart& part) {
   check_version(bytes, part);
+  check_labels(bytes, part);
   if (const ZipMember* script = part.find("constants.pkl"); script != nullptr) {
     unsupported("it is a TorchScript module", script->header);
   }
@@ -338,6 +367,11 @@ StoredTensor TensorPartReader::read(const PartBytes& bytes, const ZipPart& part)
     fail("has a storage of " + util::grouped(tensor.storage_size) + " bytes, but holds only " +
              util::grouped(storage->size) + " of them",
          storage->begin);
+  }
+  if (tensor.storage_size < storage->size) {
+    unsupported("it has " + util::grouped(storage->size) + " bytes for a storage of " +
+                    util::grouped(tensor.storage_size),
+                storage->begin);
   }
   const std::optional<std::uint64_t> end = end_in_storage(tensor);
   if (!end || *end > tensor.storage_size) {

@@ -45,10 +45,11 @@ class RowMajorSink final : public data::StagingSink {
                std::size_t capacity)
       : requests_(requests), targets_(targets), bytes_(capacity, '\0') {}
 
+  bool accepts(std::size_t, std::string_view dtype) const override { return dtype == "float32"; }
   std::size_t capacity() const override { return bytes_.size(); }
-  char* buffer() override { return bytes_.data(); }
+  char* buffer(std::size_t) override { return bytes_.data(); }
   void copy(std::size_t request, std::string_view dtype, const data::BoxPiece& piece) override {
-    EXPECT_EQ(dtype, "float32");
+    EXPECT_TRUE(accepts(request, dtype));
     std::int64_t begin = 0;
     std::int64_t count = 1;
     std::int64_t stride = 1;
@@ -238,7 +239,7 @@ TEST(Load, OtherPartsAreLeftUnreadWithAReason) {
   EXPECT_EQ(result.error, nullptr);
   EXPECT_EQ(result.outcomes[0], data::Outcome::kUnread);
   ASSERT_EQ(result.unread.size(), 1);
-  EXPECT_NE(result.unread[0].second.find("has no zip end record"), std::string::npos);
+  EXPECT_NE(result.unread[0].why.find("has no zip end record"), std::string::npos);
 }
 
 std::string message_of(const data::LoadResult& result) {
@@ -313,7 +314,7 @@ TEST(Load, AnExceptionOfTheCallerEndsAllThreads) {
   options.threads = 3;
   const auto source = std::make_shared<Memory>(made.file);
   options.open = [&](std::uint32_t) { return source; };
-  options.progress = [](std::uint64_t) { throw std::domain_error("stop"); };
+  options.progress = [](std::uint64_t, std::uint64_t) { throw std::domain_error("stop"); };
   const data::LoadResult result = data::load(made.requests, options);
   ASSERT_NE(result.error, nullptr);
   EXPECT_THROW(std::rethrow_exception(result.error), std::domain_error);

@@ -79,11 +79,16 @@ std::optional<std::int64_t> StorageColumns::find(const py::object& key) const {
   if (!read_upstream_index(key.ptr(), read)) return std::nullopt;
   const auto name = utf8(read.name.ptr());
   if (!name) return std::nullopt;
-  if (!index_) index_ = std::make_unique<columns::StorageIndex>(rows_);
   std::optional<std::span<const std::int64_t>> offset;
   if (read.offset) offset = *read.offset;
-  const auto row = index_->find({*name, offset}, read.chunk_index.value_or(columns::kNoChunkIndex));
+  const auto row = row_of({*name, offset}, read.chunk_index.value_or(columns::kNoChunkIndex));
   return row ? static_cast<std::int64_t>(*row) : -1;
+}
+
+std::optional<std::size_t> StorageColumns::row_of(const columns::StorageKey& key,
+                                                  std::int64_t chunk_index) const {
+  if (!index_) index_ = std::make_unique<columns::StorageIndex>(rows_);
+  return index_->find(key, chunk_index);
 }
 
 const py::object& StorageColumns::text(std::vector<py::object>& made, const util::TextTable& texts,

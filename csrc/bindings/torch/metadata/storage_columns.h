@@ -25,6 +25,9 @@ class StorageColumns {
   /// plain MetadataIndex.
   std::optional<std::int64_t> find(const py::object& key) const;
 
+  /// Returns the row of a key, or nothing. `chunk_index` is a hint, or kNoChunkIndex.
+  std::optional<std::size_t> row_of(const columns::StorageKey& key, std::int64_t chunk_index) const;
+
   /// Creates the MetadataIndex of a row.
   py::object key(std::size_t row) const;
   /// Creates the _StorageInfo of a row.

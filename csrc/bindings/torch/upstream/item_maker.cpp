@@ -201,13 +201,17 @@ py::object make_write_item(columns::WriteKind kind, const py::object& index,
                                  {types.tensor_data, tensor_data.ptr()}});
 }
 
+py::object make_read_item_at(const columns::ReadColumns& rows, const ReadTables& tables,
+                             std::size_t row) {
+  return rows.kind[row] == columns::ReadKind::kObject ? tables.objects[rows.name[row]]
+                                                      : make_read_item(rows, tables, row);
+}
+
 py::list make_read_items(const columns::ReadColumns& rows, const ReadTables& tables) {
   const CollectorPause pause;
   py::list items(rows.size());
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    py::object item = rows.kind[row] == columns::ReadKind::kObject
-                          ? tables.objects[rows.name[row]]
-                          : make_read_item(rows, tables, row);
+    py::object item = make_read_item_at(rows, tables, row);
     PyList_SET_ITEM(items.ptr(), static_cast<Py_ssize_t>(row), item.release().ptr());
   }
   return items;

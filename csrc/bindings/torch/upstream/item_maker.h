@@ -50,6 +50,10 @@ struct ReadTables {
   std::vector<py::object> objects;
 };
 
+/// Creates the ReadItem of a row.
+py::object make_read_item_at(const columns::ReadColumns& rows, const ReadTables& tables,
+                             std::size_t row);
+
 /// Creates the ReadItems of all rows.
 py::list make_read_items(const columns::ReadColumns& rows, const ReadTables& tables);
 

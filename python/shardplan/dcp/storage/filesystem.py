@@ -18,7 +18,7 @@ from typing import Any, cast
 from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint._extension import ExtensionRegistry
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
@@ -29,6 +29,8 @@ from ..planners import coordinator
 from ..twins.table import twin_of
 from ..upstream import originals, replaced_names, versions
 from . import directory_lock, metadata_file
+from .progress import Progress
+from .tensor_data import default_thread_count, read_data
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
 
@@ -214,6 +216,11 @@ class ColumnsReader(filesystem.FileSystemReader):
             return read_metadata(self, *args, **kwargs)
         return super().read_metadata(*args, **kwargs)
 
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        if replaced_names.READER.untouched("read_data"):
+            return read_data(self, plan, planner)
+        return super().read_data(plan, planner)
+
 
 replaced_names.add_ours([ColumnsWriter.finish])
 
@@ -223,12 +230,19 @@ class FileSystemWriter(ColumnsWriter):
 
 
 class FileSystemReader(ColumnsReader):
-    """``torch.distributed.checkpoint.FileSystemReader``, which reads metadata natively.
+    """``torch.distributed.checkpoint.FileSystemReader``, which reads metadata and tensors natively.
 
     Args:
         path: the directory of the checkpoint.
         trust: if true, metadata that names unknown globals is loaded with ``pickle``, which can run
             arbitrary code; otherwise it is rejected.
+        thread_count: the number of threads that read. By default, the number of CPUs that this
+            process may use, divided by the number of processes that torchrun started on this node.
+        verify: if true, the checksums of the parts that are read are compared, and a wrong one is
+            an error that names the tensor and the bytes.
+        progress: if true, a load of more than a second draws a bar, provided that stderr is a
+            terminal. A function is called with the bytes that were read so far and those to be
+            read, about every 50 ms and at the end. Its exceptions end the load.
     """
 
     def __init__(
@@ -237,6 +251,14 @@ class FileSystemReader(ColumnsReader):
         _extension_registry: ExtensionRegistry | None = None,
         *,
         trust: bool = False,
+        thread_count: int | None = None,
+        verify: bool = False,
+        progress: bool | Progress = False,
     ) -> None:
         super().__init__(path, _extension_registry)
+        if thread_count is not None and thread_count < 1:
+            raise ValueError(f"thread_count must be at least 1, not {thread_count}")
         self.trust = trust
+        self.thread_count = default_thread_count() if thread_count is None else thread_count
+        self.verify = verify
+        self.progress = progress

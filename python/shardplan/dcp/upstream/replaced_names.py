@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
 
+import torch
 from torch.distributed.checkpoint import (
     _dedup_save_plans,
     default_planner,
@@ -24,8 +25,9 @@ from torch.distributed.checkpoint import (
     planner,
     planner_helpers,
     storage,
+    utils,
 )
-from torch.distributed.tensor import _utils, placement_types
+from torch.distributed.tensor import DTensor, _utils, placement_types
 
 from .. import fallbacks
 
@@ -131,7 +133,29 @@ _WRITER: _Table = (
     (filesystem._FileSystemWriter, _METHODS_OF_WRITER),
     (filesystem.FileSystemWriter, _METHODS_OF_WRITER),
 )
-_READER: _Table = ((filesystem.FileSystemReader, ("read_metadata",)),)
+_READER: _Table = ((filesystem.FileSystemReader, ("read_data", "read_metadata")),)
+_READ_DATA: _Table = (
+    (
+        filesystem,
+        (
+            "LoadItemType",
+            "_create_file_view",
+            "io",
+            "narrow_tensor_by_index",
+            "torch",
+        ),
+    ),
+    (filesystem.FileSystem, ("concat_path", "create_stream")),
+    (filesystem._StorageReaderTransforms, ("transform_load_stream",)),
+    (default_planner, ("find_state_dict_object", "narrow_tensor_by_index")),
+    (
+        default_planner.DefaultLoadPlanner,
+        ("commit_tensor", "lookup_tensor", "resolve_tensor", "transform_tensor"),
+    ),
+    (utils, ("find_tensor_shard",)),
+    (DTensor, ("__get_tensor_shard__", "to_local")),
+    (torch, ("load",)),
+)
 _READ_METADATA: _Table = ((filesystem, ("pickle", "StorageMeta")), (pickle, ("load",)))
 
 # Packages that define the values of upstream's names. A value from another package was put there by
@@ -196,6 +220,7 @@ FINISH = NameTable(_FINISH)
 READ_METADATA = NameTable(_READ_METADATA)
 WRITER = NameTable(_WRITER)
 READER = NameTable(_READER)
+READ_DATA = NameTable(_READ_DATA)
 
 
 def add_ours(functions: Iterable[Callable[..., Any]]) -> None:

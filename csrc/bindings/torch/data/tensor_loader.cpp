@@ -1,0 +1,247 @@
+#include "bindings/torch/data/tensor_loader.h"
+
+#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
+
+#include <algorithm>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
+
+#include "bindings/torch/data/target_tensor.h"
+#include "bindings/torch/data/tensor_sink.h"
+#include "bindings/torch/state_dict/dtensor_reader.h"
+#include "bindings/torch/upstream/item_maker.h"
+#include "bindings/torch/upstream/torch_objects.h"
+#include "bindings/torch/upstream/types.h"
+#include "bindings/torch/wire/path_shapes.h"
+#include "core/data/load_execution.h"
+
+namespace shardplan::bindings {
+namespace {
+
+constexpr const char* kOtherItem = "the item is not a plain ReadItem of a tensor";
+constexpr const char* kNoLocation = "the item has no plain location";
+constexpr const char* kOtherTarget = "the target is not a plain strided tensor on CPU or CUDA";
+constexpr const char* kOtherBox = "the box of the item is not in its target";
+constexpr const char* kOtherPart = "the part is not a plain tensor that fits its target";
+
+/// Requests, with what they point into.
+class Requests {
+ public:
+  explicit Requests(const LoadSettings& settings) : settings_(settings) {}
+
+  /// Adds the read of a box into `tensor`. Returns the reason if native code cannot do it.
+  const char* add(std::size_t position, std::string_view path, std::int64_t begin,
+                  std::int64_t length, std::span<const std::int64_t> offsets,
+                  std::span<const std::int64_t> lengths, const at::Tensor& tensor) {
+    if (begin < 0 || length < 0) return kNoLocation;
+    if (!std::ranges::equal(lengths, tensor.sizes())) return kOtherBox;
+    auto target = target_of(tensor);
+    if (!target) return kOtherTarget;
+    data::ReadRequest request;
+    request.file = file_of(path);
+    request.begin = static_cast<std::uint64_t>(begin);
+    request.length = static_cast<std::uint64_t>(length);
+    request.offsets = offsets;
+    request.lengths = lengths;
+    request.dtype = target->dtype;
+    request.element_size = target->tensor.itemsize();
+    request.target = target->data;
+    request.target_strides = {target->tensor.strides().data(), lengths.size()};
+    requests_.push_back(request);
+    targets_.push_back(std::move(*target));
+    positions_.push_back(position);
+    return nullptr;
+  }
+
+  void leave(std::size_t position, const char* reason) {
+    report_.left.push_back({position, reason, {}});
+  }
+
+  LoadReport run() {
+    for (const TargetTensor& target : targets_) {
+      if (target.data != nullptr && !target.tensor.is_inference()) {
+        target.tensor.unsafeGetTensorImpl()->bump_version();
+      }
+    }
+    data::LoadResult result = load();
+    if (result.error != nullptr) fail(result);
+    for (data::UnreadRequest& unread : result.unread) {
+      report_.left.push_back({positions_[unread.request], kOtherPart, std::move(unread.why)});
+    }
+    std::ranges::sort(report_.left, {}, &LeftItem::position);
+    report_.bytes_wanted = result.bytes_wanted;
+    report_.bytes_read = result.bytes_read;
+    report_.reads = result.reads;
+    return std::move(report_);
+  }
+
+ private:
+  std::uint32_t file_of(std::string_view path) {
+    const auto known = files_.find(path);
+    if (known != files_.end()) return known->second;
+    // pathlib, which upstream uses, takes an absolute path as it is.
+    paths_.push_back(std::make_unique<std::string>(path));
+    const auto file = static_cast<std::uint32_t>(paths_.size() - 1);
+    files_.emplace(*paths_.back(), file);
+    return file;
+  }
+
+  data::LoadResult load() {
+    const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
+    const std::size_t capacity = std::clamp(settings_.memory / threads / 4 / 4096 * 4096,
+                                            std::size_t{1} << 16, std::size_t{4} << 20);
+    const bool inference_mode = c10::InferenceMode::is_enabled();
+    const CallerStreams streams(targets_);
+    data::LoadOptions options;
+    options.threads = threads;
+    options.verify = settings_.verify;
+    options.open = [this](std::uint32_t file) {
+      const std::string& path = *paths_[file];
+      return std::make_shared<data::File>(path.starts_with('/') ? path
+                                                                : settings_.directory + path);
+    };
+    options.make_sink = [&] {
+      return std::make_unique<TensorSink>(targets_, streams, capacity, inference_mode);
+    };
+    options.progress = [this](std::uint64_t done, std::uint64_t wanted) {
+      const py::gil_scoped_acquire lock;
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!settings_.progress.is_none()) settings_.progress(done, wanted);
+    };
+    const py::gil_scoped_release unlocked;
+    return data::load(requests_, options);
+  }
+
+  /// Describes what ended the load, or throws it if it is an exception of a caller or of torch.
+  void fail(const data::LoadResult& result) {
+    try {
+      std::rethrow_exception(result.error);
+    } catch (const data::FailedRead& problem) {
+      const std::size_t position =
+          result.failed < positions_.size() ? positions_[result.failed] : 0;
+      report_.failure = {position, problem.what(), problem.system_error()};
+    }
+    for (std::size_t at = 0; at < result.outcomes.size(); ++at) {
+      if (result.outcomes[at] == data::Outcome::kRead) continue;
+      report_.unreached.push_back(positions_[at]);
+    }
+    std::ranges::sort(report_.unreached);
+  }
+
+  const LoadSettings& settings_;
+  std::vector<data::ReadRequest> requests_;
+  std::vector<TargetTensor> targets_;
+  std::vector<std::size_t> positions_;
+  std::vector<std::unique_ptr<std::string>> paths_;
+  std::unordered_map<std::string_view, std::uint32_t> files_;
+  LoadReport report_;
+};
+
+/// Finds the tensors of a state dict that a plan reads into, as
+/// `DefaultLoadPlanner.resolve_tensor` does.
+class TargetFinder {
+ public:
+  TargetFinder(const py::object& state_dict, const py::object& lookup)
+      : state_dict_(state_dict), lookup_(lookup) {}
+
+  /// Returns an undefined tensor if upstream has to find it.
+  at::Tensor find(const py::object& fqn, std::span<const std::int64_t> start,
+                  std::int64_t chunk_index) {
+    const UpstreamTypes& types = UpstreamTypes::get();
+    const py::object object = entry(fqn);
+    if (!object) return {};
+    if (Py_TYPE(object.ptr()) == types.dtensor) {
+      const at::Tensor& whole = tensor_in(object.ptr());
+      if (dtensors_.read(object.ptr(), whole) != MeshMembership::kHolds) return {};
+      return tensor_in(dtensors_.local_tensor());
+    }
+    if (is_plain_tensor(object.ptr())) {
+      const at::Tensor& tensor = tensor_in(object.ptr());
+      const bool is_origin = std::ranges::all_of(start, [](std::int64_t at) { return at == 0; });
+      return is_origin && static_cast<std::int64_t>(start.size()) == tensor.dim() ? tensor
+                                                                                  : at::Tensor();
+    }
+    if (Py_TYPE(object.ptr()) != types.sharded_tensor) return {};
+    const py::object shard =
+        lookup_(make_index(fqn.ptr(), start.data(), start.size(), chunk_index));
+    return is_plain_tensor(shard.ptr()) ? tensor_in(shard.ptr()) : at::Tensor();
+  }
+
+ private:
+  py::object entry(const py::object& fqn) const {
+    if (!PyDict_CheckExact(state_dict_.ptr())) return {};
+    PyObject* object = PyDict_GetItemWithError(state_dict_.ptr(), fqn.ptr());
+    if (object == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return py::reinterpret_borrow<py::object>(object);
+  }
+
+  const py::object& state_dict_;
+  const py::object& lookup_;
+  DTensorReader dtensors_;
+};
+
+bool mode_is_active() {
+  return c10::impl::TorchDispatchModeTLS::any_modes_set();
+}
+
+}  // namespace
+
+std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const StorageColumns& storage,
+                                       const py::object& state_dict, const py::object& lookup,
+                                       const LoadSettings& settings) {
+  if (mode_is_active()) return std::nullopt;
+  const at::NoGradGuard no_grad;
+  const columns::ReadColumns& rows = plan.rows;
+  const columns::StorageRows& locations = storage.rows();
+  Requests requests(settings);
+  TargetFinder targets(state_dict, lookup);
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    if (rows.kind[row] != columns::ReadKind::kTensor) {
+      requests.leave(row, rows.kind[row] == columns::ReadKind::kBytes ? "" : kOtherItem);
+      continue;
+    }
+    const std::size_t ndim = rows.ndim[row];
+    const std::int64_t* numbers = rows.numbers.data() + rows.first[row];
+    const auto column = [&](std::size_t index) {
+      return std::span<const std::int64_t>(numbers + index * ndim, ndim);
+    };
+    const py::object& fqn = plan.tables.names[rows.name[row]];
+    const auto name = utf8(fqn.ptr());
+    const auto location =
+        name ? storage.row_of({*name, column(1)}, static_cast<std::int64_t>(rows.saved[row]))
+             : std::nullopt;
+    const char* reason = kNoLocation;
+    if (location) {
+      const at::Tensor found =
+          targets.find(fqn, column(0), static_cast<std::int64_t>(rows.wanted[row]));
+      const at::Tensor target = found.defined() ? narrow(found, column(2), column(4)) : found;
+      reason = !found.defined() ? kOtherTarget
+               : !target.defined()
+                   ? kOtherBox
+                   : requests.add(row, (*locations.paths)[locations.path[*location]],
+                                  locations.begin[*location], locations.length[*location],
+                                  column(3), column(4), target);
+    }
+    if (reason != nullptr) requests.leave(row, reason);
+  }
+  return requests.run();
+}
+
+std::optional<LoadReport> load_box(const BoxRequest& box, const py::object& target,
+                                   const LoadSettings& settings) {
+  if (mode_is_active()) return std::nullopt;
+  const at::NoGradGuard no_grad;
+  Requests requests(settings);
+  const char* reason = kOtherTarget;
+  if (is_plain_tensor(target.ptr())) {
+    reason = requests.add(0, box.path, box.begin, box.length, box.offsets, box.lengths,
+                          tensor_in(target.ptr()));
+  }
+  if (reason != nullptr) requests.leave(0, reason);
+  return requests.run();
+}
+
+}  // namespace shardplan::bindings

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings/common/python_object.h"
+#include "bindings/torch/metadata/storage_columns.h"
+#include "bindings/torch/state_dict/load_columns.h"
+
+namespace shardplan::bindings {
+
+/// Item of a load plan that native code did not read. Its target has not been changed.
+struct LeftItem {
+  std::size_t position = 0;  // in the plan
+  std::string reason;        // of the fallback; empty for items that hold no tensor
+  std::string detail;        // what is unusual about the stored part, or empty
+};
+
+/// What ended a load.
+struct LoadFailure {
+  std::size_t position = 0;  // of the item that was being read
+  std::string what;          // a predicate without a subject
+  int system_error = 0;      // errno, or 0
+};
+
+/// Outcome of a load.
+struct LoadReport {
+  std::vector<LeftItem> left;
+  std::optional<LoadFailure> failure;
+  std::vector<std::size_t> unreached;  // positions that were not read, and those read in part
+  std::uint64_t bytes_wanted = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t reads = 0;
+};
+
+struct LoadSettings {
+  std::string directory;  // with a final slash; empty if paths are absolute
+  std::size_t threads = 1;
+  std::size_t memory = std::size_t{64} << 20;  // bytes beyond the targets
+  bool verify = false;
+  py::object progress;  // called with the bytes read so far and those wanted; or None
+};
+
+/// Reads the tensors of a load plan into those of a state dict. Returns nothing under a dispatch
+/// mode, which upstream's code has to see.
+///
+/// lookup(index): `planner.lookup_tensor`, for entries that are neither a Tensor nor a DTensor
+std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const StorageColumns& storage,
+                                       const py::object& state_dict, const py::object& lookup,
+                                       const LoadSettings& settings);
+
+/// Box of a part, for one target.
+struct BoxRequest {
+  std::string path;
+  std::int64_t begin = 0;  // bytes of the part in the file
+  std::int64_t length = 0;
+  std::vector<std::int64_t> offsets;  // of the box in the stored tensor
+  std::vector<std::int64_t> lengths;
+};
+
+/// Reads one box into a tensor. Returns nothing under a dispatch mode.
+std::optional<LoadReport> load_box(const BoxRequest& box, const py::object& target,
+                                   const LoadSettings& settings);
+
+}  // namespace shardplan::bindings

@@ -1,0 +1,77 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <utility>
+
+#include "bindings/torch/data/tensor_loader.h"
+#include "bindings/torch/register.h"
+#include "bindings/torch/wire/load_wire.h"
+
+namespace shardplan::bindings {
+
+void register_data(py::module_& m) {
+  py::class_<LoadReport>(m, "LoadReport", "The outcome of a load.")
+      .def_property_readonly(
+          "left",
+          [](const LoadReport& report) {
+            py::list all;
+            for (const LeftItem& item : report.left) {
+              all.append(py::make_tuple(item.position, item.reason, item.detail));
+            }
+            return all;
+          },
+          "(position, reason, detail) of each item that was not read. Its target is unchanged.")
+      .def_property_readonly(
+          "failure",
+          [](const LoadReport& report) -> py::object {
+            if (!report.failure) return py::none();
+            return py::make_tuple(report.failure->position, report.failure->what,
+                                  report.failure->system_error);
+          },
+          "(position, what, errno) of what ended the load, or None.")
+      .def_readonly("unreached", &LoadReport::unreached,
+                    "After a failure: the positions that were not read, or not all of them.")
+      .def_readonly("bytes_wanted", &LoadReport::bytes_wanted, "Bytes of the boxes.")
+      .def_readonly("bytes_read", &LoadReport::bytes_read, "Bytes that were read from files.")
+      .def_readonly("reads", &LoadReport::reads, "Number of reads.");
+
+  m.def(
+      "load_planned",
+      [](const py::object& items, const StorageColumns& storage, const py::object& state_dict,
+         const py::object& lookup, std::string directory, std::size_t threads, std::size_t memory,
+         bool verify, py::object progress) {
+        const LoadPlanColumns plan = load_columns_of(items);
+        return load_planned(plan, storage, state_dict, lookup,
+                            {std::move(directory), threads, memory, verify, std::move(progress)});
+      },
+      py::arg("items"), py::arg("storage"), py::arg("state_dict"), py::arg("lookup"),
+      py::arg("directory"), py::arg("threads"), py::arg("memory"), py::arg("verify"),
+      py::arg("progress"),
+      "Reads the tensors of a plan into those of a state dict. Returns None on fallback.");
+  m.def(
+      "read_items_at",
+      [](const py::object& items, const std::vector<std::size_t>& positions) {
+        const LoadPlanColumns plan = load_columns_of(items);
+        py::list made;
+        for (const std::size_t position : positions) {
+          if (position >= plan.rows.size()) throw py::index_error("no such item");
+          made.append(make_read_item_at(plan.rows, plan.tables, position));
+        }
+        return made;
+      },
+      py::arg("items"), py::arg("positions"),
+      "Creates some items of a load plan that is not materialized.");
+  m.def(
+      "load_box",
+      [](std::string path, std::int64_t begin, std::int64_t length,
+         std::vector<std::int64_t> offsets, std::vector<std::int64_t> lengths,
+         const py::object& target, std::size_t threads, std::size_t memory, bool verify) {
+        return load_box({std::move(path), begin, length, std::move(offsets), std::move(lengths)},
+                        target, {{}, threads, memory, verify, py::none()});
+      },
+      py::arg("path"), py::arg("begin"), py::arg("length"), py::arg("offsets"), py::arg("lengths"),
+      py::arg("target"), py::arg("threads"), py::arg("memory"), py::arg("verify"),
+      "Reads a box of a part into a tensor. Returns None on fallback.");
+}
+
+}  // namespace shardplan::bindings
