@@ -42,7 +42,7 @@ std::string many_dims(std::size_t scale) {
   tensor.elements = pickled_int(1);
   tensor.shape = repeated(pickled_int(1), scale);
   tensor.strides = tensor.shape;
-  return tensor_part(tensor.pickle());
+  return tensor_part(tensor.pickle(), std::string(4, 'x'));
 }
 
 /// Members nested in each other.
