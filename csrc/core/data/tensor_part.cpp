@@ -368,16 +368,16 @@ StoredTensor TensorPartReader::read(const PartBytes& bytes, const ZipPart& part)
              util::grouped(storage->size) + " of them",
          storage->begin);
   }
-  if (tensor.storage_size < storage->size) {
-    unsupported("it has " + util::grouped(storage->size) + " bytes for a storage of " +
-                    util::grouped(tensor.storage_size),
-                storage->begin);
-  }
   const std::optional<std::uint64_t> end = end_in_storage(tensor);
   if (!end || *end > tensor.storage_size) {
     fail("has a tensor that reaches beyond the " + util::grouped(tensor.storage_size) +
              " bytes of its storage",
          pickled->begin);
+  }
+  if (tensor.storage_size < storage->size) {
+    unsupported("it has " + util::grouped(storage->size) + " bytes for a storage of " +
+                    util::grouped(tensor.storage_size),
+                storage->begin);
   }
   const std::uint64_t skipped =
       *end == 0 ? 0 : static_cast<std::uint64_t>(tensor.storage_offset) * tensor.element_size;
