@@ -23,8 +23,6 @@ namespace {
 constexpr std::uint64_t kMaxRead = std::uint64_t{1} << 24;
 /// Bytes of several runs that are read at once.
 constexpr std::uint64_t kMaxScattered = std::uint64_t{1} << 18;
-/// Bytes between two updates of a checksum; they fit the cache.
-constexpr std::uint64_t kChecked = std::uint64_t{1} << 18;
 /// Shorter runs are copied faster by the sink, which transposes in blocks.
 constexpr std::uint64_t kMinDirectRun = 64;
 
@@ -169,7 +167,7 @@ class Worker {
         sink_->finish();
         finish_staged();
       }
-    } catch (const Stopped&) {
+    } catch (const Stopped&) {  // NOLINT(bugprone-empty-catch): another thread has failed
     } catch (...) {
       load_.fail(request_, std::current_exception());
     }
@@ -328,6 +326,7 @@ class Worker {
     load_.pieces_left[index] = static_cast<std::uint32_t>(split.size());
     if (split.size() > 1) {
       std::vector<Piece> pieces;
+      pieces.reserve(split.size());
       for (StridedCopy& piece : split) pieces.push_back({index, std::move(piece)});
       load_.push(std::move(pieces));
       return;
@@ -453,7 +452,7 @@ LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& option
     for (std::size_t more = 1; more < count; ++more) {
       threads.emplace_back([&load] { Worker(load, nullptr).run(); });
     }
-  } catch (const std::system_error&) {
+  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
     // The system has no more threads; those that there are do the work.
   }
   Worker(load, &pulse).run();
