@@ -11,7 +11,6 @@
 #include <unordered_map>
 #include <utility>
 
-#include "core/data/crc32.h"
 #include "core/data/file_window.h"
 #include "core/data/tensor_part.h"
 #include "core/util/text.h"
@@ -445,9 +444,6 @@ LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& option
           ? util::Pulse([&] { options.progress(load.bytes_done, load.result.bytes_wanted); })
           : util::Pulse();
   std::vector<std::thread> threads;
-  const auto join = [&] {
-    for (std::thread& thread : threads) thread.join();
-  };
   try {
     for (std::size_t more = 1; more < count; ++more) {
       threads.emplace_back([&load] { Worker(load, nullptr).run(); });
@@ -456,7 +452,7 @@ LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& option
     // The system has no more threads; those that there are do the work.
   }
   Worker(load, &pulse).run();
-  join();
+  for (std::thread& thread : threads) thread.join();
   return std::move(load.result);
 }
 

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <memory>
 #include <string_view>
-#include <unordered_map>
 
 #include "bindings/torch/data/target_tensor.h"
 #include "bindings/torch/data/tensor_sink.h"
@@ -17,6 +16,7 @@
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/data/load_execution.h"
+#include "core/util/string_table.h"
 
 namespace shardplan::bindings {
 namespace {
@@ -41,7 +41,7 @@ class Requests {
     auto target = target_of(tensor);
     if (!target) return kOtherTarget;
     data::ReadRequest request;
-    request.file = file_of(path);
+    request.file = paths_.number_of(path);
     request.begin = static_cast<std::uint64_t>(begin);
     request.length = static_cast<std::uint64_t>(length);
     request.offsets = offsets;
@@ -79,16 +79,6 @@ class Requests {
   }
 
  private:
-  std::uint32_t file_of(std::string_view path) {
-    const auto known = files_.find(path);
-    if (known != files_.end()) return known->second;
-    // pathlib, which upstream uses, takes an absolute path as it is.
-    paths_.push_back(std::make_unique<std::string>(path));
-    const auto file = static_cast<std::uint32_t>(paths_.size() - 1);
-    files_.emplace(*paths_.back(), file);
-    return file;
-  }
-
   data::LoadResult load() {
     const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
     const std::size_t capacity = std::clamp(settings_.memory / threads / 4 / 4096 * 4096,
@@ -99,7 +89,8 @@ class Requests {
     options.threads = threads;
     options.verify = settings_.verify;
     options.open = [this](std::uint32_t file) {
-      const std::string& path = *paths_[file];
+      // pathlib, which upstream uses, takes an absolute path as it is.
+      const std::string path(paths_[file]);
       return std::make_shared<data::File>(path.starts_with('/') ? path
                                                                 : settings_.directory + path);
     };
@@ -135,8 +126,7 @@ class Requests {
   std::vector<data::ReadRequest> requests_;
   std::vector<TargetTensor> targets_;
   std::vector<std::size_t> positions_;
-  std::vector<std::unique_ptr<std::string>> paths_;
-  std::unordered_map<std::string_view, std::uint32_t> files_;
+  util::TextTable paths_;
   LoadReport report_;
 };
 

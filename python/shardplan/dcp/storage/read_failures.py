@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch.distributed.checkpoint import filesystem
@@ -84,9 +83,6 @@ class ItemTracker:
     def commit_tensor(self, item: ReadItem, tensor: torch.Tensor) -> None:
         self._planner.commit_tensor(item, tensor)
         self._left.pop(id(item), None)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._planner, name)
 
     @contextmanager
     def naming_the_item(self, reader: filesystem.FileSystemReader) -> Iterator[None]:
