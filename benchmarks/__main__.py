@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -23,25 +24,31 @@ from .command_cases import commands
 from .coordinator_cases import coordinator
 from .gloo_cases import gloo_save
 from .harness import Row, show_table
+from .load_cases import load
 from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
+from .rank_cases import RANKS, ranks
 from .read_cases import read_items, strided_chunk
 from .scaling import Curve, curves
 from .storage_cases import storage
 from .validate_cases import growth, small_dim
 
-CASES: dict[str, Callable[[bool], Iterator[Row]]] = {
+Case = Callable[[bool], Iterator[Row]]
+
+CASES: dict[str, Case] = {
     "validate": small_dim,
     "growth": growth,
     "reads": read_items,
     "chunk": strided_chunk,
-    "save": local_save_plans,
-    "load": local_load_plans,
+    "save-plans": local_save_plans,
+    "load-plans": local_load_plans,
     "coordinator": coordinator,
     "caching": caching,
     "storage": storage,
+    "load": load,
     "commands": commands,
     "gloo": gloo_save,
+    "ranks": ranks,
 }
 
 HOW = """
@@ -60,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--only", action="append", choices=CASES, help="run only these rows (repeatable)"
     )
     parser.add_argument(
+        "--ranks", type=int, default=RANKS, metavar="N", help="processes of the row 'ranks'"
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the table and the curves as JSON"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw scaling curves")
@@ -73,10 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[Row] = []
     drawn: list[Curve] = []
     failures: list[str] = []
-    for name in options.only or CASES:
+    cases: dict[str, Case] = {**CASES, "ranks": functools.partial(ranks, count=options.ranks)}
+    for name in options.only or cases:
         progress(f"{name} ...")
         try:
-            for row in CASES[name](options.full):
+            for row in cases[name](options.full):
                 rows.append(row)
                 progress(f"{name}: {row.cells()[3]}  {row.work}")
         except Disagreement as difference:

@@ -38,7 +38,7 @@ class Bound:
             self.work,
             upstream,
             f"{self.ours:,.3g} {self.unit}",
-            "" if self.upstream is None else f"{show_ratio(self.upstream / self.ours)}x less",
+            f"{show_ratio(self.upstream / self.ours)}x less" if self.upstream and self.ours else "",
             "" if self.target is None else f"<= {self.target:,.3g} {self.unit}",
             show_verdict(self.passed),
             self.counted,
@@ -80,6 +80,42 @@ class Scaled:
         )
 
 
+@dataclass(frozen=True)
+class Share:
+    """A row: the speed of shardplan and of upstream, as shares of that of plain system calls."""
+
+    work: str
+    counted: str
+    size: int
+    ours: Timing
+    upstream: Timing
+    raw: Timing
+    target: float | None
+
+    @property
+    def ratio(self) -> float:
+        return self.raw.seconds / self.ours.seconds
+
+    @property
+    def passed(self) -> bool | None:
+        return None if self.target is None else self.ratio >= self.target
+
+    def cells(self) -> tuple[str, ...]:
+        upstream, ours, raw = (
+            f"{self.size / timing.seconds / 2**30:.1f} GiB/s"
+            for timing in (self.upstream, self.ours, self.raw)
+        )
+        return (
+            self.work,
+            f"{upstream}, {100 * self.raw.seconds / self.upstream.seconds:.0f} % of raw",
+            ours,
+            f"{100 * self.ratio:.0f} % of raw",
+            "" if self.target is None else f">= {100 * self.target:.0f} % of raw",
+            show_verdict(self.passed),
+            f"{self.counted} ({raw})",
+        )
+
+
 def peak_memory(work: Callable[[Any], object], given: Any) -> float:
     """Bytes that ``work(given)`` adds to the peak memory of a separate process."""
     with tempfile.TemporaryDirectory() as folder:
@@ -90,13 +126,19 @@ def peak_memory(work: Callable[[Any], object], given: Any) -> float:
 
 
 def _added(work: Callable[[Any], object], file: Path) -> float:
-    before = _high_water()
+    before = high_water()
     work(pickle.loads(file.read_bytes()))
-    return _high_water() - before
+    return high_water() - before
 
 
-def _high_water() -> float:
+def high_water() -> float:
+    """Peak memory of this process so far, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return float(line.split()[1]) * 1024
     raise RuntimeError("the system does not report the peak memory of a process")
+
+
+def forget_high_water() -> None:
+    """Makes the memory that this process has now the least value of its peak."""
+    Path("/proc/self/clear_refs").write_text("5")

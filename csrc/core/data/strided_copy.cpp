@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/util/checked.h"
 
@@ -66,6 +67,25 @@ void StridedCopy::split(std::uint64_t max_bytes, std::vector<StridedCopy>& piece
     if (piece.dims.front().count == 1) piece.dims.erase(piece.dims.begin());
     piece.split(max_bytes, pieces);
   }
+}
+
+bool is_without_overlap(std::span<const std::int64_t> lengths,
+                        std::span<const std::int64_t> strides) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> dims;  // stride and length
+  for (std::size_t dim = 0; dim < lengths.size(); ++dim) {
+    if (lengths[dim] <= 0) return true;
+    if (lengths[dim] > 1) dims.emplace_back(strides[dim], lengths[dim]);
+  }
+  std::ranges::sort(dims);
+  std::int64_t last = 0;  // index of the last element of the inner dims
+  for (const auto& [stride, length] : dims) {
+    std::int64_t reach = 0;
+    if (stride <= last || !util::checked_mul(length - 1, stride, reach) ||
+        !util::checked_add(last, reach, last)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 std::optional<StridedCopy> copy_of_box(std::uint64_t element_size, const Layout& source,

@@ -47,6 +47,11 @@ struct Layout {
   std::span<const std::int64_t> strides;
 };
 
+/// Returns whether no two elements of a strided tensor share memory. Strides must not be negative.
+/// Returns false for some tensors without overlap whose strides are not nested.
+bool is_without_overlap(std::span<const std::int64_t> lengths,
+                        std::span<const std::int64_t> strides);
+
 /// Returns the copy of a box of `lengths` elements from `offsets` of the source to the beginning of
 /// the target. Returns nullopt if a number is negative or a byte offset does not fit int64.
 std::optional<StridedCopy> copy_of_box(std::uint64_t element_size, const Layout& source,

@@ -128,6 +128,49 @@ TEST(StridedCopy, RandomBoxesAgreeWithBruteForce) {
   }
 }
 
+TEST(IsWithoutOverlap, AgreesWithBruteForce) {
+  std::mt19937 random(7);
+  const auto below = [&](int limit) { return static_cast<std::int64_t>(random() % limit); };
+  int without = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    const std::size_t ndim = random() % 4;
+    Numbers lengths(ndim);
+    Numbers strides(ndim);
+    for (std::size_t dim = 0; dim < ndim; ++dim) {
+      lengths[dim] = below(4);
+      strides[dim] = below(12);
+    }
+    std::set<std::int64_t> seen;
+    bool overlaps = false;
+    std::int64_t count = 1;
+    for (const std::int64_t length : lengths) count *= length;
+    for (std::int64_t at = 0; at < count; ++at) {
+      std::int64_t left = at;
+      std::int64_t element = 0;
+      for (std::size_t dim = 0; dim < ndim; ++dim) {
+        element += left % lengths[dim] * strides[dim];
+        left /= lengths[dim];
+      }
+      overlaps = overlaps || !seen.insert(element).second;
+    }
+    const bool told = data::is_without_overlap(lengths, strides);
+    ASSERT_FALSE(told && overlaps);
+    without += told && count > 1 ? 1 : 0;
+  }
+  EXPECT_GT(without, 2'000);
+}
+
+TEST(IsWithoutOverlap, PartsOfLargerTensorsInAnyOrderOfDims) {
+  EXPECT_TRUE(data::is_without_overlap(Numbers{6, 10}, Numbers{13, 1}));
+  EXPECT_TRUE(data::is_without_overlap(Numbers{10, 6}, Numbers{1, 13}));
+  EXPECT_TRUE(data::is_without_overlap(Numbers{6, 10}, Numbers{20, 2}));
+  EXPECT_TRUE(data::is_without_overlap(Numbers{1, 10}, Numbers{0, 1}));
+  EXPECT_FALSE(data::is_without_overlap(Numbers{2, 10}, Numbers{0, 1}));
+  EXPECT_FALSE(data::is_without_overlap(Numbers{2, 10}, Numbers{9, 1}));
+  constexpr std::int64_t kLarge = std::numeric_limits<std::int64_t>::max();
+  EXPECT_FALSE(data::is_without_overlap(Numbers{3, 10}, Numbers{kLarge, 1}));
+}
+
 TEST(StridedCopy, NumbersThatDoNotFitHaveNoCopy) {
   constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
   const auto copy = [](std::uint64_t begin, std::int64_t stride, std::int64_t offset,

@@ -1,6 +1,5 @@
 #include "bindings/torch/data/target_tensor.h"
 
-#include <ATen/MemoryOverlap.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "bindings/torch/state_dict/dtensor_reader.h"
+#include "core/data/strided_copy.h"
 
 namespace shardplan::bindings {
 namespace {
@@ -64,7 +64,8 @@ std::optional<TargetTensor> target_of(const at::Tensor& tensor) {
   if (!tensor.defined() || !is_dense(tensor) || !tensor.has_storage() ||
       (!tensor.is_cpu() && !tensor.is_cuda()) || !has_plain_keys(tensor) ||
       (tensor.is_inference() && !c10::InferenceMode::is_enabled()) ||
-      at::has_internal_overlap(tensor) != at::MemOverlap::No) {
+      !data::is_without_overlap({tensor.sizes().data(), tensor.sizes().size()},
+                                {tensor.strides().data(), tensor.strides().size()})) {
     return std::nullopt;
   }
   for (const auto& [name, type] : kTypes) {

@@ -1,0 +1,296 @@
+"""Rows of ``read_data``: the bytes of a checkpoint into the tensors of a state dict."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import DefaultLoadPlanner
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+
+import shardplan
+
+from .agreement import expect
+from .harness import Row, Speedup, Timing, alternate
+from .measures import Bound, Share, forget_high_water, high_water
+from .workloads import Boxes, grid, sharded, world
+from .workloads.stored import save_boxes
+
+SMALL = 20_000
+LARGE = 64
+LARGE_SIZE = 32 << 20
+BOXES = 1_024
+SIDE = 8_192
+READER = {"ours": shardplan.FileSystemReader, "upstream": dcp.FileSystemReader}
+PLANNER = {"ours": shardplan.DefaultLoadPlanner, "upstream": DefaultLoadPlanner}
+
+Tensors = dict[str, torch.Tensor]
+
+
+def load(full: bool) -> Iterator[Row]:
+    """Small tensors, large ones on more threads, boxes of other boxes, and memory."""
+    rounds = 9 if full else 5
+    yield from _small(64, torch.float32, "256 B", rounds)
+    yield from _small(4_096, torch.bfloat16, "8 KiB, bf16", rounds)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tensors = {
+            f"layer.{at}": torch.randint(2**31 - 1, (LARGE_SIZE // 8,)).view(torch.float32)
+            for at in range(LARGE)
+        }
+        dcp.save(tensors, checkpoint_id=folder, no_dist=True)
+        yield from _large(folder, tensors, rounds)
+        yield _cold(folder, tensors)
+        if torch.cuda.is_available():
+            yield from _cuda(folder, tensors, rounds)
+        del tensors
+        yield from _memory(folder)
+    yield from _reshard("S(0) to S(1)", sharded((SIDE, SIDE), 0, BOXES), Shard(1))
+    yield from _reshard("2-D to 1-D", grid((SIDE, SIDE), (32, 32)), Shard(0))
+
+
+def reading(who: str, folder: Path, targets: Tensors, threads: int = 1) -> Callable[[], None]:
+    """Plans a load, and returns the call that reads its data."""
+    if who == "ours":
+        reader: dcp.FileSystemReader = shardplan.FileSystemReader(folder, thread_count=threads)
+    else:
+        reader = dcp.FileSystemReader(folder)
+    planner = PLANNER[who]()
+    metadata = reader.read_metadata()
+    planner.set_up_planner(targets, metadata, True)
+    reader.set_up_storage_reader(metadata, True)
+    plan = planner.finish_plan(reader.prepare_local_plan(planner.create_local_plan()))
+    return lambda: reader.read_data(plan, planner).wait()
+
+
+def _checked(call: Callable[[], None], targets: Tensors, saved: Tensors) -> None:
+    for target in targets.values():
+        target.zero_()
+    call()
+    for name, target in targets.items():
+        bits = (tensor.view(torch.uint8) for tensor in (target, saved[name]))
+        expect(torch.equal(*bits), f"{name} differs from what was saved")
+
+
+def _small(elements: int, dtype: torch.dtype, size: str, rounds: int) -> Iterator[Row]:
+    saved = {f"layer.{at}": torch.randn(elements).to(dtype) for at in range(SMALL)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        dcp.save(saved, checkpoint_id=folder, no_dist=True)
+        targets = {name: torch.empty_like(tensor) for name, tensor in saved.items()}
+        calls = [reading(who, folder, targets) for who in READER]
+        for call in calls:
+            _checked(call, targets, saved)
+        ours, upstream = alternate(tuple(calls), rounds, budgets=(60, 8))
+    work = f"read_data, {SMALL:,} tensors of {size}"
+    counted = "one thread, page cache warm"
+    yield Speedup(work, counted, ours, upstream, target=12)
+    mine, theirs = (timing.seconds / SMALL * 1e6 for timing in (ours, upstream))
+    yield Bound("the same", "a tensor", mine, theirs, "us", target=12)
+
+
+def _large(folder: Path, saved: Tensors, rounds: int) -> Iterator[Row]:
+    targets = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
+    size = sum(tensor.nbytes for tensor in saved.values())
+    cpus = len(os.sched_getaffinity(0))
+    upstream = reading("upstream", folder, targets)
+    _checked(upstream, targets, saved)
+    of_upstream = None
+    for threads in (count for count in (1, 2, 4, 8, 16) if count <= cpus):
+        ours = reading("ours", folder, targets, threads)
+        _checked(ours, targets, saved)
+        raw = _raw(folder, targets, threads)
+        calls = (ours, raw) if of_upstream else (ours, raw, upstream)
+        timings = alternate(calls, rounds)
+        of_upstream = of_upstream or timings[2]
+        plural = "s" if threads > 1 else ""
+        yield Share(
+            f"read_data, {len(saved)} tensors of 32 MiB, {threads} thread{plural}",
+            "page cache warm; raw: readinto the same tensors, as many threads",
+            size,
+            timings[0],
+            of_upstream,
+            timings[1],
+            target=0.9 if threads == 1 else None,
+        )
+
+
+def _cuda(folder: Path, saved: Tensors, rounds: int) -> Iterator[Row]:
+    """Raw reads end in the memory of the host, so a copy to the device is overlapped or lost."""
+    targets = {name: torch.zeros_like(tensor, device="cuda") for name, tensor in saved.items()}
+    on_host = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
+    on_device = {name: tensor.cuda() for name, tensor in saved.items()}
+    for threads in (count for count in (1, 2, 4, 8, 16) if count <= len(os.sched_getaffinity(0))):
+        calls = (
+            reading("ours", folder, targets, threads),
+            reading("upstream", folder, targets),
+            _raw(folder, on_host, threads),
+        )
+        for call in calls[:2]:
+            _checked(call, targets, on_device)
+        ours, upstream, raw = alternate(calls, rounds)
+        plural = "s" if threads > 1 else ""
+        yield Share(
+            f"read_data, {len(saved)} CUDA tensors of 32 MiB, {threads} thread{plural}",
+            "page cache warm; raw: readinto CPU tensors, as many threads",
+            sum(tensor.nbytes for tensor in saved.values()),
+            ours,
+            upstream,
+            raw,
+            target=0.85 if threads == 1 else None,
+        )
+
+
+def _raw(folder: Path, targets: Tensors, threads: int) -> Callable[[], None]:
+    """Returns a call that reads as many bytes of the same file, without looking at them."""
+    views: list[Any] = [tensor.view(torch.uint8).numpy() for tensor in targets.values()]
+    file = folder / "__0_0.distcp"
+
+    def read(thread: int) -> None:
+        with file.open("rb", buffering=0) as stream:
+            for at in range(thread, len(views), threads):
+                stream.seek(at * LARGE_SIZE)
+                done = 0
+                while done < LARGE_SIZE:
+                    done += stream.readinto(views[at][done:])
+
+    def call() -> None:
+        if threads == 1:
+            read(0)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(read, range(threads)))
+
+    return call
+
+
+def _cold(folder: Path, saved: Tensors) -> Row:
+    targets = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
+    file = folder / "__0_0.distcp"
+
+    def cold(call: Callable[[], None]) -> float:
+        least = float("inf")
+        for _ in range(2):
+            _drop_from_page_cache(file)
+            (timing,) = alternate((call,), 1)
+            least = min(least, timing.seconds)
+        return least
+
+    calls = (
+        reading("ours", folder, targets),
+        reading("upstream", folder, targets),
+        _raw(folder, targets, 1),
+    )
+    ours, upstream, raw = (Timing(cold(call), 2) for call in calls)
+    return Share(
+        f"read_data, {len(saved)} tensors of 32 MiB, 1 thread, page cache cold",
+        "the file's pages were dropped",
+        sum(tensor.nbytes for tensor in saved.values()),
+        ours,
+        upstream,
+        raw,
+        target=None,
+    )
+
+
+def _memory(folder: Path) -> Iterator[Row]:
+    for what, make in (("", _contiguous), (", targets of another dtype", _converted)):
+        of = {}
+        for who in READER:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                of[who] = pool.apply(_added_by_reading, (who, folder, make)) / 2**20
+        yield Bound(
+            f"memory beyond the targets, {LARGE} tensors of 32 MiB{what}",
+            "peak of the process; as many threads as CPUs",
+            of["ours"],
+            of["upstream"],
+            "MiB",
+            target=64,
+        )
+
+
+def _contiguous() -> torch.Tensor:
+    return torch.zeros(LARGE_SIZE // 4)
+
+
+def _converted() -> torch.Tensor:
+    return torch.zeros(LARGE_SIZE // 4, dtype=torch.bfloat16)
+
+
+def _added_by_reading(who: str, folder: Path, make: Callable[[], torch.Tensor]) -> float:
+    """Bytes that a load adds to the peak memory of this process."""
+    targets = {f"layer.{at}": make() for at in range(LARGE)}
+    warm_up = {"layer.0": torch.zeros(LARGE_SIZE // 4)}
+    with tempfile.TemporaryDirectory() as name:
+        dcp.save({"layer.0": torch.zeros(2)}, checkpoint_id=name, no_dist=True)
+        reading(who, Path(name), {"layer.0": warm_up["layer.0"][:2]})()
+    del warm_up
+    call = reading(who, folder, targets, len(os.sched_getaffinity(0)))
+    forget_high_water()
+    before = high_water()
+    call()
+    return high_water() - before
+
+
+def _reshard(what: str, boxes: Boxes, placement: Shard) -> Iterator[Row]:
+    whole = torch.randn(SIDE, SIDE)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_boxes(folder, "weight", whole, boxes)
+        for ranks in (8, BOXES):
+            rank = ranks // 2
+            read = {}
+            with world(rank, ranks):
+                mesh = init_device_mesh("cpu", (ranks,))
+                wanted = whole.chunk(ranks, placement.dim)[rank]
+                local = torch.zeros_like(wanted, memory_format=torch.contiguous_format)
+                target = DTensor.from_local(local, mesh, [placement], run_check=False)
+                for who in READER:
+                    call = reading(who, folder, {"weight": target})
+                    before = _bytes_read()
+                    call()
+                    read[who] = (_bytes_read() - before) / local.nbytes
+                    expect(torch.equal(local, wanted), f"{who} read another box")
+                    local.zero_()
+            yield Bound(
+                f"bytes read, {what}, {BOXES:,} saved boxes, 1 rank of {ranks:,}",
+                "as a multiple of the bytes wanted",
+                read["ours"],
+                read["upstream"],
+                "x",
+                target=_allowed(boxes, local),
+            )
+
+
+def _allowed(boxes: Boxes, local: torch.Tensor) -> float:
+    """Bytes that may be read of each wanted byte: 1.05, or whole pages where rows are short."""
+    _, sizes = boxes.box(0)
+    rows, columns = (min(size, held) for size, held in zip(sizes, local.shape, strict=True))
+    run = (columns if columns < sizes[1] else rows * columns) * local.element_size()
+    pages = -(-run // 4_096) + 1
+    return max(1.05, pages * 4_096 / run)
+
+
+def _bytes_read() -> int:
+    """Bytes that this process has read from files, from the page cache or not."""
+    for line in Path("/proc/self/io").read_text().splitlines():
+        if line.startswith("rchar"):
+            return int(line.split()[1])
+    raise RuntimeError("the system does not report the bytes that a process reads")
+
+
+def _drop_from_page_cache(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
