@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import tempfile
@@ -10,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import DefaultLoadPlanner
+from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
@@ -21,6 +24,7 @@ import shardplan
 from .agreement import expect
 from .harness import Row, Speedup, Timing, alternate
 from .measures import Bound, Share, forget_high_water, high_water
+from .object_store import object_store
 from .workloads import Boxes, grid, sharded, world
 from .workloads.stored import save_boxes
 
@@ -53,16 +57,18 @@ def load(full: bool) -> Iterator[Row]:
             yield from _cuda(folder, tensors, rounds)
         del tensors
         yield from _memory(folder)
+    yield from _object_store(rounds)
     yield from _reshard("S(0) to S(1)", sharded((SIDE, SIDE), 0, BOXES), Shard(1))
     yield from _reshard("2-D to 1-D", grid((SIDE, SIDE), (32, 32)), Shard(0))
 
 
 def reading(who: str, folder: Path, targets: Tensors, threads: int = 1) -> Callable[[], None]:
     """Plans a load, and returns the call that reads its data."""
-    if who == "ours":
-        reader: dcp.FileSystemReader = shardplan.FileSystemReader(folder, thread_count=threads)
-    else:
-        reader = dcp.FileSystemReader(folder)
+    options: dict[str, Any] = {"thread_count": threads} if who == "ours" else {}
+    return _planned(who, READER[who](folder, **options), targets)
+
+
+def _planned(who: str, reader: dcp.FileSystemReader, targets: Tensors) -> Callable[[], None]:
     planner = PLANNER[who]()
     metadata = reader.read_metadata()
     planner.set_up_planner(targets, metadata, True)
@@ -238,6 +244,45 @@ def _added_by_reading(who: str, folder: Path, make: Callable[[], torch.Tensor]) 
     before = high_water()
     call()
     return high_water() - before
+
+
+def _object_store(rounds: int) -> Iterator[Row]:
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("s3fs") is None:
+        return
+    count, url = 2_000, "s3://bucket/checkpoint"
+    with object_store(latency=0.02) as store:
+        fsspec.filesystem("s3", **store.options).mkdir("bucket")
+        for elements, size, files in ((64, "256 B", 1), (64, "256 B", 16), (16_384, "64 KiB", 1)):
+            saved = {f"layer.{at}": torch.randn(elements) for at in range(count)}
+            writer = FsspecWriter(url, sync_files=False, thread_count=files, **store.options)
+            dcp.save(saved, storage_writer=writer, no_dist=True)
+            targets = {name: torch.empty_like(tensor) for name, tensor in saved.items()}
+            readers = (
+                shardplan.FsspecReader(url, **store.options),
+                FsspecReader(url, **store.options),
+            )
+            calls, requests = [], []
+            for who, reader in zip(READER, readers, strict=True):
+                calls.append(_planned(who, reader, targets))
+                before = store.requests()
+                _checked(calls[-1], targets, saved)
+                requests.append(store.requests() - before)
+            ours, upstream = alternate(tuple(calls), rounds, budgets=(60, 15))
+            plural = "s" if files > 1 else ""
+            work = f"read_data, {count:,} tensors of {size}, {files} file{plural}, s3fs, 20 ms"
+            counted = "20 ms more for each request to moto's server"
+            yield Speedup(work, counted, ours, upstream, target=20 if elements == 64 else None)
+            if files > 1:
+                continue
+            total = fsspec.filesystem("s3", **store.options).size("bucket/checkpoint/__0_0.distcp")
+            yield Bound(
+                f"requests for {total / 2**20:.0f} MiB of it",
+                "",
+                requests[0],
+                requests[1],
+                "requests",
+                target=-(-total // (8 << 20)),
+            )
 
 
 def _reshard(what: str, boxes: Boxes, placement: Shard) -> Iterator[Row]:

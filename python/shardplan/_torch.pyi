@@ -221,8 +221,8 @@ class LoadReport:
     def left(self) -> list[tuple[int, str, str]]:
         """(position, reason, detail) of each item that was not read. Its target is unchanged."""
     @property
-    def failure(self) -> tuple[int, str, int] | None:
-        """(position, what, errno) of what ended the load, or None."""
+    def failure(self) -> tuple[int, str, int, Exception | None] | None:
+        """(position, what, errno, exception) of what ended the load, or None."""
     @property
     def unreached(self) -> list[int]:
         """After a failure: the positions that were not read, or not all of them."""
@@ -246,6 +246,7 @@ def load_planned(
     memory: int,
     verify: bool,
     progress: Callable[[int, int], object] | None,
+    read_range: Callable[[str, int, int], Any] | None,
 ) -> LoadReport | None:
     """Reads the tensors of a plan into those of a state dict. Returns None on fallback."""
 
@@ -259,6 +260,7 @@ def load_box(
     threads: int,
     memory: int,
     verify: bool,
+    read_range: Callable[[str, int, int], Any] | None,
 ) -> LoadReport | None:
     """Reads a box of a part into a tensor. Returns None on fallback."""
 

@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import shardplan
 from parity.stored_boxes import StoredBoxes, bits, item_of, read, saved
 from shardplan.dcp import fallbacks
-from shardplan.dcp.storage import tensor_data
+from shardplan.dcp.storage import file_access, tensor_data
 from shardplan.dcp.storage.progress import Bar
 
 Reader = shardplan.FileSystemReader
@@ -527,7 +527,7 @@ def test_the_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 def test_thread_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(24)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert tensor_data.default_thread_count() == 16
+    assert file_access.default_thread_count() == 16
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert Reader(tmp_path).thread_count == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")

@@ -171,7 +171,7 @@ def test_a_target_without_memory_is_not_written() -> None:
     from shardplan.dcp.native import native
 
     report = native.load_box(
-        "/dev/null", 0, 10, [0, 0], [2, 2], without_storage((2, 2)), 1, 1 << 20, False
+        "/dev/null", 0, 10, [0, 0], [2, 2], without_storage((2, 2)), 1, 1 << 20, False, None
     )
     assert report is not None
     assert [reason for _, reason, _ in report.left] == [

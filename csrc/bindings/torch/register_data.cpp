@@ -26,9 +26,9 @@ void register_data(py::module_& m) {
           [](const LoadReport& report) -> py::object {
             if (!report.failure) return py::none();
             return py::make_tuple(report.failure->position, report.failure->what,
-                                  report.failure->system_error);
+                                  report.failure->system_error, report.failure->exception);
           },
-          "(position, what, errno) of what ended the load, or None.")
+          "(position, what, errno, exception) of what ended the load, or None.")
       .def_readonly("unreached", &LoadReport::unreached,
                     "After a failure: the positions that were not read, or not all of them.")
       .def_readonly("bytes_wanted", &LoadReport::bytes_wanted, "Bytes of the boxes.")
@@ -39,14 +39,15 @@ void register_data(py::module_& m) {
       "load_planned",
       [](const py::object& items, const StorageColumns& storage, const py::object& state_dict,
          const py::object& lookup, std::string directory, std::size_t threads, std::size_t memory,
-         bool verify, py::object progress) {
+         bool verify, py::object progress, py::object read_range) {
         const LoadPlanColumns plan = load_columns_of(items);
         return load_planned(plan, storage, state_dict, lookup,
-                            {std::move(directory), threads, memory, verify, std::move(progress)});
+                            {std::move(directory), threads, memory, verify, std::move(progress),
+                             std::move(read_range)});
       },
       py::arg("items"), py::arg("storage"), py::arg("state_dict"), py::arg("lookup"),
       py::arg("directory"), py::arg("threads"), py::arg("memory"), py::arg("verify"),
-      py::arg("progress"),
+      py::arg("progress"), py::arg("read_range"),
       "Reads the tensors of a plan into those of a state dict. Returns None on fallback.");
   m.def(
       "read_items_at",
@@ -65,13 +66,14 @@ void register_data(py::module_& m) {
       "load_box",
       [](std::string path, std::int64_t begin, std::int64_t length,
          std::vector<std::int64_t> offsets, std::vector<std::int64_t> lengths,
-         const py::object& target, std::size_t threads, std::size_t memory, bool verify) {
+         const py::object& target, std::size_t threads, std::size_t memory, bool verify,
+         py::object read_range) {
         return load_box({std::move(path), begin, length, std::move(offsets), std::move(lengths)},
-                        target, {{}, threads, memory, verify, py::none()});
+                        target, {{}, threads, memory, verify, py::none(), std::move(read_range)});
       },
       py::arg("path"), py::arg("begin"), py::arg("length"), py::arg("offsets"), py::arg("lengths"),
       py::arg("target"), py::arg("threads"), py::arg("memory"), py::arg("verify"),
-      "Reads a box of a part into a tensor. Returns None on fallback.");
+      py::arg("read_range"), "Reads a box of a part into a tensor. Returns None on fallback.");
 }
 
 }  // namespace shardplan::bindings

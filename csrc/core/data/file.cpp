@@ -9,6 +9,10 @@
 
 namespace shardplan::data {
 
+std::optional<LentBytes> Source::lend(std::uint64_t, std::size_t) const {
+  return std::nullopt;
+}
+
 File::File(const std::string& path) : descriptor_(-1) {
   do {
     descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);

@@ -2,10 +2,34 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 
 namespace shardplan::data {
+
+/// Thrown if bytes of a file cannot be read, or are wrong. The message is a predicate without a
+/// subject.
+class FailedRead : public std::runtime_error {
+ public:
+  FailedRead(const std::string& what, int system_error = 0)
+      : std::runtime_error(what), errno_(system_error) {}
+
+  /// Returns the errno of the system, or 0.
+  int system_error() const { return errno_; }
+
+ private:
+  int errno_;
+};
+
+/// Bytes in the memory of a source, valid as long as `owner` lives.
+struct LentBytes {
+  std::shared_ptr<const void> owner;
+  const char* data = nullptr;
+  std::size_t size = 0;
+};
 
 /// Bytes that can be read at any offset. Threads can share it.
 class Source {
@@ -18,6 +42,10 @@ class Source {
   /// Reads `count` bytes from `offset` on. Returns their number, which is smaller only at the end.
   /// Throws std::system_error.
   virtual std::size_t read_at(std::uint64_t offset, char* into, std::size_t count) const = 0;
+
+  /// Reads as `read_at` does, but into memory of the source, so that bytes which arrive in memory
+  /// need not be copied. Returns nothing if `read_at` reads as well.
+  virtual std::optional<LentBytes> lend(std::uint64_t offset, std::size_t count) const;
 };
 
 /// A file of a local file system.

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
@@ -18,18 +19,17 @@
 namespace shardplan::data {
 namespace {
 
-/// Bytes that are read between two checks for an interrupt.
-constexpr std::uint64_t kMaxRead = std::uint64_t{1} << 24;
-/// Bytes of several runs that are read at once.
-constexpr std::uint64_t kMaxScattered = std::uint64_t{1} << 18;
 /// Shorter runs are copied faster by the sink, which transposes in blocks.
 constexpr std::uint64_t kMinDirectRun = 64;
+constexpr std::uint64_t kMinTransposed = std::uint64_t{1} << 18;
 
 /// Returns whether runs are short only because the target has another order of dims.
 bool is_long_transposition(const StridedCopy& copy) {
-  return copy.run < kMinDirectRun && copy.bytes() > kMaxScattered &&
+  return copy.run < kMinDirectRun && copy.bytes() > kMinTransposed &&
          copy.dims.back().source_stride == copy.run;
 }
+
+constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 
 /// Part of a copy, for any thread.
 struct Piece {
@@ -46,7 +46,7 @@ class Load {
   Load(std::span<const ReadRequest> all_requests, const LoadOptions& load_options)
       : requests(all_requests),
         options(load_options),
-        schedule(schedule_reads(all_requests)),
+        schedule(schedule_reads(all_requests, load_options.sizes)),
         pieces_left(all_requests.size()) {
     result.outcomes.resize(requests.size(), Outcome::kUnreached);
     result.failed = requests.size();
@@ -68,6 +68,43 @@ class Load {
     std::ranges::move(more, std::back_inserter(pieces_));
     changed_.notify_all();
   }
+
+  /// Bytes that a thread asks for, and uses. A thread that waits for other threads holds none, so
+  /// an object does nothing if its thread already has one.
+  class InFlight {
+   public:
+    template <class Check>
+    InFlight(Load& load, bool& holds, std::uint64_t bytes, Check&& check)
+        : load_(load), holds_(holds), bytes_(std::min(bytes, load.options.max_in_flight)) {
+      if (holds || load.options.max_in_flight == kUnlimited) {
+        bytes_ = 0;
+        return;
+      }
+      std::unique_lock lock(load_.mutex_);
+      while (bytes_ > load_.options.max_in_flight - load_.in_flight_) {
+        load_.changed_.wait_for(lock, std::chrono::milliseconds(20));
+        lock.unlock();
+        check();
+        lock.lock();
+      }
+      load_.in_flight_ += bytes_;
+      holds_ = bytes_ != 0;
+    }
+    ~InFlight() {
+      if (bytes_ == 0) return;
+      const std::scoped_lock lock(load_.mutex_);
+      load_.in_flight_ -= bytes_;
+      load_.changed_.notify_all();
+      holds_ = false;
+    }
+    InFlight(const InFlight&) = delete;
+    InFlight& operator=(const InFlight&) = delete;
+
+   private:
+    Load& load_;
+    bool& holds_;
+    std::uint64_t bytes_;
+  };
 
   bool pop(Piece& piece) {
     const std::scoped_lock lock(mutex_);
@@ -133,6 +170,7 @@ class Load {
  private:
   std::atomic<std::size_t> next_block_ = 0;
   std::atomic<std::size_t> busy_ = 0;  // threads that may still push pieces
+  std::uint64_t in_flight_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Piece> pieces_;
@@ -191,14 +229,7 @@ class Worker {
       throw FailedRead("cannot be opened", error.code().value());
     }
     opened_ = file;
-    bytes_ = [this](std::uint64_t offset, char* into, std::size_t count) {
-      try {
-        return file_->read_at(offset, into, count);
-      } catch (const std::system_error& error) {
-        throw FailedRead("cannot be read at byte " + util::grouped(offset), error.code().value());
-      }
-    };
-    window_.open(bytes_);
+    window_.open(*file_);
   }
 
   /// Returns false if there is no block left.
@@ -218,10 +249,13 @@ class Worker {
     const auto& parts = load_.schedule.parts;
     request_ = load_.schedule.order[parts[block.first].first];
     open(first_of(parts[block.first]).file);
+    const Load::InFlight in_flight(load_, holds_bytes_, block.whole ? block.length : 0,
+                                   [this] { check_stopped(); });
     if (block.whole) {
       window_.keep(FileWindow::kHead, block.begin, static_cast<std::size_t>(block.length));
     } else {
-      const auto end = static_cast<std::size_t>(std::min(kPartEnd, block.length));
+      const auto end =
+          static_cast<std::size_t>(std::min(load_.options.sizes.part_end, block.length));
       window_.keep(FileWindow::kHead, block.begin, end);
       window_.keep(FileWindow::kTail, block.begin + block.length - end, end);
     }
@@ -229,6 +263,8 @@ class Worker {
       check_stopped();
       run_part(parts[at]);
     }
+    window_.release(FileWindow::kHead);
+    window_.release(FileWindow::kTail);
   }
 
   void run_part(const PartTask& part) {
@@ -317,8 +353,9 @@ class Worker {
 
   void read_pieces(std::size_t index, const StridedCopy& copy) {
     std::vector<StridedCopy> split;
-    if (load_.options.threads > 1 && copy.bytes() > kMaxRead) {
-      copy.split(kMaxRead, split);
+    const std::uint64_t max_read = load_.options.sizes.max_read;
+    if (load_.options.threads > 1 && copy.bytes() > max_read) {
+      copy.split(max_read, split);
     } else {
       split.push_back(copy);
     }
@@ -346,8 +383,11 @@ class Worker {
 
   /// Reads the bytes of a copy to `target`.
   void read_copy(const StridedCopy& copy, char* target) {
-    for_each_read(copy, kMaxScattered, runs_, [&](const Read& read) {
+    for_each_read(copy, load_.options.sizes, runs_, [&](const Read& read) {
       const auto length = static_cast<std::size_t>(read.length);
+      const Load::InFlight in_flight(load_, holds_bytes_,
+                                     std::min(read.length, load_.options.sizes.max_read),
+                                     [this] { check_stopped(); });
       const char* kept = window_.find(read.begin, length);
       if (kept == nullptr && read.runs.size() == 1) {
         read_exactly(read.begin, target + read.runs.front().target, read.length);
@@ -355,23 +395,29 @@ class Worker {
       }
       if (kept == nullptr) {
         check_stopped();
-        if (scattered_.size() < length) scattered_.resize(length);
-        read_exactly(read.begin, scattered_.data(), read.length);
-        kept = scattered_.data();
+        window_.keep(FileWindow::kRuns, read.begin, length);
+        kept = window_.find(read.begin, length);
+        if (kept == nullptr) throw ends_early(read.begin + window_.kept(FileWindow::kRuns));
       }
       for (const Run& run : read.runs) {
         std::memcpy(target + run.target, kept + (run.source - read.begin),
                     static_cast<std::size_t>(copy.run));
       }
+      window_.release(FileWindow::kRuns);
     });
+  }
+
+  static FailedRead ends_early(std::uint64_t byte) {
+    return FailedRead("ends at byte " + util::grouped(byte) + ", within the part");
   }
 
   void read_exactly(std::uint64_t begin, char* into, std::uint64_t count) {
     for (std::uint64_t done = 0; done < count;) {
       check_stopped();
-      const auto more = static_cast<std::size_t>(std::min(kMaxRead, count - done));
+      const auto more =
+          static_cast<std::size_t>(std::min(load_.options.sizes.max_read, count - done));
       if (const std::size_t got = window_.read(begin + done, into + done, more); got < more) {
-        throw FailedRead("ends at byte " + util::grouped(begin + done + got) + ", within the part");
+        throw ends_early(begin + done + got);
       }
       done += more;
     }
@@ -410,27 +456,26 @@ class Worker {
   const util::Pulse* pulse_;
   std::size_t request_ = 0;  // the one being read, for errors
 
+  bool holds_bytes_ = false;  // true while there is a Load::InFlight of this thread
+
   std::shared_ptr<const Source> file_;
   std::uint32_t opened_ = 0;
-  PartBytes bytes_;
   FileWindow window_;
   TensorPartReader tensors_;
   std::unique_ptr<StagingSink> sink_;
   std::vector<std::size_t> staged_;
   std::vector<std::int64_t> offsets_;
   std::vector<Run> runs_;
-  std::vector<char> scattered_;
 };
 
 /// Starting a thread takes as long as reading a megabyte.
 std::size_t useful_threads(Load& load) {
-  constexpr std::uint64_t kBytes = std::uint64_t{1} << 22;
   constexpr std::size_t kRequests = 2000;
   for (const ReadRequest& request : load.requests) {
     const std::uint64_t more = request.bytes_wanted();
     load.result.bytes_wanted += std::min(more, ~std::uint64_t{0} - load.result.bytes_wanted);
   }
-  const std::uint64_t by_bytes = 1 + load.result.bytes_wanted / kBytes;
+  const std::uint64_t by_bytes = 1 + load.result.bytes_wanted / load.options.sizes.thread;
   return std::max<std::uint64_t>(by_bytes, 1 + load.requests.size() / kRequests);
 }
 

@@ -4,10 +4,11 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/data/file.h"
@@ -38,23 +39,13 @@ class StagingSink {
   virtual void finish() = 0;
 };
 
-/// Thrown if bytes of a file cannot be read, or are wrong. The message is a predicate without a
-/// subject.
-class FailedRead : public std::runtime_error {
- public:
-  FailedRead(const std::string& what, int system_error = 0)
-      : std::runtime_error(what), errno_(system_error) {}
-
-  /// Returns the errno of the system, or 0.
-  int system_error() const { return errno_; }
-
- private:
-  int errno_;
-};
-
 struct LoadOptions {
   std::size_t threads = 1;  // at least 1
   bool verify = false;      // compare the checksums of all parts
+  ReadSizes sizes = kFileSizes;
+  /// Maximum number of bytes that threads ask for at the same time, if the source lends them. A
+  /// read of more is made alone.
+  std::uint64_t max_in_flight = std::numeric_limits<std::uint64_t>::max();
   /// Opens a file by its number. Called by any thread, again if no thread has the file open any
   /// more. Throws std::system_error.
   std::function<std::shared_ptr<const Source>(std::uint32_t file)> open;
@@ -94,8 +85,9 @@ struct LoadResult {
 /// Reads boxes of stored tensors into their targets. Threads end before the call returns, and
 /// targets are complete then.
 ///
-/// Memory beyond the targets: per thread, blocks and working space of about 3 MiB, and the buffers
-/// of its sink.
+/// Memory beyond the targets, per thread: a block, a read of several runs, about 1 MiB of working
+/// space, and the buffers of its sink. If the source lends its bytes: `max_in_flight` for all
+/// threads, in place of blocks and runs.
 LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& options);
 
 }  // namespace shardplan::data

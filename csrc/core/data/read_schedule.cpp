@@ -30,7 +30,22 @@ std::uint64_t ReadRequest::bytes_wanted() const {
   return bytes;
 }
 
-ReadSchedule schedule_reads(std::span<const ReadRequest> requests) {
+ReadSizes request_sizes(std::uint64_t max_request) {
+  constexpr std::uint64_t kMegabyte = std::uint64_t{1} << 20;
+  const std::uint64_t most = std::max(max_request, kMegabyte);
+  return {
+      .max_block = most,
+      .max_whole_part = most,
+      .max_spare_part = kMegabyte,
+      .part_end = std::uint64_t{1} << 14,
+      .page = kMegabyte,
+      .max_read = most,
+      .max_scattered = most,
+      .thread = 1,
+  };
+}
+
+ReadSchedule schedule_reads(std::span<const ReadRequest> requests, const ReadSizes& sizes) {
   ReadSchedule schedule;
   schedule.order.resize(requests.size());
   std::iota(schedule.order.begin(), schedule.order.end(), std::size_t{0});
@@ -51,14 +66,14 @@ ReadSchedule schedule_reads(std::span<const ReadRequest> requests) {
       wanted = more > kMaxBytes - wanted ? kMaxBytes : wanted + more;
     }
     part.count = at - part.first;
-    const bool whole = request.length <= kMaxSparePart ||
-                       (request.length <= kMaxWholePart && wanted >= request.length / 8 * 7);
+    const bool whole = request.length <= sizes.max_spare_part ||
+                       (request.length <= sizes.max_whole_part && wanted >= request.length / 8 * 7);
     BlockTask* last = schedule.blocks.empty() ? nullptr : &schedule.blocks.back();
     const bool joins =
         whole && last != nullptr && last->whole &&
         requests[schedule.order[schedule.parts[last->first].first]].file == request.file &&
-        request.begin / kPage <= (last->begin + last->length + kPage - 1) / kPage &&
-        end_of(request) - last->begin <= kMaxBlock;
+        request.begin / sizes.page <= (last->begin + last->length + sizes.page - 1) / sizes.page &&
+        end_of(request) - last->begin <= sizes.max_block;
     if (joins) {
       ++last->count;
       last->length = std::max(last->length, end_of(request) - last->begin);

@@ -43,6 +43,43 @@ struct BlockTask {
   bool whole = false;  // true if the block is read into memory
 };
 
+/// Sizes of reads in bytes, which depend on what a read costs.
+struct ReadSizes {
+  /// A block that is read into memory.
+  std::uint64_t max_block = 0;
+  /// A part that is read into memory, if all of it is wanted, and if only some of it is.
+  std::uint64_t max_whole_part = 0;
+  std::uint64_t max_spare_part = 0;
+  /// What is read at the head and at the tail of a larger part, to locate its tensor. Of a part
+  /// that torch writes, 700 to 900 bytes are needed at each end; others take more reads.
+  std::uint64_t part_end = 0;
+  /// A page: bytes that are not wanted are read if they are less than a page that begins at a
+  /// multiple of its size.
+  std::uint64_t page = 1;
+  /// A read of contiguous bytes, and a read of several runs.
+  std::uint64_t max_read = 0;
+  std::uint64_t max_scattered = 0;
+  /// Wanted bytes for which one more thread pays.
+  std::uint64_t thread = 1;
+};
+
+/// A local file: a read costs little, and the page cache reads pages. `max_read` is what is read
+/// between two checks for an interrupt.
+inline constexpr ReadSizes kFileSizes{
+    .max_block = std::uint64_t{1} << 20,
+    .max_whole_part = std::uint64_t{1} << 16,
+    .max_spare_part = std::uint64_t{1} << 14,
+    .part_end = std::uint64_t{1} << 10,
+    .page = std::uint64_t{1} << 12,
+    .max_read = std::uint64_t{1} << 24,
+    .max_scattered = std::uint64_t{1} << 18,
+    .thread = std::uint64_t{1} << 22,
+};
+
+/// Returns the sizes for a storage where a request takes as long as reading a megabyte, with at
+/// most `max_request` bytes (at least 1 MiB) in a request.
+ReadSizes request_sizes(std::uint64_t max_request);
+
 /// Order of reads: by file, then by byte.
 struct ReadSchedule {
   std::vector<std::size_t> order;  // indices of requests
@@ -50,18 +87,9 @@ struct ReadSchedule {
   std::vector<BlockTask> blocks;
 };
 
-/// Bytes of a block that is read into memory.
-inline constexpr std::uint64_t kMaxBlock = std::uint64_t{1} << 20;
-/// Bytes of a part that is read into memory, if all of it is wanted, and if only some of it is.
-inline constexpr std::uint64_t kMaxWholePart = std::uint64_t{1} << 16;
-inline constexpr std::uint64_t kMaxSparePart = std::uint64_t{1} << 14;
-/// Bytes at the head and at the tail of a larger part that are read to locate its tensor. Of a part
-/// that torch writes, 700 to 900 are needed at each end; others take more reads.
-inline constexpr std::uint64_t kPartEnd = std::uint64_t{1} << 10;
-inline constexpr std::uint64_t kPage = std::uint64_t{1} << 12;
-
 /// Schedules requests, given in any order. Linear after a sort.
-ReadSchedule schedule_reads(std::span<const ReadRequest> requests);
+ReadSchedule schedule_reads(std::span<const ReadRequest> requests,
+                            const ReadSizes& sizes = kFileSizes);
 
 /// Bytes that are contiguous in the source and in the target.
 struct Run {
@@ -78,9 +106,9 @@ struct Read {
 
 /// Calls `visit(read)` for the reads of a copy, in the order of the source. Runs share a read if no
 /// whole page lies between them, so no page is read that has no wanted byte. A read of several runs
-/// has at most `max_bytes` bytes. `runs` is working space.
+/// has at most `sizes.max_scattered` bytes. `runs` is working space.
 template <class Visit>
-void for_each_read(const StridedCopy& copy, std::uint64_t max_bytes, std::vector<Run>& runs,
+void for_each_read(const StridedCopy& copy, const ReadSizes& sizes, std::vector<Run>& runs,
                    Visit&& visit) {
   constexpr std::size_t kMaxRuns = std::size_t{1} << 14;
   Read read;
@@ -94,8 +122,8 @@ void for_each_read(const StridedCopy& copy, std::uint64_t max_bytes, std::vector
   copy.for_each_run([&](std::uint64_t source, std::uint64_t target) {
     const std::uint64_t end = read.begin + read.length;
     const bool joins = !runs.empty() && runs.size() < kMaxRuns && source >= read.begin &&
-                       source / kPage <= (end + kPage - 1) / kPage &&
-                       source - read.begin + copy.run <= max_bytes;
+                       source / sizes.page <= (end + sizes.page - 1) / sizes.page &&
+                       source - read.begin + copy.run <= sizes.max_scattered;
     if (!joins) {
       flush();
       read.begin = source;

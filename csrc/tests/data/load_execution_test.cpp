@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -36,6 +38,43 @@ class Memory final : public data::Source {
 
  private:
   std::string bytes_;
+};
+
+/// File whose bytes arrive in memory of their own, as those of a request do.
+class Lending final : public data::Source {
+ public:
+  Lending(std::string bytes, std::uint64_t max_request)
+      : memory_(std::move(bytes)), max_request_(max_request) {}
+
+  std::size_t read_at(std::uint64_t offset, char* into, std::size_t count) const override {
+    note(count);
+    return memory_.read_at(offset, into, count);
+  }
+  std::optional<data::LentBytes> lend(std::uint64_t offset, std::size_t count) const override {
+    note(count);
+    std::shared_ptr<std::string> bytes(new std::string(count, '\0'), [this](std::string* all) {
+      lent_ -= all->capacity();
+      delete all;  // NOLINT(cppcoreguidelines-owning-memory): a deleter that counts
+    });
+    lent_ += bytes->capacity();
+    for (std::size_t most = most_lent;
+         most < lent_ && !most_lent.compare_exchange_weak(most, lent_);) {
+    }
+    bytes->resize(memory_.read_at(offset, bytes->data(), count));
+    return data::LentBytes{bytes, bytes->data(), bytes->size()};
+  }
+
+  mutable std::atomic<std::size_t> most_lent = 0;
+
+ private:
+  void note(std::size_t count) const {
+    EXPECT_GT(count, 0U);
+    EXPECT_LE(count, max_request_);
+  }
+
+  Memory memory_;
+  std::uint64_t max_request_;
+  mutable std::atomic<std::size_t> lent_ = 0;
 };
 
 /// Sink that widens nothing: it copies elements into row-major targets of the same dtype.
@@ -137,8 +176,11 @@ struct Case {
   }
 
   data::LoadResult load(std::size_t threads, std::shared_ptr<const data::Source> source = nullptr,
-                        bool verify = false) {
+                        bool verify = false, const data::ReadSizes& sizes = data::kFileSizes,
+                        std::uint64_t max_in_flight = ~std::uint64_t{0}) {
     data::LoadOptions options;
+    options.sizes = sizes;
+    options.max_in_flight = max_in_flight;
     options.threads = threads;
     options.verify = verify;
     if (source == nullptr) source = std::make_shared<Memory>(file);
@@ -197,6 +239,70 @@ TEST(Load, LargeTensorsAreSplitOverThreads) {
   }
 }
 
+TEST(Load, RandomBoxesByRequests) {
+  constexpr std::uint64_t kMax = std::uint64_t{1} << 20;
+  std::mt19937 random(4);
+  for (int round = 0; round < 100; ++round) {
+    Case made = random_case(random);
+    made.make_requests(round % 3 != 0);
+    const auto source = std::make_shared<Lending>(made.file, kMax);
+    const data::LoadResult result =
+        made.load(1 + random() % 3, source, round % 5 == 0, data::request_sizes(kMax));
+    EXPECT_EQ(result.error, nullptr);
+    for (std::size_t at = 0; at < made.targets.size(); ++at) {
+      EXPECT_EQ(result.outcomes[at], data::Outcome::kRead);
+      EXPECT_EQ(made.targets[at], made.expected(at)) << "round " << round << ", request " << at;
+    }
+  }
+}
+
+TEST(Load, FewRequestsReadManySmallTensorsAndStripsOfLargeOnes) {
+  std::mt19937 random(4);
+  constexpr std::uint64_t kMax = std::uint64_t{4} << 20;
+  Case small;
+  for (std::size_t at = 0; at < 3000; ++at) {
+    small.add_tensor(8, 8, random);
+    small.add_request(at, {0, 0}, {8, 8});
+  }
+  small.make_requests(true);
+  auto source = std::make_shared<Lending>(small.file, kMax);
+  data::LoadResult result = small.load(1, source, true, data::request_sizes(kMax));
+  EXPECT_EQ(result.error, nullptr);
+  EXPECT_EQ(result.reads, (small.file.size() + kMax - 1) / kMax);
+  EXPECT_LE(source->most_lent, kMax + 64);
+  for (std::size_t at = 0; at < 3000; ++at) EXPECT_EQ(small.targets[at], small.expected(at));
+
+  Case strip;
+  strip.add_tensor(512, 8192, random);  // 16 MiB, rows of 32 KiB
+  strip.add_request(0, {0, 64}, {512, 8});
+  strip.make_requests(true);
+  source = std::make_shared<Lending>(strip.file, kMax);
+  result = strip.load(1, source, false, data::request_sizes(kMax));
+  EXPECT_EQ(result.error, nullptr);
+  EXPECT_LE(result.reads, 2 + 5U);
+  EXPECT_TRUE(strip.targets[0] == strip.expected(0));
+}
+
+TEST(Load, BytesInFlightAreBounded) {
+  constexpr std::uint64_t kMax = std::uint64_t{1} << 20;
+  std::mt19937 random(4);
+  Case made;
+  for (std::size_t at = 0; at < 40; ++at) {
+    made.add_tensor(300, 300 + static_cast<std::int64_t>(at) * 40, random);
+    made.add_request(at, {0, 0}, {300, 300});
+  }
+  made.make_requests(true);
+  for (const std::uint64_t max_in_flight : {kMax / 4, 2 * kMax, 3 * kMax}) {
+    const auto source = std::make_shared<Lending>(made.file, kMax);
+    const data::LoadResult result =
+        made.load(8, source, false, data::request_sizes(kMax), max_in_flight);
+    EXPECT_EQ(result.error, nullptr);
+    // A read of more than what is allowed is made alone. The ends of 8 parts are not counted.
+    EXPECT_LE(source->most_lent, std::max(kMax, max_in_flight) + 16 * (1 << 14) + 1024);
+    for (std::size_t at = 0; at < 40; ++at) EXPECT_EQ(made.targets[at], made.expected(at));
+  }
+}
+
 TEST(Load, AStripReadsOnlyItsPages) {
   std::mt19937 random(2);
   Case made;
@@ -206,7 +312,7 @@ TEST(Load, AStripReadsOnlyItsPages) {
   const data::LoadResult result = made.load(1);
   EXPECT_TRUE(made.targets[0] == made.expected(0));
   // The head of the part, which was read to locate the tensor, has the first row.
-  EXPECT_EQ(result.bytes_read, 511 * 32 + 2 * data::kPartEnd);
+  EXPECT_EQ(result.bytes_read, 511 * 32 + 2 * data::kFileSizes.part_end);
   EXPECT_EQ(result.reads, 511 + 2);
 }
 
@@ -264,10 +370,10 @@ TEST(Load, AFileThatEndsOrFailsWhileItIsReadNamesTheByte) {
    public:
     explicit Shrunk(std::string bytes) : whole_(std::move(bytes)) {}
     std::size_t read_at(std::uint64_t offset, char* into, std::size_t count) const override {
-      if (count > data::kPartEnd && offset < 100000) {
+      if (count > data::kFileSizes.part_end && offset < 100000) {
         return whole_.read_at(offset, into, std::min(count, std::size_t{100000} - offset));
       }
-      return count > data::kPartEnd ? 0 : whole_.read_at(offset, into, count);
+      return count > data::kFileSizes.part_end ? 0 : whole_.read_at(offset, into, count);
     }
 
    private:

@@ -17,8 +17,9 @@ using Numbers = std::vector<std::int64_t>;
 std::vector<data::Read> reads_of(const data::StridedCopy& copy, std::uint64_t max_bytes) {
   std::vector<data::Run> runs;
   std::vector<data::Read> reads;
-  data::for_each_read(copy, max_bytes, runs,
-                      [&](const data::Read& read) { reads.push_back(read); });
+  data::ReadSizes sizes = data::kFileSizes;
+  sizes.max_scattered = max_bytes;
+  data::for_each_read(copy, sizes, runs, [&](const data::Read& read) { reads.push_back(read); });
   return reads;
 }
 
@@ -40,8 +41,8 @@ TEST(ReadsOfACopy, CoverEveryRunOnceAndNoPageWithoutAWantedByte) {
     std::vector<std::uint64_t> wanted;
     copy.for_each_run([&](std::uint64_t source, std::uint64_t) {
       wanted.push_back(source);
-      for (std::uint64_t page = source / data::kPage; page <= (source + copy.run - 1) / data::kPage;
-           ++page) {
+      for (std::uint64_t page = source / data::kFileSizes.page;
+           page <= (source + copy.run - 1) / data::kFileSizes.page; ++page) {
         pages.insert(page);
       }
     });
@@ -49,14 +50,17 @@ TEST(ReadsOfACopy, CoverEveryRunOnceAndNoPageWithoutAWantedByte) {
     std::vector<data::Run> runs;
     std::vector<std::uint64_t> found;
     std::uint64_t end = 0;
-    data::for_each_read(copy, max_bytes, runs, [&](const data::Read& read) {
+    data::ReadSizes sizes = data::kFileSizes;
+    sizes.max_scattered = max_bytes;
+    data::for_each_read(copy, sizes, runs, [&](const data::Read& read) {
       EXPECT_GE(read.begin, end);
       end = read.begin + read.length;
       EXPECT_TRUE(read.runs.size() == 1 || read.length <= max_bytes);
       EXPECT_EQ(read.runs.front().source, read.begin);
       EXPECT_EQ(read.runs.back().source + copy.run, end);
       for (const data::Run& run : read.runs) found.push_back(run.source);
-      for (std::uint64_t page = read.begin / data::kPage; page <= (end - 1) / data::kPage; ++page) {
+      for (std::uint64_t page = read.begin / data::kFileSizes.page;
+           page <= (end - 1) / data::kFileSizes.page; ++page) {
         EXPECT_TRUE(pages.contains(page)) << "a page without a wanted byte is read";
       }
     });
@@ -71,7 +75,7 @@ TEST(ReadsOfACopy, OfOverlappingRunsStayWithinTheirRead) {
   copy.run = 8;
   copy.dims = {{100, 0, 8}};
   std::vector<data::Run> runs;
-  data::for_each_read(copy, 1 << 20, runs, [&](const data::Read& read) {
+  data::for_each_read(copy, data::kFileSizes, runs, [&](const data::Read& read) {
     EXPECT_EQ(read.begin, 40);
     EXPECT_EQ(read.length, 8);
     EXPECT_EQ(read.runs.size(), 100);
@@ -130,7 +134,7 @@ TEST(ReadSchedule, EveryRequestOnceInFileOrder) {
         }
       }
       EXPECT_TRUE(block.whole || block.count == 1);
-      EXPECT_LE(block.whole ? block.length : 0, data::kMaxBlock);
+      EXPECT_LE(block.whole ? block.length : 0, data::kFileSizes.max_block);
     }
     EXPECT_EQ(request_at, requests.size());
   }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string_view>
 
+#include "bindings/torch/data/range_source.h"
 #include "bindings/torch/data/target_tensor.h"
 #include "bindings/torch/data/tensor_sink.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
@@ -26,6 +27,9 @@ constexpr const char* kNoLocation = "the item has no plain location";
 constexpr const char* kOtherTarget = "the target is not a plain strided tensor on CPU or CUDA";
 constexpr const char* kOtherBox = "the box of the item is not in its target";
 constexpr const char* kOtherPart = "the part is not a plain tensor that fits its target";
+
+/// Requests of more bytes gain no speed, and fewer of them are under way at the same time.
+constexpr std::size_t kMaxRequest = std::size_t{16} << 20;
 
 /// Requests, with what they point into.
 class Requests {
@@ -81,19 +85,27 @@ class Requests {
  private:
   data::LoadResult load() {
     const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
-    const std::size_t capacity = std::clamp(settings_.memory / threads / 4 / 4096 * 4096,
+    const bool is_local = settings_.read_range.is_none();
+    // A sink has two buffers at most. Ranges of files that are not local have the other memory.
+    const std::size_t for_sinks = settings_.memory / (is_local ? 2 : 4);
+    const std::size_t capacity = std::clamp(for_sinks / threads / 2 / 4096 * 4096,
                                             std::size_t{1} << 16, std::size_t{4} << 20);
     const bool inference_mode = c10::InferenceMode::is_enabled();
     const CallerStreams streams(targets_);
     data::LoadOptions options;
     options.threads = threads;
     options.verify = settings_.verify;
-    options.open = [this](std::uint32_t file) {
+    options.open = [this, is_local](std::uint32_t file) -> std::shared_ptr<const data::Source> {
       // pathlib, which upstream uses, takes an absolute path as it is.
       const std::string path(paths_[file]);
-      return std::make_shared<data::File>(path.starts_with('/') ? path
-                                                                : settings_.directory + path);
+      std::string full = path.starts_with('/') ? path : settings_.directory + path;
+      if (is_local) return std::make_shared<data::File>(full);
+      return std::make_shared<RangeSource>(settings_.read_range, std::move(full));
     };
+    if (!is_local) {
+      options.sizes = data::request_sizes(std::min(settings_.memory / 4, kMaxRequest));
+      options.max_in_flight = settings_.memory - for_sinks;
+    }
     options.make_sink = [&] {
       return std::make_unique<TensorSink>(targets_, streams, capacity, inference_mode);
     };
@@ -111,15 +123,22 @@ class Requests {
     try {
       std::rethrow_exception(result.error);
     } catch (const data::FailedRead& problem) {
-      const std::size_t position =
-          result.failed < positions_.size() ? positions_[result.failed] : 0;
-      report_.failure = {position, problem.what(), problem.system_error()};
+      report_.failure = {position_of(result), problem.what(), problem.system_error(), py::none()};
+    } catch (const py::error_already_set& raised) {
+      if (settings_.read_range.is_none() || !raised.matches(PyExc_Exception)) throw;
+      const py::object exception = raised.value();
+      if (raised.trace()) PyException_SetTraceback(exception.ptr(), raised.trace().ptr());
+      report_.failure = {position_of(result), {}, 0, exception};
     }
     for (std::size_t at = 0; at < result.outcomes.size(); ++at) {
       if (result.outcomes[at] == data::Outcome::kRead) continue;
       report_.unreached.push_back(positions_[at]);
     }
     std::ranges::sort(report_.unreached);
+  }
+
+  std::size_t position_of(const data::LoadResult& result) const {
+    return result.failed < positions_.size() ? positions_[result.failed] : 0;
   }
 
   const LoadSettings& settings_;

@@ -22,8 +22,9 @@ struct LeftItem {
 /// What ended a load.
 struct LoadFailure {
   std::size_t position = 0;  // of the item that was being read
-  std::string what;          // a predicate without a subject
+  std::string what;          // a predicate without a subject; empty for an exception
   int system_error = 0;      // errno, or 0
+  py::object exception;      // raised by `read_range`; or None
 };
 
 /// Outcome of a load.
@@ -37,11 +38,13 @@ struct LoadReport {
 };
 
 struct LoadSettings {
-  std::string directory;  // with a final slash; empty if paths are absolute
+  std::string directory;  // of the files, with a final slash; empty if paths are absolute
   std::size_t threads = 1;
   std::size_t memory = std::size_t{64} << 20;  // bytes beyond the targets
   bool verify = false;
   py::object progress;  // called with the bytes read so far and those wanted; or None
+  /// Function that reads a range of bytes, for files that are not local (see RangeSource); or None.
+  py::object read_range;
 };
 
 /// Reads the tensors of a load plan into those of a state dict. Returns nothing under a dispatch

@@ -29,8 +29,9 @@ from ..planners import coordinator
 from ..twins.table import twin_of
 from ..upstream import originals, replaced_names, versions
 from . import directory_lock, metadata_file
+from .file_access import access_of
 from .progress import Progress
-from .tensor_data import default_thread_count, read_data
+from .tensor_data import read_data
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
 
@@ -210,6 +211,21 @@ class ColumnsReader(filesystem.FileSystemReader):
     """
 
     trust = False
+    thread_count: int
+    verify: bool
+    progress: bool | Progress
+
+    def _set_options(
+        self, trust: bool, thread_count: int | None, verify: bool, progress: bool | Progress
+    ) -> None:
+        if thread_count is not None and thread_count < 1:
+            raise ValueError(f"thread_count must be at least 1, not {thread_count}")
+        access = access_of(self.fs, self.path)
+        by_default = access.threads if access is not None else 1
+        self.trust = trust
+        self.thread_count = by_default if thread_count is None else thread_count
+        self.verify = verify
+        self.progress = progress
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         if replaced_names.READER.untouched("read_metadata"):
@@ -256,9 +272,4 @@ class FileSystemReader(ColumnsReader):
         progress: bool | Progress = False,
     ) -> None:
         super().__init__(path, _extension_registry)
-        if thread_count is not None and thread_count < 1:
-            raise ValueError(f"thread_count must be at least 1, not {thread_count}")
-        self.trust = trust
-        self.thread_count = default_thread_count() if thread_count is None else thread_count
-        self.verify = verify
-        self.progress = progress
+        self._set_options(trust, thread_count, verify, progress)

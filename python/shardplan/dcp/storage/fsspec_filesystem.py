@@ -11,6 +11,7 @@ from typing import Any
 from torch.distributed.checkpoint import _fsspec_filesystem
 
 from .filesystem import ColumnsReader, ColumnsWriter
+from .progress import Progress
 
 __all__ = ["FsspecReader", "FsspecWriter"]
 
@@ -20,14 +21,30 @@ class FsspecWriter(ColumnsWriter, _fsspec_filesystem.FsspecWriter):
 
 
 class FsspecReader(ColumnsReader, _fsspec_filesystem.FsspecReader):
-    """``torch.distributed.checkpoint.FsspecReader``, which reads metadata natively.
+    """``torch.distributed.checkpoint.FsspecReader``, which reads metadata and tensors natively.
+
+    Tensors are read in ranges of up to 16 MiB with ``AbstractFileSystem.cat_file``. A local file
+    system is read as ``FileSystemReader`` reads it.
 
     Args:
         path: URL of the checkpoint.
         trust: see ``FileSystemReader``.
+        thread_count: the number of requests at the same time, as far as they share 64 MiB of
+            memory; 16 by default. Always 1 unless the file system is asynchronous.
+        verify: see ``FileSystemReader``.
+        progress: see ``FileSystemReader``.
         kwargs: further arguments of upstream's reader.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, trust: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        trust: bool = False,
+        thread_count: int | None = None,
+        verify: bool = False,
+        progress: bool | Progress = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(path, **kwargs)
-        self.trust = trust
+        self._set_options(trust, thread_count, verify, progress)

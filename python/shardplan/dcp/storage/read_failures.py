@@ -19,6 +19,7 @@ def failure(
     item: ReadItem,
     what: str,
     code: int,
+    exception: Exception | None,
     unreached: Sequence[ReadItem],
     count: int,
 ) -> Exception:
@@ -27,11 +28,16 @@ def failure(
     Args:
         what: what happened to the file or part, a predicate without a subject.
         code: errno, or 0.
+        exception: raised by the file system, in place of ``what`` and ``code``; or None.
         unreached: the items that were not read, or not all of them.
         count: the number of items in the plan.
     """
     where = f"tensor {item.storage_index.fqn!r}: {location_text(reader, item)}: {what}"
     rest = unreached_text(unreached, count)
+    if exception is not None:
+        where = f"while reading {item.storage_index.fqn!r} from {location_text(reader, item)}"
+        add_note(exception, f"{where}; {rest}")
+        return exception
     if code:
         path = reader.fs.concat_path(
             reader.path, reader.storage_data[item.storage_index].relative_path

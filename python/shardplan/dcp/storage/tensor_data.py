@@ -1,8 +1,8 @@
 """Twin of ``FileSystemReader.read_data``: tensors are read natively.
 
-Native code reads what upstream would read with ``torch.load`` and copy: plain tensors in plain
-files, into plain tensors. Byte entries, and every item that native code does not read, are left to
-upstream's ``read_data``, and are counted unless they are byte entries.
+Native code reads what upstream would read with ``torch.load`` and copy: plain tensors in local or
+fsspec files, into plain tensors. Byte entries, and every item that native code does not read, are
+left to upstream's ``read_data``, and are counted unless they are byte entries.
 
 Where a planner overrides a hook (``resolve_tensor``, ``commit_tensor`` and those that they call),
 items are read one by one, between the calls of its hooks.
@@ -28,28 +28,12 @@ from ..lazy.storage_data import StorageData
 from ..native import native
 from ..twins.table import twin_of
 from ..upstream import originals, replaced_names
+from .file_access import FileAccess, access_of
 from .progress import progress_of
 from .read_failures import ItemTracker, failure
 
 MEMORY = 64 << 20
 """Maximum size in bytes of the buffers of a load, for all threads together."""
-
-_MAX_THREADS = 16
-
-
-def default_thread_count() -> int:
-    """Returns the number of threads that a load uses by default.
-
-    It is the number of CPUs that this process may use, divided by the number of processes that
-    torchrun started on this node; at most 16.
-    """
-    try:
-        cpus = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        cpus = os.cpu_count() or 1
-    local_ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    divisor = int(local_ranks) if local_ranks.isdecimal() else 1
-    return max(1, min(_MAX_THREADS, cpus // max(1, divisor)))
 
 
 @twin_of(originals.reader_read_data)
@@ -72,14 +56,18 @@ def read_data(
     """
     if not replaced_names.READ_DATA.untouched("read data"):
         return originals.reader_read_data(reader, plan, planner)
-    reason = _why_upstream(reader)
-    if reason is not None:
+    access = access_of(reader.fs, reader.path)
+    if access is None:
+        reason: str | None = f"the file system is a {fallbacks.kind_of(reader.fs)}"
+    else:
+        reason = _why_upstream(reader)
+    if access is None or reason is not None:
         fallbacks.count_operation(f"read data: {reason}")
         return originals.reader_read_data(reader, plan, planner)
     if _has_upstream_hooks(planner):
-        _read_planned(reader, plan, planner)
+        _read_planned(reader, access, plan, planner)
     else:
-        _read_one_by_one(reader, plan, planner)
+        _read_one_by_one(reader, access, plan, planner)
     future: Future[None] = Future()
     future.set_result(None)
     return future
@@ -87,8 +75,6 @@ def read_data(
 
 def _why_upstream(reader: filesystem.FileSystemReader) -> str | None:
     """Returns the reason why upstream has to read all items, or None."""
-    if type(reader.fs) is not filesystem.FileSystem:
-        return f"the file system is a {fallbacks.kind_of(reader.fs)}"
     if type(reader)._slice_file is not originals.reader_slice_file:
         return "the reader overrides _slice_file"
     if type(reader.transforms) is not originals.StorageReaderTransforms:
@@ -124,16 +110,21 @@ def _has_upstream_hooks(planner: LoadPlanner) -> bool:
     )
 
 
-def _settings(reader: filesystem.FileSystemReader) -> dict[str, Any]:
+def _settings(reader: filesystem.FileSystemReader, access: FileAccess) -> dict[str, Any]:
+    threads = getattr(reader, "thread_count", None) or access.threads
     return {
-        "threads": getattr(reader, "thread_count", None) or default_thread_count(),
+        "threads": min(threads, access.max_threads),
         "memory": MEMORY,
         "verify": getattr(reader, "verify", False),
+        "read_range": access.read_range,
     }
 
 
 def _read_planned(
-    reader: filesystem.FileSystemReader, plan: LoadPlan, planner: LoadPlanner
+    reader: filesystem.FileSystemReader,
+    access: FileAccess,
+    plan: LoadPlan,
+    planner: LoadPlanner,
 ) -> None:
     """Reads all items at once, and then those that are left to upstream."""
     storage = _locations(reader, plan)
@@ -145,9 +136,9 @@ def _read_planned(
             storage,
             planner.state_dict,  # type: ignore[attr-defined]
             planner.lookup_tensor,  # type: ignore[attr-defined]
-            os.path.join(os.fspath(reader.path), ""),
+            access.directory,
             progress=progress,
-            **_settings(reader),
+            **_settings(reader, access),
         )
     if report is None:
         fallbacks.count_operation(
@@ -156,11 +147,10 @@ def _read_planned(
         originals.reader_read_data(reader, plan, planner)
         return
     if report.failure is not None:
-        position, what, code = report.failure
+        position, what, code, exception = report.failure
         items = plan.items
-        raise failure(
-            reader, items[position], what, code, [items[at] for at in report.unreached], len(items)
-        )
+        unreached = [items[at] for at in report.unreached]
+        raise failure(reader, items[position], what, code, exception, unreached, len(items))
     if progress is not None:
         progress(report.bytes_wanted, report.bytes_wanted)
     for _, reason, _ in report.left:
@@ -215,10 +205,13 @@ def _read_with_upstream(
 
 
 def _read_one_by_one(
-    reader: filesystem.FileSystemReader, plan: LoadPlan, planner: LoadPlanner
+    reader: filesystem.FileSystemReader,
+    access: FileAccess,
+    plan: LoadPlan,
+    planner: LoadPlanner,
 ) -> None:
     """Reads items in upstream's order. Each is read between the calls of the planner's hooks."""
-    settings = _settings(reader)
+    settings = _settings(reader, access)
     for item in _in_upstreams_order(reader, plan):
         if item.type == LoadItemType.BYTE_IO:
             _read_with_upstream(reader, plan, [item], planner, [""])
@@ -228,7 +221,7 @@ def _read_one_by_one(
         report = None
         if not getattr(location, "transform_descriptors", None):
             report = native.load_box(
-                os.path.join(os.fspath(reader.path), location.relative_path),
+                os.path.join(access.directory, location.relative_path),
                 location.offset,
                 location.length,
                 list(item.storage_offsets),
@@ -237,8 +230,8 @@ def _read_one_by_one(
                 **settings,
             )
         if report is not None and report.failure is not None:
-            _, what, code = report.failure
-            raise failure(reader, item, what, code, [item], len(plan.items))
+            _, what, code, exception = report.failure
+            raise failure(reader, item, what, code, exception, [item], len(plan.items))
         if report is None or report.left:
             reason, detail = report.left[0][1:] if report is not None else ("a dispatch mode", "")
             fallbacks.count_entries(f"read data: {reason}")

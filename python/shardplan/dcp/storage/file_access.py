@@ -1,0 +1,86 @@
+"""How native code reads the files of a checkpoint: local files, or ranges of fsspec files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch.distributed.checkpoint import filesystem
+
+_MAX_THREADS = 16
+_REQUESTS = 16
+"""Requests to an object store at the same time, as far as memory allows."""
+
+ReadRange = Callable[[str, int, int], Any]
+"""Returns the bytes of a file from one offset to another."""
+
+
+@dataclass(frozen=True)
+class FileAccess:
+    """How native code reads the files of a checkpoint.
+
+    Attributes:
+        directory: path or URL of the directory, with a final slash.
+        threads: number of threads by default.
+        max_threads: number of threads that the file system allows.
+        read_range: reads a range of a file that is not local; None for local files.
+    """
+
+    directory: str
+    threads: int
+    max_threads: int = sys.maxsize
+    read_range: ReadRange | None = None
+
+
+def default_thread_count() -> int:
+    """Returns the number of threads that a load from local files uses by default.
+
+    It is the number of CPUs that this process may use, divided by the number of processes that
+    torchrun started on this node; at most 16.
+    """
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cpus = os.cpu_count() or 1
+    local_ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    divisor = int(local_ranks) if local_ranks.isdecimal() else 1
+    return max(1, min(_MAX_THREADS, cpus // max(1, divisor)))
+
+
+def access_of(fs: filesystem.FileSystemBase, path: str | os.PathLike[str]) -> FileAccess | None:
+    """Returns how to read files of a reader's file system; None if only upstream can.
+
+    Several threads read from an fsspec file system only if it is asynchronous: fsspec does not
+    promise that the others can be called by more than one thread.
+
+    Args:
+        fs: the ``fs`` of upstream's or of shardplan's reader.
+        path: its path or URL.
+    """
+    if type(fs) is filesystem.FileSystem:
+        return FileAccess(os.path.join(os.fspath(path), ""), default_thread_count())
+    module = sys.modules.get("torch.distributed.checkpoint._fsspec_filesystem")
+    if module is None or type(fs) is not module.FileSystem:
+        return None
+    return _fsspec_access(getattr(fs, "fs", None), os.fspath(path))
+
+
+def _fsspec_access(fs: Any, path: str) -> FileAccess | None:
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    if not isinstance(fs, fsspec.AbstractFileSystem):
+        return None
+    if type(fs) is LocalFileSystem:
+        return FileAccess(os.path.join(fs._strip_protocol(path), ""), default_thread_count())
+
+    def read_range(path: str, begin: int, end: int) -> Any:
+        return fs.cat_file(path, start=begin, end=end)
+
+    directory = os.path.join(path, "")
+    if fs.async_impl:
+        return FileAccess(directory, _REQUESTS, read_range=read_range)
+    return FileAccess(directory, 1, 1, read_range)
