@@ -52,6 +52,7 @@ def load(full: bool) -> Iterator[Row]:
         }
         dcp.save(tensors, checkpoint_id=folder, no_dist=True)
         yield from _large(folder, tensors, rounds)
+        yield _verified(folder, tensors, rounds)
         yield _cold(folder, tensors)
         if torch.cuda.is_available():
             yield from _cuda(folder, tensors, rounds)
@@ -62,10 +63,12 @@ def load(full: bool) -> Iterator[Row]:
     yield from _reshard("2-D to 1-D", grid((SIDE, SIDE), (32, 32)), Shard(0))
 
 
-def reading(who: str, folder: Path, targets: Tensors, threads: int = 1) -> Callable[[], None]:
+def reading(
+    who: str, folder: Path, targets: Tensors, threads: int = 1, verify: bool = False
+) -> Callable[[], None]:
     """Plans a load, and returns the call that reads its data."""
-    options: dict[str, Any] = {"thread_count": threads} if who == "ours" else {}
-    return _planned(who, READER[who](folder, **options), targets)
+    options = {"thread_count": threads, "verify": verify} if who == "ours" else {}
+    return _planned(who, READER[who](folder, **options), targets)  # type: ignore[arg-type]
 
 
 def _planned(who: str, reader: dcp.FileSystemReader, targets: Tensors) -> Callable[[], None]:
@@ -153,6 +156,26 @@ def _cuda(folder: Path, saved: Tensors, rounds: int) -> Iterator[Row]:
             raw,
             target=0.85 if threads == 1 else None,
         )
+
+
+def _verified(folder: Path, saved: Tensors, rounds: int) -> Row:
+    targets = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
+    calls = (
+        reading("ours", folder, targets, verify=True),
+        reading("upstream", folder, targets),
+        _raw(folder, targets, 1),
+    )
+    _checked(calls[0], targets, saved)
+    ours, upstream, raw = alternate(calls, rounds)
+    return Share(
+        f"read_data, {len(saved)} tensors of 32 MiB, 1 thread, verify=True",
+        "upstream does not verify",
+        sum(tensor.nbytes for tensor in saved.values()),
+        ours,
+        upstream,
+        raw,
+        target=None,
+    )
 
 
 def _raw(folder: Path, targets: Tensors, threads: int) -> Callable[[], None]:

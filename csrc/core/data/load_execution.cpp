@@ -1,18 +1,14 @@
 #include "core/data/load_execution.h"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <deque>
-#include <limits>
-#include <mutex>
+#include <optional>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 
+#include "core/data/crc32.h"
 #include "core/data/file_window.h"
+#include "core/data/load_state.h"
 #include "core/data/tensor_part.h"
 #include "core/util/text.h"
 
@@ -28,156 +24,6 @@ bool is_long_transposition(const StridedCopy& copy) {
   return copy.run < kMinDirectRun && copy.bytes() > kMinTransposed &&
          copy.dims.back().source_stride == copy.run;
 }
-
-constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
-
-/// Part of a copy, for any thread.
-struct Piece {
-  std::size_t request = 0;
-  StridedCopy copy;
-};
-
-/// Thrown in a thread when another one has ended the load.
-struct Stopped {};
-
-/// What the threads of a load share.
-class Load {
- public:
-  Load(std::span<const ReadRequest> all_requests, const LoadOptions& load_options)
-      : requests(all_requests),
-        options(load_options),
-        schedule(schedule_reads(all_requests, load_options.sizes)),
-        pieces_left(all_requests.size()) {
-    result.outcomes.resize(requests.size(), Outcome::kUnreached);
-    result.failed = requests.size();
-  }
-
-  const std::span<const ReadRequest> requests;
-  const LoadOptions& options;
-  const ReadSchedule schedule;
-  LoadResult result;
-  std::vector<std::atomic<std::uint32_t>> pieces_left;  // per request
-  std::atomic<std::uint64_t> bytes_done = 0;
-  std::atomic<bool> stopped = false;
-
-  /// Returns the next block, or the number of blocks.
-  std::size_t next_block() { return std::min(next_block_.fetch_add(1), schedule.blocks.size()); }
-
-  void push(std::vector<Piece> more) {
-    const std::scoped_lock lock(mutex_);
-    std::ranges::move(more, std::back_inserter(pieces_));
-    changed_.notify_all();
-  }
-
-  /// Bytes that a thread asks for, and uses. A thread that waits for other threads holds none, so
-  /// an object does nothing if its thread already has one.
-  class InFlight {
-   public:
-    template <class Check>
-    InFlight(Load& load, bool& holds, std::uint64_t bytes, Check&& check)
-        : load_(load), holds_(holds), bytes_(std::min(bytes, load.options.max_in_flight)) {
-      if (holds || load.options.max_in_flight == kUnlimited) {
-        bytes_ = 0;
-        return;
-      }
-      std::unique_lock lock(load_.mutex_);
-      while (bytes_ > load_.options.max_in_flight - load_.in_flight_) {
-        load_.changed_.wait_for(lock, std::chrono::milliseconds(20));
-        lock.unlock();
-        check();
-        lock.lock();
-      }
-      load_.in_flight_ += bytes_;
-      holds_ = bytes_ != 0;
-    }
-    ~InFlight() {
-      if (bytes_ == 0) return;
-      const std::scoped_lock lock(load_.mutex_);
-      load_.in_flight_ -= bytes_;
-      load_.changed_.notify_all();
-      holds_ = false;
-    }
-    InFlight(const InFlight&) = delete;
-    InFlight& operator=(const InFlight&) = delete;
-
-   private:
-    Load& load_;
-    bool& holds_;
-    std::uint64_t bytes_;
-  };
-
-  bool pop(Piece& piece) {
-    const std::scoped_lock lock(mutex_);
-    if (pieces_.empty()) return false;
-    piece = std::move(pieces_.front());
-    pieces_.pop_front();
-    return true;
-  }
-
-  /// A thread is in a block, and may push pieces, as long as it has one of these.
-  class InBlock {
-   public:
-    explicit InBlock(Load& load) : load_(load) { ++load_.busy_; }
-    ~InBlock() {
-      const std::scoped_lock lock(load_.mutex_);
-      --load_.busy_;
-      load_.changed_.notify_all();
-    }
-    InBlock(const InBlock&) = delete;
-    InBlock& operator=(const InBlock&) = delete;
-
-   private:
-    Load& load_;
-  };
-
-  /// Waits until there may be a piece. Returns false when there is no more work.
-  bool wait_for_piece() {
-    std::unique_lock lock(mutex_);
-    if (!pieces_.empty()) return true;
-    if (stopped || busy_ == 0) return false;
-    changed_.wait_for(lock, std::chrono::milliseconds(20));
-    return true;
-  }
-
-  void fail(std::size_t request, std::exception_ptr error) {
-    const std::scoped_lock lock(mutex_);
-    if (stopped.exchange(true)) return;
-    result.error = std::move(error);
-    result.failed = request;
-  }
-
-  void leave_unread(std::size_t request, const std::string& why) {
-    const std::scoped_lock lock(mutex_);
-    result.outcomes[request] = Outcome::kUnread;
-    result.unread.push_back({request, why});
-  }
-
-  /// Returns a file that threads share while one of them reads it.
-  std::shared_ptr<const Source> open(std::uint32_t file) {
-    const std::scoped_lock lock(files_mutex_);
-    std::weak_ptr<const Source>& known = files_[file];
-    std::shared_ptr<const Source> source = known.lock();
-    if (source == nullptr) known = source = options.open(file);
-    return source;
-  }
-
-  void count(const FileWindow& window) {
-    const std::scoped_lock lock(mutex_);
-    result.bytes_read += window.bytes_read();
-    result.reads += window.reads();
-  }
-
- private:
-  std::atomic<std::size_t> next_block_ = 0;
-  std::atomic<std::size_t> busy_ = 0;  // threads that may still push pieces
-  std::uint64_t in_flight_ = 0;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Piece> pieces_;
-
-  std::mutex files_mutex_;
-  std::unordered_map<std::uint32_t, std::weak_ptr<const Source>> files_;
-};
 
 /// A thread of a load.
 class Worker {
@@ -279,13 +125,14 @@ class Worker {
     StoredTensor stored;
     try {
       const ZipPart zip(bytes, request.length);
-      if (load_.options.verify) verify(bytes, zip);
+      if (load_.options.verify) verify(zip, request.begin);
       stored = tensors_.read(bytes, zip);
       if (stored.big_endian) throw UnreadPart("is not a plain tensor: it is big-endian");
     } catch (const BadPart& problem) {
       if (load_.options.verify && dynamic_cast<const UnreadPart*>(&problem) == nullptr) {
         throw FailedRead(problem.what());
       }
+      verify_data();
       for (std::size_t at = part.first; at < part.first + part.count; ++at) {
         load_.leave_unread(load_.schedule.order[at], problem.what());
       }
@@ -295,19 +142,54 @@ class Worker {
       request_ = load_.schedule.order[at];
       run_request(load_.schedule.order[at], stored);
     }
+    verify_data();
   }
 
-  void verify(const PartBytes& bytes, const ZipPart& zip) {
+  /// Compares the checksums of all members but the largest one, which `verify_data` or
+  /// `read_verified` compares.
+  void verify(const ZipPart& zip, std::uint64_t part_begin) {
     if (!zip.has_checksums()) return;
-    for (const ZipMember& member : zip.members()) {
-      check_stopped();
-      const std::uint32_t sum = checksum_of(bytes, member);
-      if (sum != member.crc) {
-        throw FailedRead("has a wrong checksum in " + util::printable(member.name) + ", bytes " +
-                         util::grouped(member.begin) + " to " +
-                         util::grouped(member.begin + member.size) + " of the part");
-      }
+    const auto largest = std::ranges::max_element(zip.members(), {}, &ZipMember::size);
+    for (auto member = zip.members().begin(); member != zip.members().end(); ++member) {
+      if (member != largest) verify(*member, part_begin);
     }
+    unverified_ = *largest;
+    part_begin_ = part_begin;
+  }
+
+  void verify(const ZipMember& member, std::uint64_t part_begin) {
+    std::uint32_t sum = 0;
+    for (std::uint64_t done = 0; done < member.size;) {
+      check_stopped();
+      const std::uint64_t begin = part_begin + member.begin + done;
+      const std::uint64_t more = std::min(load_.options.sizes.max_block, member.size - done);
+      const Load::InFlight in_flight(load_, holds_bytes_, more, [this] { check_stopped(); });
+      sum = crc32(kept_bytes(begin, more), static_cast<std::size_t>(more), sum);
+      window_.release(FileWindow::kRuns);
+      done += more;
+    }
+    compare(member, sum);
+  }
+
+  void verify_data() {
+    if (unverified_) verify(*std::exchange(unverified_, std::nullopt), part_begin_);
+  }
+
+  static void compare(const ZipMember& member, std::uint32_t sum) {
+    if (sum == member.crc) return;
+    throw FailedRead("has a wrong checksum in " + util::printable(member.name) + ", bytes " +
+                     util::grouped(member.begin) + " to " +
+                     util::grouped(member.begin + member.size) + " of the part");
+  }
+
+  /// Returns bytes of the file, which stay in memory until the next read of several runs.
+  const char* kept_bytes(std::uint64_t begin, std::uint64_t count) {
+    const auto length = static_cast<std::size_t>(count);
+    if (const char* kept = window_.find(begin, length); kept != nullptr) return kept;
+    window_.keep(FileWindow::kRuns, begin, length);
+    const char* kept = window_.find(begin, length);
+    if (kept == nullptr) throw ends_early(begin + window_.kept(FileWindow::kRuns));
+    return kept;
   }
 
   /// Sets `offsets_` to where a request's box begins, as upstream narrows: a dim that is read in
@@ -347,11 +229,18 @@ class Worker {
       load_.leave_unread(index, "has dtype " + stored.dtype + ", and the target another one");
       return;
     }
+    verify_data();
     load_.result.outcomes[index] = Outcome::kBegun;
     read_staged(index, stored, source);
   }
 
   void read_pieces(std::size_t index, const StridedCopy& copy) {
+    if (unverified_ && copy.dims.empty() && copy.run == unverified_->size &&
+        copy.source == part_begin_ + unverified_->begin) {
+      read_verified(index, copy);
+      return;
+    }
+    verify_data();
     std::vector<StridedCopy> split;
     const std::uint64_t max_read = load_.options.sizes.max_read;
     if (load_.options.threads > 1 && copy.bytes() > max_read) {
@@ -371,6 +260,23 @@ class Worker {
     done(index);
   }
 
+  /// Reads all of the member that is not verified yet, and compares its checksum.
+  void read_verified(std::size_t index, const StridedCopy& copy) {
+    const ZipMember member = *std::exchange(unverified_, std::nullopt);
+    char* const target = load_.requests[index].target + copy.target;
+    std::uint32_t sum = 0;
+    for (std::uint64_t done = 0; done < copy.run;) {
+      const std::uint64_t more = std::min(load_.options.sizes.max_block, copy.run - done);
+      const Load::InFlight in_flight(load_, holds_bytes_, more, [this] { check_stopped(); });
+      read_exactly(copy.source + done, target + done, more);
+      sum = crc32(target + done, static_cast<std::size_t>(more), sum);
+      done += more;
+      load_.bytes_done += more;
+    }
+    compare(member, sum);
+    load_.result.outcomes[index] = Outcome::kRead;
+  }
+
   void done(std::size_t index) {
     if (--load_.pieces_left[index] == 0) load_.result.outcomes[index] = Outcome::kRead;
   }
@@ -388,17 +294,12 @@ class Worker {
       const Load::InFlight in_flight(load_, holds_bytes_,
                                      std::min(read.length, load_.options.sizes.max_read),
                                      [this] { check_stopped(); });
-      const char* kept = window_.find(read.begin, length);
-      if (kept == nullptr && read.runs.size() == 1) {
+      if (read.runs.size() == 1 && window_.find(read.begin, length) == nullptr) {
         read_exactly(read.begin, target + read.runs.front().target, read.length);
         return;
       }
-      if (kept == nullptr) {
-        check_stopped();
-        window_.keep(FileWindow::kRuns, read.begin, length);
-        kept = window_.find(read.begin, length);
-        if (kept == nullptr) throw ends_early(read.begin + window_.kept(FileWindow::kRuns));
-      }
+      check_stopped();
+      const char* const kept = kept_bytes(read.begin, read.length);
       for (const Run& run : read.runs) {
         std::memcpy(target + run.target, kept + (run.source - read.begin),
                     static_cast<std::size_t>(copy.run));
@@ -464,6 +365,8 @@ class Worker {
   TensorPartReader tensors_;
   std::unique_ptr<StagingSink> sink_;
   std::vector<std::size_t> staged_;
+  std::optional<ZipMember> unverified_;  // of the part that begins at `part_begin_`
+  std::uint64_t part_begin_ = 0;
   std::vector<std::int64_t> offsets_;
   std::vector<Run> runs_;
 };

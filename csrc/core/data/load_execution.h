@@ -39,13 +39,15 @@ class StagingSink {
   virtual void finish() = 0;
 };
 
+inline constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
+
 struct LoadOptions {
   std::size_t threads = 1;  // at least 1
   bool verify = false;      // compare the checksums of all parts
   ReadSizes sizes = kFileSizes;
   /// Maximum number of bytes that threads ask for at the same time, if the source lends them. A
   /// read of more is made alone.
-  std::uint64_t max_in_flight = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t max_in_flight = kUnlimited;
   /// Opens a file by its number. Called by any thread, again if no thread has the file open any
   /// more. Throws std::system_error.
   std::function<std::shared_ptr<const Source>(std::uint32_t file)> open;

@@ -38,5 +38,20 @@ TEST(Crc32, AnyLengthInAnyTwoPieces) {
   }
 }
 
+TEST(Crc32, LongerBytesAtAnyAddress) {
+  std::mt19937 random(2);
+  std::string bytes(5000, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  for (int round = 0; round < 2000; ++round) {
+    const std::size_t begin = random() % 100;
+    const std::size_t length = random() % (bytes.size() - begin);
+    const std::size_t cut = random() % (length + 1);
+    const std::uint32_t first = data::crc32(bytes.data() + begin, cut);
+    ASSERT_EQ(data::crc32(bytes.data() + begin + cut, length - cut, first),
+              bit_by_bit(bytes.substr(begin, length)))
+        << begin << ' ' << length << ' ' << cut;
+  }
+}
+
 }  // namespace
 }  // namespace shardplan::testing

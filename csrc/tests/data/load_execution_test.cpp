@@ -408,6 +408,48 @@ TEST(Load, ChecksumsAreComparedIfAsked) {
             "has a wrong checksum in archive/data/0, byt");
 }
 
+TEST(Load, WholeTensorsAreReadOnceToBeVerified) {
+  std::mt19937 random(2);
+  for (const data::ReadSizes& sizes : {data::kFileSizes, data::request_sizes(1 << 20)}) {
+    Case made;
+    made.add_tensor(1000, 3000, random);  // 12 MB
+    made.add_request(0, {0, 0}, {1000, 3000});
+    made.make_requests(true);
+    const std::uint64_t size = made.file.size();
+    data::LoadResult result = made.load(2, nullptr, true, sizes);
+    EXPECT_EQ(message_of(result), "nothing");
+    EXPECT_LE(result.bytes_read, size + (1 << 15));
+    EXPECT_TRUE(made.targets[0] == made.expected(0));
+    EXPECT_EQ(result.outcomes[0], data::Outcome::kRead);
+    made.file[size - 5000] ^= 1;
+    result = made.load(2, nullptr, true, sizes);
+    EXPECT_EQ(message_of(result).substr(0, 43), "has a wrong checksum in archive/data/0, byt");
+    EXPECT_EQ(result.outcomes[0], data::Outcome::kBegun);
+  }
+}
+
+TEST(Load, DamagedDataOfAnUnreadPartIsFoundToo) {
+  for (const bool damaged : {false, true}) {
+    std::mt19937 random(2);
+    Case made;
+    made.file = tensor_part("\x80\x02N.", std::string(100000, 'x'));  // None
+    made.begins.push_back(0);
+    made.lengths.push_back(made.file.size());
+    made.shapes.push_back({1, 2});
+    made.tensors.emplace_back(8, '\0');
+    made.add_tensor(300, 300, random);
+    made.add_request(0, {0, 0}, {1, 2});
+    made.add_request(1, {0, 0}, {300, 300});
+    made.make_requests(true);
+    if (damaged) made.file[50000] ^= 1;
+    const data::LoadResult result = made.load(1, nullptr, true);
+    EXPECT_EQ(message_of(result).substr(0, 43),
+              damaged ? "has a wrong checksum in archive/data/0, byt" : "nothing");
+    EXPECT_EQ(result.unread.size(), damaged ? 0U : 1U);
+    EXPECT_EQ(made.targets[1] == made.expected(1), !damaged);
+  }
+}
+
 TEST(Load, AnExceptionOfTheCallerEndsAllThreads) {
   std::mt19937 random(2);
   Case made;
