@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import TypedDict, final
+from typing import Any, TypedDict, final
 
 from typing_extensions import Buffer
 
@@ -84,6 +84,28 @@ class Checkpoint:
         """Returns the entries with boxes out of bounds, overlaps or, if ``must_fill``, holes."""
     def faults(self, file_sizes: dict[str, int]) -> _StorageFaults:
         """Returns the faults of locations. ``file_sizes``: file -> bytes."""
+    def unsound_parts(
+        self,
+        parts: Sequence[tuple[int, int | None]],
+        path: str | bytes,
+        read_range: Callable[[str, int, int], Any] | None,
+        threads: int,
+        progress: Callable[[int], object],
+    ) -> list[int]:
+        """Reads parts of one file, sorted by first byte, and returns the positions of those that
+        are not known to be sound.
+
+        Args:
+            parts: (index of the entry, index of the chunk or None for an object) of each part.
+            path: the file.
+            read_range: reads a range of a file that is not local, as ``cat_file`` of fsspec; None
+                for a local file.
+            threads: maximum number of threads that read.
+            progress: called about every 50 ms with the number of bytes read so far.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
     def reshard(
         self,
         mesh_shape: Sequence[int],

@@ -241,7 +241,7 @@ def load_planned(
     storage: StorageColumns,
     state_dict: dict[str, Any],
     lookup: Callable[[MetadataIndex], Any],
-    directory: str,
+    directory: str | bytes,
     threads: int,
     memory: int,
     verify: bool,
@@ -251,7 +251,7 @@ def load_planned(
     """Reads the tensors of a plan into those of a state dict. Returns None on fallback."""
 
 def load_box(
-    path: str,
+    path: str | bytes,
     begin: int,
     length: int,
     offsets: list[int],

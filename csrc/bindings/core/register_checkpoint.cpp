@@ -2,17 +2,23 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "bindings/common/pickle_source.h"
+#include "bindings/common/range_source.h"
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
 #include "core/boxes/arrangement.h"
+#include "core/data/file.h"
+#include "core/data/part_check.h"
 #include "core/inspect/checkpoint.h"
 #include "core/inspect/entry_boxes.h"
 #include "core/inspect/reshard_cost.h"
@@ -23,6 +29,9 @@ namespace shardplan::bindings {
 namespace {
 
 using Numbers = std::vector<std::int64_t>;
+
+/// Bytes of a request for a range of a file that is not local.
+constexpr std::uint64_t kMaxRequest = std::uint64_t{4} << 20;
 
 py::str text_of(std::string_view text) {
   // A text that is not UTF-8 is displayed, never looked up.
@@ -215,6 +224,71 @@ py::list reshard(const inspect::Checkpoint& checkpoint, const Numbers& mesh_shap
   return all;
 }
 
+/// A part: the index of its entry, and of its chunk; no chunk if it is an object.
+using PartTuple = std::pair<std::size_t, std::optional<std::size_t>>;
+
+data::ExpectedPart expected_part(const inspect::Checkpoint& checkpoint, const PartTuple& part) {
+  const auto& [entry, chunk] = part;
+  check_entry(checkpoint, entry);
+  const columns::SavedChunks& saved = checkpoint.chunks();
+  if (chunk && *chunk >= saved.chunk_count(entry)) {
+    throw py::index_error("entry " + std::to_string(entry) + " has no chunk " +
+                          std::to_string(*chunk));
+  }
+  const std::uint32_t row = chunk ? checkpoint.location_of_chunk(saved.begin[entry] + *chunk)
+                                  : checkpoint.location_of_object(entry);
+  const columns::StorageRows& locations = checkpoint.locations();
+  if (row == inspect::Checkpoint::kNowhere || locations.begin[row] < 0 ||
+      locations.length[row] < 0) {
+    throw py::value_error("a part of entry " + std::to_string(entry) + " has no location");
+  }
+  data::ExpectedPart expected{static_cast<std::uint64_t>(locations.begin[row]),
+                              static_cast<std::uint64_t>(locations.length[row]),
+                              chunk.has_value(),
+                              {},
+                              {}};
+  if (chunk) {
+    const std::size_t ndim = saved.ndim(entry);
+    expected.shape = {saved.chunk(entry, *chunk) + ndim, ndim};
+    expected.dtype = checkpoint.dtype(entry);
+  }
+  return expected;
+}
+
+std::vector<std::size_t> unsound_parts(const inspect::Checkpoint& checkpoint,
+                                       const std::vector<PartTuple>& parts, const std::string& path,
+                                       const py::object& read_range, std::size_t threads,
+                                       const py::object& progress) {
+  std::vector<data::ExpectedPart> expected;
+  expected.reserve(parts.size());
+  for (const PartTuple& part : parts) {
+    expected.push_back(expected_part(checkpoint, part));
+    if (expected.size() > 1 && expected.back().begin < (expected.end() - 2)->begin) {
+      throw py::value_error("the parts are not sorted by their first byte");
+    }
+  }
+  data::CheckOptions options;
+  options.threads = std::max<std::size_t>(1, threads);
+  options.progress = [&](std::uint64_t done) {
+    const py::gil_scoped_acquire lock;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    progress(done);
+  };
+  const py::gil_scoped_release unlocked;
+  if (!read_range.is_none()) {
+    options.sizes = data::request_sizes(kMaxRequest);
+    return data::find_unsound(RangeSource(read_range, path), expected, options);
+  }
+  try {
+    return data::find_unsound(data::File(path), expected, options);
+  } catch (const std::system_error& error) {
+    const py::gil_scoped_acquire lock;
+    errno = error.code().value();
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+    throw py::error_already_set();
+  }
+}
+
 py::list remarks(const inspect::Checkpoint& checkpoint) {
   py::list all;
   for (const auto& [name, value] : checkpoint.remarks()) {
@@ -247,6 +321,10 @@ void register_checkpoint(py::module_& m) {
            "Returns the entries with boxes out of bounds, overlaps or, if must_fill, holes.")
       .def("faults", &faults_of, py::arg("file_sizes"),
            "Returns the faults of locations. file_sizes: file -> bytes.")
+      .def("unsound_parts", &unsound_parts, py::arg("parts"), py::arg("path"),
+           py::arg("read_range"), py::arg("threads"), py::arg("progress"),
+           "Reads parts of one file, sorted by first byte, and returns the positions of those that "
+           "are not known to be sound.")
       .def("reshard", &reshard, py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
            py::arg("element_sizes"),
            "Returns (bytes wanted, bytes read, requests, files) of a load, per rank of the mesh. A "

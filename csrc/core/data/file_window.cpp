@@ -60,6 +60,14 @@ void FileWindow::release(Slot slot) {
   stretch.lent = {};
 }
 
+const char* FileWindow::bytes(std::uint64_t offset, std::size_t count) {
+  if (const char* known = find(offset, count); known != nullptr) return known;
+  keep(kRuns, offset, count);
+  const char* const read = find(offset, count);
+  if (read == nullptr) throw ends_early(offset + kept_[kRuns].size);
+  return read;
+}
+
 const char* FileWindow::find(std::uint64_t offset, std::size_t count) const {
   for (const Stretch& stretch : kept_) {
     if (offset < stretch.begin || offset - stretch.begin > stretch.size) continue;
@@ -98,6 +106,10 @@ std::size_t FileWindow::read_file(std::uint64_t offset, char* into, std::size_t 
   }
   bytes_read_ += done;
   return done;
+}
+
+FailedRead ends_early(std::uint64_t byte) {
+  return {"ends at byte " + util::grouped(byte) + ", within the part"};
 }
 
 }  // namespace shardplan::data

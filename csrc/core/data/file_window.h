@@ -1,10 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "core/data/crc32.h"
 #include "core/data/file.h"
 
 namespace shardplan::data {
@@ -22,11 +24,18 @@ class FileWindow {
   /// bytes if the file ends earlier. Throws FailedRead.
   void keep(Slot slot, std::uint64_t offset, std::size_t count);
 
-  /// Returns the number of bytes that a slot has.
-  std::size_t kept(Slot slot) const { return kept_[slot].size; }
-
   /// Gives the bytes of a slot back to the source that lent them. The slot may stay as it is.
   void release(Slot slot);
+
+  /// Returns bytes of the file. Reads them into kRuns unless they are in a slot. They stay until
+  /// kRuns is written again. Throws FailedRead, also if the file ends earlier.
+  const char* bytes(std::uint64_t offset, std::size_t count);
+
+  /// Returns the CRC-32 of bytes of the file, at most `block` of which are in memory at once. Calls
+  /// `check()` before each block. Throws FailedRead, also if the file ends earlier.
+  template <class Check>
+  std::uint32_t checksum(std::uint64_t offset, std::uint64_t count, std::uint64_t block,
+                         Check&& check);
 
   /// Returns the kept bytes from `offset` on, or null unless all `count` bytes are in one slot.
   const char* find(std::uint64_t offset, std::size_t count) const;
@@ -57,5 +66,22 @@ class FileWindow {
   std::uint64_t bytes_read_ = 0;
   std::uint64_t reads_ = 0;
 };
+
+/// Returns the error for a file that ends at a byte within a part.
+FailedRead ends_early(std::uint64_t byte);
+
+template <class Check>
+std::uint32_t FileWindow::checksum(std::uint64_t offset, std::uint64_t count, std::uint64_t block,
+                                   Check&& check) {
+  std::uint32_t sum = 0;
+  for (std::uint64_t done = 0; done < count;) {
+    check();
+    const auto more = static_cast<std::size_t>(std::min(block, count - done));
+    sum = crc32(bytes(offset + done, more), more, sum);
+    release(kRuns);
+    done += more;
+  }
+  return sum;
+}
 
 }  // namespace shardplan::data

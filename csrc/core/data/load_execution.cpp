@@ -158,17 +158,10 @@ class Worker {
   }
 
   void verify(const ZipMember& member, std::uint64_t part_begin) {
-    std::uint32_t sum = 0;
-    for (std::uint64_t done = 0; done < member.size;) {
-      check_stopped();
-      const std::uint64_t begin = part_begin + member.begin + done;
-      const std::uint64_t more = std::min(load_.options.sizes.max_block, member.size - done);
-      const Load::InFlight in_flight(load_, holds_bytes_, more, [this] { check_stopped(); });
-      sum = crc32(kept_bytes(begin, more), static_cast<std::size_t>(more), sum);
-      window_.release(FileWindow::kRuns);
-      done += more;
-    }
-    compare(member, sum);
+    const std::uint64_t block = std::min(load_.options.sizes.max_block, member.size);
+    const auto check = [this] { check_stopped(); };
+    const Load::InFlight in_flight(load_, holds_bytes_, block, check);
+    compare(member, window_.checksum(part_begin + member.begin, member.size, block, check));
   }
 
   void verify_data() {
@@ -180,16 +173,6 @@ class Worker {
     throw FailedRead("has a wrong checksum in " + util::printable(member.name) + ", bytes " +
                      util::grouped(member.begin) + " to " +
                      util::grouped(member.begin + member.size) + " of the part");
-  }
-
-  /// Returns bytes of the file, which stay in memory until the next read of several runs.
-  const char* kept_bytes(std::uint64_t begin, std::uint64_t count) {
-    const auto length = static_cast<std::size_t>(count);
-    if (const char* kept = window_.find(begin, length); kept != nullptr) return kept;
-    window_.keep(FileWindow::kRuns, begin, length);
-    const char* kept = window_.find(begin, length);
-    if (kept == nullptr) throw ends_early(begin + window_.kept(FileWindow::kRuns));
-    return kept;
   }
 
   /// Sets `offsets_` to where a request's box begins, as upstream narrows: a dim that is read in
@@ -299,17 +282,13 @@ class Worker {
         return;
       }
       check_stopped();
-      const char* const kept = kept_bytes(read.begin, read.length);
+      const char* const kept = window_.bytes(read.begin, length);
       for (const Run& run : read.runs) {
         std::memcpy(target + run.target, kept + (run.source - read.begin),
                     static_cast<std::size_t>(copy.run));
       }
       window_.release(FileWindow::kRuns);
     });
-  }
-
-  static FailedRead ends_early(std::uint64_t byte) {
-    return FailedRead("ends at byte " + util::grouped(byte) + ", within the part");
   }
 
   void read_exactly(std::uint64_t begin, char* into, std::uint64_t count) {

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string_view>
 
-#include "bindings/torch/data/range_source.h"
+#include "bindings/common/range_source.h"
 #include "bindings/torch/data/target_tensor.h"
 #include "bindings/torch/data/tensor_sink.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
@@ -122,13 +122,10 @@ class Requests {
   void fail(const data::LoadResult& result) {
     try {
       std::rethrow_exception(result.error);
+    } catch (const FailedRange& problem) {
+      report_.failure = {position_of(result), {}, 0, problem.exception()};
     } catch (const data::FailedRead& problem) {
       report_.failure = {position_of(result), problem.what(), problem.system_error(), py::none()};
-    } catch (const py::error_already_set& raised) {
-      if (settings_.read_range.is_none() || !raised.matches(PyExc_Exception)) throw;
-      const py::object exception = raised.value();
-      if (raised.trace()) PyException_SetTraceback(exception.ptr(), raised.trace().ptr());
-      report_.failure = {position_of(result), {}, 0, exception};
     }
     for (std::size_t at = 0; at < result.outcomes.size(); ++at) {
       if (result.outcomes[at] == data::Outcome::kRead) continue;

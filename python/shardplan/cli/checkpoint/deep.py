@@ -25,9 +25,10 @@ def read_deeply(
 ) -> Iterator[Found]:
     """Reads parts and yields their faults as (part, kind, detail).
 
-    Files are read one after another. No byte is read twice, so that the work is bounded by the
-    sizes of the files: a part that shares bytes with an earlier one is not read and has the kind
-    "overlapping". A part without checksums and without other faults has the kind "unchecked".
+    Files are read one after another, by several threads. The work is bounded by the sizes of the
+    files: a part that shares bytes with an earlier one is not read and has the kind "overlapping".
+    Sound parts are read once; another part is read again, to describe its fault. A part without
+    checksums and without other faults has the kind "unchecked".
 
     Args:
         opened: the checkpoint.
@@ -61,26 +62,51 @@ def read_deeply(
     with Progress("reading tensors", total) as progress:
         for file, found in sorted(by_file.items()):
             found.sort()
+            disjoint = []
+            read_to = 0
+            for one in found:
+                begin, length, _, part = one
+                if begin < read_to:
+                    yield part, "overlapping", f"byte {begin:,}"
+                    progress.advance(length)
+                    continue
+                read_to = begin + length
+                disjoint.append(one)
             try:
-                stream = opened.folder.open(file)
+                suspects = _suspects(opened, file, disjoint, progress)
+                stream = opened.folder.open(file) if suspects else None
             except OSError as error:
-                for *_, part in found:
+                for *_, part in disjoint:
                     yield part, "unreadable", str(error)
                 continue
-            read_to = 0
+            if stream is None:
+                continue
             with stream:
-                for begin, length, transformed, part in found:
-                    if begin < read_to:
-                        yield part, "overlapping", f"byte {begin:,}"
-                        progress.advance(length)
-                        continue
-                    read_to = begin + length
+                for begin, length, transformed, part in suspects:
                     fault = _fault(
                         entries[part[0]], sizes_of(part), stream, begin, length, transformed
                     )
-                    progress.advance(length)
                     if fault is not None:
                         yield part, fault[0], f"byte {begin:,}: {fault[1]}"
+
+
+def _suspects(opened: Opened, file: str, found: list[Any], progress: Progress) -> list[Any]:
+    """Reads the parts of a file natively, and returns those that are not known to be sound."""
+    plain = [one for one in found if not one[2]]
+    done = 0
+
+    def advance(read: int) -> None:
+        nonlocal done
+        progress.advance(read - done)
+        done = read
+
+    access = opened.folder.access(file)
+    unsound = opened.checkpoint.unsound_parts(
+        [part for *_, part in plain], access.path, access.read_range, access.threads, advance
+    )
+    suspects = [plain[at] for at in unsound] + [one for one in found if one[2]]
+    progress.advance(sum(one[1] for one in found) - done)
+    return sorted(suspects)
 
 
 def _fault(

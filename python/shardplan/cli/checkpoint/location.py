@@ -19,6 +19,24 @@ from .recognised import describe_format, head_of
 _METADATA = ".metadata"
 
 
+_REQUESTS = 16
+
+
+@dataclass(frozen=True)
+class Access:
+    """How native code reads a file.
+
+    Attributes:
+        path: path of the file, for ``read_range`` or for the system.
+        read_range: returns the bytes from one offset to another; None for a local file.
+        threads: number of threads that may read at the same time.
+    """
+
+    path: str | bytes
+    read_range: Callable[[str, int, int], Any] | None
+    threads: int
+
+
 class Folder:
     """A local directory."""
 
@@ -27,6 +45,12 @@ class Folder:
 
     def open(self, name: str) -> BinaryIO:
         return open(os.path.join(self.path, name), "rb")
+
+    def access(self, name: str) -> Access:
+        """Returns how native code reads a file."""
+        return Access(
+            os.fsencode(os.path.join(self.path, name)), None, min(_REQUESTS, os.cpu_count() or 1)
+        )
 
     def size(self, name: str) -> int:
         return os.stat(os.path.join(self.path, name)).st_size
@@ -70,6 +94,12 @@ class RemoteFolder(Folder):
     def open(self, name: str) -> BinaryIO:
         with _as_os_error():
             return cast(BinaryIO, self._fs.open(self._at(name), "rb"))
+
+    def access(self, name: str) -> Access:
+        def read_range(path: str, begin: int, end: int) -> Any:
+            return self._fs.cat_file(path, start=begin, end=end)
+
+        return Access(self._at(name), read_range, _REQUESTS if self._fs.async_impl else 1)
 
     def size(self, name: str) -> int:
         with _as_os_error():

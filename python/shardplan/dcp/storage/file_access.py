@@ -34,6 +34,10 @@ class FileAccess:
     max_threads: int = sys.maxsize
     read_range: ReadRange | None = None
 
+    def encoded(self, path: str) -> str | bytes:
+        """Returns a path for native code. The name of a local file may not be UTF-8."""
+        return os.fsencode(path) if self.read_range is None else path
+
 
 def default_thread_count() -> int:
     """Returns the number of threads that a load from local files uses by default.

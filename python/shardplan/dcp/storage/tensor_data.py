@@ -136,7 +136,7 @@ def _read_planned(
             storage,
             planner.state_dict,  # type: ignore[attr-defined]
             planner.lookup_tensor,  # type: ignore[attr-defined]
-            access.directory,
+            access.encoded(access.directory),
             progress=progress,
             **_settings(reader, access),
         )
@@ -221,7 +221,7 @@ def _read_one_by_one(
         report = None
         if not getattr(location, "transform_descriptors", None):
             report = native.load_box(
-                os.path.join(access.directory, location.relative_path),
+                access.encoded(os.path.join(access.directory, location.relative_path)),
                 location.offset,
                 location.length,
                 list(item.storage_offsets),

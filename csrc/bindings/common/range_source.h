@@ -11,6 +11,19 @@
 
 namespace shardplan::bindings {
 
+/// Thrown if the function of a RangeSource raises an Exception.
+class FailedRange final : public data::FailedRead {
+ public:
+  /// Constructs with the GIL. The message is the type of the exception and its text.
+  explicit FailedRange(const py::error_already_set& raised);
+
+  /// Returns the exception with its traceback. Called with the GIL.
+  py::object exception() const;
+
+ private:
+  py::error_already_set raised_;
+};
+
 /// File whose ranges of bytes a Python function reads. Takes the GIL for each call.
 class RangeSource final : public data::Source {
  public:
@@ -19,7 +32,7 @@ class RangeSource final : public data::Source {
   RangeSource(const py::object& read_range, std::string path)
       : read_range_(read_range), path_(std::move(path)) {}
 
-  /// Throws the function's exceptions as py::error_already_set.
+  /// Throw FailedRange, and py::error_already_set for KeyboardInterrupt and the like.
   std::size_t read_at(std::uint64_t offset, char* into, std::size_t count) const override;
   std::optional<data::LentBytes> lend(std::uint64_t offset, std::size_t count) const override;
 

@@ -1,4 +1,4 @@
-#include "bindings/torch/data/range_source.h"
+#include "bindings/common/range_source.h"
 
 #include <algorithm>
 #include <cstring>
@@ -31,13 +31,27 @@ class Buffer {
 
 }  // namespace
 
+FailedRange::FailedRange(const py::error_already_set& raised)
+    : FailedRead(raised.what()), raised_(raised) {}
+
+py::object FailedRange::exception() const {
+  const py::object exception = raised_.value();
+  if (raised_.trace()) PyException_SetTraceback(exception.ptr(), raised_.trace().ptr());
+  return exception;
+}
+
 std::optional<data::LentBytes> RangeSource::lend(std::uint64_t offset, std::size_t count) const {
   constexpr auto kMaxOffset = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   if (offset > kMaxOffset || count > kMaxOffset - offset) return data::LentBytes{};
   const py::gil_scoped_acquire lock;
-  const py::object bytes = read_range_(path_, offset, offset + count);
-  const auto buffer = std::make_shared<Buffer>(bytes);
-  return data::LentBytes{buffer, buffer->data(), std::min(buffer->size(), count)};
+  try {
+    const py::object bytes = read_range_(path_, offset, offset + count);
+    const auto buffer = std::make_shared<Buffer>(bytes);
+    return data::LentBytes{buffer, buffer->data(), std::min(buffer->size(), count)};
+  } catch (const py::error_already_set& raised) {
+    if (!raised.matches(PyExc_Exception)) throw;
+    throw FailedRange(raised);
+  }
 }
 
 std::size_t RangeSource::read_at(std::uint64_t offset, char* into, std::size_t count) const {
