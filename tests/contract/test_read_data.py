@@ -386,7 +386,7 @@ def test_verify_accepts_what_is_whole(tmp_path: Path) -> None:
     read(Reader(tmp_path, verify=True), stored, items, blank(), Hooked())
 
 
-EIO = """
+PREAD = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -397,6 +397,8 @@ ssize_t pread64(int file, void* into, size_t count, off_t offset) {
   if (!real) real = dlsym(RTLD_NEXT, "pread64");
   const char* limit = getenv("FAIL_FROM");
   if (limit && offset + (off_t)count > atol(limit)) { errno = EIO; return -1; }
+  // The tensor is located by then, because its data is being read.
+  if (getenv("SHRINK") && count > 100000) truncate(getenv("SHRINK"), offset + 5000);
   return real(file, into, count, offset);
 }
 ssize_t pread(int file, void* into, size_t count, off_t offset) {
@@ -405,12 +407,13 @@ ssize_t pread(int file, void* into, size_t count, off_t offset) {
 """
 
 
-def test_an_input_output_error_names_file_byte_and_tensor(tmp_path: Path) -> None:
-    library = tmp_path / "eio.so"
-    (tmp_path / "eio.c").write_text(EIO)
+def output_with_pread(tmp_path: Path, **environment: str) -> str:
+    """Loads two tensors in a process whose ``pread`` behaves otherwise. Returns its error."""
+    library = tmp_path / "pread.so"
+    (tmp_path / "pread.c").write_text(PREAD)
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", library, tmp_path / "eio.c", "-ldl"], check=True
+        [compiler, "-shared", "-fPIC", "-o", library, tmp_path / "pread.c", "-ldl"], check=True
     )
     directory = tmp_path / "checkpoint"
     state = {"small": torch.ones(3), "large": torch.ones(1 << 20)}
@@ -428,17 +431,44 @@ def test_an_input_output_error_names_file_byte_and_tensor(tmp_path: Path) -> Non
     """
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(directory)],
-        env={**os.environ, "LD_PRELOAD": str(library), "FAIL_FROM": str(1 << 20)},
+        env={**os.environ, "LD_PRELOAD": str(library), **environment},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert "OSError: [Errno 5] Input/output error" in found.stdout, found.stderr
-    assert str(directory / "__0_0.distcp") in found.stdout
+    assert found.returncode == 0, found.stderr
+    assert str(directory / "__0_0.distcp") in found.stdout, found.stderr
+    return found.stdout
+
+
+def test_an_input_output_error_names_file_byte_and_tensor(tmp_path: Path) -> None:
+    output = output_with_pread(tmp_path, FAIL_FROM=str(1 << 20))
+    assert "OSError: [Errno 5] Input/output error" in output
     if sys.version_info >= (3, 11):
-        assert "tensor 'large': " in found.stdout
-        assert "cannot be read at byte " in found.stdout
-        assert "items were not read: 'large'" in found.stdout
+        assert "tensor 'large': " in output
+        assert "cannot be read at byte " in output
+        assert "items were not read: 'large'" in output
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint" / "__0_0.distcp"
+    output = output_with_pread(tmp_path, SHRINK=str(file))
+    assert "RuntimeError: tensor 'large': " in output
+    assert f"ends at byte {file.stat().st_size:,}, within the part" in output
+    assert "items were not read: 'large'" in output
+
+
+def test_two_items_that_read_into_one_tensor(tmp_path: Path) -> None:
+    """The target has what one of the items wants, and nothing crashes."""
+    stored = StoredBoxes(tmp_path)
+    size = 1 << 20
+    items = [
+        item_of(stored.add("x", saved(torch.full((size,), at)), (0,)), (size,)) for at in range(4)
+    ]
+    for threads in (1, 4):
+        target = torch.zeros(size, dtype=torch.int64)
+        read(Reader(tmp_path, thread_count=threads), stored, items, {"x": target})
+        assert bool(((target >= 0) & (target < 4)).all())
 
 
 def large_checkpoint(path: Path, count: int) -> tuple[StoredBoxes, list[ReadItem]]:
