@@ -114,6 +114,22 @@ class Checkpoint:
         element_sizes: Sequence[int],
     ) -> list[tuple[int, int, int, int]]:
         """Returns (bytes wanted, bytes read, requests, files) of a load, per rank of the mesh."""
+    def schedule(
+        self,
+        mesh_shape: Sequence[int],
+        layouts: Sequence[Sequence[tuple[str, int, int]]],
+        layout_of: Sequence[int],
+        element_sizes: Sequence[int],
+        rank: int,
+    ) -> list[tuple[int, int | None, str, int, int, list[int], list[int], int, int, int]]:
+        """Returns the parts that a rank of a mesh reads, in the order of the reads.
+
+        Returns:
+            (index of the entry, index of the chunk or None, file, first byte of the part, its
+            bytes, offsets and lengths of the wanted box in the saved one, bytes wanted, number of
+            reads, bytes read) of each part. Reads of several parts at once are counted for the
+            first of them.
+        """
     def reshard_memory(
         self,
         mesh_shape: Sequence[int],

@@ -22,6 +22,7 @@
 #include "core/inspect/checkpoint.h"
 #include "core/inspect/entry_boxes.h"
 #include "core/inspect/reshard_cost.h"
+#include "core/inspect/reshard_schedule.h"
 #include "core/inspect/storage_faults.h"
 #include "core/inspect/usage.h"
 
@@ -224,6 +225,32 @@ py::list reshard(const inspect::Checkpoint& checkpoint, const Numbers& mesh_shap
   return all;
 }
 
+py::list schedule(const inspect::Checkpoint& checkpoint, const Numbers& mesh_shape,
+                  const std::vector<std::vector<PlacementTuple>>& layouts,
+                  const std::vector<std::uint32_t>& layout_of, const Numbers& element_sizes,
+                  std::size_t rank) {
+  const auto parsed = layouts_from(layouts);
+  const util::Pulse pulse = signal_pulse();
+  std::vector<inspect::ScheduledPart> parts;
+  {
+    const py::gil_scoped_release unlocked;
+    parts = inspect::reshard_schedule(checkpoint, mesh_shape, parsed, layout_of, element_sizes,
+                                      rank, pulse);
+  }
+  const columns::StorageRows& locations = checkpoint.locations();
+  Texts paths(*locations.paths);
+  py::list all;
+  for (inspect::ScheduledPart& one : parts) {
+    const bool is_object = one.part.chunk == inspect::Checkpoint::kNowhere;
+    all.append(py::make_tuple(one.part.entry,
+                              is_object ? py::object(py::none()) : py::int_(one.part.chunk),
+                              paths[locations.path[one.location]], locations.begin[one.location],
+                              locations.length[one.location], std::move(one.offsets),
+                              std::move(one.lengths), one.wanted_bytes, one.reads, one.read_bytes));
+  }
+  return all;
+}
+
 /// A part: the index of its entry, and of its chunk; no chunk if it is an object.
 using PartTuple = std::pair<std::size_t, std::optional<std::size_t>>;
 
@@ -329,6 +356,9 @@ void register_checkpoint(py::module_& m) {
            py::arg("element_sizes"),
            "Returns (bytes wanted, bytes read, requests, files) of a load, per rank of the mesh. A "
            "signal interrupts it.")
+      .def("schedule", &schedule, py::arg("mesh_shape"), py::arg("layouts"), py::arg("layout_of"),
+           py::arg("element_sizes"), py::arg("rank"),
+           "Returns the parts that a rank of a mesh reads, in the order of the reads.")
       .def(
           "reshard_memory",
           [](const inspect::Checkpoint& checkpoint, const Numbers& mesh_shape,

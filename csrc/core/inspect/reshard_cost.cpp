@@ -204,6 +204,8 @@ class Costs {
   columns::ReadColumns rows_;
 };
 
+}  // namespace
+
 void check_layouts(const Checkpoint& checkpoint, std::span<const std::int64_t> mesh_shape,
                    std::span<const std::vector<boxes::Placement>> layouts,
                    std::span<const std::uint32_t> layout_of) {
@@ -222,8 +224,6 @@ void check_layouts(const Checkpoint& checkpoint, std::span<const std::int64_t> m
     }
   }
 }
-
-}  // namespace
 
 std::vector<RankCost> reshard_cost(const Checkpoint& checkpoint,
                                    std::span<const std::int64_t> mesh_shape,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ...diagnosis.box_faults import slices
 from ..checkpoint import layouts
 from ..checkpoint.dtypes import element_size
-from ..checkpoint.entries import entries_of, spread
+from ..checkpoint.entries import Entry, entries_of, spread
 from ..checkpoint.location import open_checkpoint
 from ..display.terminal import Terminal, busy
 from ..display.wording import bytes_text, counted
@@ -26,6 +27,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_memory_limit(parser)
     parser.add_argument(
         "--picture", metavar="FILE", help="draw the bytes per rank to a .png or .svg file"
+    )
+    parser.add_argument(
+        "--schedule",
+        action="store_true",
+        help="print how shardplan's reader reads the shards of one rank, part by part",
+    )
+    parser.add_argument(
+        "--rank", type=int, metavar="N", help="with --schedule: the rank; default: the slowest"
+    )
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=20,
+        help="with --schedule: number of parts to print; default: 20",
     )
 
 
@@ -102,6 +117,18 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         },
         "per_rank": {name: list(column) for name, column in columns.items()},
     }
+    if options.schedule:
+        rank = slowest if options.rank is None else options.rank
+        if not 0 <= rank < len(costs):
+            raise CommandError(f"--rank {rank}: the mesh has ranks 0 to {len(costs) - 1}")
+        parts = opened.checkpoint.schedule(
+            options.mesh,
+            layouts_by_rule,
+            chosen,
+            [element_size(entry.dtype) or 0 for entry in entries],
+            rank,
+        )
+        data["schedule"] = _schedule(rank, parts, entries)
     if options.picture:
         from ..display import pictures
 
@@ -111,6 +138,29 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         bars.names = ("read", "wanted", "slowest")
         pictures.draw(options.picture, [bars])
     return data, 0
+
+
+def _schedule(rank: int, parts: list[Any], entries: list[Entry]) -> dict[str, Any]:
+    names = (
+        "name",
+        "chunk",
+        "file",
+        "first_byte",
+        "bytes",
+        "offsets",
+        "sizes",
+        "wanted_bytes",
+        "reads",
+        "read_bytes",
+    )
+    rows = [dict(zip(names, (entries[part[0]].name, *part[1:]), strict=True)) for part in parts]
+    return {
+        "rank": rank,
+        **{
+            name: sum(row[name] for row in rows) for name in ("wanted_bytes", "reads", "read_bytes")
+        },
+        "parts": rows,
+    }
 
 
 def coordinate(rank: int, mesh: list[int]) -> list[int]:
@@ -156,11 +206,42 @@ def show(data: dict[str, Any], out: Terminal, options: argparse.Namespace) -> No
     at = data["slowest"]
     out.table(("", "min", "mean", "max", f"slowest: rank {at['rank']}"), rows)
     out.line()
+    if schedule := data.get("schedule"):
+        _show_schedule(schedule, out, options.rows)
+        return
     amplification = data["amplification"]
     ratio = "no bytes are wanted"
     if amplification is not None:
-        ratio = f"{amplification:.2f} x the wanted bytes, because saved boxes are read in full"
+        ratio = f"{amplification:.2f} x the wanted bytes, because torch reads saved boxes in full"
     out.line(f"all ranks read {bytes_text(data['total_read_bytes'])}: {ratio}")
+
+
+def _show_schedule(schedule: dict[str, Any], out: Terminal, rows: int) -> None:
+    parts = schedule["parts"]
+    out.heading(f"reads of rank {schedule['rank']}, in order")
+    out.table(
+        ("file", "first byte", "bytes", "of", "box", "wanted", "reads", "read"),
+        [
+            (
+                part["file"],
+                _count(part["first_byte"]),
+                _count(part["bytes"]),
+                part["name"],
+                "object" if part["chunk"] is None else slices(part["offsets"], part["sizes"]),
+                bytes_text(part["wanted_bytes"]),
+                _count(part["reads"]) if part["reads"] else "with the one before",
+                bytes_text(part["read_bytes"]) if part["reads"] else "",
+            )
+            for part in parts[:rows]
+        ],
+    )
+    if len(parts) > rows:
+        out.line(f"and {counted(len(parts) - rows, 'more part')}: --rows, or --json")
+    out.line()
+    out.line(
+        f"rank {schedule['rank']} wants {bytes_text(schedule['wanted_bytes'])}, and shardplan's "
+        f"reader reads {bytes_text(schedule['read_bytes'])} in {counted(schedule['reads'], 'read')}"
+    )
 
 
 def _count(number: float) -> str:
