@@ -240,7 +240,7 @@ void run(Input input) {
   }
   data::CheckOptions check;
   check.sizes = options.sizes;
-  const std::vector<std::size_t> unsound = data::find_unsound(*source, parts, check);
+  const std::vector<std::size_t> unsound = data::find_unsound(source, parts, check);
   expect(damaged || unsound.empty(), "a sound part is unsound");
 }
 

@@ -160,6 +160,24 @@ class BadPart(ValueError):
 class UnreadPart(BadPart):
     """The part is not in a supported format."""
 
+def unequal_parts(
+    files: Sequence[str | bytes],
+    read_ranges: Sequence[Callable[[str, int, int], Any] | None],
+    pairs: Sequence[tuple[int, int, int, int, int, int, Sequence[int], str]],
+    threads: int,
+    progress: Callable[[int], object],
+) -> list[int]:
+    """Compares pairs of parts, and returns the positions of those that are not known to be equal.
+
+    Args:
+        files: paths of all files.
+        read_ranges: for each file: reads a range of it, if it is not local.
+        pairs: (file, first byte, bytes, file, first byte, bytes, shape, dtype) of each pair.
+        threads: maximum number of threads that read.
+        progress: called about every 50 ms with the number of bytes read so far.
+    """
+
+@final
 class StoredPart:
     """A part of a data file, written by ``torch.save``. Nothing that it names is called."""
     def __init__(self, readinto: Callable[[int, memoryview], int], length: int) -> None:

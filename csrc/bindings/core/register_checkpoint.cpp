@@ -31,9 +31,6 @@ namespace {
 
 using Numbers = std::vector<std::int64_t>;
 
-/// Bytes of a request for a range of a file that is not local.
-constexpr std::uint64_t kMaxRequest = std::uint64_t{4} << 20;
-
 py::str text_of(std::string_view text) {
   // A text that is not UTF-8 is displayed, never looked up.
   return py::reinterpret_steal<py::str>(
@@ -303,11 +300,11 @@ std::vector<std::size_t> unsound_parts(const inspect::Checkpoint& checkpoint,
   };
   const py::gil_scoped_release unlocked;
   if (!read_range.is_none()) {
-    options.sizes = data::request_sizes(kMaxRequest);
-    return data::find_unsound(RangeSource(read_range, path), expected, options);
+    options.sizes = data::request_sizes(data::kMaxCheckRequest);
+    return data::find_unsound(std::make_shared<RangeSource>(read_range, path), expected, options);
   }
   try {
-    return data::find_unsound(data::File(path), expected, options);
+    return data::find_unsound(std::make_shared<data::File>(path), expected, options);
   } catch (const std::system_error& error) {
     const py::gil_scoped_acquire lock;
     errno = error.code().value();

@@ -1,13 +1,20 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "bindings/common/python_object.h"
+#include "bindings/common/range_source.h"
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
+#include "core/data/file.h"
+#include "core/data/part_check.h"
 #include "core/data/tensor_part.h"
 #include "core/data/zip_part.h"
 
@@ -106,9 +113,51 @@ class StoredPart {
   data::ZipPart part_;
 };
 
+/// (file of a, first byte, bytes, file of b, first byte, bytes, shape, dtype)
+using PairTuple = std::tuple<std::size_t, std::uint64_t, std::uint64_t, std::size_t, std::uint64_t,
+                             std::uint64_t, std::vector<std::int64_t>, std::string>;
+
+std::vector<std::size_t> unequal_parts(const std::vector<std::string>& files,
+                                       const std::vector<py::object>& read_ranges,
+                                       const std::vector<PairTuple>& pairs, std::size_t threads,
+                                       const py::object& progress) {
+  if (read_ranges.size() != files.size()) {
+    throw py::value_error("there is one read_range per file");
+  }
+  std::vector<data::PartPair> all;
+  all.reserve(pairs.size());
+  for (const auto& [file_a, begin_a, length_a, file_b, begin_b, length_b, shape, dtype] : pairs) {
+    if (file_a >= files.size() || file_b >= files.size()) throw py::index_error("no such file");
+    all.push_back({static_cast<std::uint32_t>(file_a),
+                   static_cast<std::uint32_t>(file_b),
+                   {begin_a, length_a, true, shape, dtype},
+                   {begin_b, length_b, true, shape, dtype}});
+  }
+  const bool is_local =
+      std::ranges::all_of(read_ranges, [](const py::object& one) { return one.is_none(); });
+  data::CheckOptions options;
+  options.threads = std::max<std::size_t>(1, threads);
+  if (!is_local) options.sizes = data::request_sizes(data::kMaxCheckRequest);
+  options.progress = [&](std::uint64_t done) {
+    const py::gil_scoped_acquire lock;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    progress(done);
+  };
+  const data::OpenFile open = [&](std::uint32_t file) -> std::shared_ptr<const data::Source> {
+    if (read_ranges[file].is_none()) return std::make_shared<data::File>(files[file]);
+    return std::make_shared<RangeSource>(read_ranges[file], files[file]);
+  };
+  const py::gil_scoped_release unlocked;
+  return data::find_unequal(open, all, options);
+}
+
 }  // namespace
 
 void register_part(py::module_& m) {
+  m.def("unequal_parts", &unequal_parts, py::arg("files"), py::arg("read_ranges"), py::arg("pairs"),
+        py::arg("threads"), py::arg("progress"),
+        "Compares pairs of parts, and returns the positions of those that are not known to be "
+        "equal.");
   // Translators run in reverse order of registration, so the derived class comes last.
   py::register_local_exception<data::BadPart>(m, "BadPart", PyExc_ValueError);
   py::register_local_exception<data::UnreadPart>(m, "UnreadPart", m.attr("BadPart"));

@@ -165,7 +165,8 @@ class Worker {
   }
 
   void verify_data() {
-    if (unverified_) verify(*std::exchange(unverified_, std::nullopt), part_begin_);
+    const std::optional<ZipMember> member = std::exchange(unverified_, std::nullopt);
+    if (member) verify(*member, part_begin_);
   }
 
   static void compare(const ZipMember& member, std::uint32_t sum) {
@@ -218,12 +219,13 @@ class Worker {
   }
 
   void read_pieces(std::size_t index, const StridedCopy& copy) {
-    if (unverified_ && copy.dims.empty() && copy.run == unverified_->size &&
-        copy.source == part_begin_ + unverified_->begin) {
-      read_verified(index, copy);
+    const std::optional<ZipMember> member = std::exchange(unverified_, std::nullopt);
+    if (member && copy.dims.empty() && copy.run == member->size &&
+        copy.source == part_begin_ + member->begin) {
+      read_verified(index, copy, *member);
       return;
     }
-    verify_data();
+    if (member) verify(*member, part_begin_);
     std::vector<StridedCopy> split;
     const std::uint64_t max_read = load_.options.sizes.max_read;
     if (load_.options.threads > 1 && copy.bytes() > max_read) {
@@ -243,9 +245,8 @@ class Worker {
     done(index);
   }
 
-  /// Reads all of the member that is not verified yet, and compares its checksum.
-  void read_verified(std::size_t index, const StridedCopy& copy) {
-    const ZipMember member = *std::exchange(unverified_, std::nullopt);
+  /// Reads all of a member, and compares its checksum.
+  void read_verified(std::size_t index, const StridedCopy& copy, const ZipMember& member) {
     char* const target = load_.requests[index].target + copy.target;
     std::uint32_t sum = 0;
     for (std::uint64_t done = 0; done < copy.run;) {

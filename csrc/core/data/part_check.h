@@ -3,23 +3,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "core/data/file.h"
+#include "core/data/part_checker.h"
 #include "core/data/read_schedule.h"
 
 namespace shardplan::data {
 
-/// Part of a file, as the metadata of its checkpoint describes it.
-struct ExpectedPart {
-  std::uint64_t begin = 0;  // bytes of the part in the file
-  std::uint64_t length = 0;
-  bool is_tensor = false;
-  std::span<const std::int64_t> shape;  // of a tensor
-  std::string_view dtype;               // of a tensor; empty if it is unknown
-};
+/// Bytes of a request for a range of a file that is not local.
+inline constexpr std::uint64_t kMaxCheckRequest = std::uint64_t{4} << 20;
 
 struct CheckOptions {
   std::size_t threads = 1;  // at least 1
@@ -28,12 +23,28 @@ struct CheckOptions {
   std::function<void(std::uint64_t bytes_done)> progress;
 };
 
-/// Returns the indices of parts that are not known to be sound, in order. A part is sound if it is
-/// a zip file with checksums, all of which are right, and, for a tensor, has the shape and dtype.
+/// Returns the indices of parts that are not known to be sound (PartChecker::is_sound), in order.
 ///
-/// Parts must be sorted by their first byte. Each is read once, in time and memory that are bounded
-/// by its length: per thread, a block and what `ZipPart` needs.
-std::vector<std::size_t> find_unsound(const Source& source, std::span<const ExpectedPart> parts,
+/// Parts must be sorted by their first byte. Each is read once. Memory: per thread, a block and
+/// what `ZipPart` needs.
+std::vector<std::size_t> find_unsound(std::shared_ptr<const Source> source,
+                                      std::span<const ExpectedPart> parts,
+                                      const CheckOptions& options);
+
+/// Parts of two files that hold the same box of a tensor.
+struct PartPair {
+  std::uint32_t file_a = 0;  // indices in the caller's files
+  std::uint32_t file_b = 0;
+  ExpectedPart a;
+  ExpectedPart b;
+};
+
+/// Opens a file by its number. Called by any thread. Throws std::system_error.
+using OpenFile = std::function<std::shared_ptr<const Source>(std::uint32_t file)>;
+
+/// Returns the indices of pairs that are not known to be equal, in order: both parts are sound,
+/// have the same layout, and their elements the same bytes. Parts are read up to twice.
+std::vector<std::size_t> find_unequal(const OpenFile& open, std::span<const PartPair> pairs,
                                       const CheckOptions& options);
 
 }  // namespace shardplan::data

@@ -122,7 +122,7 @@ class Schedule {
   }
 
   void count_reads(const data::ReadRequest& request, bool is_first, ScheduledPart& one) {
-    const data::ReadSizes& sizes = data::kFileSizes;
+    const data::ReadSizes sizes = data::kFileSizes;
     if (one.part.chunk == Checkpoint::kNowhere) {
       one.reads = 1;
       one.read_bytes = request.length;

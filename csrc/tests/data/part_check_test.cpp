@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -45,15 +46,26 @@ struct Stored {
   std::vector<Numbers> shapes;
   std::vector<data::ExpectedPart> parts;
 
+  std::vector<std::string> data;
+
   explicit Stored(const Numbers& sizes) {
-    for (const std::int64_t size : sizes) shapes.push_back({size});
-    for (const Numbers& shape : shapes) {
+    for (const std::int64_t size : sizes) {
+      shapes.push_back({size});
+      data.emplace_back(static_cast<std::size_t>(size) * 4, 'x');
+    }
+    write();
+  }
+
+  void write() {
+    file.clear();
+    parts.clear();
+    for (std::size_t at = 0; at < shapes.size(); ++at) {
+      const Numbers& shape = shapes[at];
       PickledTensor tensor;
       tensor.elements = pickled_int(static_cast<int>(shape[0]));
       tensor.shape = tensor.elements;
       tensor.strides = pickled_int(1);
-      const std::string part =
-          tensor_part(tensor.pickle(), std::string(static_cast<std::size_t>(shape[0]) * 4, 'x'));
+      const std::string part = tensor_part(tensor.pickle(), data[at]);
       parts.push_back({file.size(), part.size(), true, shape, "float32"});
       file += part;
     }
@@ -62,7 +74,7 @@ struct Stored {
   Positions unsound(std::size_t threads = 2) const {
     data::CheckOptions options;
     options.threads = threads;
-    return data::find_unsound(Memory(file), parts, options);
+    return data::find_unsound(std::make_shared<Memory>(file), parts, options);
   }
 };
 
@@ -70,13 +82,13 @@ TEST(FindUnsound, SoundPartsOfAnySizeAreReadOnce) {
   Numbers sizes;
   for (int at = 0; at < 300; ++at) sizes.push_back(at % 50 == 0 ? 400'000 : 1 + at);
   const Stored stored(sizes);
-  const Memory source(stored.file);
+  const auto source = std::make_shared<Memory>(stored.file);
   for (const std::size_t threads : {1, 4}) {
     data::CheckOptions options;
     options.threads = threads;
-    source.read = 0;
+    source->read = 0;
     EXPECT_EQ(data::find_unsound(source, stored.parts, options), Positions());
-    EXPECT_LT(source.read, stored.file.size() + (stored.file.size() >> 7));
+    EXPECT_LT(source->read, stored.file.size() + (stored.file.size() >> 7));
   }
 }
 
@@ -119,8 +131,8 @@ TEST(FindUnsound, OtherShapesDtypesAndFormats) {
 TEST(FindUnsound, AFailedReadIsOneOfItsPart) {
   const Stored stored({5, 7, 300'000, 3});
   for (const std::size_t failing : {0, 2}) {
-    Memory source(stored.file);
-    source.fails_at = stored.parts[failing].begin + stored.parts[failing].length / 2;
+    const auto source = std::make_shared<Memory>(stored.file);
+    source->fails_at = stored.parts[failing].begin + stored.parts[failing].length / 2;
     EXPECT_EQ(data::find_unsound(source, stored.parts, {}), Positions{failing});
   }
 }
@@ -130,11 +142,51 @@ TEST(FindUnsound, AnExceptionOfTheCallerEndsAllThreads) {
   data::CheckOptions options;
   options.threads = 3;
   options.progress = [](std::uint64_t) { throw std::logic_error("enough"); };
-  EXPECT_THROW(data::find_unsound(Memory(stored.file), stored.parts, options), std::logic_error);
+  EXPECT_THROW(data::find_unsound(std::make_shared<Memory>(stored.file), stored.parts, options),
+               std::logic_error);
+}
+
+Positions unequal(const Stored& a, const Stored& b, std::size_t threads) {
+  std::vector<data::PartPair> pairs;
+  for (std::size_t at = 0; at < a.parts.size(); ++at)
+    pairs.push_back({0, 1, a.parts[at], b.parts[at]});
+  const std::shared_ptr<const data::Source> sources[] = {std::make_shared<Memory>(a.file),
+                                                         std::make_shared<Memory>(b.file)};
+  data::CheckOptions options;
+  options.threads = threads;
+  return data::find_unequal([&](std::uint32_t file) { return sources[file]; }, pairs, options);
+}
+
+TEST(FindUnequal, EqualPartsAndThoseWithAnotherByte) {
+  std::mt19937 random(3);
+  const Numbers sizes{5, 7, 500'000, 3, 0};
+  const Stored a(sizes);
+  EXPECT_EQ(unequal(a, Stored(sizes), 2), Positions());
+  for (int round = 0; round < 50; ++round) {
+    Stored b(sizes);
+    const std::size_t part = random() % 4;
+    b.data[part][random() % b.data[part].size()] ^= 1;
+    b.write();
+    EXPECT_EQ(unequal(a, b, 1 + random() % 3), Positions{part});
+    EXPECT_EQ(b.unsound(), Positions());
+  }
+}
+
+TEST(FindUnequal, DamagedPartsAreNotEqual) {
+  const Numbers sizes{5, 7};
+  const Stored a(sizes);
+  Stored b(sizes);
+  b.file[b.file.find("xxxx")] = 'y';
+  EXPECT_EQ(unequal(b, b, 1), Positions{0});
+  EXPECT_EQ(unequal(a, b, 1), Positions{0});
+  b.file.resize(b.parts[1].begin + 100);
+  EXPECT_EQ(unequal(a, b, 2), (Positions{0, 1}));
 }
 
 TEST(FindUnsound, NoParts) {
-  EXPECT_EQ(data::find_unsound(Memory(""), {}, {}), Positions());
+  const std::string nothing;
+  EXPECT_EQ(data::find_unsound(std::make_shared<Memory>(nothing), {}, {}), Positions());
+  EXPECT_EQ(data::find_unequal({}, {}, {}), Positions());
 }
 
 }  // namespace

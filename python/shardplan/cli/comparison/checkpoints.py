@@ -21,6 +21,7 @@ from ..display.wording import bytes_text, counted, number_text
 from ..failures import CommandError
 from ..memory import available
 from .elements import Compared, count_differences
+from .equal_parts import EqualParts
 from .parts import (
     BLOCK,
     NotCompared,
@@ -69,11 +70,14 @@ def compare(
         Side(a, progress) as side_a,
         Side(b, progress) as side_b,
     ):
+        equal = EqualParts(a, b, progress).find(pairs)
         return [
-            _tensors(side_a, side_b, one, other, allowed)
+            Compared(one, compared=one.elements)
+            if at in equal
+            else _tensors(side_a, side_b, one, other, allowed)
             if one.kind == "tensor"
             else _objects(side_a, side_b, one, other)
-            for one, other in pairs
+            for at, (one, other) in enumerate(pairs)
         ]
 
 
