@@ -20,6 +20,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import DefaultLoadPlanner, filesystem
+from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -305,6 +306,48 @@ def test_transformed_items_are_left_to_upstream(tmp_path: Path) -> None:
     stored.metadata.storage_data[items[1].storage_index].transform_descriptors = ["stream.zstd"]
     with pytest.raises(ValueError, match="Unknown extension"):
         read(Reader(tmp_path), stored, items, blank())
+
+
+def test_each_item_has_a_location_of_its_own(tmp_path: Path) -> None:
+    """A transformed item, and two that share a location, do not keep others from native code."""
+    stored, items = checkpoint(tmp_path)
+    locations = stored.metadata.storage_data
+    twin = ReadItem(
+        items[0].type,
+        MetadataIndex("twin", torch.Size([0, 0]), 0),
+        *(items[0].dest_offsets, MetadataIndex("twin", torch.Size([0, 0]), 0)),
+        *(items[0].storage_offsets, items[0].lengths),
+    )
+    locations[twin.storage_index] = locations[items[0].storage_index]
+    transformed = locations[items[1].storage_index]
+    transformed.transform_descriptors = ["stream.plain"]
+
+    class Plain(StreamTransformExtension):
+        @staticmethod
+        def from_descriptor(version: str) -> Plain:
+            return Plain()
+
+        @staticmethod
+        def registry_name() -> str:
+            return "stream.plain"
+
+        def get_descriptor(self) -> str:
+            return "stream.plain"
+
+        def transform_to(self, output: Any) -> Any:
+            return output
+
+        def transform_from(self, input: Any) -> Any:
+            return input
+
+    registry = ExtensionRegistry()
+    registry.register(Plain)
+    targets = {**blank(), "twin": torch.zeros(3, 4)}
+    read(Reader(tmp_path, registry), stored, [*items, twin], targets)
+    for at in range(len(items)):
+        assert torch.equal(targets[f"t{at}"], torch.arange(12.0).view(3, 4) + at)
+    assert torch.equal(targets["twin"], targets["t0"])
+    assert shardplan.fallbacks() == {"read data: the item has no plain location": 1}
 
 
 def test_items_that_rename_a_tensor(tmp_path: Path) -> None:

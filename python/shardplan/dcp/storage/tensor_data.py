@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch.distributed.checkpoint import filesystem
+from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 from torch.utils._device import DeviceContext
@@ -163,12 +164,20 @@ def _read_planned(
 
 
 def _locations(reader: filesystem.FileSystemReader, plan: LoadPlan) -> native.StorageColumns | None:
-    """Returns columns with the locations of the plan's items; None on fallback."""
+    """Returns columns with the plain locations of the plan's items; None on fallback."""
     storage_data = reader.storage_data
     if type(storage_data) is StorageData and (columns := storage_data.columns()) is not None:
         return columns
-    wanted = (item.storage_index for item in plan.items)
-    return native.storage_columns({index: storage_data[index] for index in wanted})
+    wanted = {item.storage_index: storage_data[item.storage_index] for item in plan.items}
+    if (columns := native.storage_columns(wanted)) is not None:
+        return columns
+    # Columns have neither transformed streams nor objects that two items share.
+    plain = {
+        index: _StorageInfo(info.relative_path, info.offset, info.length)
+        for index, info in wanted.items()
+        if type(info) is _StorageInfo and not info.transform_descriptors
+    }
+    return native.storage_columns(plain)
 
 
 def _items_at(items: list[ReadItem], positions: list[int], planner: LoadPlanner) -> list[ReadItem]:
