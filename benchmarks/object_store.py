@@ -49,6 +49,7 @@ def object_store(latency: float) -> Iterator[ObjectStore]:
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(latency, there), daemon=True)
     process.start()
+    there.close()  # so that `recv` fails if the process ends
     try:
         yield ObjectStore(here.recv())
     finally:
@@ -60,12 +61,7 @@ def _serve(latency: float, connection: Connection) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
-    class Quiet(WSGIRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log(self, *_: Any) -> None:
-            pass
-
+    quiet = type("Quiet", (WSGIRequestHandler,), {"protocol_version": "HTTP/1.1", "log": _nothing})
     app = DomainDispatcherApplication(create_backend_app)
     counts: Counter[str] = Counter()
 
@@ -77,6 +73,10 @@ def _serve(latency: float, connection: Connection) -> None:
         time.sleep(latency)
         return app(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, slow, threaded=True, request_handler=Quiet)
+    server = make_server("127.0.0.1", 0, slow, threaded=True, request_handler=quiet)
     connection.send(server.port)
     server.serve_forever()
+
+
+def _nothing(*_: Any) -> None:
+    """Logs no request."""

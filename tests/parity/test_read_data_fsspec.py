@@ -60,13 +60,16 @@ Put = Callable[[Path], tuple[str, dict[str, Any]]]
 
 
 @pytest.fixture(params=["file", "slowtoopen", "memory", "s3", "simplecache"])
-def put(request: pytest.FixtureRequest, tmp_path: Path, store: ObjectStore) -> Put:
+def put(request: pytest.FixtureRequest) -> Put:
     kind = request.param
+    options: dict[str, Any] = {}
+    if kind == "s3":
+        options = request.getfixturevalue("store").options
 
     def copy(folder: Path) -> tuple[str, dict[str, Any]]:
         if kind in ("file", "slowtoopen"):
             return f"{kind}://{folder}", {}
-        options: dict[str, Any] = store.options if kind == "s3" else {}
+
         place = f"bucket/{folder.name}" if kind == "s3" else f"/{folder.name}"
         fs = fsspec.filesystem("memory" if kind == "simplecache" else kind, **options)
         for file in folder.iterdir():
