@@ -501,17 +501,77 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     assert "items were not read: 'large'" in output
 
 
-def test_two_items_that_read_into_one_tensor(tmp_path: Path) -> None:
-    """The target has what one of the items wants, and nothing crashes."""
+def _differing(tmp_path: Path) -> tuple[StoredBoxes, list[ReadItem], list[ReadItem]]:
+    """Stores four tensors, larger than a piece, and items for them in two orders."""
     stored = StoredBoxes(tmp_path)
-    size = 1 << 20
+    size = 5 << 20
     items = [
-        item_of(stored.add("x", saved(torch.full((size,), at)), (0,)), (size,)) for at in range(4)
+        item_of(
+            stored.add(
+                f"t{at}", saved(torch.full((size,), float(at))), (0,), file=f"{at % 2}.distcp"
+            ),
+            (size,),
+        )
+        for at in range(4)
     ]
-    for threads in (1, 4):
-        target = torch.zeros(size, dtype=torch.int64)
-        read(Reader(tmp_path, thread_count=threads), stored, items, {"x": target})
-        assert bool(((target >= 0) & (target < 4)).all())
+    return stored, items, items[::-1]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_names_of_one_tensor_are_read_in_upstreams_order(threads: int, tmp_path: Path) -> None:
+    """Tied weights: the last one that upstream reads stays."""
+    stored, *orders = _differing(tmp_path)
+    for items in (*orders, [orders[0][at] for at in (2, 0, 3, 1)]):
+        kept = []
+        for reader in (
+            Reader(tmp_path, thread_count=threads),
+            filesystem.FileSystemReader(tmp_path),
+        ):
+            target = torch.zeros(5 << 20)
+            read(reader, stored, items, {f"t{at}": target for at in range(4)})
+            assert target.unique().numel() == 1
+            kept.append(target[0].item())
+        assert kept[0] == kept[1]
+    assert not shardplan.fallbacks()
+
+
+def test_overlapping_boxes_of_one_tensor_are_read_in_upstreams_order(tmp_path: Path) -> None:
+    stored = StoredBoxes(tmp_path)
+    indices = [
+        stored.add("x", saved(torch.full((6, 10), float(at))), (0, at), file=f"{at % 2}.distcp")
+        for at in range(3)
+    ]
+    items = [
+        ReadItem(
+            item_of(index, (6, 10)).type,
+            MetadataIndex("x", torch.Size([0, 0]), 0),
+            torch.Size([0, 5 * at]),
+            index,
+            torch.Size([0, 0]),
+            torch.Size([6, 10]),
+        )
+        for at, index in enumerate(indices)
+    ]
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        kept = []
+        for reader in (Reader(tmp_path, thread_count=3), filesystem.FileSystemReader(tmp_path)):
+            target = torch.zeros(6, 20)
+            read(reader, stored, [items[at] for at in order], {"x": target})
+            kept.append(bits(target))
+        assert kept[0] == kept[1]
+
+
+def test_a_failure_among_names_of_one_tensor_names_the_unreached(tmp_path: Path) -> None:
+    stored, items, _ = _differing(tmp_path)
+    damaged = bytearray((tmp_path / "1.distcp").read_bytes())
+    damaged[-100_000] ^= 1
+    (tmp_path / "1.distcp").write_bytes(damaged)
+    target = torch.zeros(5 << 20)
+    targets = {f"t{at}": target for at in range(4)}
+    with pytest.raises(
+        RuntimeError, match=r"'t3'.*wrong checksum.*1 of 4 items were not read: 't3'"
+    ):
+        read(Reader(tmp_path, verify=True), stored, items, targets)
 
 
 def large_checkpoint(path: Path, count: int) -> tuple[StoredBoxes, list[ReadItem]]:

@@ -5,7 +5,9 @@
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include <algorithm>
+#include <deque>
 #include <memory>
+#include <numeric>
 #include <string_view>
 
 #include "bindings/common/range_source.h"
@@ -17,6 +19,7 @@
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/data/load_execution.h"
+#include "core/data/shared_targets.h"
 #include "core/util/string_table.h"
 
 namespace shardplan::bindings {
@@ -60,6 +63,32 @@ class Requests {
     return nullptr;
   }
 
+  /// Says of which tensor the target of the last request is a box.
+  void set_whole_target(const at::Tensor& whole, std::span<const std::int64_t> offsets) {
+    const data::ReadRequest& request = requests_.back();
+    const auto ndim = static_cast<std::size_t>(whole.dim());
+    for (std::size_t dim = 0; dim < ndim; ++dim) {
+      if (offsets[dim] == 0 || request.lengths[dim] != whole.size(static_cast<std::int64_t>(dim))) {
+        continue;
+      }
+      // `narrow` does not look at the offset of a dim that is written in full.
+      std::vector<std::int64_t>& changed = offsets_.emplace_back(offsets.begin(), offsets.end());
+      changed[dim] = 0;
+      offsets = changed;
+    }
+    boxes_.resize(requests_.size());
+    boxes_.back() = {reinterpret_cast<std::uint64_t>(whole.const_data_ptr()),
+                     whole.itemsize(),
+                     {whole.sizes().data(), ndim},
+                     {whole.strides().data(), ndim},
+                     offsets,
+                     request.lengths};
+    wholes_.push_back(whole);
+  }
+
+  /// Numbers the files in the order in which the plan names them.
+  void name_file(std::string_view path) { paths_.number_of(path); }
+
   void leave(std::size_t position, const char* reason) {
     report_.left.push_back({position, reason, {}});
   }
@@ -83,7 +112,55 @@ class Requests {
   }
 
  private:
+  /// Reads all requests. Those whose targets share bytes are read one after another, in upstream's
+  /// order, so that the same one is the last.
   data::LoadResult load() {
+    const std::vector<std::size_t> shared = data::find_shared(boxes_);
+    if (shared.empty()) return load(requests_, 0);
+    std::vector<std::size_t> order(requests_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    const auto rest = std::ranges::stable_partition(
+        order, [&](std::size_t at) { return !std::ranges::binary_search(shared, at); });
+    std::ranges::stable_sort(rest, {}, [&](std::size_t at) { return requests_[at].file; });
+    std::vector<data::ReadRequest> requests;
+    for (const std::size_t at : order) requests.push_back(requests_[at]);
+    std::vector<TargetTensor> targets;
+    for (const std::size_t at : order) targets.push_back(targets_[at]);
+    std::vector<std::size_t> positions;
+    for (const std::size_t at : order) positions.push_back(positions_[at]);
+    requests_ = std::move(requests);
+    targets_ = std::move(targets);
+    positions_ = std::move(positions);
+
+    const std::size_t together = requests_.size() - shared.size();
+    const std::span<const data::ReadRequest> all(requests_);
+    for (const data::ReadRequest& request : all) wanted_all_ += request.bytes_wanted();
+    data::LoadResult result = load(all.first(together), 0);
+    read_before_ = result.bytes_wanted;
+    if (result.error != nullptr && result.failed == together) result.failed = requests_.size();
+    for (std::size_t at = together; at < all.size(); ++at) {
+      if (result.error != nullptr) {
+        result.outcomes.push_back(data::Outcome::kUnreached);
+        continue;
+      }
+      data::LoadResult one = load(all.subspan(at, 1), at);
+      result.outcomes.push_back(one.outcomes[0]);
+      for (data::UnreadRequest& unread : one.unread) {
+        result.unread.push_back({at, std::move(unread.why)});
+      }
+      result.error = one.error;
+      result.failed = one.error == nullptr ? requests_.size() : at;
+      result.bytes_wanted += one.bytes_wanted;
+      read_before_ = result.bytes_wanted;
+      result.bytes_read += one.bytes_read;
+      result.reads += one.reads;
+    }
+    return result;
+  }
+
+  /// Reads some requests, which begin at an index.
+  data::LoadResult load(std::span<const data::ReadRequest> requests, std::size_t first) {
+    const std::span<const TargetTensor> targets(targets_.data() + first, requests.size());
     const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
     const bool is_local = settings_.read_range.is_none();
     // A sink has two buffers at most. Ranges of files that are not local have the other memory.
@@ -91,7 +168,7 @@ class Requests {
     const std::size_t capacity = std::clamp(for_sinks / threads / 2 / 4096 * 4096,
                                             std::size_t{1} << 16, std::size_t{4} << 20);
     const bool inference_mode = c10::InferenceMode::is_enabled();
-    const CallerStreams streams(targets_);
+    const CallerStreams streams(targets);
     data::LoadOptions options;
     options.threads = threads;
     options.verify = settings_.verify;
@@ -107,15 +184,16 @@ class Requests {
       options.max_in_flight = settings_.memory - for_sinks;
     }
     options.make_sink = [&] {
-      return std::make_unique<TensorSink>(targets_, streams, capacity, inference_mode);
+      return std::make_unique<TensorSink>(targets, streams, capacity, inference_mode);
     };
     options.progress = [this](std::uint64_t done, std::uint64_t wanted) {
       const py::gil_scoped_acquire lock;
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (!settings_.progress.is_none()) settings_.progress(done, wanted);
+      if (settings_.progress.is_none()) return;
+      settings_.progress(read_before_ + done, wanted_all_ != 0 ? wanted_all_ : wanted);
     };
     const py::gil_scoped_release unlocked;
-    return data::load(requests_, options);
+    return data::load(requests, options);
   }
 
   /// Describes what ended the load, or throws it if it is an exception of a caller or of torch.
@@ -141,6 +219,11 @@ class Requests {
   const LoadSettings& settings_;
   std::vector<data::ReadRequest> requests_;
   std::vector<TargetTensor> targets_;
+  std::vector<data::TargetBox> boxes_;  // per request; or empty for a single one
+  std::vector<at::Tensor> wholes_;      // what `boxes_` points into
+  std::deque<std::vector<std::int64_t>> offsets_;
+  std::uint64_t read_before_ = 0;  // bytes of requests that are read, and of all; for the progress
+  std::uint64_t wanted_all_ = 0;
   std::vector<std::size_t> positions_;
   util::TextTable paths_;
   LoadReport report_;
@@ -205,8 +288,8 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
   Requests requests(settings);
   TargetFinder targets(state_dict, lookup);
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    if (rows.kind[row] != columns::ReadKind::kTensor) {
-      requests.leave(row, rows.kind[row] == columns::ReadKind::kBytes ? "" : kOtherItem);
+    if (rows.kind[row] == columns::ReadKind::kObject) {
+      requests.leave(row, kOtherItem);
       continue;
     }
     const std::size_t ndim = rows.ndim[row];
@@ -219,6 +302,11 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
     const auto location =
         name ? storage.row_of({*name, column(1)}, static_cast<std::int64_t>(rows.saved[row]))
              : std::nullopt;
+    if (location) requests.name_file((*locations.paths)[locations.path[*location]]);
+    if (rows.kind[row] == columns::ReadKind::kBytes) {
+      requests.leave(row, "");
+      continue;
+    }
     const char* reason = kNoLocation;
     if (location) {
       const at::Tensor found =
@@ -230,6 +318,7 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
                    : requests.add(row, (*locations.paths)[locations.path[*location]],
                                   locations.begin[*location], locations.length[*location],
                                   column(3), column(4), target);
+      if (reason == nullptr) requests.set_whole_target(found, column(2));
     }
     if (reason != nullptr) requests.leave(row, reason);
   }
