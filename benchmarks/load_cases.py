@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.distributed.tensor import DTensor, Shard
 import shardplan
 
 from .agreement import expect
-from .harness import Row, Speedup, Timing, alternate
+from .harness import UPSTREAM_SECONDS, Row, Speedup, Timing, alternate
 from .measures import Bound, Share, forget_high_water, high_water
 from .object_store import object_store
 from .workloads import Boxes, grid, sharded, world
@@ -52,10 +53,7 @@ def load(full: bool) -> Iterator[Row]:
         }
         dcp.save(tensors, checkpoint_id=folder, no_dist=True)
         yield from _large(folder, tensors, rounds)
-        yield _verified(folder, tensors, rounds)
         yield _cold(folder, tensors)
-        if torch.cuda.is_available():
-            yield from _cuda(folder, tensors, rounds)
         del tensors
         yield from _memory(folder)
     yield from _object_store(rounds)
@@ -106,76 +104,52 @@ def _small(elements: int, dtype: torch.dtype, size: str, rounds: int) -> Iterato
     yield Bound("the same", "a tensor", mine, theirs, "us", target=12)
 
 
-def _large(folder: Path, saved: Tensors, rounds: int) -> Iterator[Row]:
-    targets = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
-    size = sum(tensor.nbytes for tensor in saved.values())
-    cpus = len(os.sched_getaffinity(0))
-    upstream = reading("upstream", folder, targets)
-    _checked(upstream, targets, saved)
-    of_upstream = None
-    for threads in (count for count in (1, 2, 4, 8, 16) if count <= cpus):
-        ours = reading("ours", folder, targets, threads)
-        _checked(ours, targets, saved)
-        raw = _raw(folder, targets, threads)
-        calls = (ours, raw) if of_upstream else (ours, raw, upstream)
-        timings = alternate(calls, rounds)
-        of_upstream = of_upstream or timings[2]
-        plural = "s" if threads > 1 else ""
-        yield Share(
-            f"read_data, {len(saved)} tensors of 32 MiB, {threads} thread{plural}",
-            "page cache warm; raw: readinto the same tensors, as many threads",
-            size,
-            timings[0],
-            of_upstream,
-            timings[1],
-            target=0.9 if threads == 1 else None,
-        )
+@dataclass(frozen=True)
+class _Large:
+    """A checkpoint of tensors of LARGE_SIZE bytes, in the page cache."""
 
+    folder: Path
+    saved: Tensors
+    rounds: int
 
-def _cuda(folder: Path, saved: Tensors, rounds: int) -> Iterator[Row]:
-    """Raw reads end in the memory of the host, so a copy to the device is overlapped or lost."""
-    targets = {name: torch.zeros_like(tensor, device="cuda") for name, tensor in saved.items()}
-    on_host = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
-    on_device = {name: tensor.cuda() for name, tensor in saved.items()}
-    for threads in (count for count in (1, 2, 4, 8, 16) if count <= len(os.sched_getaffinity(0))):
+    def row(
+        self, device: str, threads: int, target: float | None = None, verify: bool = False
+    ) -> Row:
+        """Times reads into tensors of a device, and raw reads into CPU tensors."""
+        saved = {name: tensor.to(device) for name, tensor in self.saved.items()}
+        targets = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
+        on_host = {name: torch.zeros_like(tensor) for name, tensor in self.saved.items()}
         calls = (
-            reading("ours", folder, targets, threads),
-            reading("upstream", folder, targets),
-            _raw(folder, on_host, threads),
+            reading("ours", self.folder, targets, threads, verify),
+            reading("upstream", self.folder, targets),
+            _raw(self.folder, on_host, threads),
         )
         for call in calls[:2]:
-            _checked(call, targets, on_device)
-        ours, upstream, raw = alternate(calls, rounds)
+            _checked(call, targets, saved)
+        ours, upstream, raw = alternate(calls, self.rounds, budgets=(60, UPSTREAM_SECONDS, 60))
+        kind = "CUDA tensors" if device == "cuda" else "tensors"
         plural = "s" if threads > 1 else ""
-        yield Share(
-            f"read_data, {len(saved)} CUDA tensors of 32 MiB, {threads} thread{plural}",
+        verified = ", verify=True (upstream does not verify)" if verify else ""
+        return Share(
+            f"read_data, {LARGE} {kind} of 32 MiB, {threads} thread{plural}{verified}",
             "page cache warm; raw: readinto CPU tensors, as many threads",
-            sum(tensor.nbytes for tensor in saved.values()),
+            LARGE * LARGE_SIZE,
             ours,
             upstream,
             raw,
-            target=0.85 if threads == 1 else None,
+            target,
         )
 
 
-def _verified(folder: Path, saved: Tensors, rounds: int) -> Row:
-    targets = {name: torch.zeros_like(tensor) for name, tensor in saved.items()}
-    calls = (
-        reading("ours", folder, targets, verify=True),
-        reading("upstream", folder, targets),
-        _raw(folder, targets, 1),
-    )
-    _checked(calls[0], targets, saved)
-    ours, upstream, raw = alternate(calls, rounds)
-    return Share(
-        f"read_data, {len(saved)} tensors of 32 MiB, 1 thread, verify=True",
-        "upstream does not verify",
-        sum(tensor.nbytes for tensor in saved.values()),
-        ours,
-        upstream,
-        raw,
-        target=None,
-    )
+def _large(folder: Path, saved: Tensors, rounds: int) -> Iterator[Row]:
+    large = _Large(folder, saved, rounds)
+    counts = [count for count in (1, 2, 4, 8, 16) if count <= len(os.sched_getaffinity(0))]
+    for threads in counts:
+        yield large.row("cpu", threads, target=0.9 if threads == 1 else None)
+    yield large.row("cpu", 1, verify=True)
+    if torch.cuda.is_available():
+        for threads in counts:
+            yield large.row("cuda", threads, target=0.85 if threads == 1 else None)
 
 
 def _raw(folder: Path, targets: Tensors, threads: int) -> Callable[[], None]:

@@ -10,6 +10,7 @@
 
 #include "core/data/load_execution.h"
 #include "core/data/part_check.h"
+#include "data/row_major_sink.h"
 #include "data/zip_parts.h"
 #include "fuzz_input.h"
 
@@ -37,36 +38,6 @@ class Memory final : public data::Source {
  private:
   const std::string& bytes_;
   bool lends_;
-};
-
-/// Sink that copies elements of four bytes to row-major targets.
-class Sink final : public data::StagingSink {
- public:
-  Sink(const std::vector<data::ReadRequest>& requests, std::vector<std::string>& targets)
-      : requests_(requests), targets_(targets) {}
-
-  bool accepts(std::size_t, std::string_view dtype) const override { return dtype == "float32"; }
-  std::size_t capacity() const override { return bytes_.size(); }
-  char* buffer(std::size_t) override { return bytes_.data(); }
-  void copy(std::size_t request, std::string_view, const data::BoxPiece& piece) override {
-    std::int64_t begin = 0;
-    std::int64_t count = 1;
-    std::int64_t stride = 1;
-    for (std::size_t dim = piece.lengths.size(); dim-- > 0;) {
-      begin += piece.offsets[dim] * stride;
-      count *= piece.lengths[dim];
-      stride *= requests_[request].lengths[dim];
-    }
-    targets_[request].replace(static_cast<std::size_t>(begin) * 4,
-                              static_cast<std::size_t>(count) * 4, bytes_, 0,
-                              static_cast<std::size_t>(count) * 4);
-  }
-  void finish() override {}
-
- private:
-  const std::vector<data::ReadRequest>& requests_;
-  std::vector<std::string>& targets_;
-  std::string bytes_ = std::string(64, '\0');
 };
 
 struct Tensor {
@@ -212,7 +183,9 @@ void run(Input input) {
 
   const auto source = std::make_shared<Memory>(file, lends);
   options.open = [&](std::uint32_t) { return source; };
-  options.make_sink = [&] { return std::make_unique<Sink>(requests, targets); };
+  options.make_sink = [&] {
+    return std::make_unique<testing::RowMajorSink>(requests, targets, 64);
+  };
   const data::LoadResult result = data::load(requests, options);
 
   expect(damaged || result.error == nullptr, "a sound file is not read");

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.planner import ReadItem
 
 import shardplan
 from parity.stored_boxes import Read, StoredBoxes, item_of, outcomes, saved
@@ -61,17 +62,25 @@ def counted() -> Any:
     fallbacks.clear()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_dtype_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
-    stored = StoredBoxes(tmp_path)
-    shapes = {"scalar": (), "vector": (7,), "matrix": (5, 9), "empty": (0, 3), "large": (300, 500)}
+SHAPES = {"scalar": (), "vector": (7,), "matrix": (5, 9), "empty": (0, 3), "large": (300, 500)}
+
+
+def stored_shapes(dtype: torch.dtype, path: Path) -> tuple[StoredBoxes, list[ReadItem]]:
+    """Stores a tensor of each of SHAPES, and returns items that read all of each."""
+    stored = StoredBoxes(path)
     items = []
-    for name, shape in shapes.items():
+    for name, shape in SHAPES.items():
         index = stored.add(name, saved(random_tensor(shape, dtype)), (0,) * len(shape))
         items.append(item_of(index, shape))
+    return stored, items
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_dtype_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
+    stored, items = stored_shapes(dtype, tmp_path)
 
     def targets() -> dict[str, Any]:
-        return {name: random_tensor(shape, dtype, seed=2) for name, shape in shapes.items()}
+        return {name: random_tensor(shape, dtype, seed=2) for name, shape in SHAPES.items()}
 
     ours, upstream = outcomes(stored, items, targets)
     assert ours == upstream

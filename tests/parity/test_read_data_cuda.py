@@ -13,7 +13,14 @@ from torch.distributed.checkpoint import FileSystemReader
 
 import shardplan
 from parity.stored_boxes import Read, StoredBoxes, bits, item_of, outcomes, read, saved
-from parity.test_read_data import DTYPES, USUAL, layouts, random_tensor
+from parity.test_read_data import (
+    DTYPES,
+    SHAPES,
+    USUAL,
+    layouts,
+    random_tensor,
+    stored_shapes,
+)
 from shardplan.dcp import fallbacks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -31,16 +38,11 @@ def counted() -> Any:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_dtype_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
-    stored = StoredBoxes(tmp_path)
-    shapes = {"scalar": (), "vector": (7,), "matrix": (5, 9), "empty": (0, 3), "large": (300, 500)}
-    items = []
-    for name, shape in shapes.items():
-        index = stored.add(name, saved(random_tensor(shape, dtype)), (0,) * len(shape))
-        items.append(item_of(index, shape))
+    stored, items = stored_shapes(dtype, tmp_path)
 
     def targets() -> dict[str, Any]:
         return {
-            name: torch.empty(shape, dtype=dtype, device="cuda") for name, shape in shapes.items()
+            name: torch.empty(shape, dtype=dtype, device="cuda") for name, shape in SHAPES.items()
         }
 
     ours, upstream = outcomes(stored, items, targets)

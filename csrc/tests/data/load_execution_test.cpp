@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/util/text.h"
+#include "data/row_major_sink.h"
 #include "data/zip_parts.h"
 
 namespace shardplan::testing {
@@ -75,37 +76,6 @@ class Lending final : public data::Source {
   Memory memory_;
   std::uint64_t max_request_;
   mutable std::atomic<std::size_t> lent_ = 0;
-};
-
-/// Sink that widens nothing: it copies elements into row-major targets of the same dtype.
-class RowMajorSink final : public data::StagingSink {
- public:
-  RowMajorSink(const std::vector<data::ReadRequest>& requests, std::vector<std::string>& targets,
-               std::size_t capacity)
-      : requests_(requests), targets_(targets), bytes_(capacity, '\0') {}
-
-  bool accepts(std::size_t, std::string_view dtype) const override { return dtype == "float32"; }
-  std::size_t capacity() const override { return bytes_.size(); }
-  char* buffer(std::size_t) override { return bytes_.data(); }
-  void copy(std::size_t request, std::string_view dtype, const data::BoxPiece& piece) override {
-    EXPECT_TRUE(accepts(request, dtype));
-    std::int64_t begin = 0;
-    std::int64_t count = 1;
-    std::int64_t stride = 1;
-    for (std::size_t dim = piece.lengths.size(); dim-- > 0;) {
-      begin += piece.offsets[dim] * stride;
-      count *= piece.lengths[dim];
-      stride *= requests_[request].lengths[dim];
-    }
-    std::memcpy(targets_[request].data() + begin * 4, bytes_.data(),
-                static_cast<std::size_t>(count) * 4);
-  }
-  void finish() override {}
-
- private:
-  const std::vector<data::ReadRequest>& requests_;
-  std::vector<std::string>& targets_;
-  std::string bytes_;
 };
 
 std::string part_of_rows(std::int64_t rows, std::int64_t columns, const std::string& data) {
