@@ -41,6 +41,7 @@ def commands(full: bool) -> Iterator[Row]:
         upstream = _least([sys.executable, "-c", program, folder])
         yield Bound("inspect, 100 entries; torch: read_metadata", COUNTED, ours, upstream, "s", 0.3)
 
+    yield from _deep()
     ranks = RANKS if full else RANKS // 8
     part = ranks / RANKS
     with tempfile.TemporaryDirectory() as folder:
@@ -55,6 +56,24 @@ def commands(full: bool) -> Iterator[Row]:
     yield Bound(
         f"simulate, Llama-3-405B + Adam, {RANKS:,} ranks", "whole process", ours, None, "s", 5
     )
+
+
+def _deep() -> Iterator[Row]:
+    """The commands that read tensors. A load of the same checkpoint by upstream is beside them."""
+    for what, count, elements in (("256 B", 20_000, 64), ("32 MiB", 32, 8 << 20)):
+        state_dict = {f"layer.{at}.weight": torch.randn(elements) for at in range(count)}
+        with tempfile.TemporaryDirectory() as name:
+            folders = [f"{name}/{side}" for side in "ab"]
+            for folder in folders:
+                dcp.save(state_dict, checkpoint_id=folder, no_dist=True)
+            seconds, _ = timed(
+                lambda: dcp.load(state_dict, checkpoint_id=folders[0], no_dist=True)  # noqa: B023
+            )
+            counted = "data in the page cache; torch: one dcp.load"
+            work = f"verify --deep, {count:,} tensors of {what}"
+            yield Bound(work, counted, _command("verify", "--deep", folders[0]), seconds, "s", None)
+            work = f"diff --deep, two equal checkpoints of {count:,} tensors of {what}"
+            yield Bound(work, counted, _command("diff", "--deep", *folders), seconds, "s", None)
 
 
 def _save(folder: Path, ranks: int) -> tuple[int, float]:
