@@ -231,11 +231,9 @@ def _converted() -> torch.Tensor:
 def _added_by_reading(who: str, folder: Path, make: Callable[[], torch.Tensor]) -> float:
     """Bytes that a load adds to the peak memory of this process."""
     targets = {f"layer.{at}": make() for at in range(LARGE)}
-    warm_up = {"layer.0": torch.zeros(LARGE_SIZE // 4)}
     with tempfile.TemporaryDirectory() as name:
         dcp.save({"layer.0": torch.zeros(2)}, checkpoint_id=name, no_dist=True)
-        reading(who, Path(name), {"layer.0": warm_up["layer.0"][:2]})()
-    del warm_up
+        reading(who, Path(name), {"layer.0": torch.zeros(2)})()
     call = reading(who, folder, targets, len(os.sched_getaffinity(0)))
     forget_high_water()
     before = high_water()

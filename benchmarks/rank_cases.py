@@ -13,7 +13,6 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from torch.multiprocessing.spawn import spawn
 import shardplan
 
 from .agreement import expect, same
-from .gloo_cases import nested_state_dict
+from .gloo_cases import Stopwatch, nested_state_dict
 from .harness import Row, Speedup, Timing, show_seconds
 from .measures import Bound
 
@@ -133,18 +132,6 @@ def _stage_row(stage: str, ours: Round, upstream: Round) -> Row:
     )
 
 
-def _timed(times: Times, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(call)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
-        try:
-            return call(*args, **kwargs)
-        finally:
-            times[stage] = times.get(stage, 0.0) + time.perf_counter() - started
-
-    return wrapped
-
-
 def _run(rank: int, who: str, count: int, folder: Path, rounds: int) -> None:
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -193,15 +180,13 @@ def _run(rank: int, who: str, count: int, folder: Path, rounds: int) -> None:
 
 
 def _round(call: Callable[..., Any], stages: Stages, storage: Any, planner: Any) -> Times:
-    times: Times = {}
+    watch = Stopwatch()
     for owner, stage in stages:
         of = planner if owner == "planner" else storage
-        setattr(of, stage, _timed(times, stage, getattr(of, stage)))
+        setattr(of, stage, watch.timed(stage, getattr(of, stage)))
     dist.barrier()
-    started = time.perf_counter()
-    call(planner=planner)
-    times[WHOLE] = time.perf_counter() - started
-    return times
+    watch.timed(WHOLE, call)(planner=planner)
+    return dict(watch.times)
 
 
 def _tensors(entries: dict[str, Any], rank: int) -> Iterator[tuple[str, torch.Tensor, float]]:

@@ -11,14 +11,12 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from ... import _core
-from ...diagnosis.streams import readinto_of
+from ...diagnosis.streams import ReadRange, range_reader, readinto_of
 from ..display.terminal import Progress
 from ..failures import INSTALL, CommandError
 from .recognised import describe_format, head_of
 
 _METADATA = ".metadata"
-
-
 _REQUESTS = 16
 
 
@@ -33,7 +31,7 @@ class Access:
     """
 
     path: str | bytes
-    read_range: Callable[[str, int, int], Any] | None
+    read_range: ReadRange | None
     threads: int
 
 
@@ -96,10 +94,8 @@ class RemoteFolder(Folder):
             return cast(BinaryIO, self._fs.open(self._at(name), "rb"))
 
     def access(self, name: str) -> Access:
-        def read_range(path: str, begin: int, end: int) -> Any:
-            return self._fs.cat_file(path, start=begin, end=end)
-
-        return Access(self._at(name), read_range, _REQUESTS if self._fs.async_impl else 1)
+        read_range, max_threads = range_reader(self._fs)
+        return Access(self._at(name), read_range, min(_REQUESTS, max_threads))
 
     def size(self, name: str) -> int:
         with _as_os_error():

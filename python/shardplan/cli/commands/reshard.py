@@ -68,6 +68,7 @@ def add_mesh_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     opened = open_checkpoint(options.checkpoint)
     entries = entries_of(opened.checkpoint)
+    element_sizes = [element_size(entry.dtype) or 0 for entry in entries]
     rules = options.placements or layouts.default_rules(options.mesh)
     try:
         chosen = layouts.chosen(rules, options.mesh, [entry.name for entry in entries])
@@ -84,18 +85,21 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
             options.memory_limit,
         )
         with busy("counting reads"):
-            costs = opened.checkpoint.reshard(
-                options.mesh,
-                layouts_by_rule,
-                chosen,
-                [element_size(entry.dtype) or 0 for entry in entries],
+            costs = opened.checkpoint.reshard(options.mesh, layouts_by_rule, chosen, element_sizes)
+        columns = dict(zip(_COLUMNS, zip(*costs, strict=True), strict=True))
+        slowest = max(range(len(costs)), key=lambda rank: columns["read_bytes"][rank])
+        rank = slowest if options.rank is None else options.rank
+        parts = None
+        if options.schedule:
+            if not 0 <= rank < len(costs):
+                raise CommandError(f"--rank {rank}: the mesh has ranks 0 to {len(costs) - 1}")
+            parts = opened.checkpoint.schedule(
+                options.mesh, layouts_by_rule, chosen, element_sizes, rank
             )
     except ValueError as error:
         raise CommandError(
             f"{options.checkpoint} cannot be loaded on this mesh: {error}"
         ) from error
-    columns = dict(zip(_COLUMNS, zip(*costs, strict=True), strict=True))
-    slowest = max(range(len(costs)), key=lambda rank: columns["read_bytes"][rank])
     wanted, read = sum(columns["wanted_bytes"]), sum(columns["read_bytes"])
     data = {
         "checkpoint": opened.name,
@@ -117,17 +121,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         },
         "per_rank": {name: list(column) for name, column in columns.items()},
     }
-    if options.schedule:
-        rank = slowest if options.rank is None else options.rank
-        if not 0 <= rank < len(costs):
-            raise CommandError(f"--rank {rank}: the mesh has ranks 0 to {len(costs) - 1}")
-        parts = opened.checkpoint.schedule(
-            options.mesh,
-            layouts_by_rule,
-            chosen,
-            [element_size(entry.dtype) or 0 for entry in entries],
-            rank,
-        )
+    if parts is not None:
         data["schedule"] = _schedule(rank, parts, entries)
     if options.picture:
         from ..display import pictures

@@ -70,7 +70,7 @@ def compare(
         Side(a, progress) as side_a,
         Side(b, progress) as side_b,
     ):
-        equal = EqualParts(a, b, progress).find(pairs)
+        equal = EqualParts(side_a, side_b).find(pairs)
         return [
             Compared(one, compared=one.elements)
             if at in equal

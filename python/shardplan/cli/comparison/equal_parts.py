@@ -6,14 +6,14 @@ left to the comparison element by element.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from ... import _core
+from ...diagnosis.streams import ReadRange
 from ..checkpoint.entries import Entry
-from ..checkpoint.location import Opened, stays_inside
-from ..display.terminal import Progress
+from .parts import NotCompared, Side
 
 _MAX_THREADS = 8
 _MAX_PARTS = 1 << 14
@@ -25,16 +25,14 @@ _PartPair = tuple[int, int, int, int, int, int, list[int], str]
 class EqualParts:
     """Compares the tensors of two checkpoints that are saved in the same boxes."""
 
-    def __init__(self, a: Opened, b: Opened, progress: Progress) -> None:
+    def __init__(self, a: Side, b: Side) -> None:
         self._sides = (a, b)
-        self._sizes = (a.sizes(), b.sizes())
-        self._progress = progress
         self._files: dict[tuple[int, str], int] = {}
         self._paths: list[str | bytes] = []
-        self._read_ranges: list[Callable[[str, int, int], Any] | None] = []
+        self._read_ranges: list[ReadRange | None] = []
         self._threads = _MAX_THREADS
         # Parts may share bytes, so that a small file has many of them.
-        self._left = 2 * sum(sum(sizes.values()) for sizes in self._sizes)
+        self._left = 2 * sum(sum(side.sizes.values()) for side in self._sides)
 
     def find(self, pairs: Sequence[tuple[Entry, Entry]]) -> set[int]:
         """Returns the positions of tensors whose elements are known to be equal.
@@ -68,14 +66,16 @@ class EqualParts:
                 next_unequal += 1
             if is_equal:
                 equal.append(at)
-                self._progress.advance(sum(one[2] + one[5] for one in parts[begin:end]))
+                for one in parts[begin:end]:
+                    self._sides[0].progress.advance(one[2])
+                    self._sides[1].progress.advance(one[5])
             begin = end
         return equal
 
     def _parts(self, entry: Entry, other: Entry) -> list[_PartPair] | None:
         """Returns the parts of a tensor; None if the boxes differ, or have a fault."""
         both = list(zip(self._sides, (entry, other), strict=True))
-        boxes = [side.checkpoint.boxes(one.at) for side, one in both]
+        boxes = [side.opened.checkpoint.boxes(one.at) for side, one in both]
         if boxes[0] is None or boxes[1] is None or len(boxes[0]) != len(boxes[1]):
             return None
         shape = list(entry.shape)
@@ -85,7 +85,7 @@ class EqualParts:
                 return None
         elif count != 1:
             return None
-        locations = [side.checkpoint.locations(one.at) for side, one in both]
+        locations = [side.opened.checkpoint.locations(one.at) for side, one in both]
         found: list[_PartPair] = []
         covered = 0
         for at in range(count):
@@ -103,11 +103,11 @@ class EqualParts:
 
     def _part(self, side: int, location: Any) -> tuple[int, int, int] | None:
         """Returns the file and the bytes of a part; None if it is not plainly in a file."""
-        if location is None:
+        try:
+            file, begin, length = self._sides[side].place(location)
+        except NotCompared:
             return None
-        file, begin, length, transformed = location
-        size = self._sizes[side].get(file) if stays_inside(file) else None
-        if transformed or size is None or begin < 0 or length < 0 or begin + length > size:
+        if location[3]:  # transformed when it was written
             return None
         self._left -= length
         return self._file(side, file), begin, length
@@ -115,7 +115,7 @@ class EqualParts:
     def _file(self, side: int, name: str) -> int:
         known = self._files.get((side, name))
         if known is None:
-            access = self._sides[side].folder.access(name)
+            access = self._sides[side].opened.folder.access(name)
             known = self._files[side, name] = len(self._paths)
             self._paths.append(access.path)
             self._read_ranges.append(access.read_range)

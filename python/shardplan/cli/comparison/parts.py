@@ -45,7 +45,7 @@ class Side:
         self.opened = opened
         self.progress = progress
         self.name = opened.name
-        self._sizes = opened.sizes()
+        self.sizes = opened.sizes()
         self._streams: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> Side:
@@ -55,8 +55,8 @@ class Side:
         for stream in self._streams.values():
             stream.close()
 
-    def reader(self, location: Any) -> tuple[Readinto, int]:
-        """Returns a function that reads the bytes of a part, and the number of these bytes.
+    def place(self, location: Any) -> tuple[str, int, int]:
+        """Returns the file, the first byte and the number of bytes of a part.
 
         Raises:
             NotCompared: the location is missing, or does not lie within a file of the checkpoint.
@@ -66,14 +66,23 @@ class Side:
         file, begin, length, _ = location
         if not stays_inside(file):
             raise NotCompared(f"is in {file}, outside the checkpoint", True)
-        if file not in self._sizes:
+        if file not in self.sizes:
             raise NotCompared(f"is in {file}, which does not exist", True)
-        if begin < 0 or length < 0 or begin + length > self._sizes[file]:
+        if begin < 0 or length < 0 or begin + length > self.sizes[file]:
             raise NotCompared(
                 f"is in bytes {begin:,} to {begin + length:,} of {file}, which has "
-                f"{self._sizes[file]:,}",
+                f"{self.sizes[file]:,}",
                 True,
             )
+        return file, begin, length
+
+    def reader(self, location: Any) -> tuple[Readinto, int]:
+        """Returns a function that reads the bytes of a part, and the number of these bytes.
+
+        Raises:
+            NotCompared: see ``place``.
+        """
+        file, begin, length = self.place(location)
 
         def readinto(offset: int, buffer: memoryview) -> int:
             try:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch.distributed.checkpoint import filesystem
 
+from ...diagnosis.streams import ReadRange, range_reader
+
 _MAX_THREADS = 16
 _REQUESTS = 16
 """Requests to an object store at the same time, as far as memory allows."""
-
-ReadRange = Callable[[str, int, int], Any]
-"""Returns the bytes of a file from one offset to another."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,6 @@ def default_thread_count() -> int:
 def access_of(fs: filesystem.FileSystemBase, path: str | os.PathLike[str]) -> FileAccess | None:
     """Returns how to read files of a reader's file system; None if only upstream can.
 
-    Several threads read from an fsspec file system only if it is asynchronous: fsspec does not
-    promise that the others can be called by more than one thread.
-
     Args:
         fs: the ``fs`` of upstream's or of shardplan's reader.
         path: its path or URL.
@@ -80,11 +75,6 @@ def _fsspec_access(fs: Any, path: str) -> FileAccess | None:
         return None
     if type(fs) is LocalFileSystem:
         return FileAccess(os.path.join(fs._strip_protocol(path), ""), default_thread_count())
-
-    def read_range(path: str, begin: int, end: int) -> Any:
-        return fs.cat_file(path, start=begin, end=end)
-
-    directory = os.path.join(path, "")
-    if fs.async_impl:
-        return FileAccess(directory, _REQUESTS, read_range=read_range)
-    return FileAccess(directory, 1, 1, read_range)
+    read_range, max_threads = range_reader(fs)
+    threads = min(_REQUESTS, max_threads)
+    return FileAccess(os.path.join(path, ""), threads, max_threads, read_range)
