@@ -54,6 +54,11 @@ std::optional<data::LentBytes> RangeSource::lend(std::uint64_t offset, std::size
   }
 }
 
+std::shared_ptr<const data::Source> open_source(std::string path, const py::object& read_range) {
+  if (read_range.is_none()) return std::make_shared<data::File>(path);
+  return std::make_shared<RangeSource>(read_range, std::move(path));
+}
+
 std::size_t RangeSource::read_at(std::uint64_t offset, char* into, std::size_t count) const {
   const data::LentBytes bytes = *lend(offset, count);
   if (bytes.size != 0) std::memcpy(into, bytes.data, bytes.size);

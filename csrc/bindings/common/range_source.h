@@ -41,4 +41,8 @@ class RangeSource final : public data::Source {
   std::string path_;
 };
 
+/// Returns a local file if `read_range` is None, or else one whose ranges it reads. Throws
+/// std::system_error.
+std::shared_ptr<const data::Source> open_source(std::string path, const py::object& read_range);
+
 }  // namespace shardplan::bindings

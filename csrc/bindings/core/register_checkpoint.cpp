@@ -14,10 +14,10 @@
 
 #include "bindings/common/pickle_source.h"
 #include "bindings/common/range_source.h"
+#include "bindings/core/check_options.h"
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
 #include "core/boxes/arrangement.h"
-#include "core/data/file.h"
 #include "core/data/part_check.h"
 #include "core/inspect/checkpoint.h"
 #include "core/inspect/entry_boxes.h"
@@ -291,20 +291,10 @@ std::vector<std::size_t> unsound_parts(const inspect::Checkpoint& checkpoint,
       throw py::value_error("the parts are not sorted by their first byte");
     }
   }
-  data::CheckOptions options;
-  options.threads = std::max<std::size_t>(1, threads);
-  options.progress = [&](std::uint64_t done) {
-    const py::gil_scoped_acquire lock;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    progress(done);
-  };
+  const data::CheckOptions options = check_options(threads, read_range.is_none(), progress);
   const py::gil_scoped_release unlocked;
-  if (!read_range.is_none()) {
-    options.sizes = data::request_sizes(data::kMaxCheckRequest);
-    return data::find_unsound(std::make_shared<RangeSource>(read_range, path), expected, options);
-  }
   try {
-    return data::find_unsound(std::make_shared<data::File>(path), expected, options);
+    return data::find_unsound(open_source(path, read_range), expected, options);
   } catch (const std::system_error& error) {
     const py::gil_scoped_acquire lock;
     errno = error.code().value();

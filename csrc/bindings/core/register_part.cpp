@@ -11,9 +11,9 @@
 
 #include "bindings/common/python_object.h"
 #include "bindings/common/range_source.h"
+#include "bindings/core/check_options.h"
 #include "bindings/core/register.h"
 #include "bindings/core/signal_pulse.h"
-#include "core/data/file.h"
 #include "core/data/part_check.h"
 #include "core/data/tensor_part.h"
 #include "core/data/zip_part.h"
@@ -135,17 +135,9 @@ std::vector<std::size_t> unequal_parts(const std::vector<std::string>& files,
   }
   const bool is_local =
       std::ranges::all_of(read_ranges, [](const py::object& one) { return one.is_none(); });
-  data::CheckOptions options;
-  options.threads = std::max<std::size_t>(1, threads);
-  if (!is_local) options.sizes = data::request_sizes(data::kMaxCheckRequest);
-  options.progress = [&](std::uint64_t done) {
-    const py::gil_scoped_acquire lock;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    progress(done);
-  };
-  const data::OpenFile open = [&](std::uint32_t file) -> std::shared_ptr<const data::Source> {
-    if (read_ranges[file].is_none()) return std::make_shared<data::File>(files[file]);
-    return std::make_shared<RangeSource>(read_ranges[file], files[file]);
+  const data::CheckOptions options = check_options(threads, is_local, progress);
+  const data::OpenFile open = [&](std::uint32_t file) {
+    return open_source(files[file], read_ranges[file]);
   };
   const py::gil_scoped_release unlocked;
   return data::find_unequal(open, all, options);

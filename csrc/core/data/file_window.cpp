@@ -86,6 +86,13 @@ std::size_t FileWindow::read(std::uint64_t offset, char* into, std::size_t count
   return read_file(offset, into, count);
 }
 
+std::size_t FileWindow::read_part(std::uint64_t begin, std::uint64_t length, std::uint64_t offset,
+                                  char* into, std::size_t count) {
+  if (offset >= length) return 0;
+  const std::uint64_t left = length - offset;
+  return read(begin + offset, into, static_cast<std::size_t>(std::min<std::uint64_t>(count, left)));
+}
+
 void FileWindow::note_end(std::uint64_t offset, std::size_t wanted, std::size_t got) {
   if (got < wanted) end_ = std::min(end_, offset + got);
 }

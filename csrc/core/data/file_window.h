@@ -44,6 +44,11 @@ class FileWindow {
   /// at the end of the file. Throws FailedRead.
   std::size_t read(std::uint64_t offset, char* into, std::size_t count);
 
+  /// Reads bytes of a part of the file, from `offset` of the part on. Returns their number; fewer
+  /// than `count` only at the end of the part or of the file. Throws FailedRead.
+  std::size_t read_part(std::uint64_t begin, std::uint64_t length, std::uint64_t offset, char* into,
+                        std::size_t count);
+
   /// Returns the number of bytes read from files, and of the calls.
   std::uint64_t bytes_read() const { return bytes_read_; }
   std::uint64_t reads() const { return reads_; }

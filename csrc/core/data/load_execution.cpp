@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "core/data/crc32.h"
@@ -11,6 +10,7 @@
 #include "core/data/load_state.h"
 #include "core/data/tensor_part.h"
 #include "core/util/text.h"
+#include "core/util/threads.h"
 
 namespace shardplan::data {
 namespace {
@@ -50,7 +50,7 @@ class Worker {
         sink_->finish();
         finish_staged();
       }
-    } catch (const Stopped&) {  // NOLINT(bugprone-empty-catch): another thread has failed
+    } catch (const util::Stopped&) {  // NOLINT(bugprone-empty-catch): another thread has failed
     } catch (...) {
       load_.fail(request_, std::current_exception());
     }
@@ -63,7 +63,7 @@ class Worker {
   }
   void check_stopped() const {
     check();
-    if (load_.stopped) throw Stopped();
+    if (load_.stopped) throw util::Stopped();
   }
 
   void open(std::uint32_t file) {
@@ -117,10 +117,7 @@ class Worker {
     const ReadRequest& request = first_of(part);
     request_ = load_.schedule.order[part.first];
     const PartBytes bytes = [this, &request](std::uint64_t offset, char* into, std::size_t count) {
-      if (offset >= request.length) return std::size_t{0};
-      return window_.read(
-          request.begin + offset, into,
-          static_cast<std::size_t>(std::min<std::uint64_t>(count, request.length - offset)));
+      return window_.read_part(request.begin, request.length, offset, into, count);
     };
     StoredTensor stored;
     try {
@@ -371,16 +368,8 @@ LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& option
       options.progress
           ? util::Pulse([&] { options.progress(load.bytes_done, load.result.bytes_wanted); })
           : util::Pulse();
-  std::vector<std::thread> threads;
-  try {
-    for (std::size_t more = 1; more < count; ++more) {
-      threads.emplace_back([&load] { Worker(load, nullptr).run(); });
-    }
-  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
-    // The system has no more threads; those that there are do the work.
-  }
-  Worker(load, &pulse).run();
-  for (std::thread& thread : threads) thread.join();
+  util::run_on_threads(count,
+                       [&](bool is_caller) { Worker(load, is_caller ? &pulse : nullptr).run(); });
   return std::move(load.result);
 }
 

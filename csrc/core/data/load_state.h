@@ -31,9 +31,6 @@ struct Piece {
   StridedCopy copy;
 };
 
-/// Thrown in a thread when another one has ended the load.
-struct Stopped {};
-
 /// What the threads of a load share.
 class Load {
  public:

@@ -7,16 +7,13 @@
 #include <mutex>
 #include <optional>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "core/util/pulse.h"
+#include "core/util/threads.h"
 
 namespace shardplan::data {
 namespace {
-
-/// Thrown in a thread when another one has ended the check.
-struct Stopped {};
 
 /// Runs tasks on threads, and collects the indices that they report.
 class Tasks {
@@ -29,10 +26,10 @@ class Tasks {
   std::vector<std::size_t> run(std::size_t count, const MakeWorker& make_worker) {
     const util::Pulse pulse =
         options_.progress ? util::Pulse([&] { options_.progress(bytes_done_); }) : util::Pulse();
-    const auto work = [&](const util::Pulse& own_pulse) {
+    util::run_on_threads(std::min(options_.threads, count), [&](bool is_caller) {
       const std::function<void()> interrupt = [&] {
-        own_pulse.check();
-        if (stopped_) throw Stopped();
+        if (is_caller) pulse.check();
+        if (stopped_) throw util::Stopped();
       };
       try {
         const auto task = make_worker(interrupt);
@@ -42,22 +39,12 @@ class Tasks {
           interrupt();
           task(next);
         }
-      } catch (const Stopped&) {  // NOLINT(bugprone-empty-catch): another thread has failed
+      } catch (const util::Stopped&) {  // NOLINT(bugprone-empty-catch): another thread has failed
       } catch (...) {
         const std::scoped_lock lock(mutex_);
         if (!stopped_.exchange(true)) error_ = std::current_exception();
       }
-    };
-    std::vector<std::thread> threads;
-    try {
-      for (std::size_t more = 1; more < std::min(options_.threads, count); ++more) {
-        threads.emplace_back([&] { work(util::Pulse()); });
-      }
-    } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
-      // The system has no more threads; those that there are do the work.
-    }
-    work(pulse);
-    for (std::thread& thread : threads) thread.join();
+    });
     if (error_ != nullptr) std::rethrow_exception(error_);
     std::ranges::sort(reported_);
     return std::move(reported_);

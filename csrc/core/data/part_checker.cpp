@@ -35,11 +35,8 @@ void PartChecker::keep(std::uint64_t begin, std::uint64_t length) {
 
 bool PartChecker::is_sound(const ExpectedPart& part, StoredTensor& stored) {
   const PartBytes bytes = [&](std::uint64_t offset, char* into, std::size_t count) {
-    if (offset >= part.length) return std::size_t{0};
     interrupt_();
-    return window_.read(
-        part.begin + offset, into,
-        static_cast<std::size_t>(std::min<std::uint64_t>(count, part.length - offset)));
+    return window_.read_part(part.begin, part.length, offset, into, count);
   };
   try {
     const ZipPart zip(bytes, part.length);

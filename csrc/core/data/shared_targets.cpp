@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "core/boxes/box.h"
 #include "core/boxes/validate.h"

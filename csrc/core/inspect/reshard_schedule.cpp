@@ -62,7 +62,7 @@ class Schedule {
     Numbers held(ndim);
     for (std::size_t dim = 0; dim < ndim; ++dim)
       held[dim] = wanted.end(0, dim) - wanted.start(0, dim);
-    const Numbers& target_strides = kept_.emplace_back(row_major(held));
+    const Numbers& target_strides = target_strides_.emplace_back(row_major(held));
     for (std::size_t row = 0; row < rows_.size(); ++row) {
       const std::size_t chunk = saved.begin[entry] + rows_.saved[row];
       const std::int64_t* numbers = rows_.numbers.data() + rows_.first[row];
@@ -76,7 +76,7 @@ class Schedule {
     const std::uint32_t location = checkpoint_.location_of_object(entry);
     if (location == Checkpoint::kNowhere) return;
     add({static_cast<std::uint32_t>(entry), Checkpoint::kNowhere}, location, {}, {},
-        checkpoint_.locations().length[location], kept_.emplace_back());
+        checkpoint_.locations().length[location], target_strides_.emplace_back());
   }
 
   std::vector<ScheduledPart> run(const util::Pulse& pulse) {
@@ -112,12 +112,13 @@ class Schedule {
     request.file = locations.path[location];
     request.begin = static_cast<std::uint64_t>(locations.begin[location]);
     request.length = static_cast<std::uint64_t>(locations.length[location]);
-    request.offsets = kept_.emplace_back(offsets);
-    request.lengths = kept_.emplace_back(lengths);
     request.target_strides = target_strides;
     request.element_size = static_cast<std::uint64_t>(element_size);
-    parts_.push_back(
-        {part, location, std::move(offsets), std::move(lengths), request.bytes_wanted(), 0, 0});
+    ScheduledPart& one =
+        parts_.emplace_back(part, location, std::move(offsets), std::move(lengths));
+    request.offsets = one.offsets;
+    request.lengths = one.lengths;
+    one.wanted_bytes = request.bytes_wanted();
     requests_.push_back(request);
   }
 
@@ -136,8 +137,9 @@ class Schedule {
     const std::size_t ndim = request.lengths.size();
     const std::int64_t* box = saved.chunk(one.part.entry, one.part.chunk) + ndim;
     const Numbers strides = row_major({box, ndim});
-    std::uint64_t data = request.element_size;
-    for (std::size_t dim = 0; dim < ndim; ++dim) data *= static_cast<std::uint64_t>(box[dim]);
+    data::ReadRequest whole = request;
+    whole.lengths = {box, ndim};
+    const std::uint64_t data = whole.bytes_wanted();
     const std::uint64_t beside = request.length > data ? request.length - data : 0;
     const auto copy =
         data::copy_of_box(request.element_size, {request.begin + beside / 2, strides},
@@ -158,9 +160,9 @@ class Schedule {
 
   const Checkpoint& checkpoint_;
   columns::ReadColumns rows_;
-  std::deque<Numbers> kept_;  // what requests point into
+  std::deque<Numbers> target_strides_;  // per tensor; what requests point into
   std::vector<data::ReadRequest> requests_;
-  std::vector<ScheduledPart> parts_;
+  std::vector<ScheduledPart> parts_;  // per request, which points to its numbers, moved or not
   std::vector<data::Run> runs_;
 };
 

@@ -34,6 +34,15 @@ constexpr const char* kOtherPart = "the part is not a plain tensor that fits its
 /// Requests of more bytes gain no speed, and fewer of them are under way at the same time.
 constexpr std::size_t kMaxRequest = std::size_t{16} << 20;
 
+template <class Value>
+std::vector<Value> in_order(const std::vector<std::size_t>& order,
+                            const std::vector<Value>& values) {
+  std::vector<Value> sorted;
+  sorted.reserve(order.size());
+  for (const std::size_t at : order) sorted.push_back(values[at]);
+  return sorted;
+}
+
 /// Requests, with what they point into.
 class Requests {
  public:
@@ -122,15 +131,9 @@ class Requests {
     const auto rest = std::ranges::stable_partition(
         order, [&](std::size_t at) { return !std::ranges::binary_search(shared, at); });
     std::ranges::stable_sort(rest, {}, [&](std::size_t at) { return requests_[at].file; });
-    std::vector<data::ReadRequest> requests;
-    for (const std::size_t at : order) requests.push_back(requests_[at]);
-    std::vector<TargetTensor> targets;
-    for (const std::size_t at : order) targets.push_back(targets_[at]);
-    std::vector<std::size_t> positions;
-    for (const std::size_t at : order) positions.push_back(positions_[at]);
-    requests_ = std::move(requests);
-    targets_ = std::move(targets);
-    positions_ = std::move(positions);
+    requests_ = in_order(order, requests_);
+    targets_ = in_order(order, targets_);
+    positions_ = in_order(order, positions_);
 
     const std::size_t together = requests_.size() - shared.size();
     const std::span<const data::ReadRequest> all(requests_);
@@ -172,12 +175,11 @@ class Requests {
     data::LoadOptions options;
     options.threads = threads;
     options.verify = settings_.verify;
-    options.open = [this, is_local](std::uint32_t file) -> std::shared_ptr<const data::Source> {
+    options.open = [this](std::uint32_t file) {
       // pathlib, which upstream uses, takes an absolute path as it is.
       const std::string path(paths_[file]);
-      std::string full = path.starts_with('/') ? path : settings_.directory + path;
-      if (is_local) return std::make_shared<data::File>(full);
-      return std::make_shared<RangeSource>(settings_.read_range, std::move(full));
+      return open_source(path.starts_with('/') ? path : settings_.directory + path,
+                         settings_.read_range);
     };
     if (!is_local) {
       options.sizes = data::request_sizes(std::min(settings_.memory / 4, kMaxRequest));
