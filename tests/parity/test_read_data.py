@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import ReadItem
 
 import shardplan
@@ -104,6 +105,17 @@ def test_every_conversion(of: torch.dtype, to: torch.dtype, tmp_path: Path) -> N
     assert bool(shardplan.fallbacks()) == is_left
 
 
+WANTED = (((0, 0), (6, 10)), ((1, 3), (4, 5)), ((2, 0), (3, 10)))
+"""Offsets and sizes of boxes of a 6 x 10 tensor."""
+
+
+def stored_layout(layout: str, path: Path) -> tuple[StoredBoxes, MetadataIndex]:
+    """Stores a 6 x 10 tensor in one of ``layouts``."""
+    stored = StoredBoxes(path)
+    values = torch.arange(60, dtype=torch.float32).view(6, 10)
+    return stored, stored.add("x", saved(layouts()[layout](values)), (0, 0))
+
+
 def layouts() -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Ways to store the elements of a 6 x 10 tensor."""
 
@@ -158,10 +170,8 @@ def without_storage(shape: tuple[int, int]) -> torch.Tensor:
 @pytest.mark.parametrize("target", target_layouts())
 @pytest.mark.parametrize("layout", layouts())
 def test_every_layout(layout: str, target: str, tmp_path: Path) -> None:
-    values = torch.arange(60, dtype=torch.float32).view(6, 10)
-    stored = StoredBoxes(tmp_path)
-    index = stored.add("x", saved(layouts()[layout](values)), (0, 0))
-    for offsets, sizes in (((0, 0), (6, 10)), ((1, 3), (4, 5)), ((2, 0), (3, 10))):
+    stored, index = stored_layout(layout, tmp_path)
+    for offsets, sizes in WANTED:
         items = [item_of(index, sizes, offsets)]
         make_target = functools.partial(target_layouts()[target], sizes)
         reads = [

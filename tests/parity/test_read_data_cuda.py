@@ -17,8 +17,10 @@ from parity.test_read_data import (
     DTYPES,
     SHAPES,
     USUAL,
+    WANTED,
     layouts,
     random_tensor,
+    stored_layout,
     stored_shapes,
 )
 from shardplan.dcp import fallbacks
@@ -76,10 +78,8 @@ def target_layouts() -> dict[str, Callable[[tuple[int, int]], torch.Tensor]]:
 @pytest.mark.parametrize("target", target_layouts())
 @pytest.mark.parametrize("layout", layouts())
 def test_every_layout(layout: str, target: str, tmp_path: Path) -> None:
-    values = torch.arange(60, dtype=torch.float32).view(6, 10)
-    stored = StoredBoxes(tmp_path)
-    index = stored.add("x", saved(layouts()[layout](values)), (0, 0))
-    for offsets, sizes in (((0, 0), (6, 10)), ((1, 3), (4, 5)), ((2, 0), (3, 10))):
+    stored, index = stored_layout(layout, tmp_path)
+    for offsets, sizes in WANTED:
         make = target_layouts()[target]
         items = [item_of(index, sizes, offsets)]
         ours, upstream = outcomes(stored, items, lambda: {"x": make(sizes)})  # noqa: B023
