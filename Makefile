@@ -67,7 +67,7 @@ cpp-test asan tsan: cmake-tools
 	else $(NO_GTEST); fi
 
 SECONDS = 60
-FUZZERS = wire metadata metadata-scaled boxes part load
+FUZZERS = wire metadata metadata-scaled boxes part safetensors load
 
 .PHONY: fuzz
 fuzz: cmake-tools ## libFuzzer on the core's readers and checks, SECONDS=n each

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import tempfile
@@ -12,20 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import DefaultLoadPlanner
-from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-import shardplan
-
 from .agreement import expect
 from .harness import UPSTREAM_SECONDS, Row, Speedup, Timing, alternate
-from .measures import Bound, Share, forget_high_water, high_water
-from .object_store import object_store
+from .loading import READER, Tensors, added_by, checked, reading
+from .measures import Bound, Share
+from .source_cases import other_sources
 from .workloads import Boxes, grid, sharded, world
 from .workloads.stored import save_boxes
 
@@ -34,10 +29,6 @@ LARGE = 64
 LARGE_SIZE = 32 << 20
 BOXES = 1_024
 SIDE = 8_192
-READER = {"ours": shardplan.FileSystemReader, "upstream": dcp.FileSystemReader}
-PLANNER = {"ours": shardplan.DefaultLoadPlanner, "upstream": DefaultLoadPlanner}
-
-Tensors = dict[str, torch.Tensor]
 
 
 def load(full: bool) -> Iterator[Row]:
@@ -56,35 +47,9 @@ def load(full: bool) -> Iterator[Row]:
         yield _cold(folder, tensors)
         del tensors
         yield from _memory(folder)
-    yield from _object_store(rounds)
+    yield from other_sources(rounds)
     yield from _reshard("S(0) to S(1)", sharded((SIDE, SIDE), 0, BOXES), Shard(1))
     yield from _reshard("2-D to 1-D", grid((SIDE, SIDE), (32, 32)), Shard(0))
-
-
-def reading(
-    who: str, folder: Path, targets: Tensors, threads: int = 1, verify: bool = False
-) -> Callable[[], None]:
-    """Plans a load, and returns the call that reads its data."""
-    options = {"thread_count": threads, "verify": verify} if who == "ours" else {}
-    return _planned(who, READER[who](folder, **options), targets)  # type: ignore[arg-type]
-
-
-def _planned(who: str, reader: dcp.FileSystemReader, targets: Tensors) -> Callable[[], None]:
-    planner = PLANNER[who]()
-    metadata = reader.read_metadata()
-    planner.set_up_planner(targets, metadata, True)
-    reader.set_up_storage_reader(metadata, True)
-    plan = planner.finish_plan(reader.prepare_local_plan(planner.create_local_plan()))
-    return lambda: reader.read_data(plan, planner).wait()
-
-
-def _checked(call: Callable[[], None], targets: Tensors, saved: Tensors) -> None:
-    for target in targets.values():
-        target.zero_()
-    call()
-    for name, target in targets.items():
-        bits = (tensor.view(torch.uint8) for tensor in (target, saved[name]))
-        expect(torch.equal(*bits), f"{name} differs from what was saved")
 
 
 def _small(elements: int, dtype: torch.dtype, size: str, rounds: int) -> Iterator[Row]:
@@ -95,7 +60,7 @@ def _small(elements: int, dtype: torch.dtype, size: str, rounds: int) -> Iterato
         targets = {name: torch.empty_like(tensor) for name, tensor in saved.items()}
         calls = [reading(who, folder, targets) for who in READER]
         for call in calls:
-            _checked(call, targets, saved)
+            checked(call, targets, saved)
         ours, upstream = alternate(tuple(calls), rounds, budgets=(60, 8))
     work = f"read_data, {SMALL:,} tensors of {size}"
     counted = "one thread, page cache warm"
@@ -125,7 +90,7 @@ class _Large:
             _raw(self.folder, on_host, threads),
         )
         for call in calls[:2]:
-            _checked(call, targets, saved)
+            checked(call, targets, saved)
         ours, upstream, raw = alternate(calls, self.rounds, budgets=(60, UPSTREAM_SECONDS, 60))
         kind = "CUDA tensors" if device == "cuda" else "tensors"
         plural = "s" if threads > 1 else ""
@@ -234,50 +199,7 @@ def _added_by_reading(who: str, folder: Path, make: Callable[[], torch.Tensor]) 
     with tempfile.TemporaryDirectory() as name:
         dcp.save({"layer.0": torch.zeros(2)}, checkpoint_id=name, no_dist=True)
         reading(who, Path(name), {"layer.0": torch.zeros(2)})()
-    call = reading(who, folder, targets, len(os.sched_getaffinity(0)))
-    forget_high_water()
-    before = high_water()
-    call()
-    return high_water() - before
-
-
-def _object_store(rounds: int) -> Iterator[Row]:
-    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("s3fs") is None:
-        return
-    count, url = 2_000, "s3://bucket/checkpoint"
-    with object_store(latency=0.02) as store:
-        fsspec.filesystem("s3", **store.options).mkdir("bucket")
-        for elements, size, files in ((64, "256 B", 1), (64, "256 B", 16), (16_384, "64 KiB", 1)):
-            saved = {f"layer.{at}": torch.randn(elements) for at in range(count)}
-            writer = FsspecWriter(url, sync_files=False, thread_count=files, **store.options)
-            dcp.save(saved, storage_writer=writer, no_dist=True)
-            targets = {name: torch.empty_like(tensor) for name, tensor in saved.items()}
-            readers = (
-                shardplan.FsspecReader(url, **store.options),
-                FsspecReader(url, **store.options),
-            )
-            calls, requests = [], []
-            for who, reader in zip(READER, readers, strict=True):
-                calls.append(_planned(who, reader, targets))
-                before = store.requests()
-                _checked(calls[-1], targets, saved)
-                requests.append(store.requests() - before)
-            ours, upstream = alternate(tuple(calls), rounds, budgets=(60, 15))
-            plural = "s" if files > 1 else ""
-            work = f"read_data, {count:,} tensors of {size}, {files} file{plural}, s3fs, 20 ms"
-            counted = "20 ms more for each request to moto's server"
-            yield Speedup(work, counted, ours, upstream, target=20 if elements == 64 else None)
-            if files > 1:
-                continue
-            total = fsspec.filesystem("s3", **store.options).size("bucket/checkpoint/__0_0.distcp")
-            yield Bound(
-                f"requests for {total / 2**20:.0f} MiB of it",
-                "",
-                requests[0],
-                requests[1],
-                "requests",
-                target=-(-total // (8 << 20)),
-            )
+    return added_by(reading(who, folder, targets, len(os.sched_getaffinity(0))))
 
 
 def _reshard(what: str, boxes: Boxes, placement: Shard) -> Iterator[Row]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .dcp.reports.report_of import report_of
     from .dcp.storage.filesystem import FileSystemReader, FileSystemWriter
     from .dcp.storage.fsspec_filesystem import FsspecReader, FsspecWriter
+    from .dcp.storage.hf_storage import HuggingFaceStorageReader
 
 __all__ = [
     "DefaultLoadPlanner",
@@ -28,6 +29,7 @@ __all__ = [
     "FileSystemWriter",
     "FsspecReader",
     "FsspecWriter",
+    "HuggingFaceStorageReader",
     "Registration",
     "build_info",
     "fallbacks",
@@ -44,6 +46,7 @@ _HOMES = {
     "FileSystemWriter": "dcp.storage.filesystem",
     "FsspecReader": "dcp.storage.fsspec_filesystem",
     "FsspecWriter": "dcp.storage.fsspec_filesystem",
+    "HuggingFaceStorageReader": "dcp.storage.hf_storage",
     "Registration": "dcp.registration",
     "fallbacks": "dcp.fallbacks",
     "register": "dcp.registration",

@@ -195,6 +195,9 @@ def saved_metadata(state_dict_metadata: dict[str, Any]) -> SavedMetadata | None:
 def storage_columns(storage_data: dict[Any, Any]) -> StorageColumns | None:
     """Returns the columns of a storage_data; None on fallback."""
 
+def hf_storage_columns(storage_data: dict[Any, Any]) -> StorageColumns | None:
+    """Returns the columns of a storage_data of safetensors files; None on fallback."""
+
 def merge_results(results: list[Any], sources: list[Any]) -> StorageColumns | None:
     """Merges all ranks' write results. Raises ValueError, with the rank, if one is broken."""
 
@@ -236,6 +239,11 @@ class LoadReport:
     def reads(self) -> int:
         """Number of reads."""
 
+class SafetensorsHeaders:
+    """Headers of local safetensors files, each read once."""
+
+    def __init__(self) -> None: ...
+
 def load_planned(
     items: list[ReadItem],
     storage: StorageColumns,
@@ -247,11 +255,13 @@ def load_planned(
     verify: bool,
     progress: Callable[[int, int], object] | None,
     read_range: Callable[[str, int, int], Any] | None,
+    safetensors: SafetensorsHeaders | None,
 ) -> LoadReport | None:
     """Reads the tensors of a plan into those of a state dict. Returns None on fallback."""
 
 def load_box(
     path: str | bytes,
+    name: str,
     begin: int,
     length: int,
     offsets: list[int],
@@ -261,6 +271,7 @@ def load_box(
     memory: int,
     verify: bool,
     read_range: Callable[[str, int, int], Any] | None,
+    safetensors: SafetensorsHeaders | None,
 ) -> LoadReport | None:
     """Reads a box of a part into a tensor. Returns None on fallback."""
 

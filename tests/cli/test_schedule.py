@@ -51,6 +51,7 @@ def counts_of_a_load(folder: Path, rank: int, ranks: int, dim: int) -> tuple[Any
             verify=False,
             progress=None,
             read_range=None,
+            safetensors=None,
         )
     items = {
         (

@@ -23,13 +23,21 @@ from parity.comparison import assert_same
 from pickled import globals_of
 from shardplan.dcp.lazy.items import LazyList
 from shardplan.dcp.lazy.storage_data import StorageData
+from shardplan.dcp.storage.tensor_data import read_safetensors
 
 TWINS = [
     (shardplan.FileSystemWriter, dcp.FileSystemWriter),
     (shardplan.FileSystemReader, dcp.FileSystemReader),
     (shardplan.FsspecWriter, FsspecWriter),
     (shardplan.FsspecReader, FsspecReader),
+    (shardplan.HuggingFaceStorageReader, dcp.HuggingFaceStorageReader),
 ]
+
+OWN_OPTIONS = {
+    shardplan.FileSystemReader: ("trust", "thread_count", "verify", "progress"),
+    shardplan.FsspecReader: ("trust", "thread_count", "verify", "progress"),
+    shardplan.HuggingFaceStorageReader: ("progress",),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +91,8 @@ def assert_same_files(ours: Path, upstream: Path) -> None:
 def test_signatures(ours: Any, upstream: Any) -> None:
     assert issubclass(ours, upstream)
     mine = dict(inspect.signature(ours).parameters)
-    trust = mine.pop("trust", None)
-    assert (trust is not None) == ours.__name__.endswith("Reader")
-    if trust is not None:
-        for name in ("thread_count", "verify", "progress"):
-            assert mine.pop(name).kind is inspect.Parameter.KEYWORD_ONLY
+    for name in OWN_OPTIONS.get(ours, ()):
+        assert mine.pop(name).kind is inspect.Parameter.KEYWORD_ONLY
     assert list(mine) == list(inspect.signature(upstream).parameters)
 
 
@@ -259,7 +264,7 @@ def test_trust_by_registration(tmp_path: Path) -> None:
         assert_loaded(found)
 
 
-def test_hugging_face_storage_is_left_alone(tmp_path: Path) -> None:
+def test_hugging_face_storage(tmp_path: Path) -> None:
     pytest.importorskip("safetensors", reason="the storage of Hugging Face needs safetensors")
     with shardplan.registered():
         dcp.save(
@@ -269,7 +274,9 @@ def test_hugging_face_storage_is_left_alone(tmp_path: Path) -> None:
         )
         found = blank()["model"]
         dcp.load(found, storage_reader=dcp.HuggingFaceStorageReader(str(tmp_path)), no_dist=True)
+        assert dcp.HuggingFaceStorageReader.read_data is read_safetensors
     assert torch.equal(found["w"], state_dict()["model"]["w"])
+    assert dcp.HuggingFaceStorageReader.read_data is not read_safetensors
 
 
 def test_conversions(tmp_path: Path) -> None:

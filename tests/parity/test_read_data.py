@@ -190,7 +190,18 @@ def test_a_target_without_memory_is_not_written() -> None:
     from shardplan.dcp.native import native
 
     report = native.load_box(
-        "/dev/null", 0, 10, [0, 0], [2, 2], without_storage((2, 2)), 1, 1 << 20, False, None
+        "/dev/null",
+        "x",
+        0,
+        10,
+        [0, 0],
+        [2, 2],
+        without_storage((2, 2)),
+        threads=1,
+        memory=1 << 20,
+        verify=False,
+        read_range=None,
+        safetensors=None,
     )
     assert report is not None
     assert [reason for _, reason, _ in report.left] == [

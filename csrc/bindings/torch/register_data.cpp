@@ -35,19 +35,23 @@ void register_data(py::module_& m) {
       .def_readonly("bytes_read", &LoadReport::bytes_read, "Bytes that were read from files.")
       .def_readonly("reads", &LoadReport::reads, "Number of reads.");
 
+  py::class_<SafetensorsHeaders>(m, "SafetensorsHeaders",
+                                 "Headers of local safetensors files, each read once.")
+      .def(py::init<>());
+
   m.def(
       "load_planned",
       [](const py::object& items, const StorageColumns& storage, const py::object& state_dict,
          const py::object& lookup, std::string directory, std::size_t threads, std::size_t memory,
-         bool verify, py::object progress, py::object read_range) {
+         bool verify, py::object progress, py::object read_range, SafetensorsHeaders* safetensors) {
         const LoadPlanColumns plan = load_columns_of(items);
         return load_planned(plan, storage, state_dict, lookup,
                             {std::move(directory), threads, memory, verify, std::move(progress),
-                             std::move(read_range)});
+                             std::move(read_range), safetensors});
       },
       py::arg("items"), py::arg("storage"), py::arg("state_dict"), py::arg("lookup"),
       py::arg("directory"), py::arg("threads"), py::arg("memory"), py::arg("verify"),
-      py::arg("progress"), py::arg("read_range"),
+      py::arg("progress"), py::arg("read_range"), py::arg("safetensors"),
       "Reads the tensors of a plan into those of a state dict. Returns None on fallback.");
   m.def(
       "read_items_at",
@@ -64,16 +68,19 @@ void register_data(py::module_& m) {
       "Creates some items of a load plan that is not materialized.");
   m.def(
       "load_box",
-      [](std::string path, std::int64_t begin, std::int64_t length,
+      [](std::string path, std::string name, std::int64_t begin, std::int64_t length,
          std::vector<std::int64_t> offsets, std::vector<std::int64_t> lengths,
          const py::object& target, std::size_t threads, std::size_t memory, bool verify,
-         py::object read_range) {
-        return load_box({std::move(path), begin, length, std::move(offsets), std::move(lengths)},
-                        target, {{}, threads, memory, verify, py::none(), std::move(read_range)});
+         py::object read_range, SafetensorsHeaders* safetensors) {
+        return load_box(
+            {std::move(path), std::move(name), begin, length, std::move(offsets),
+             std::move(lengths)},
+            target, {{}, threads, memory, verify, py::none(), std::move(read_range), safetensors});
       },
-      py::arg("path"), py::arg("begin"), py::arg("length"), py::arg("offsets"), py::arg("lengths"),
-      py::arg("target"), py::arg("threads"), py::arg("memory"), py::arg("verify"),
-      py::arg("read_range"), "Reads a box of a part into a tensor. Returns None on fallback.");
+      py::arg("path"), py::arg("name"), py::arg("begin"), py::arg("length"), py::arg("offsets"),
+      py::arg("lengths"), py::arg("target"), py::arg("threads"), py::arg("memory"),
+      py::arg("verify"), py::arg("read_range"), py::arg("safetensors"),
+      "Reads a box of a part into a tensor. Returns None on fallback.");
 }
 
 }  // namespace shardplan::bindings

@@ -101,6 +101,14 @@ void register_storage(py::module_& m) {
         return rows ? std::make_shared<StorageColumns>(std::move(*rows)) : nullptr;
       },
       py::arg("storage_data"), "Returns the columns of a storage_data; None on fallback.");
+  m.def(
+      "hf_storage_columns",
+      [](const py::dict& storage_data) -> std::shared_ptr<StorageColumns> {
+        auto rows = read_hf_storage_data(storage_data);
+        return rows ? std::make_shared<StorageColumns>(std::move(*rows)) : nullptr;
+      },
+      py::arg("storage_data"),
+      "Returns the columns of a storage_data of safetensors files; None on fallback.");
   m.def("merge_results", &merge, py::arg("results"), py::arg("sources"),
         "Merges all ranks' write results; returns None on fallback. Raises ValueError, with the "
         "rank, if one is broken.");

@@ -1,6 +1,7 @@
 #include "core/data/file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,6 +40,12 @@ std::size_t File::read_at(std::uint64_t offset, char* into, std::size_t count) c
     done += static_cast<std::size_t>(got);
   }
   return done;
+}
+
+std::uint64_t File::size() const {
+  struct stat status{};
+  if (::fstat(descriptor_, &status) != 0) throw std::system_error(errno, std::generic_category());
+  return static_cast<std::uint64_t>(status.st_size);
 }
 
 }  // namespace shardplan::data

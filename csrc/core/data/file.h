@@ -57,6 +57,9 @@ class File final : public Source {
 
   std::size_t read_at(std::uint64_t offset, char* into, std::size_t count) const override;
 
+  /// Returns the size in bytes. Throws std::system_error.
+  std::uint64_t size() const;
+
  private:
   int descriptor_;
 };

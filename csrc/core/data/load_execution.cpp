@@ -99,7 +99,7 @@ class Worker {
                                    [this] { check_stopped(); });
     if (block.whole) {
       window_.keep(FileWindow::kHead, block.begin, static_cast<std::size_t>(block.length));
-    } else {
+    } else if (first_of(parts[block.first]).stored == nullptr) {
       const auto end =
           static_cast<std::size_t>(std::min(load_.options.sizes.part_end, block.length));
       window_.keep(FileWindow::kHead, block.begin, end);
@@ -116,30 +116,40 @@ class Worker {
   void run_part(const PartTask& part) {
     const ReadRequest& request = first_of(part);
     request_ = load_.schedule.order[part.first];
-    const PartBytes bytes = [this, &request](std::uint64_t offset, char* into, std::size_t count) {
-      return window_.read_part(request.begin, request.length, offset, into, count);
-    };
-    StoredTensor stored;
-    try {
-      const ZipPart zip(bytes, request.length);
-      if (load_.options.verify) verify(zip, request.begin);
-      stored = tensors_.read(bytes, zip);
-      if (stored.big_endian) throw UnreadPart("is not a plain tensor: it is big-endian");
-    } catch (const BadPart& problem) {
-      if (load_.options.verify && dynamic_cast<const UnreadPart*>(&problem) == nullptr) {
-        throw FailedRead(problem.what());
+    StoredTensor found;
+    const StoredTensor* stored = request.stored;
+    if (stored == nullptr) {
+      try {
+        found = read_description(request);
+        stored = &found;
+      } catch (const BadPart& problem) {
+        if (load_.options.verify && dynamic_cast<const UnreadPart*>(&problem) == nullptr) {
+          throw FailedRead(problem.what());
+        }
+        verify_data();
+        for (std::size_t at = part.first; at < part.first + part.count; ++at) {
+          load_.leave_unread(load_.schedule.order[at], problem.what());
+        }
+        return;
       }
-      verify_data();
-      for (std::size_t at = part.first; at < part.first + part.count; ++at) {
-        load_.leave_unread(load_.schedule.order[at], problem.what());
-      }
-      return;
     }
     for (std::size_t at = part.first; at < part.first + part.count; ++at) {
       request_ = load_.schedule.order[at];
-      run_request(load_.schedule.order[at], stored);
+      run_request(load_.schedule.order[at], *stored);
     }
     verify_data();
+  }
+
+  /// Reads the description of a part's tensor from the part, and verifies all but its data.
+  StoredTensor read_description(const ReadRequest& request) {
+    const PartBytes bytes = [this, &request](std::uint64_t offset, char* into, std::size_t count) {
+      return window_.read_part(request.begin, request.length, offset, into, count);
+    };
+    const ZipPart zip(bytes, request.length);
+    if (load_.options.verify) verify(zip, request.begin);
+    StoredTensor stored = tensors_.read(bytes, zip);
+    if (stored.big_endian) throw UnreadPart("is not a plain tensor: it is big-endian");
+    return stored;
   }
 
   /// Compares the checksums of all members but the largest one, which `verify_data` or

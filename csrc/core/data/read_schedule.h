@@ -10,11 +10,16 @@
 
 namespace shardplan::data {
 
+struct StoredTensor;
+
 /// Read of a box of a stored tensor.
 struct ReadRequest {
   std::uint32_t file = 0;   // index in the caller's files
   std::uint64_t begin = 0;  // bytes of the part in the file
   std::uint64_t length = 0;
+  /// Description of the stored tensor, if it is known and lies in the part. Null if the part has
+  /// to be read for it.
+  const StoredTensor* stored = nullptr;
   std::span<const std::int64_t> offsets;  // the box within the stored tensor
   std::span<const std::int64_t> lengths;
 

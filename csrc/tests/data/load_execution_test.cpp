@@ -13,6 +13,7 @@
 #include <system_error>
 #include <vector>
 
+#include "core/data/tensor_part.h"
 #include "core/util/text.h"
 #include "data/row_major_sink.h"
 #include "data/zip_parts.h"
@@ -194,6 +195,40 @@ TEST(Load, RandomBoxesOfRandomTensors) {
   }
 }
 
+TEST(Load, TensorsWhoseLocationIsKnown) {
+  std::mt19937 random(6);
+  for (int round = 0; round < 100; ++round) {
+    Case made = random_case(random);
+    // Data alone, one after another, as in a safetensors file.
+    made.file = "header";
+    std::vector<data::StoredTensor> stored(made.tensors.size());
+    for (std::size_t at = 0; at < stored.size(); ++at) {
+      stored[at].dtype = "float32";
+      stored[at].element_size = 4;
+      stored[at].shape = made.shapes[at];
+      stored[at].strides = {made.shapes[at][1], 1};
+      stored[at].storage_size = stored[at].reach = made.tensors[at].size();
+      made.begins[at] = made.file.size();
+      made.lengths[at] = made.tensors[at].size();
+      made.file += made.tensors[at];
+    }
+    made.make_requests(round % 3 != 0);
+    std::uint64_t wanted = 0;
+    for (std::size_t at = 0; at < made.requests.size(); ++at) {
+      made.requests[at].stored = &stored[made.tensor_of[at]];
+      wanted += made.requests[at].bytes_wanted();
+    }
+    const data::LoadResult result = made.load(1 + random() % 3, nullptr, round % 5 == 0);
+    EXPECT_EQ(result.error, nullptr);
+    EXPECT_TRUE(result.unread.empty());
+    EXPECT_EQ(result.bytes_wanted, wanted);
+    for (std::size_t at = 0; at < made.targets.size(); ++at) {
+      EXPECT_EQ(result.outcomes[at], data::Outcome::kRead);
+      EXPECT_EQ(made.targets[at], made.expected(at)) << "round " << round << ", request " << at;
+    }
+  }
+}
+
 TEST(Load, LargeTensorsAreSplitOverThreads) {
   std::mt19937 random(2);
   Case made;
@@ -325,6 +360,27 @@ std::string message_of(const data::LoadResult& result) {
     return problem.what() + std::string(problem.system_error() == EIO ? " (EIO)" : "");
   }
   return "nothing";
+}
+
+TEST(Load, FilesThatEndInATensorWhoseLocationIsKnown) {
+  Case made;
+  std::mt19937 random(7);
+  made.add_tensor(100, 1000, random);
+  made.add_request(0, {0, 0}, {100, 1000});
+  data::StoredTensor stored;
+  stored.dtype = "float32";
+  stored.element_size = 4;
+  stored.shape = {100, 1000};
+  stored.strides = {1000, 1};
+  stored.storage_size = stored.reach = 400'000;
+  made.file = made.tensors[0].substr(0, 399'999);
+  made.begins[0] = 0;
+  made.lengths[0] = 400'000;
+  made.make_requests(true);
+  made.requests[0].stored = &stored;
+  const data::LoadResult result = made.load(1);
+  EXPECT_EQ(message_of(result), "ends at byte 399,999, within the part");
+  EXPECT_EQ(result.outcomes[0], data::Outcome::kBegun);
 }
 
 TEST(Load, AFileThatEndsOrFailsWhileItIsReadNamesTheByte) {

@@ -29,6 +29,9 @@ constexpr const char* kOtherItem = "the item is not a plain ReadItem of a tensor
 constexpr const char* kNoLocation = "the item has no plain location";
 constexpr const char* kOtherTarget = "the target is not a plain strided tensor on CPU or CUDA";
 constexpr const char* kOtherBox = "the box of the item is not in its target";
+constexpr const char* kOtherSlice = "the box of the item is not in the stored tensor";
+constexpr const char* kOtherSafetensors =
+    "the file is not a plain safetensors file with this tensor";
 constexpr const char* kOtherPart = "the part is not a plain tensor that fits its target";
 
 /// Requests of more bytes gain no speed, and fewer of them are under way at the same time.
@@ -43,29 +46,58 @@ std::vector<Value> in_order(const std::vector<std::size_t>& order,
   return sorted;
 }
 
+/// Location of a stored tensor.
+struct Location {
+  std::string_view path;
+  std::string_view name;
+  std::int64_t begin = 0;  // bytes of the part in the file
+  std::int64_t length = 0;
+};
+
+/// Returns whether a tensor has all elements of a box.
+bool has_box(std::span<const std::int64_t> shape, std::span<const std::int64_t> offsets,
+             std::span<const std::int64_t> lengths) {
+  if (offsets.size() != shape.size() || lengths.size() != shape.size()) return false;
+  for (std::size_t dim = 0; dim < shape.size(); ++dim) {
+    if (offsets[dim] < 0 || lengths[dim] < 0 || lengths[dim] > shape[dim] ||
+        offsets[dim] > shape[dim] - lengths[dim]) {
+      return false;
+    }
+  }
+  return true;
+}
+
 /// Requests, with what they point into.
 class Requests {
  public:
   explicit Requests(const LoadSettings& settings) : settings_(settings) {}
 
   /// Adds the read of a box into `tensor`. Returns the reason if native code cannot do it.
-  const char* add(std::size_t position, std::string_view path, std::int64_t begin,
-                  std::int64_t length, std::span<const std::int64_t> offsets,
-                  std::span<const std::int64_t> lengths, const at::Tensor& tensor) {
-    if (begin < 0 || length < 0) return kNoLocation;
+  const char* add(std::size_t position, const Location& location,
+                  std::span<const std::int64_t> offsets, std::span<const std::int64_t> lengths,
+                  const at::Tensor& tensor) {
+    if (location.begin < 0 || location.length < 0) return kNoLocation;
     if (!std::ranges::equal(lengths, tensor.sizes())) return kOtherBox;
     auto target = target_of(tensor);
     if (!target) return kOtherTarget;
     data::ReadRequest request;
-    request.file = paths_.number_of(path);
-    request.begin = static_cast<std::uint64_t>(begin);
-    request.length = static_cast<std::uint64_t>(length);
+    request.file = paths_.number_of(location.path);
+    request.begin = static_cast<std::uint64_t>(location.begin);
+    request.length = static_cast<std::uint64_t>(location.length);
     request.offsets = offsets;
     request.lengths = lengths;
     request.dtype = target->dtype;
     request.element_size = target->tensor.itemsize();
     request.target = target->data;
     request.target_strides = {target->tensor.strides().data(), lengths.size()};
+    if (settings_.safetensors != nullptr) {
+      const auto* entry = settings_.safetensors->find(path_of(location.path), location.name);
+      if (entry == nullptr) return kOtherSafetensors;
+      if (!has_box(entry->tensor.shape, offsets, lengths)) return kOtherSlice;
+      request.begin = entry->begin;
+      request.length = entry->tensor.reach;
+      request.stored = &entry->tensor;
+    }
     requests_.push_back(request);
     targets_.push_back(std::move(*target));
     positions_.push_back(position);
@@ -176,10 +208,7 @@ class Requests {
     options.threads = threads;
     options.verify = settings_.verify;
     options.open = [this](std::uint32_t file) {
-      // pathlib, which upstream uses, takes an absolute path as it is.
-      const std::string path(paths_[file]);
-      return open_source(path.starts_with('/') ? path : settings_.directory + path,
-                         settings_.read_range);
+      return open_source(path_of(paths_[file]), settings_.read_range);
     };
     if (!is_local) {
       options.sizes = data::request_sizes(std::min(settings_.memory / 4, kMaxRequest));
@@ -216,6 +245,11 @@ class Requests {
 
   std::size_t position_of(const data::LoadResult& result) const {
     return result.failed < positions_.size() ? positions_[result.failed] : 0;
+  }
+
+  /// pathlib, which upstream uses, takes an absolute path as it is.
+  std::string path_of(std::string_view path) const {
+    return (path.starts_with('/') ? "" : settings_.directory) + std::string(path);
   }
 
   const LoadSettings& settings_;
@@ -317,8 +351,9 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
       reason = !found.defined() ? kOtherTarget
                : !target.defined()
                    ? kOtherBox
-                   : requests.add(row, (*locations.paths)[locations.path[*location]],
-                                  locations.begin[*location], locations.length[*location],
+                   : requests.add(row,
+                                  {(*locations.paths)[locations.path[*location]], *name,
+                                   locations.begin[*location], locations.length[*location]},
                                   column(3), column(4), target);
       if (reason == nullptr) requests.set_whole_target(found, column(2));
     }
@@ -334,7 +369,7 @@ std::optional<LoadReport> load_box(const BoxRequest& box, const py::object& targ
   Requests requests(settings);
   const char* reason = kOtherTarget;
   if (is_plain_tensor(target.ptr())) {
-    reason = requests.add(0, box.path, box.begin, box.length, box.offsets, box.lengths,
+    reason = requests.add(0, {box.path, box.name, box.begin, box.length}, box.offsets, box.lengths,
                           tensor_in(target.ptr()));
   }
   if (reason != nullptr) requests.leave(0, reason);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/common/python_object.h"
+#include "bindings/torch/data/safetensors_headers.h"
 #include "bindings/torch/metadata/storage_columns.h"
 #include "bindings/torch/state_dict/load_columns.h"
 
@@ -45,6 +46,9 @@ struct LoadSettings {
   py::object progress;  // called with the bytes read so far and those wanted; or None
   /// Function that reads a range of bytes, for files that are not local (see RangeSource); or None.
   py::object read_range;
+  /// Headers of the files if these are safetensors files, which have a tensor by its name. Null if
+  /// torch.save has written a part for each tensor.
+  SafetensorsHeaders* safetensors = nullptr;
 };
 
 /// Reads the tensors of a load plan into those of a state dict. Returns nothing under a dispatch
@@ -58,6 +62,7 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
 /// Box of a part, for one target.
 struct BoxRequest {
   std::string path;
+  std::string name;        // of the tensor
   std::int64_t begin = 0;  // bytes of the part in the file
   std::int64_t length = 0;
   std::vector<std::int64_t> offsets;  // of the box in the stored tensor

@@ -40,12 +40,24 @@ bool read_location(PyObject* object, Location& out) {
          read_exact_int(attribute(all, types.length), out.length);
 }
 
+bool read_hf_location(PyObject* object, Location& out) {
+  const UpstreamTypes& types = UpstreamTypes::get();
+  const py::object all = attributes_of(object, types.hf_storage_info, 3);
+  PyObject* path = all ? attribute(all, types.relative_path) : nullptr;
+  const auto text = path == nullptr ? std::nullopt : utf8(path);
+  if (text) out.path = *text;
+  return text.has_value();
+}
+
 class RowReader {
  public:
+  /// read(location, out): reads the fields of a location
+  explicit RowReader(bool (*read)(PyObject*, Location&) = read_location) : read_(read) {}
+
   bool add(PyObject* index, PyObject* location) {
     UpstreamIndex key;
     Location at;
-    if (!read_upstream_index(index, key) || !read_location(location, at)) return false;
+    if (!read_upstream_index(index, key) || !read_(location, at)) return false;
     // Columns would copy an object that two keys share.
     if (!seen_.insert(location).second) return false;
     const auto name = utf8(key.name.ptr());
@@ -66,11 +78,22 @@ class RowReader {
   }
 
  private:
+  bool (*read_)(PyObject*, Location&);
   columns::StorageRows rows_;
   std::shared_ptr<util::TextTable> names_ = std::make_shared<util::TextTable>();
   std::shared_ptr<util::TextTable> paths_ = std::make_shared<util::TextTable>();
   std::unordered_set<PyObject*> seen_;
 };
+
+std::optional<columns::StorageRows> read_all(const py::dict& storage_data, RowReader reader) {
+  PyObject* index = nullptr;
+  PyObject* location = nullptr;
+  Py_ssize_t at = 0;
+  while (PyDict_Next(storage_data.ptr(), &at, &index, &location) != 0) {
+    if (!reader.add(index, location)) return std::nullopt;
+  }
+  return reader.take();
+}
 
 }  // namespace
 
@@ -162,14 +185,11 @@ std::optional<columns::StorageRows> read_results(const py::object& list) {
 }
 
 std::optional<columns::StorageRows> read_storage_data(const py::dict& storage_data) {
-  RowReader reader;
-  PyObject* index = nullptr;
-  PyObject* location = nullptr;
-  Py_ssize_t at = 0;
-  while (PyDict_Next(storage_data.ptr(), &at, &index, &location) != 0) {
-    if (!reader.add(index, location)) return std::nullopt;
-  }
-  return reader.take();
+  return read_all(storage_data, RowReader());
+}
+
+std::optional<columns::StorageRows> read_hf_storage_data(const py::dict& storage_data) {
+  return read_all(storage_data, RowReader(read_hf_location));
 }
 
 }  // namespace shardplan::bindings

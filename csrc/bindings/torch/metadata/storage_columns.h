@@ -60,4 +60,8 @@ std::optional<columns::StorageRows> read_results(const py::object& list);
 /// Reads a dict of MetadataIndex -> _StorageInfo. Returns nothing if an item does not fit a row.
 std::optional<columns::StorageRows> read_storage_data(const py::dict& storage_data);
 
+/// Reads a dict of MetadataIndex -> _HFStorageInfo, whose rows have a path alone. Returns nothing
+/// if an item does not fit a row.
+std::optional<columns::StorageRows> read_hf_storage_data(const py::dict& storage_data);
+
 }  // namespace shardplan::bindings

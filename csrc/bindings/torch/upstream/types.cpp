@@ -57,6 +57,9 @@ UpstreamTypes::UpstreamTypes() {
   storage_info = upstream_class(
       py::module_::import("torch.distributed.checkpoint.filesystem").attr("_StorageInfo"),
       kStorageInfoFields);
+  hf_storage_info = upstream_class(
+      py::module_::import("torch.distributed.checkpoint._hf_utils").attr("_HFStorageInfo"),
+      kHfStorageInfoFields);
   write_result = upstream_class(
       py::module_::import("torch.distributed.checkpoint.storage").attr("WriteResult"),
       kWriteResultFields);

@@ -22,7 +22,7 @@ struct UpstreamTypes {
   static const UpstreamTypes& get();
 
   UpstreamClass write_item, read_item, metadata_index, tensor_write_data, chunk, tensor_properties,
-      tensor_storage, storage_info, write_result;
+      tensor_storage, storage_info, write_result, hf_storage_info;
   PyTypeObject* tensor_metadata;
   PyTypeObject* bytes_metadata;
   PyTypeObject* dtensor;

@@ -46,6 +46,8 @@ inline constexpr std::array<std::string_view, 3> kTensorMetadataFields{"properti
                                                                        "chunks"};
 inline constexpr std::array<std::string_view, 4> kStorageInfoFields{
     "relative_path", "offset", "length", "transform_descriptors"};
+inline constexpr std::array<std::string_view, 3> kHfStorageInfoFields{"relative_path", "shape",
+                                                                      "dtype"};
 inline constexpr std::array<std::string_view, 3> kWriteResultFields{"index", "size_in_bytes",
                                                                     "storage_data"};
 

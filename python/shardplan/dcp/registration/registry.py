@@ -57,6 +57,7 @@ def _holders(
         originals.DefaultLoadPlanner,
         originals.FileSystemReader,
         originals.FileSystemWriter,
+        originals.HuggingFaceStorageReader,
     ):
         for name, value in list(vars(cls).items()):
             if id(value) in by_id:

@@ -6,9 +6,11 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.distributed.checkpoint import filesystem
+from torch.distributed.checkpoint._hf_utils import _HFStorageInfo
 from torch.distributed.checkpoint.planner import LoadPlanner, ReadItem
 
 _MAX_NAMES = 10
@@ -39,21 +41,28 @@ def failure(
         add_note(exception, f"{where}; {rest}")
         return exception
     if code:
-        path = reader.fs.concat_path(
-            reader.path, reader.storage_data[item.storage_index].relative_path
-        )
-        error: Exception = OSError(code, os.strerror(code), str(path))
+        path = path_of(reader, reader.storage_data[item.storage_index])
+        error: Exception = OSError(code, os.strerror(code), path)
         add_note(error, f"{where}; {rest}")
         return error
     return RuntimeError(f"{where}; {rest}")
 
 
 def location_text(reader: filesystem.FileSystemReader, item: ReadItem) -> str:
-    """Returns the file and the bytes of an item's part, in words."""
+    """Returns the file of an item, and the bytes of its part if each item has one, in words."""
     location = reader.storage_data[item.storage_index]
-    path = reader.fs.concat_path(reader.path, location.relative_path)
+    path = path_of(reader, location)
+    if type(location) is _HFStorageInfo:
+        return path
     end = location.offset + location.length
     return f"{path}, bytes {location.offset:,} to {end:,}"
+
+
+def path_of(reader: filesystem.FileSystemReader, location: Any) -> str:
+    """Returns the path of a file of the checkpoint."""
+    if type(location) is _HFStorageInfo:  # which has the directory, too
+        return str(location.relative_path)
+    return str(reader.fs.concat_path(reader.path, location.relative_path))
 
 
 def unreached_text(unreached: Sequence[ReadItem], count: int) -> str:

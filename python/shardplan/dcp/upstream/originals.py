@@ -12,6 +12,7 @@ from torch.distributed.checkpoint import (
     _dedup_tensors,
     default_planner,
     filesystem,
+    hf_storage,
     planner_helpers,
     resharding,
 )
@@ -31,6 +32,10 @@ writer_finish = FileSystemWriter.finish
 writer_prepare_global_plan = FileSystemWriter.prepare_global_plan
 writer_storage_meta = FileSystemWriter.storage_meta
 writer_write_data = FileSystemWriter.write_data
+
+HuggingFaceStorageReader = hf_storage.HuggingFaceStorageReader
+hf_reader_process_read_request = HuggingFaceStorageReader._process_read_request
+hf_reader_read_data = HuggingFaceStorageReader.read_data
 
 DefaultLoadPlanner = default_planner.DefaultLoadPlanner
 DefaultSavePlanner = default_planner.DefaultSavePlanner

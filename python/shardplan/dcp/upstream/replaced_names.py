@@ -21,6 +21,7 @@ from torch.distributed.checkpoint import (
     _dedup_save_plans,
     default_planner,
     filesystem,
+    hf_storage,
     metadata,
     planner,
     planner_helpers,
@@ -30,6 +31,11 @@ from torch.distributed.checkpoint import (
 from torch.distributed.tensor import DTensor, _utils, placement_types
 
 from .. import fallbacks
+
+try:
+    import safetensors
+except ImportError:  # upstream's Hugging Face storage then fails, as it does without shardplan
+    safetensors = None  # type: ignore[assignment]
 
 _Table = tuple[tuple[Any, tuple[str, ...]], ...]
 
@@ -134,7 +140,18 @@ _WRITER: _Table = (
     (filesystem.FileSystemWriter, _METHODS_OF_WRITER),
 )
 _READER: _Table = ((filesystem.FileSystemReader, ("read_data", "read_metadata")),)
+# Names that find the target of an item, and commit it.
+_TARGETS: _Table = (
+    (default_planner, ("find_state_dict_object", "narrow_tensor_by_index")),
+    (
+        default_planner.DefaultLoadPlanner,
+        ("commit_tensor", "lookup_tensor", "resolve_tensor", "transform_tensor"),
+    ),
+    (utils, ("find_tensor_shard",)),
+    (DTensor, ("__get_tensor_shard__", "to_local")),
+)
 _READ_DATA: _Table = (
+    *_TARGETS,
     (
         filesystem,
         (
@@ -147,14 +164,16 @@ _READ_DATA: _Table = (
     ),
     (filesystem.FileSystem, ("concat_path", "create_stream")),
     (filesystem._StorageReaderTransforms, ("transform_load_stream",)),
-    (default_planner, ("find_state_dict_object", "narrow_tensor_by_index")),
-    (
-        default_planner.DefaultLoadPlanner,
-        ("commit_tensor", "lookup_tensor", "resolve_tensor", "transform_tensor"),
-    ),
-    (utils, ("find_tensor_shard",)),
-    (DTensor, ("__get_tensor_shard__", "to_local")),
     (torch, ("load",)),
+)
+_HF_READER: _Table = ((hf_storage.HuggingFaceStorageReader, ("read_data",)),)
+_HF_READ_DATA: _Table = (
+    *_TARGETS,
+    (
+        hf_storage.HuggingFaceStorageReader,
+        ("_process_read_request", "_read_files_from_queue"),
+    ),
+    *(((safetensors, ("safe_open",)),) if safetensors is not None else ()),
 )
 _READ_METADATA: _Table = ((filesystem, ("pickle", "StorageMeta")), (pickle, ("load",)))
 
@@ -221,6 +240,8 @@ READ_METADATA = NameTable(_READ_METADATA)
 WRITER = NameTable(_WRITER)
 READER = NameTable(_READER)
 READ_DATA = NameTable(_READ_DATA)
+HF_READER = NameTable(_HF_READER)
+HF_READ_DATA = NameTable(_HF_READ_DATA)
 
 
 def add_ours(functions: Iterable[Callable[..., Any]]) -> None:
