@@ -29,6 +29,7 @@ from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
 from .rank_cases import RANKS, ranks
 from .read_cases import read_items, strided_chunk
+from .save_cases import save
 from .scaling import Curve, curves
 from .storage_cases import storage
 from .validate_cases import growth, small_dim
@@ -46,6 +47,7 @@ CASES: dict[str, Case] = {
     "caching": caching,
     "storage": storage,
     "load": load,
+    "save": save,
     "commands": commands,
     "gloo": gloo_save,
     "ranks": ranks,

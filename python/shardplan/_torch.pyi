@@ -1,7 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pickle import UnpicklingError
 from typing import Any, final
 
+from torch import Tensor
 from torch.distributed.checkpoint.metadata import (
     STORAGE_TYPES,
     ChunkStorageMetadata,
@@ -163,6 +164,14 @@ class ReceivedStorage:
         """Decodes and materializes write results. Raises ValueError if the bytes are broken."""
 
 @final
+@final
+class SavedResults:
+    """The write results of a rank."""
+
+    def __len__(self) -> int: ...
+    def items(self) -> list[WriteResult]:
+        """Materializes the write results."""
+
 class ReceivedMetadata:
     """A received state_dict_metadata."""
     def __init__(self, bytes: bytes, objects: object) -> None: ...
@@ -238,6 +247,68 @@ class LoadReport:
     @property
     def reads(self) -> int:
         """Number of reads."""
+
+def dispatch_mode_is_active() -> bool:
+    """Returns whether a dispatch mode is active."""
+
+class SavedParts:
+    """How torch.save lays out parts with some options."""
+
+    def __init__(
+        self, sample: bytes, samples: Callable[[str], Iterable[tuple[Tensor, bytes]]]
+    ) -> None:
+        """Reads it from a part. Raises ValueError if native code does not write such parts."""
+
+    def part_of(self, tensor: object) -> bytes | None:
+        """Returns the part of a CPU tensor; None if native code does not write it."""
+
+class TensorWriter:
+    """Writes the tensors of a save plan."""
+
+    def __init__(
+        self,
+        items: list[WriteItem],
+        threads: int,
+        memory: int,
+        progress: Callable[[int, int], object] | None,
+    ) -> None:
+        """Reads the items. Raises ValueError if native code cannot."""
+
+    def byte_positions(self) -> list[int]:
+        """Returns positions of byte entries."""
+
+    def tensor_positions(self, by_size: bool) -> list[int]:
+        """Returns positions of tensors. Raises ValueError if a size is unknown."""
+
+    def split(self, files: int) -> list[list[int]]:
+        """Returns the positions in each file. Raises ValueError if a size is unknown."""
+
+    def write(
+        self,
+        descriptor: int,
+        offset: int,
+        path: str,
+        positions: list[int],
+        first: int,
+        parts: SavedParts,
+        tensors: list[Any] | None,
+        state_dict: dict[str, Any] | None,
+        lookup: Callable[[MetadataIndex], Any] | None,
+    ) -> tuple[int, int, tuple[int, int] | None]:
+        """Writes tensors until one that native code cannot write. Returns their number, the end in
+        the file, and (index in ``positions``, errno) of a failure or None."""
+
+    def add(self, position: int, path: str, begin: int, length: int) -> None:
+        """Adds the location of an item that upstream wrote."""
+
+    def end_progress(self) -> None:
+        """Reports that all have been written."""
+
+    def item_at(self, position: int) -> WriteItem:
+        """Returns an item of the plan."""
+
+    def results(self) -> SavedResults:
+        """Returns the write results. Called once."""
 
 class SafetensorsHeaders:
     """Headers of local safetensors files, each read once."""

@@ -34,6 +34,7 @@ TWINS = [
 ]
 
 OWN_OPTIONS = {
+    shardplan.FileSystemWriter: ("write_threads", "progress"),
     shardplan.FileSystemReader: ("trust", "thread_count", "verify", "progress"),
     shardplan.FsspecReader: ("trust", "thread_count", "verify", "progress"),
     shardplan.HuggingFaceStorageReader: ("progress",),

@@ -295,5 +295,8 @@ def test_fallbacks_of_every_process_are_printed(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
-    at = lines.index("1 fallbacks to upstream's code")
-    assert lines[at + 1] == "1 local save plan: an entry is a test_fallbacks.Unusual"
+    at = lines.index("2 fallbacks to upstream's code")
+    assert lines[at + 1 : at + 3] == [
+        "1 local save plan: an entry is a test_fallbacks.Unusual",
+        "1 write data: the tensor is not a plain one on CPU or CUDA",
+    ]

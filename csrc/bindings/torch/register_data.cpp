@@ -4,12 +4,62 @@
 #include <utility>
 
 #include "bindings/torch/data/tensor_loader.h"
+#include "bindings/torch/data/tensor_writer.h"
 #include "bindings/torch/register.h"
 #include "bindings/torch/wire/load_wire.h"
 
 namespace shardplan::bindings {
 
+namespace {
+
+void register_writing(py::module_& m) {
+  m.def("dispatch_mode_is_active", &dispatch_mode_is_active,
+        "Returns whether a dispatch mode is active.");
+
+  py::class_<SavedParts>(m, "SavedParts", "How torch.save lays out parts with some options.")
+      .def(py::init<const py::bytes&, py::object>(), py::arg("sample"), py::arg("samples"),
+           "Reads it from a part. Raises ValueError if native code does not write such parts.")
+      .def("part_of", &SavedParts::part_of, py::arg("tensor"),
+           "Returns the part of a CPU tensor; None if native code does not write it.");
+
+  py::class_<TensorWriter>(m, "TensorWriter", "Writes the tensors of a save plan.")
+      .def(py::init([](const py::object& items, std::size_t threads, std::size_t memory,
+                       py::object progress) {
+             return std::make_unique<TensorWriter>(
+                 items, TensorWriter::Settings{threads, memory, std::move(progress)});
+           }),
+           py::arg("items"), py::arg("threads"), py::arg("memory"), py::arg("progress"),
+           "Reads the items. Raises ValueError if native code cannot.")
+      .def("byte_positions", &TensorWriter::byte_positions, "Returns positions of byte entries.")
+      .def("tensor_positions", &TensorWriter::tensor_positions, py::arg("by_size"),
+           "Returns positions of tensors. Raises ValueError if a size is unknown.")
+      .def("split", &TensorWriter::split, py::arg("files"),
+           "Returns the positions in each file. Raises ValueError if a size is unknown.")
+      .def(
+          "write",
+          [](TensorWriter& writer, int descriptor, std::uint64_t offset, std::string_view path,
+             const std::vector<std::size_t>& positions, std::size_t first, SavedParts& parts,
+             const py::object& tensors, const py::object& state_dict, const py::object& lookup) {
+            const Written done = writer.write(descriptor, offset, path, positions, first, parts,
+                                              tensors, state_dict, lookup);
+            return py::make_tuple(done.count, done.offset, done.failure);
+          },
+          py::arg("descriptor"), py::arg("offset"), py::arg("path"), py::arg("positions"),
+          py::arg("first"), py::arg("parts"), py::arg("tensors"), py::arg("state_dict"),
+          py::arg("lookup"),
+          "Writes tensors until one that native code cannot write. Returns their number, the end "
+          "in the file, and (index in ``positions``, errno) of a failure or None.")
+      .def("add", &TensorWriter::add, py::arg("position"), py::arg("path"), py::arg("begin"),
+           py::arg("length"), "Adds the location of an item that upstream wrote.")
+      .def("end_progress", &TensorWriter::end_progress, "Reports that all have been written.")
+      .def("item_at", &TensorWriter::item_at, py::arg("position"), "Returns an item of the plan.")
+      .def("results", &TensorWriter::results, "Returns the write results. Called once.");
+}
+
+}  // namespace
+
 void register_data(py::module_& m) {
+  register_writing(m);
   py::class_<LoadReport>(m, "LoadReport", "The outcome of a load.")
       .def_property_readonly(
           "left",

@@ -12,11 +12,12 @@
 namespace shardplan::bindings {
 namespace {
 
-/// Returns the rows of a list of write results; decodes them if `source` is a ReceivedStorage.
-/// Returns null on fallback.
+/// Returns the rows of a list of write results: those of `source` if it is not None. Returns null
+/// on fallback.
 std::shared_ptr<const StorageColumns> result_columns(const py::object& results,
                                                      const py::object& source) {
   if (py::isinstance<ReceivedStorage>(source)) return source.cast<ReceivedStorage&>().columns();
+  if (py::isinstance<SavedResults>(source)) return source.cast<SavedResults&>().columns;
   auto rows = read_results(results);
   return rows ? std::make_shared<StorageColumns>(std::move(*rows)) : nullptr;
 }
@@ -77,6 +78,12 @@ void register_storage(py::module_& m) {
           "items", [](ReceivedStorage& received) { return received.columns()->results(); },
           "Decodes and materializes write results. Raises ValueError if the bytes are broken.");
 
+  py::class_<SavedResults>(m, "SavedResults", "The write results of a rank.")
+      .def("__len__", [](const SavedResults& results) { return results.columns->size(); })
+      .def(
+          "items", [](const SavedResults& results) { return results.columns->results(); },
+          "Materializes the write results.");
+
   py::class_<ReceivedMetadata>(m, "ReceivedMetadata", "A received state_dict_metadata.")
       .def(py::init<py::bytes, py::object>(), py::arg("bytes"), py::arg("objects"))
       .def("entries", &ReceivedMetadata::entries, py::arg("fill"),
@@ -129,8 +136,8 @@ void register_storage(py::module_& m) {
       "pack_results",
       [](const py::object& results, const py::object& source) -> std::optional<py::bytes> {
         if (py::isinstance<ReceivedStorage>(source)) return source.cast<ReceivedStorage&>().bytes();
-        const auto rows = read_results(results);
-        return rows ? pack_storage(*rows) : std::nullopt;
+        const auto columns = result_columns(results, source);
+        return columns ? pack_storage(columns->rows()) : std::nullopt;
       },
       py::arg("results"), py::arg("source"),
       "Returns the encoded bytes of a rank's write results; None on fallback.");

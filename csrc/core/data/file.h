@@ -64,4 +64,16 @@ class File final : public Source {
   int descriptor_;
 };
 
+/// A file that is open for writing. Does not own its descriptor.
+class OutputFile {
+ public:
+  explicit OutputFile(int descriptor) : descriptor_(descriptor) {}
+
+  /// Writes all bytes at an offset. Threads can write at the same time. Throws std::system_error.
+  void write_at(std::uint64_t offset, const char* bytes, std::size_t count) const;
+
+ private:
+  int descriptor_;
+};
+
 }  // namespace shardplan::data

@@ -87,4 +87,9 @@ std::string_view dtype_of_storage(std::string_view name) {
   return found == std::end(kStorages) ? std::string_view{} : found->dtype;
 }
 
+std::string_view storage_of_dtype(std::string_view name) {
+  const auto* const found = std::ranges::find(kStorages, name, &Storage::dtype);
+  return found == std::end(kStorages) ? std::string_view{} : found->name;
+}
+
 }  // namespace shardplan::pickle

@@ -13,4 +13,7 @@ std::uint64_t dtype_size(std::string_view name);
 /// unknown names.
 std::string_view dtype_of_storage(std::string_view name);
 
+/// Returns the typed storage class of a dtype; empty for dtypes that have none.
+std::string_view storage_of_dtype(std::string_view name);
+
 }  // namespace shardplan::pickle

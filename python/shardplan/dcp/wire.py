@@ -114,7 +114,7 @@ def _pack_items(items: LazyList) -> Reduced:
         packed_load = native.pack_load(items)
         if packed_load is not None:
             return received.load_items, packed_load
-    if source is None or isinstance(source, native.ReceivedStorage):
+    if source is None or isinstance(source, (native.ReceivedStorage, native.SavedResults)):
         packed_results = native.pack_results(items, source)
         if packed_results is not None:
             return received.results, (packed_results,)

@@ -37,8 +37,8 @@ constexpr std::array kTypes{
     std::pair<std::string_view, at::ScalarType>{"float8_e8m0fnu", at::kFloat8_e8m0fnu},
 };
 
-/// Returns whether a tensor has the dispatch keys of a plain tensor of its device, and no others:
-/// those of subclasses, of functorch and of lazy conjugation and negation.
+}  // namespace
+
 bool has_plain_keys(const at::Tensor& tensor) {
   static const std::uint64_t plain = [] {
     const c10::InferenceMode off(false);
@@ -58,7 +58,12 @@ bool storage_has_all_elements(const at::Tensor& tensor) {
   return reach * tensor.itemsize() <= tensor.storage().nbytes();
 }
 
-}  // namespace
+std::optional<std::string_view> dtype_of(at::ScalarType type) {
+  for (const auto& [name, known] : kTypes) {
+    if (known == type) return name;
+  }
+  return std::nullopt;
+}
 
 std::optional<TargetTensor> target_of(const at::Tensor& tensor) {
   if (!tensor.defined() || !is_dense(tensor) || !tensor.has_storage() ||
@@ -68,15 +73,13 @@ std::optional<TargetTensor> target_of(const at::Tensor& tensor) {
                                 {tensor.strides().data(), tensor.strides().size()})) {
     return std::nullopt;
   }
-  for (const auto& [name, type] : kTypes) {
-    if (type != tensor.scalar_type()) continue;
-    TargetTensor target{tensor, name, nullptr};
-    if (tensor.numel() == 0) return target;
-    if (!storage_has_all_elements(tensor)) return std::nullopt;
-    if (tensor.is_cpu()) target.data = static_cast<char*>(tensor.mutable_data_ptr());
-    return target;
-  }
-  return std::nullopt;
+  const auto name = dtype_of(tensor.scalar_type());
+  if (!name) return std::nullopt;
+  TargetTensor target{tensor, *name, nullptr};
+  if (tensor.numel() == 0) return target;
+  if (!storage_has_all_elements(tensor)) return std::nullopt;
+  if (tensor.is_cpu()) target.data = static_cast<char*>(tensor.mutable_data_ptr());
+  return target;
 }
 
 at::Tensor narrow(const at::Tensor& tensor, std::span<const std::int64_t> offsets,

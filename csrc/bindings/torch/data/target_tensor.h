@@ -30,6 +30,16 @@ std::optional<TargetTensor> target_of(const at::Tensor& tensor);
 at::Tensor narrow(const at::Tensor& tensor, std::span<const std::int64_t> offsets,
                   std::span<const std::int64_t> lengths);
 
+/// Returns whether a tensor has the dispatch keys of a plain tensor of its device, and no others:
+/// those of subclasses, of functorch and of lazy conjugation and negation.
+bool has_plain_keys(const at::Tensor& tensor);
+
+/// Returns whether the storage of a tensor with at least one element has all of its elements.
+bool storage_has_all_elements(const at::Tensor& tensor);
+
+/// Returns the name of a dtype, or nothing if native code does not copy it.
+std::optional<std::string_view> dtype_of(at::ScalarType type);
+
 /// Returns the dtype of a name, or nothing if native code does not copy it.
 std::optional<at::ScalarType> scalar_type_of(std::string_view dtype);
 

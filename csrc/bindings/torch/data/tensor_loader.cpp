@@ -2,7 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include <algorithm>
 #include <deque>
@@ -12,6 +11,7 @@
 
 #include "bindings/common/range_source.h"
 #include "bindings/torch/data/target_tensor.h"
+#include "bindings/torch/data/tensor_finder.h"
 #include "bindings/torch/data/tensor_sink.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
 #include "bindings/torch/upstream/item_maker.h"
@@ -203,7 +203,8 @@ class Requests {
     const std::size_t capacity = std::clamp(for_sinks / threads / 2 / 4096 * 4096,
                                             std::size_t{1} << 16, std::size_t{4} << 20);
     const bool inference_mode = c10::InferenceMode::is_enabled();
-    const CallerStreams streams(targets);
+    CallerStreams streams;
+    for (const TargetTensor& target : targets) streams.add(target.tensor);
     data::LoadOptions options;
     options.threads = threads;
     options.verify = settings_.verify;
@@ -265,64 +266,17 @@ class Requests {
   LoadReport report_;
 };
 
-/// Finds the tensors of a state dict that a plan reads into, as
-/// `DefaultLoadPlanner.resolve_tensor` does.
-class TargetFinder {
- public:
-  TargetFinder(const py::object& state_dict, const py::object& lookup)
-      : state_dict_(state_dict), lookup_(lookup) {}
-
-  /// Returns an undefined tensor if upstream has to find it.
-  at::Tensor find(const py::object& fqn, std::span<const std::int64_t> start,
-                  std::int64_t chunk_index) {
-    const UpstreamTypes& types = UpstreamTypes::get();
-    const py::object object = entry(fqn);
-    if (!object) return {};
-    if (Py_TYPE(object.ptr()) == types.dtensor) {
-      const at::Tensor& whole = tensor_in(object.ptr());
-      if (dtensors_.read(object.ptr(), whole) != MeshMembership::kHolds) return {};
-      return tensor_in(dtensors_.local_tensor());
-    }
-    if (is_plain_tensor(object.ptr())) {
-      const at::Tensor& tensor = tensor_in(object.ptr());
-      const bool is_origin = std::ranges::all_of(start, [](std::int64_t at) { return at == 0; });
-      return is_origin && static_cast<std::int64_t>(start.size()) == tensor.dim() ? tensor
-                                                                                  : at::Tensor();
-    }
-    if (Py_TYPE(object.ptr()) != types.sharded_tensor) return {};
-    const py::object shard =
-        lookup_(make_index(fqn.ptr(), start.data(), start.size(), chunk_index));
-    return is_plain_tensor(shard.ptr()) ? tensor_in(shard.ptr()) : at::Tensor();
-  }
-
- private:
-  py::object entry(const py::object& fqn) const {
-    if (!PyDict_CheckExact(state_dict_.ptr())) return {};
-    PyObject* object = PyDict_GetItemWithError(state_dict_.ptr(), fqn.ptr());
-    if (object == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    return py::reinterpret_borrow<py::object>(object);
-  }
-
-  const py::object& state_dict_;
-  const py::object& lookup_;
-  DTensorReader dtensors_;
-};
-
-bool mode_is_active() {
-  return c10::impl::TorchDispatchModeTLS::any_modes_set();
-}
-
 }  // namespace
 
 std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const StorageColumns& storage,
                                        const py::object& state_dict, const py::object& lookup,
                                        const LoadSettings& settings) {
-  if (mode_is_active()) return std::nullopt;
+  if (dispatch_mode_is_active()) return std::nullopt;
   const at::NoGradGuard no_grad;
   const columns::ReadColumns& rows = plan.rows;
   const columns::StorageRows& locations = storage.rows();
   Requests requests(settings);
-  TargetFinder targets(state_dict, lookup);
+  TensorFinder targets(state_dict, lookup);
   for (std::size_t row = 0; row < rows.size(); ++row) {
     if (rows.kind[row] == columns::ReadKind::kObject) {
       requests.leave(row, kOtherItem);
@@ -364,7 +318,7 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
 
 std::optional<LoadReport> load_box(const BoxRequest& box, const py::object& target,
                                    const LoadSettings& settings) {
-  if (mode_is_active()) return std::nullopt;
+  if (dispatch_mode_is_active()) return std::nullopt;
   const at::NoGradGuard no_grad;
   Requests requests(settings);
   const char* reason = kOtherTarget;

@@ -5,28 +5,8 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace shardplan::bindings {
-
-CallerStreams::CallerStreams(std::span<const TargetTensor> targets) {
-  for (const TargetTensor& target : targets) {
-    if (!target.tensor.is_cuda()) continue;
-    const c10::Device device = target.tensor.device();
-    if (queued_.contains(device.index())) continue;
-    const c10::impl::VirtualGuardImpl cuda(device.type());
-    auto event = std::make_shared<c10::Event>(device.type());
-    event->record(cuda.getStream(device));
-    queued_.emplace(device.index(), std::move(event));
-  }
-}
-
-c10::Stream CallerStreams::new_stream(c10::Device device) const {
-  const c10::impl::VirtualGuardImpl cuda(device.type());
-  const c10::Stream stream = cuda.getStreamFromGlobalPool(device);
-  queued_.at(device.index())->block(stream);
-  return stream;
-}
 
 TensorSink::TensorSink(std::span<const TargetTensor> targets, const CallerStreams& streams,
                        std::size_t capacity, bool inference_mode)

@@ -12,23 +12,11 @@
 #include <span>
 #include <string_view>
 
+#include "bindings/torch/data/caller_streams.h"
 #include "bindings/torch/data/target_tensor.h"
 #include "core/data/load_execution.h"
 
 namespace shardplan::bindings {
-
-/// Streams of the thread that calls a load. Copies to its targets wait for the work that is queued
-/// there.
-class CallerStreams {
- public:
-  explicit CallerStreams(std::span<const TargetTensor> targets);
-
-  /// Returns a new stream for copies to a device.
-  c10::Stream new_stream(c10::Device device) const;
-
- private:
-  std::map<c10::DeviceIndex, std::shared_ptr<c10::Event>> queued_;
-};
 
 /// Copies boxes with `Tensor.copy_`: to other dtypes, and to CUDA through pinned memory, while the
 /// next box is being read.

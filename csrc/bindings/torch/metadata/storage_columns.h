@@ -54,6 +54,11 @@ class StorageColumns {
   mutable std::vector<py::object> paths_;
 };
 
+/// The write results of a rank, as columns.
+struct SavedResults {
+  std::shared_ptr<StorageColumns> columns;
+};
+
 /// Reads a list of WriteResults. Returns nothing if one does not fit a row.
 std::optional<columns::StorageRows> read_results(const py::object& list);
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import os
 from io import UnsupportedOperation
 from typing import Any, cast
@@ -24,7 +25,6 @@ from torch.futures import Future
 
 from .. import wire
 from ..lazy import storage_data
-from ..lazy.items import LazyList
 from ..planners import coordinator
 from ..twins.table import twin_of
 from ..upstream import originals, replaced_names, versions
@@ -32,6 +32,7 @@ from . import directory_lock, metadata_file
 from .file_access import access_of
 from .progress import Progress
 from .tensor_data import read_data
+from .tensor_writing import write_data
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
 
@@ -57,17 +58,6 @@ def storage_meta(writer: filesystem._FileSystemWriter) -> StorageMeta | None:
     if replaced_names.is_ours(type(writer).finish):
         return coordinator.set_accepts_lazy_chunks(made)
     return made
-
-
-@twin_of(originals.writer_write_data)
-@functools.wraps(originals.writer_write_data)
-def write_data(
-    writer: filesystem._FileSystemWriter, plan: SavePlan, planner: SavePlanner
-) -> Future[list[WriteResult]]:
-    """Twin of ``FileSystemWriter.write_data``. Its results are sent as columns."""
-    future: Future[list[WriteResult]] = Future()
-    future.set_result(LazyList(originals.writer_write_data(writer, plan, planner).wait()))
-    return future
 
 
 @twin_of(originals.writer_prepare_global_plan)
@@ -178,6 +168,9 @@ class ColumnsWriter(filesystem.FileSystemWriter):
     Each method calls upstream's if a caller has replaced it there.
     """
 
+    write_threads: int | None = None
+    progress: bool | Progress = False
+
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         wire.install()
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)
@@ -241,8 +234,54 @@ class ColumnsReader(filesystem.FileSystemReader):
 replaced_names.add_ours([ColumnsWriter.finish])
 
 
+def _signature_with_options(upstream: type, ours: type) -> inspect.Signature:
+    """Returns the signature of upstream's class, with the keyword-only arguments of ours."""
+    signature = inspect.signature(upstream)
+    added = [
+        parameter
+        for parameter in inspect.signature(ours).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    parameters = list(signature.parameters.values())
+    last = [each for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD]
+    return signature.replace(
+        parameters=[*(each for each in parameters if each not in last), *added, *last]
+    )
+
+
 class FileSystemWriter(ColumnsWriter):
-    """``torch.distributed.checkpoint.FileSystemWriter``, which writes metadata natively."""
+    """``torch.distributed.checkpoint.FileSystemWriter``, which writes natively.
+
+    The files are upstream's, byte for byte.
+
+    Args:
+        args: arguments of upstream's writer. Its ``thread_count`` is the number of files.
+        write_threads: the number of threads that write a file. By default, the number of CPUs that
+            this process may use, divided by the number of processes that torchrun started on this
+            node, and by ``thread_count``.
+        progress: if true, a save of more than a second draws a bar, provided that stderr is a
+            terminal. A function is called with the bytes that were written so far and those to be
+            written, about every 50 ms and at the end. Its exceptions end the save.
+        kwargs: arguments of upstream's writer.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        write_threads: int | None = None,
+        progress: bool | Progress = False,
+        **kwargs: Any,
+    ) -> None:
+        if write_threads is not None and write_threads < 1:
+            raise ValueError(f"write_threads must be at least 1, not {write_threads}")
+        super().__init__(*args, **kwargs)
+        self.write_threads = write_threads
+        self.progress = progress
+
+
+FileSystemWriter.__signature__ = _signature_with_options(  # type: ignore[attr-defined]
+    filesystem.FileSystemWriter, FileSystemWriter
+)
 
 
 class FileSystemReader(ColumnsReader):

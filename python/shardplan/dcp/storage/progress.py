@@ -1,4 +1,4 @@
-"""Progress of a load: a bar on a terminal, or calls of a caller's function."""
+"""Progress of a load or a save: a bar on a terminal, or calls of a caller's function."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from collections.abc import Callable
 from ...diagnosis.units import bytes_text
 
 Progress = Callable[[int, int], object]
-"""Called with the number of bytes read so far, and of all bytes to be read."""
+"""Called with the number of bytes read or written so far, and of all of them."""
 
 _WIDTH = 30
 _SHOWN_AFTER = 1.0
 
 
 class Bar:
-    """Draws a bar on stderr, from one second after its construction on."""
+    """Draws a bar on stderr, from one second after its construction on.
 
-    def __init__(self) -> None:
+    Args:
+        label: what is in progress.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._began = time.monotonic()
         self._shown = False
 
@@ -29,21 +34,22 @@ class Bar:
         self._shown = True
         filled = _WIDTH * done // max(wanted, 1)
         end = "\n" if done >= wanted else ""
+        amount = f"{bytes_text(done)} of {bytes_text(wanted)}, {bytes_text(done / taken)}/s"
         print(
-            f"\rloading [{'#' * filled:<{_WIDTH}}] {bytes_text(done)} of {bytes_text(wanted)}, "
-            f"{bytes_text(done / taken)}/s  ",
+            f"\r{self._label} [{'#' * filled:<{_WIDTH}}] {amount}  ",
             end=end,
             file=sys.stderr,
             flush=True,
         )
 
 
-def progress_of(progress: bool | Progress) -> Progress | None:
+def progress_of(progress: bool | Progress, label: str) -> Progress | None:
     """Returns what to call.
 
     Args:
         progress: a function; or whether to draw a bar if stderr is a terminal.
+        label: what is in progress.
     """
     if callable(progress):
         return progress
-    return Bar() if progress and sys.stderr.isatty() else None
+    return Bar(label) if progress and sys.stderr.isatty() else None

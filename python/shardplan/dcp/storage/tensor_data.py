@@ -191,7 +191,7 @@ class _Load:
         """Reads all items at once, and then those that are left to upstream."""
         reader, plan = self.reader, self.plan
         storage = self._locations()
-        progress = progress_of(getattr(reader, "progress", False))
+        progress = progress_of(getattr(reader, "progress", False), "loading")
         report = None
         if storage is not None:
             report = native.load_planned(

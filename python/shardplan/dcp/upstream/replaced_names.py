@@ -166,6 +166,35 @@ _READ_DATA: _Table = (
     (filesystem._StorageReaderTransforms, ("transform_load_stream",)),
     (torch, ("load",)),
 )
+_WRITE_DATA: _Table = (
+    (
+        filesystem,
+        (
+            "DEFAULT_SUFFIX",
+            "WriteItemType",
+            "WriteResult",
+            "_OverlappingCpuLoader",
+            "_SerialCpuLoader",
+            "_StorageInfo",
+            "_item_size",
+            "_split_by_size_and_type",
+            "_write_files_from_queue",
+            "_write_item",
+            "os",
+            "queue",
+            "torch",
+        ),
+    ),
+    (filesystem.FileSystem, ("concat_path", "create_stream")),
+    (filesystem._FileSystemWriter, ("_write_data",)),
+    (filesystem._StorageWriterTransforms, ("transform_save_stream",)),
+    (default_planner, ("find_state_dict_object",)),
+    (default_planner.DefaultSavePlanner, ("lookup_object", "resolve_data", "transform_object")),
+    (utils, ("find_tensor_shard",)),
+    (DTensor, ("__get_tensor_shard__", "to_local")),
+    (torch, ("save",)),
+    (torch.serialization, ("_open_zipfile_writer", "_save", "get_crc32_options", "save")),
+)
 _HF_READER: _Table = ((hf_storage.HuggingFaceStorageReader, ("read_data",)),)
 _HF_READ_DATA: _Table = (
     *_TARGETS,
@@ -240,6 +269,7 @@ READ_METADATA = NameTable(_READ_METADATA)
 WRITER = NameTable(_WRITER)
 READER = NameTable(_READER)
 READ_DATA = NameTable(_READ_DATA)
+WRITE_DATA = NameTable(_WRITE_DATA)
 HF_READER = NameTable(_HF_READER)
 HF_READ_DATA = NameTable(_HF_READ_DATA)
 

@@ -1,0 +1,166 @@
+"""Rows of ``write_data``: the bytes of a state dict into the files of a checkpoint."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+
+import shardplan
+
+from .agreement import expect
+from .harness import UPSTREAM_SECONDS, Row, Speedup, alternate
+from .loading import Tensors, added_by
+from .measures import Bound, Share
+
+SMALL = 20_000
+LARGE = 64
+LARGE_SIZE = 32 << 20
+FILE = "__0_0.distcp"
+WRITER: dict[str, Any] = {"ours": shardplan.FileSystemWriter, "upstream": dcp.FileSystemWriter}
+PLANNER: dict[str, Any] = {"ours": shardplan.DefaultSavePlanner, "upstream": dcp.DefaultSavePlanner}
+
+
+def save(full: bool) -> Iterator[Row]:
+    """Small tensors, large ones on more threads, and memory."""
+    rounds = 9 if full else 5
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield from _small(folder, 64, torch.float32, "256 B", rounds)
+        yield from _small(folder, 4_096, torch.bfloat16, "8 KiB, bf16", rounds)
+        tensors = {
+            f"layer.{at}": torch.randint(2**31 - 1, (LARGE_SIZE // 8,)).view(torch.float32)
+            for at in range(LARGE)
+        }
+        large = _Large(tensors, rounds)
+        counts = [count for count in (1, 2, 4, 8, 16) if count <= len(os.sched_getaffinity(0))]
+        for threads in counts:
+            yield large.row(folder, "", "cpu", threads)
+        yield large.row(folder, ", fsync", "cpu", counts[-1], sync=True)
+        if (memory := Path("/dev/shm")).is_dir():
+            with tempfile.TemporaryDirectory(dir=memory) as in_memory:
+                for threads in counts:
+                    yield large.row(Path(in_memory), ", tmpfs", "cpu", threads)
+        if torch.cuda.is_available():
+            for threads in counts:
+                yield large.row(folder, "", "cuda", threads)
+            yield _memory(folder, tensors)
+
+
+def writing(
+    who: str, folder: Path, tensors: Tensors, threads: int = 1, sync: bool = False
+) -> Callable[[], None]:
+    """Plans a save, and returns the call that writes its data."""
+    options = {"write_threads": threads} if who == "ours" else {}
+    writer = WRITER[who](folder / who, sync_files=sync, **options)
+    planner = PLANNER[who]()
+    planner.set_up_planner(tensors, None, True)
+    writer.set_up_storage_writer(True)
+    plans, _ = planner.create_global_plan([writer.prepare_local_plan(planner.create_local_plan())])
+    plan = planner.finish_plan(writer.prepare_global_plan(plans)[0])
+    return lambda: writer.write_data(plan, planner).wait()
+
+
+def _checked(folder: Path, calls: tuple[Callable[[], None], ...]) -> None:
+    """Calls ours and upstream's, and compares the files."""
+    for call in calls:
+        call()
+    ours, upstream = (folder / who / FILE for who in WRITER)
+    expect(filecmp.cmp(ours, upstream, shallow=False), "the files differ")
+
+
+def _small(
+    folder: Path, elements: int, dtype: torch.dtype, size: str, rounds: int
+) -> Iterator[Row]:
+    tensors = {f"layer.{at}": torch.randn(elements).to(dtype) for at in range(SMALL)}
+    calls = tuple(writing(who, folder, tensors) for who in WRITER)
+    _checked(folder, calls)
+    ours, upstream = alternate(calls, rounds, budgets=(60, 8))
+    work = f"write_data, {SMALL:,} tensors of {size}"
+    yield Speedup(work, "one thread, without fsync", ours, upstream, target=10)
+    mine, theirs = (timing.seconds / SMALL * 1e6 for timing in (ours, upstream))
+    yield Bound("the same", "a tensor", mine, theirs, "us", target=12)
+
+
+@dataclass(frozen=True)
+class _Large:
+    """Tensors of LARGE_SIZE bytes."""
+
+    tensors: Tensors
+    rounds: int
+
+    def row(self, folder: Path, where: str, device: str, threads: int, sync: bool = False) -> Row:
+        """Times writes of tensors of a device, and raw writes of CPU tensors."""
+        tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        calls = (
+            writing("ours", folder, tensors, threads, sync),
+            writing("upstream", folder, tensors, sync=sync),
+        )
+        _checked(folder, calls)
+        raw_call = _raw(folder / "raw", self.tensors, threads, sync)
+        budgets = (60.0, UPSTREAM_SECONDS, 60.0)
+        ours, upstream, raw = alternate((*calls, raw_call), self.rounds, budgets=budgets)
+        for name in (*WRITER, "raw"):
+            shutil.rmtree(folder / name)
+        kind = "CUDA tensors" if device == "cuda" else "tensors"
+        plural = "s" if threads > 1 else ""
+        share = 0.9 if device == "cpu" else 0.85
+        return Share(
+            f"write_data, {LARGE} {kind} of 32 MiB{where}, {threads} thread{plural}",
+            "over an existing file; raw: write of CPU tensors, as many threads",
+            LARGE * LARGE_SIZE,
+            ours,
+            upstream,
+            raw,
+            share if threads == 1 else None,
+        )
+
+
+def _raw(folder: Path, tensors: Tensors, threads: int, sync: bool) -> Callable[[], None]:
+    """Returns a call that writes as many bytes to a file, without their checksums."""
+    views: list[Any] = [tensor.view(torch.uint8).numpy() for tensor in tensors.values()]
+    folder.mkdir(exist_ok=True)
+    file = folder / FILE
+
+    def write(descriptor: int, thread: int) -> None:
+        for at in range(thread, len(views), threads):
+            done = 0
+            while done < LARGE_SIZE:
+                done += os.pwrite(descriptor, views[at][done:], at * LARGE_SIZE + done)
+
+    def call() -> None:
+        with file.open("wb", buffering=0) as stream:
+            with ThreadPoolExecutor(threads) as pool:
+                for each in [pool.submit(write, stream.fileno(), at) for at in range(threads)]:
+                    each.result()
+            if sync:
+                os.fsync(stream.fileno())
+
+    return call
+
+
+def _memory(folder: Path, tensors: Tensors) -> Row:
+    """Memory of the host that a save of CUDA tensors takes."""
+    on_device = {name: tensor.to("cuda") for name, tensor in tensors.items()}
+    few = dict(list(on_device.items())[:1])
+    added = {}
+    for who in WRITER:
+        writing(who, folder, few)()
+        added[who] = added_by(writing(who, folder, on_device)) / 2**20
+    return Bound(
+        f"memory of the host, {LARGE} CUDA tensors of 32 MiB",
+        "peak of the process",
+        added["ours"],
+        added["upstream"],
+        "MiB",
+        target=256,
+    )

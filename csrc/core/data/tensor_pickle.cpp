@@ -1,0 +1,134 @@
+#include "core/data/tensor_pickle.h"
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "core/pickle/opcodes.h"
+#include "core/pickle/torch_dtypes.h"
+
+namespace shardplan::data {
+namespace {
+
+namespace opcode = pickle::opcode;
+
+void append_little_endian(std::string& out, std::uint64_t value, int bytes) {
+  for (int at = 0; at < bytes; ++at) out.push_back(static_cast<char>(value >> (8 * at)));
+}
+
+/// Writes protocol 2 as Python's C pickler does: it memoizes every string, tuple, global and
+/// result, except for ints, booleans and the empty tuple.
+class TensorPickler {
+ public:
+  TensorPickler() {
+    code(opcode::kProto);
+    code(2);
+  }
+
+  void code(std::uint8_t opcode) { out_.push_back(static_cast<char>(opcode)); }
+
+  void global(std::string_view module, std::string_view name) {
+    code(opcode::kGlobal);
+    out_.append(module).append("\n").append(name).append("\n");
+    memoize();
+  }
+
+  void text(std::string_view text) {
+    code(opcode::kBinUnicode);
+    append_little_endian(out_, text.size(), 4);
+    out_.append(text);
+    memoize();
+  }
+
+  void number(std::int64_t number) {
+    if (number >= 0 && number <= std::numeric_limits<std::uint8_t>::max()) {
+      code(opcode::kBinInt1);
+      append_little_endian(out_, static_cast<std::uint64_t>(number), 1);
+    } else if (number >= 0 && number <= std::numeric_limits<std::uint16_t>::max()) {
+      code(opcode::kBinInt2);
+      append_little_endian(out_, static_cast<std::uint64_t>(number), 2);
+    } else if (number >= std::numeric_limits<std::int32_t>::min() &&
+               number <= std::numeric_limits<std::int32_t>::max()) {
+      code(opcode::kBinInt);
+      append_little_endian(out_, static_cast<std::uint64_t>(number), 4);
+    } else {
+      // As few bytes of two's complement as keep the sign.
+      int bytes = 1;
+      while (bytes < 8 && number != number << (64 - 8 * bytes) >> (64 - 8 * bytes)) ++bytes;
+      code(opcode::kLong1);
+      code(static_cast<std::uint8_t>(bytes));
+      append_little_endian(out_, static_cast<std::uint64_t>(number), bytes);
+    }
+  }
+
+  void numbers(std::span<const std::int64_t> values) {
+    constexpr std::size_t kMaxShort = 3;
+    if (values.empty()) {
+      code(opcode::kEmptyTuple);
+      return;
+    }
+    if (values.size() > kMaxShort) code(opcode::kMark);
+    for (const std::int64_t value : values) number(value);
+    code(values.size() > kMaxShort
+             ? opcode::kTuple
+             : static_cast<std::uint8_t>(opcode::kTuple1 + values.size() - 1));
+    memoize();
+  }
+
+  void memoize() {
+    code(opcode::kBinPut);
+    code(memo_++);
+  }
+
+  std::string take() { return std::move(out_); }
+
+ private:
+  std::string out_;
+  std::uint8_t memo_ = 0;  // a tensor has 13 values at most
+};
+
+}  // namespace
+
+std::string pickle_of_tensor(const StoredTensor& tensor) {
+  const std::string_view storage = pickle::storage_of_dtype(tensor.dtype);
+  if (pickle::dtype_size(tensor.dtype) == 0) return {};
+  const bool is_new = storage.empty();  // dtypes without a typed storage
+  const std::uint64_t elements =
+      is_new ? tensor.storage_size : tensor.storage_size / tensor.element_size;
+
+  TensorPickler pickler;
+  pickler.global("torch._utils", is_new ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2");
+  pickler.code(opcode::kMark);
+  pickler.code(opcode::kMark);
+  pickler.text("storage");
+  if (is_new) {
+    pickler.global("torch.storage", "UntypedStorage");
+  } else {
+    pickler.global("torch", storage);
+  }
+  pickler.text("0");
+  pickler.text("cpu");
+  pickler.number(static_cast<std::int64_t>(elements));
+  pickler.code(opcode::kTuple);
+  pickler.memoize();
+  pickler.code(opcode::kBinPersId);
+  pickler.number(tensor.storage_offset);
+  pickler.numbers(tensor.shape);
+  pickler.numbers(tensor.strides);
+  pickler.code(opcode::kNewFalse);
+  pickler.global("collections", "OrderedDict");
+  pickler.code(opcode::kEmptyTuple);
+  pickler.code(opcode::kReduce);
+  pickler.memoize();
+  if (is_new) pickler.global("torch", tensor.dtype);
+  pickler.code(opcode::kTuple);
+  pickler.memoize();
+  pickler.code(opcode::kReduce);
+  pickler.memoize();
+  pickler.code(opcode::kStop);
+  return pickler.take();
+}
+
+}  // namespace shardplan::data

@@ -1,0 +1,214 @@
+#include "core/data/write_execution.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <deque>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "core/data/crc32.h"
+#include "data/zip_parts.h"
+
+namespace shardplan::testing {
+namespace {
+
+data::PartFormat format() {
+  std::ifstream file(SHARDPLAN_SAMPLE_PART, std::ios::binary);
+  const std::string part{std::istreambuf_iterator<char>(file), {}};
+  return data::PartFormat::of_sample(part_of(part), part.size()).value();
+}
+
+/// A file without a name.
+class TemporaryFile {
+ public:
+  TemporaryFile() : file_(std::tmpfile()) {}
+  ~TemporaryFile() { std::fclose(file_); }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  int descriptor() const { return ::fileno(file_); }
+  std::string bytes() const {
+    std::string all(static_cast<std::size_t>(::lseek(descriptor(), 0, SEEK_END)), '\0');
+    EXPECT_EQ(::pread(descriptor(), all.data(), all.size(), 0), static_cast<ssize_t>(all.size()));
+    return all;
+  }
+
+ private:
+  std::FILE* file_;
+};
+
+/// Tensors of uint8, and the file that has their parts.
+struct Case {
+  std::vector<std::string> data;
+  std::deque<data::PartEnds> ends;
+  std::vector<data::WriteRequest> requests;
+  std::string expected;
+
+  void add(std::size_t size, std::mt19937& random, bool is_staged, std::size_t gap = 0) {
+    static const data::PartFormat parts = format();
+    std::string bytes(size, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    data::StoredTensor tensor;
+    tensor.dtype = "uint8";
+    tensor.element_size = 1;
+    tensor.shape = {static_cast<std::int64_t>(size)};
+    tensor.strides = {1};
+    tensor.storage_size = size;
+    ends.push_back(parts.make_ends(tensor).value());
+    expected.append(gap, '\0');
+    data::WriteRequest request;
+    request.ends = &ends.back();
+    request.begin = expected.size();
+    expected += ends.back().head() + bytes;
+    ends.back().append_tail(data::crc32(bytes.data(), bytes.size()), expected);
+    data.push_back(std::move(bytes));
+    request.data = is_staged ? nullptr : data.back().data();
+    requests.push_back(request);
+  }
+
+  void point_to_data() {
+    for (std::size_t at = 0; at < requests.size(); ++at) {
+      if (requests[at].data != nullptr) requests[at].data = data[at].data();
+    }
+  }
+};
+
+/// Gives the data of a request in pieces, each in memory of its own.
+class Pieces final : public data::StagingSource {
+ public:
+  explicit Pieces(const Case& made) : made_(made) {}
+
+  void start(std::size_t request) override {
+    request_ = request;
+    done_ = 0;
+  }
+  std::string_view next() override {
+    const std::string& all = made_.data[request_];
+    const std::size_t count = std::min<std::size_t>(all.size() - done_, 1 + done_ * 7 % 90'000);
+    piece_ = std::make_unique<std::string>(all.substr(done_, count));
+    done_ += count;
+    return *piece_;
+  }
+
+ private:
+  const Case& made_;
+  std::size_t request_ = 0;
+  std::size_t done_ = 0;
+  std::unique_ptr<std::string> piece_;
+};
+
+data::WriteOptions options_of(const Case& made, std::size_t threads) {
+  data::WriteOptions options;
+  options.threads = threads;
+  options.make_source = [&made] { return std::make_unique<Pieces>(made); };
+  return options;
+}
+
+TEST(Write, RandomPartsOnSeveralThreads) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 60; ++round) {
+    Case made;
+    for (std::size_t count = random() % 60; count > 0; --count) {
+      const std::size_t size = random() % (random() % 4 == 0 ? 2'000'000 : 3'000);
+      made.add(random() % 9 == 0 ? 0 : size, random, random() % 3 == 0,
+               random() % 5 == 0 ? random() % 100 : 0);
+    }
+    made.point_to_data();
+    const TemporaryFile file;
+    const data::WriteResult result = data::write(data::OutputFile(file.descriptor()), made.requests,
+                                                 options_of(made, 1 + random() % 4));
+    EXPECT_EQ(result.error, nullptr);
+    EXPECT_EQ(result.failed, made.requests.size());
+    EXPECT_TRUE(file.bytes() == made.expected) << "round " << round;
+  }
+}
+
+TEST(Write, WithoutChecksumsOfData) {
+  std::mt19937 random(2);
+  Case made;
+  made.add(100'000, random, false);
+  made.point_to_data();
+  std::string expected = made.ends[0].head() + made.data[0];
+  made.ends[0].append_tail(0, expected);
+  data::WriteOptions options = options_of(made, 1);
+  options.checksums = false;
+  const TemporaryFile file;
+  EXPECT_EQ(data::write(data::OutputFile(file.descriptor()), made.requests, options).error,
+            nullptr);
+  EXPECT_TRUE(file.bytes() == expected);
+}
+
+int code_of(const data::WriteResult& result) {
+  try {
+    if (result.error != nullptr) std::rethrow_exception(result.error);
+  } catch (const std::system_error& error) {
+    return error.code().value();
+  }
+  return 0;
+}
+
+TEST(Write, AFullDiskAndAClosedFile) {
+  std::mt19937 random(3);
+  Case made;
+  for (int count = 0; count < 40; ++count) made.add(500'000, random, false);
+  made.point_to_data();
+  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  if (full < 0) GTEST_SKIP() << "there is no /dev/full";
+  for (const std::size_t threads : {1, 3}) {
+    const data::WriteResult result =
+        data::write(data::OutputFile(full), made.requests, options_of(made, threads));
+    EXPECT_EQ(code_of(result), ENOSPC);
+    EXPECT_LT(result.failed, made.requests.size());
+  }
+  ::close(full);
+  EXPECT_EQ(code_of(data::write(data::OutputFile(-1), made.requests, options_of(made, 2))), EBADF);
+}
+
+TEST(Write, OffsetsThatNoFileHas) {
+  std::mt19937 random(4);
+  Case made;
+  made.add(10, random, false);
+  made.point_to_data();
+  made.requests[0].begin = ~std::uint64_t{0} - 5;
+  const TemporaryFile file;
+  EXPECT_EQ(
+      code_of(data::write(data::OutputFile(file.descriptor()), made.requests, options_of(made, 1))),
+      EFBIG);
+}
+
+TEST(Write, AnExceptionOfTheCallerEndsAllThreads) {
+  std::mt19937 random(5);
+  Case made;
+  for (int count = 0; count < 30; ++count) made.add(1'000'000, random, false);
+  made.point_to_data();
+  data::WriteOptions options = options_of(made, 3);
+  options.progress = [](std::uint64_t) { throw std::runtime_error("interrupted"); };
+  const TemporaryFile file;
+  const data::WriteResult result =
+      data::write(data::OutputFile(file.descriptor()), made.requests, options);
+  ASSERT_NE(result.error, nullptr);
+  EXPECT_THROW(std::rethrow_exception(result.error), std::runtime_error);
+}
+
+TEST(Write, NoRequests) {
+  const TemporaryFile file;
+  const Case none;
+  const data::WriteResult result =
+      data::write(data::OutputFile(file.descriptor()), none.requests, options_of(none, 4));
+  EXPECT_EQ(result.error, nullptr);
+  EXPECT_TRUE(file.bytes().empty());
+}
+
+}  // namespace
+}  // namespace shardplan::testing

@@ -1,0 +1,375 @@
+"""Twin of ``_FileSystemWriter.write_data``: tensors are written natively.
+
+The files are those of upstream, byte for byte. Native code writes plain tensors, on the CPU or on
+CUDA, to local files in the format of ``torch.save``. Byte entries, and every tensor that native
+code does not write, are written by upstream's code, in their places in the same files; the tensors
+are counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import torch
+from torch.distributed.checkpoint import filesystem
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+from torch.utils._device import DeviceContext
+
+from .. import fallbacks
+from ..lazy.items import LazyList
+from ..native import native
+from ..twins.table import twin_of
+from ..upstream import originals, replaced_names
+from .file_access import default_thread_count
+from .progress import progress_of
+from .read_failures import add_note
+
+MEMORY = 64 << 20
+"""Maximum size in bytes of the buffers of a save, for all threads of a file together."""
+
+_BATCH = 64
+"""Tensors that a planner with hooks of its own returns before they are written."""
+_BATCH_BYTES = 64 << 20
+
+
+@twin_of(originals.writer_write_data)
+@functools.wraps(originals.writer_write_data)
+def write_data(
+    writer: filesystem._FileSystemWriter, plan: SavePlan, planner: SavePlanner
+) -> Future[list[WriteResult]]:
+    """Writes the items of a plan.
+
+    Args:
+        writer: the storage writer.
+        plan: the final plan of this rank.
+        planner: its planner.
+
+    Raises:
+        OSError: the file system fails. The exception has the file, and a note names the tensor.
+    """
+    results = None
+    if replaced_names.WRITE_DATA.untouched("write data"):
+        reason = _why_upstream(writer)
+        if reason is None:
+            save, reason = _prepare(writer, plan, planner)
+            results = save.run() if save is not None else None
+        if reason is not None:
+            fallbacks.count_operation(f"write data: {reason}")
+    if results is None:
+        results = LazyList(originals.writer_write_data(writer, plan, planner).wait())
+    future: Future[list[WriteResult]] = Future()
+    future.set_result(results)
+    return future
+
+
+def _why_upstream(writer: filesystem._FileSystemWriter) -> str | None:
+    """Returns the reason why upstream has to write all items, or None."""
+    if type(writer.fs) is not filesystem.FileSystem:
+        return f"the file system is a {fallbacks.kind_of(writer.fs)}"
+    if type(writer)._write_data is not originals.writer_write_files:
+        return "the writer overrides _write_data"
+    if writer.serialization_format != filesystem.SerializationFormat.TORCH_SAVE:
+        return f"the format is {writer.serialization_format.value}"
+    if type(writer.transforms) is not originals.StorageWriterTransforms:
+        return f"the transforms are a {fallbacks.kind_of(writer.transforms)}"
+    if writer.transforms.extensions:
+        return "the writer has stream extensions"
+    if torch.serialization._serialization_tls.skip_data:
+        return "torch.serialization.skip_data is active"
+    modes = torch.overrides._get_current_function_mode_stack()
+    if any(type(mode) is not DeviceContext for mode in modes) or native.dispatch_mode_is_active():
+        return "a torch function mode or dispatch mode is active"
+    return None
+
+
+def _saved(tensor: torch.Tensor) -> bytes:
+    stream = io.BytesIO()
+    torch.save(tensor, stream)
+    return stream.getvalue()
+
+
+def _samples(dtype: str) -> Iterator[tuple[torch.Tensor, bytes]]:
+    """Yields tensors of a dtype, and the parts that the installed torch writes for them."""
+    elements = torch.arange(96, dtype=torch.uint8) % 2
+    elements = elements.view(getattr(torch, dtype))[:6]
+    for tensor in (elements[:6].clone(), elements[:6].clone().view(2, 3).t(), elements[:0].clone()):
+        yield tensor, _saved(tensor)
+
+
+@functools.cache
+def _parts(checksums: bool, alignment: int) -> native.SavedParts | None:
+    """Returns how the installed torch lays out parts; None if native code cannot.
+
+    The arguments are the options of ``torch.save`` that are in force.
+    """
+    try:
+        return native.SavedParts(_saved(torch.arange(4.0)), _samples)
+    except ValueError:
+        return None
+
+
+def _prepare(
+    writer: filesystem._FileSystemWriter, plan: SavePlan, planner: SavePlanner
+) -> tuple[_Save | None, str | None]:
+    """Returns the save, or the reason why upstream has to write all items."""
+    parts = _parts(
+        torch.serialization.get_crc32_options(), torch.serialization._get_storage_alignment()
+    )
+    if parts is None:
+        return None, "the installed torch.save writes another format"
+    try:
+        tensors = native.TensorWriter(
+            plan.items,
+            threads=getattr(writer, "write_threads", None)
+            or max(1, default_thread_count() // writer.thread_count),
+            memory=MEMORY,
+            progress=progress_of(getattr(writer, "progress", False), "saving"),
+        )
+        if writer.single_file_per_rank:
+            files = tensors.split(writer.thread_count)
+        else:
+            files = [[position] for position in range(len(plan.items))]
+        return _Save(writer, plan, planner, tensors, parts, files), None
+    except ValueError as problem:
+        return None, str(problem)
+
+
+_HOOKS: dict[str, Callable[..., Any]] = {
+    "resolve_data": originals.planner_resolve_data,
+    "lookup_object": originals.planner_lookup_object,
+    "transform_object": originals.planner_transform_object,
+}
+
+
+def _has_upstream_hooks(planner: SavePlanner) -> bool:
+    own = getattr(planner, "__dict__", {})
+    return all(
+        getattr(type(planner), name, None) is hook and name not in own
+        for name, hook in _HOOKS.items()
+    )
+
+
+class _Stopped(Exception):
+    """Ends the thread of a file when another one has failed."""
+
+
+class _Save:
+    """A save to files.
+
+    Args:
+        tensors: the native writer of the plan's items.
+        files: the positions of the items in each file.
+    """
+
+    def __init__(
+        self,
+        writer: filesystem._FileSystemWriter,
+        plan: SavePlan,
+        planner: SavePlanner,
+        tensors: native.TensorWriter,
+        parts: native.SavedParts,
+        files: list[list[int]],
+    ) -> None:
+        self._writer = writer
+        self._plan = plan
+        self._planner = planner
+        self._tensors = tensors
+        self._parts = parts
+        self._is_bytes = set(tensors.byte_positions())
+        self._by_size = _upstream_overlaps(writer)
+        if self._by_size:
+            order = {at: rank for rank, at in enumerate(tensors.tensor_positions(by_size=True))}
+            files = [sorted(file, key=lambda at: order.get(at, -1)) for file in files]
+        self._files = files
+        self._own_hooks = not _has_upstream_hooks(planner)
+
+    def run(self) -> list[WriteResult]:
+        """Writes all files, and returns the write results."""
+        names = [
+            f"{self._plan.storage_data.prefix}{number}{filesystem.DEFAULT_SUFFIX}"
+            for number in range(len(self._files))
+        ]
+        threads = min(self._writer.thread_count, len(names))
+        if threads <= 1:
+            for name, positions in zip(names, self._files, strict=True):
+                self._write_file(name, positions)
+        else:
+            _run_all(
+                [
+                    functools.partial(self._write_file, name, positions)
+                    for name, positions in zip(names, self._files, strict=True)
+                ],
+                threads,
+            )
+        self._tensors.end_progress()
+        return LazyList.from_columns(self._tensors.results())
+
+    def _write_file(self, name: str, positions: Sequence[int]) -> None:
+        writer = self._writer
+        path = writer.fs.concat_path(writer.path, name)
+        tensors = [each for each in positions if each not in self._is_bytes]
+        # Upstream's loader calls a planner's own hooks in upstream's order.
+        loader = self._loader(tensors, self._planner.resolve_data) if self._own_hooks else None
+        with writer.fs.create_stream(path, "wb") as stream:
+            for position in positions:
+                if position in self._is_bytes:
+                    data = self._planner.resolve_data(self._item(position))
+                    self._write_with_upstream(position, stream, name, data)
+            stream.flush()
+            offset = stream.tell()
+            if loader is None:
+                self._write_tensors(stream, name, offset, tensors, None)
+            else:
+                for batch, resolved in _batches(loader, tensors):
+                    offset = self._write_tensors(stream, name, offset, batch, resolved)
+            if writer.sync_files:
+                try:
+                    os.fsync(stream.fileno())
+                except (AttributeError, io.UnsupportedOperation):
+                    os.sync()
+
+    def _item(self, position: int) -> WriteItem:
+        """Returns an item. Does not materialize the others if no caller can tell."""
+        if self._own_hooks:
+            return self._plan.items[position]
+        return self._tensors.item_at(position)
+
+    def _loader(
+        self, positions: Sequence[int], resolve: Callable[[Any], Any]
+    ) -> filesystem._TensorLoader:
+        """Returns upstream's loader of tensors, which has begun."""
+        loader: filesystem._TensorLoader
+        if self._by_size:
+            loader = filesystem._OverlappingCpuLoader(
+                resolve, inflight_threshhold=self._writer.per_thread_copy_ahead
+            )
+        else:
+            loader = filesystem._SerialCpuLoader(resolve)
+        for position in positions:
+            item = self._item(position)
+            loader.add(filesystem._item_size(item), item)
+        loader.start_loading()
+        return loader
+
+    def _write_tensors(
+        self,
+        stream: Any,
+        name: str,
+        offset: int,
+        positions: list[int],
+        resolved: list[torch.Tensor] | None,
+    ) -> int:
+        """Writes tensors from an offset on, and returns where they end.
+
+        Args:
+            resolved: the tensors; None to find them in the planner's state dict.
+        """
+        done = 0
+        while done < len(positions):
+            count, offset, failed = self._tensors.write(
+                stream.fileno(),
+                offset,
+                name,
+                positions,
+                done,
+                self._parts,
+                resolved,
+                getattr(self._planner, "state_dict", None),
+                getattr(self._planner, "lookup_object", None),
+            )
+            if failed is not None:
+                self._fail(positions[failed[0]], name, failed[1])
+            done += count
+            if done == len(positions):
+                break
+            fallbacks.count_entries("write data: the tensor is not a plain one on CPU or CUDA")
+            position = positions[done]
+            if resolved is not None:
+                tensor = resolved[done]
+            else:
+                ((tensor, _),) = self._loader([position], self._planner.resolve_data).values()
+            if not tensor.is_cpu:
+                raise AssertionError("Tensor must be on CPU")
+            stream.seek(offset)
+            self._write_with_upstream(position, stream, name, tensor)
+            stream.flush()
+            offset = stream.tell()
+            done += 1
+        return offset
+
+    def _write_with_upstream(self, position: int, stream: Any, name: str, data: Any) -> None:
+        """Writes an item with upstream's code, where the stream is."""
+        writer = self._writer
+        result = filesystem._write_item(
+            writer.transforms,
+            stream,
+            data,
+            self._item(position),
+            name,
+            writer.serialization_format,
+        )
+        location = cast(Any, result.storage_data)
+        self._tensors.add(position, name, location.offset, location.length)
+
+    def _fail(self, position: int, name: str, code: int) -> None:
+        path = self._writer.fs.concat_path(self._writer.path, name)
+        error = OSError(code, os.strerror(code), str(path))
+        fqn = self._item(position).index.fqn
+        add_note(error, f"while writing {fqn!r} to {path}")
+        raise error
+
+
+def _batches(
+    loader: filesystem._TensorLoader, positions: list[int]
+) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
+    """Yields the next few positions and their tensors."""
+    batch: list[int] = []
+    resolved: list[torch.Tensor] = []
+    size = 0
+    for position, (tensor, _) in zip(positions, loader.values(), strict=True):
+        batch.append(position)
+        resolved.append(tensor)
+        size += tensor.nbytes if tensor.layout == torch.strided else _BATCH_BYTES
+        if len(batch) == _BATCH or size >= _BATCH_BYTES:
+            yield batch, resolved
+            batch, resolved, size = [], [], 0
+    if batch:
+        yield batch, resolved
+
+
+def _upstream_overlaps(writer: filesystem._FileSystemWriter) -> bool:
+    """Returns whether upstream copies tensors to the CPU ahead, and writes them by size."""
+    backend = getattr(torch, torch._C._get_privateuse1_backend_name(), None)
+    is_available = torch.cuda.is_available() or (backend and backend.is_available())
+    return bool(writer.thread_count == 1 and is_available and writer.per_thread_copy_ahead > 0)
+
+
+def _run_all(calls: list[Callable[[], None]], threads: int) -> None:
+    """Runs calls on threads. If one fails, those that have not begun are dropped."""
+    failed = threading.Event()
+
+    def run(call: Callable[[], None]) -> None:
+        if failed.is_set():
+            return
+        try:
+            call()
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(run, call) for call in calls]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            failed.set()
+            raise
