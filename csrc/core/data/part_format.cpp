@@ -47,7 +47,7 @@ std::uint64_t combine(std::uint64_t seed, std::uint64_t value) {
 
 /// Returns a number with 20 digits.
 std::string digits(std::uint64_t number) {
-  std::string text = std::to_string(number);
+  const std::string text = std::to_string(number);
   return std::string(kIdDigits - text.size(), '0') + text;
 }
 
@@ -214,8 +214,10 @@ std::optional<PartFormat> PartFormat::of_sample(const PartBytes& bytes, std::uin
         made.text = text;
       }
       if (member.name == root + ".storage_alignment") {
-        const char* const end = text.data() + text.size();
-        if (std::from_chars(text.data(), end, format.alignment_).ptr != end) return std::nullopt;
+        const char* const end = made.text.data() + made.text.size();
+        if (std::from_chars(made.text.data(), end, format.alignment_).ptr != end) {
+          return std::nullopt;
+        }
       }
       format.members_.push_back(std::move(made));
     }
