@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import filecmp
+import gc
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ import torch.distributed.checkpoint as dcp
 import shardplan
 
 from .agreement import expect
-from .harness import UPSTREAM_SECONDS, Row, Speedup, alternate
+from .harness import UPSTREAM_SECONDS, Row, Speedup, Timing, timed
 from .loading import Tensors, added_by
 from .measures import Bound, Share
 
@@ -78,13 +78,28 @@ def _checked(folder: Path, calls: tuple[Callable[[], None], ...]) -> None:
     expect(filecmp.cmp(ours, upstream, shallow=False), "the files differ")
 
 
+def _in_new_files(folder: Path, calls: tuple[Callable[[], None], ...], rounds: int) -> list[Timing]:
+    """Times each call while no other file in the page cache has to be written first."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        gc.collect()
+        for call, taken in zip(calls, times, strict=True):
+            if sum(taken) > UPSTREAM_SECONDS:
+                continue
+            for file in folder.rglob(FILE):
+                file.unlink()
+            os.sync()
+            taken.append(timed(call)[0])
+    return [Timing(min(taken), len(taken)) for taken in times]
+
+
 def _small(
     folder: Path, elements: int, dtype: torch.dtype, size: str, rounds: int
 ) -> Iterator[Row]:
     tensors = {f"layer.{at}": torch.randn(elements).to(dtype) for at in range(SMALL)}
     calls = tuple(writing(who, folder, tensors) for who in WRITER)
     _checked(folder, calls)
-    ours, upstream = alternate(calls, rounds, budgets=(60, 8))
+    ours, upstream = _in_new_files(folder, calls, rounds)
     work = f"write_data, {SMALL:,} tensors of {size}"
     yield Speedup(work, "one thread, without fsync", ours, upstream, target=10)
     mine, theirs = (timing.seconds / SMALL * 1e6 for timing in (ours, upstream))
@@ -107,16 +122,13 @@ class _Large:
         )
         _checked(folder, calls)
         raw_call = _raw(folder / "raw", self.tensors, threads, sync)
-        budgets = (60.0, UPSTREAM_SECONDS, 60.0)
-        ours, upstream, raw = alternate((*calls, raw_call), self.rounds, budgets=budgets)
-        for name in (*WRITER, "raw"):
-            shutil.rmtree(folder / name)
+        ours, upstream, raw = _in_new_files(folder, (*calls, raw_call), self.rounds)
         kind = "CUDA tensors" if device == "cuda" else "tensors"
         plural = "s" if threads > 1 else ""
         share = 0.9 if device == "cpu" else 0.85
         return Share(
             f"write_data, {LARGE} {kind} of 32 MiB{where}, {threads} thread{plural}",
-            "over an existing file; raw: write of CPU tensors, as many threads",
+            "a new file; raw: write of CPU tensors, as many threads",
             LARGE * LARGE_SIZE,
             ours,
             upstream,
