@@ -647,7 +647,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
 def test_the_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    bar = Bar()
+    bar = Bar("loading")
     bar(1 << 20, 8 << 20)
     assert capsys.readouterr().err == ""
     now[0] = 2.0
