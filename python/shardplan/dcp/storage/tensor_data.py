@@ -23,14 +23,13 @@ from torch.distributed.checkpoint._hf_utils import _HFStorageInfo
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
-from torch.utils._device import DeviceContext
 
 from .. import fallbacks
 from ..lazy.items import LazyList
 from ..lazy.storage_data import StorageData
 from ..native import native
 from ..twins.table import twin_of
-from ..upstream import originals, replaced_names
+from ..upstream import hooks, originals, replaced_names
 from .file_access import FileAccess, access_of
 from .progress import progress_of
 from .read_failures import ItemTracker, failure
@@ -117,14 +116,6 @@ _HOOKS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _has_upstream_hooks(planner: LoadPlanner) -> bool:
-    own = getattr(planner, "__dict__", {})
-    return all(
-        getattr(type(planner), name, None) is hook and name not in own
-        for name, hook in _HOOKS.items()
-    )
-
-
 @dataclass(frozen=True)
 class _Load:
     """The load of a plan.
@@ -155,17 +146,16 @@ class _Load:
             access: how to read the files; None if native code cannot.
             why_upstream: why upstream has to read all items, or None.
         """
-        modes = torch.overrides._get_current_function_mode_stack()
         if access is None:
             why_upstream = f"the file system is a {fallbacks.kind_of(self.reader.fs)}"
         elif self.safetensors is not None and access.read_range is not None:
             why_upstream = "safetensors files that are not local"
-        elif any(type(mode) is not DeviceContext for mode in modes):
-            why_upstream = "a torch function mode is active"
+        elif hooks.mode_is_active():
+            why_upstream = "a torch function mode or dispatch mode is active"
         if access is None or why_upstream is not None:
             fallbacks.count_operation(f"read data: {why_upstream}")
             return self.upstream()
-        if _has_upstream_hooks(self.planner):
+        if hooks.are_upstreams(self.planner, _HOOKS):
             self._read_planned(access)
         else:
             self._read_one_by_one(access)
@@ -204,9 +194,7 @@ class _Load:
                 **self._settings(access),
             )
         if report is None:
-            fallbacks.count_operation(
-                "read data: a dispatch mode is active, or a location is not plain"
-            )
+            fallbacks.count_operation("read data: a location is not plain")
             self.upstream()
             return
         if report.failure is not None:
@@ -282,7 +270,7 @@ class _Load:
                 _, what, code, exception = report.failure
                 raise failure(reader, item, what, code, exception, [item], len(self.plan.items))
             if report is None or report.left:
-                unread = "a dispatch mode is active, or the location is not plain"
+                unread = "the location is not plain"
                 reason, detail = report.left[0][1:] if report is not None else (unread, "")
                 fallbacks.count_entries(f"read data: {reason}")
                 self._read_with_upstream([item], _Resolved(planner, target), [detail])

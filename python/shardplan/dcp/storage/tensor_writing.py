@@ -21,13 +21,12 @@ from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
-from torch.utils._device import DeviceContext
 
 from .. import fallbacks
 from ..lazy.items import LazyList
 from ..native import native
 from ..twins.table import twin_of
-from ..upstream import originals, replaced_names
+from ..upstream import hooks, originals, replaced_names
 from .file_access import default_thread_count
 from .progress import progress_of
 from .read_failures import add_note
@@ -84,8 +83,7 @@ def _why_upstream(writer: filesystem._FileSystemWriter) -> str | None:
         return "the writer has stream extensions"
     if torch.serialization._serialization_tls.skip_data:
         return "torch.serialization.skip_data is active"
-    modes = torch.overrides._get_current_function_mode_stack()
-    if any(type(mode) is not DeviceContext for mode in modes) or native.dispatch_mode_is_active():
+    if hooks.mode_is_active():
         return "a torch function mode or dispatch mode is active"
     return None
 
@@ -149,14 +147,6 @@ _HOOKS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _has_upstream_hooks(planner: SavePlanner) -> bool:
-    own = getattr(planner, "__dict__", {})
-    return all(
-        getattr(type(planner), name, None) is hook and name not in own
-        for name, hook in _HOOKS.items()
-    )
-
-
 class _Stopped(Exception):
     """Ends the thread of a file when another one has failed."""
 
@@ -189,7 +179,7 @@ class _Save:
             order = {at: rank for rank, at in enumerate(tensors.tensor_positions(by_size=True))}
             files = [sorted(file, key=lambda at: order.get(at, -1)) for file in files]
         self._files = files
-        self._own_hooks = not _has_upstream_hooks(planner)
+        self._own_hooks = not hooks.are_upstreams(planner, _HOOKS)
 
     def run(self) -> list[WriteResult]:
         """Writes all files, and returns the write results."""
