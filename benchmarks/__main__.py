@@ -19,6 +19,7 @@ import torch
 import shardplan
 
 from .agreement import Disagreement
+from .background_cases import background
 from .caching_cases import caching
 from .command_cases import commands
 from .coordinator_cases import coordinator
@@ -48,6 +49,7 @@ CASES: dict[str, Case] = {
     "storage": storage,
     "load": load,
     "save": save,
+    "background": background,
     "commands": commands,
     "gloo": gloo_save,
     "ranks": ranks,

@@ -11,6 +11,7 @@ torch does not have are skipped.
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from collections.abc import Callable, Iterable
 from operator import is_
@@ -33,9 +34,9 @@ from torch.distributed.tensor import DTensor, _utils, placement_types
 from .. import fallbacks
 
 try:
-    import safetensors
+    safetensors: Any = importlib.import_module("safetensors")
 except ImportError:  # upstream's Hugging Face storage then fails, as it does without shardplan
-    safetensors = None  # type: ignore[assignment]
+    safetensors = None
 
 _Table = tuple[tuple[Any, tuple[str, ...]], ...]
 
