@@ -301,6 +301,9 @@ class TensorWriter:
     def add(self, position: int, path: str, begin: int, length: int) -> None:
         """Adds the location of an item that upstream wrote."""
 
+    def stop(self) -> None:
+        """Ends all writes with a RuntimeError."""
+
     def end_progress(self) -> None:
         """Reports that all have been written."""
 

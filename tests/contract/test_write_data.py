@@ -49,7 +49,9 @@ class Interrupt(Exception):
     pass
 
 
-@pytest.mark.parametrize("options", [{"write_threads": 1}, {"write_threads": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"write_threads": 1}, {"write_threads": 3}, {"thread_count": 3}], ids=str
+)
 def test_a_signal_ends_a_save_and_its_threads(options: dict[str, int], tmp_path: Path) -> None:
     def interrupt(*_: object) -> None:
         raise Interrupt

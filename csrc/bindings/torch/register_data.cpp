@@ -51,6 +51,7 @@ void register_writing(py::module_& m) {
           "in the file, and (index in ``positions``, errno) of a failure or None.")
       .def("add", &TensorWriter::add, py::arg("position"), py::arg("path"), py::arg("begin"),
            py::arg("length"), "Adds the location of an item that upstream wrote.")
+      .def("stop", &TensorWriter::stop, "Ends all writes with a RuntimeError.")
       .def("end_progress", &TensorWriter::end_progress, "Reports that all have been written.")
       .def("item_at", &TensorWriter::item_at, py::arg("position"), "Returns an item of the plan.")
       .def("results", &TensorWriter::results, "Returns the write results. Called once.");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <span>
+#include <stdexcept>
 #include <utility>
 
 #include "bindings/torch/upstream/torch_objects.h"
@@ -191,6 +192,7 @@ Written TensorWriter::write_batch(int descriptor, std::uint64_t offset,
   options.progress = [this](std::uint64_t done) {
     const py::gil_scoped_acquire lock;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (is_stopped_) throw std::runtime_error("another thread has ended the save");
     if (settings_.progress.is_none()) return;
     settings_.progress(std::min(bytes_done_ + done, bytes_wanted_), bytes_wanted_);
   };

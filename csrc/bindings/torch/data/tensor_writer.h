@@ -60,6 +60,9 @@ class TensorWriter {
   /// Adds the location of an item that upstream wrote.
   void add(std::size_t position, std::string_view path, std::int64_t begin, std::int64_t length);
 
+  /// Ends all writes of other threads, and later ones, with a RuntimeError.
+  void stop() { is_stopped_ = true; }
+
   /// Reports that all tensors have been written.
   void end_progress() const;
 
@@ -81,6 +84,7 @@ class TensorWriter {
   columns::StorageRows rows_;
   std::shared_ptr<util::TextTable> names_ = std::make_shared<util::TextTable>();
   std::shared_ptr<util::TextTable> paths_ = std::make_shared<util::TextTable>();
+  bool is_stopped_ = false;
   std::uint64_t bytes_done_ = 0;    // by earlier batches
   std::uint64_t bytes_wanted_ = 0;  // of all tensors, as far as the plan says
 };

@@ -147,10 +147,6 @@ _HOOKS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _Stopped(Exception):
-    """Ends the thread of a file when another one has failed."""
-
-
 class _Save:
     """A save to files.
 
@@ -198,6 +194,7 @@ class _Save:
                     for name, positions in zip(names, self._files, strict=True)
                 ],
                 threads,
+                self._tensors.stop,
             )
         self._tensors.end_progress()
         return LazyList.from_columns(self._tensors.results())
@@ -342,24 +339,37 @@ def _upstream_overlaps(writer: filesystem._FileSystemWriter) -> bool:
     return bool(writer.thread_count == 1 and is_available and writer.per_thread_copy_ahead > 0)
 
 
-def _run_all(calls: list[Callable[[], None]], threads: int) -> None:
-    """Runs calls on threads. If one fails, those that have not begun are dropped."""
-    failed = threading.Event()
+def _run_all(
+    calls: list[Callable[[], None]], threads: int, stop_running: Callable[[], None]
+) -> None:
+    """Runs calls on threads. If one fails, or a signal arrives, the others end soon.
+
+    Args:
+        stop_running: lets the calls that have begun fail.
+    """
+    stopped = threading.Event()
+    errors: list[BaseException] = []
+
+    def stop(error: BaseException) -> None:
+        errors.append(error)  # the first one is the cause of the others
+        stopped.set()
+        stop_running()
 
     def run(call: Callable[[], None]) -> None:
-        if failed.is_set():
+        if stopped.is_set():
             return
         try:
             call()
-        except BaseException:
-            failed.set()
-            raise
+        except BaseException as error:
+            stop(error)
 
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(run, call) for call in calls]
         try:
             for future in futures:
                 future.result()
-        except BaseException:
-            failed.set()
+        except BaseException as error:
+            stop(error)
             raise
+    if errors:
+        raise errors[0]
