@@ -256,6 +256,21 @@ def test_order_by_size_where_upstream_copies_ahead(
     assert ours.outcome() == upstream.outcome()
 
 
+@pytest.mark.parametrize("thread_count", [0, -1, None])
+def test_a_thread_count_that_is_none(thread_count: Any, tmp_path: Path) -> None:
+    ours, upstream = both(tmp_path, mixed, thread_count=thread_count)
+    assert ours.outcome() == upstream.outcome()
+    assert shardplan.fallbacks() == {"write data: thread_count is not a positive number": 1}
+
+
+def test_another_default_device(tmp_path: Path) -> None:
+    tensors = mixed()
+    tensor_writing._parts.cache_clear()
+    with torch.device("meta"):
+        check(tmp_path, lambda: tensors)
+    assert not shardplan.fallbacks()
+
+
 def test_no_items(tmp_path: Path) -> None:
     for at, options in enumerate([{}, {"thread_count": 3}, {"single_file_per_rank": False}]):
         (tmp_path / str(at)).mkdir()

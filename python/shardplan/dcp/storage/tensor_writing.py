@@ -81,6 +81,8 @@ def _why_upstream(writer: filesystem._FileSystemWriter) -> str | None:
         return f"the transforms are a {fallbacks.kind_of(writer.transforms)}"
     if writer.transforms.extensions:
         return "the writer has stream extensions"
+    if not isinstance(writer.thread_count, int) or writer.thread_count < 1:
+        return "thread_count is not a positive number"
     if torch.serialization._serialization_tls.skip_data:
         return "torch.serialization.skip_data is active"
     if hooks.mode_is_active():
@@ -96,7 +98,7 @@ def _saved(tensor: torch.Tensor) -> bytes:
 
 def _samples(dtype: str) -> Iterator[tuple[torch.Tensor, bytes]]:
     """Yields tensors of a dtype, and the parts that the installed torch writes for them."""
-    elements = torch.arange(96, dtype=torch.uint8) % 2
+    elements = torch.arange(96, dtype=torch.uint8, device="cpu") % 2
     elements = elements.view(getattr(torch, dtype))[:6]
     for tensor in (elements[:6].clone(), elements[:6].clone().view(2, 3).t(), elements[:0].clone()):
         yield tensor, _saved(tensor)
@@ -109,7 +111,7 @@ def _parts(checksums: bool, alignment: int) -> native.SavedParts | None:
     The arguments are the options of ``torch.save`` that are in force.
     """
     try:
-        return native.SavedParts(_saved(torch.arange(4.0)), _samples)
+        return native.SavedParts(_saved(torch.arange(4.0, device="cpu")), _samples)
     except ValueError:
         return None
 
