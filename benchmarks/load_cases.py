@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from torch.distributed.tensor import DTensor, Shard
 from .agreement import expect
 from .harness import UPSTREAM_SECONDS, Row, Speedup, Timing, alternate
 from .loading import READER, Tensors, added_by, checked, reading
-from .measures import Bound, Share
+from .measures import Bound, Share, added_by_each
 from .source_cases import other_sources
 from .workloads import Boxes, grid, sharded, world
 from .workloads.stored import save_boxes
@@ -171,15 +170,12 @@ def _cold(folder: Path, saved: Tensors) -> Row:
 
 def _memory(folder: Path) -> Iterator[Row]:
     for what, make in (("", _contiguous), (", targets of another dtype", _converted)):
-        of = {}
-        for who in READER:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                of[who] = pool.apply(_added_by_reading, (who, folder, make)) / 2**20
+        added = added_by_each(READER, _added_by_reading, folder, make)
         yield Bound(
             f"memory beyond the targets, {LARGE} tensors of 32 MiB{what}",
             "peak of the process; as many threads as CPUs",
-            of["ours"],
-            of["upstream"],
+            added["ours"],
+            added["upstream"],
             "MiB",
             target=64,
         )

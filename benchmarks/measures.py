@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,17 @@ def peak_memory(work: Callable[[Any], object], given: Any) -> float:
         file.write_bytes(pickle.dumps(given))
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             return pool.apply(_added, (work, file))
+
+
+def added_by_each(
+    names: Iterable[str], call: Callable[..., float], *given: Any
+) -> dict[str, float]:
+    """Returns what ``call(name, *given)`` returns in a process of its own, in MiB."""
+    added = {}
+    for name in names:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            added[name] = pool.apply(call, (name, *given)) / 2**20
+    return added
 
 
 def _added(work: Callable[[Any], object], file: Path) -> float:

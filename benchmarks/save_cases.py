@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import gc
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ import shardplan
 from .agreement import expect
 from .harness import UPSTREAM_SECONDS, Row, Speedup, Timing, timed
 from .loading import Tensors, added_by
-from .measures import Bound, Share
+from .measures import Bound, Share, added_by_each
 
 SMALL = 20_000
 LARGE = 64
@@ -163,10 +162,7 @@ def _raw(folder: Path, tensors: Tensors, threads: int, sync: bool) -> Callable[[
 
 def _memory(folder: Path) -> Row:
     """Memory of the host that a save of CUDA tensors takes, in a process of its own."""
-    added = {}
-    for who in WRITER:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            added[who] = pool.apply(_added_by_writing, (who, folder)) / 2**20
+    added = added_by_each(WRITER, _added_by_writing, folder)
     return Bound(
         f"memory of the host, {LARGE} CUDA tensors of 32 MiB",
         "peak of the process; as many threads as CPUs",

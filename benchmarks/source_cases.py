@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +16,7 @@ import shardplan
 
 from .harness import Row, Speedup, alternate
 from .loading import READER, Tensors, added_by, checked, planned
-from .measures import Bound, Share
+from .measures import Bound, Share, added_by_each
 from .object_store import object_store
 
 URL = "s3://bucket/checkpoint"
@@ -125,15 +124,12 @@ def _requests(fs: Any, sizes: dict[str, int]) -> Callable[[], None]:
 
 def _memory(options: dict[str, Any]) -> Row:
     """Peak memory of reading what ``_object_store`` has saved last."""
-    of = {}
-    for who in READER:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            of[who] = pool.apply(_added_by_reading, (who, options)) / 2**20
+    added = added_by_each(READER, _added_by_reading, options)
     return Bound(
         f"memory beyond the targets, {COUNT:,} tensors of 64 KiB, s3fs",
         "peak of the process; 16 requests at a time",
-        of["ours"],
-        of["upstream"],
+        added["ours"],
+        added["upstream"],
         "MiB",
         target=None,
     )

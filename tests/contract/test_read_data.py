@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -26,6 +25,7 @@ from torch.distributed.checkpoint.planner import ReadItem
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import shardplan
+from contract.interrupts import Interrupt, interrupted
 from parity.stored_boxes import StoredBoxes, bits, item_of, read, saved
 from shardplan.dcp import fallbacks
 from shardplan.dcp.storage import file_access, tensor_data
@@ -581,29 +581,12 @@ def large_checkpoint(path: Path, count: int) -> tuple[StoredBoxes, list[ReadItem
     return stored, [item_of(index, (4 << 20,))] * count
 
 
-class Interrupt(Exception):
-    pass
-
-
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_signal_ends_a_load_and_its_threads(threads: int, tmp_path: Path) -> None:
     stored, items = large_checkpoint(tmp_path, 2000)
 
-    def interrupt(*_: object) -> None:
-        raise Interrupt
-
-    before = threading.active_count(), len(os.listdir("/proc/self/task"))
-    old = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    began = time.monotonic()
-    try:
-        with pytest.raises(Interrupt):
-            read(Reader(tmp_path, thread_count=threads), stored, items, {"x": torch.zeros(4 << 20)})
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert time.monotonic() - began < 2
-    assert (threading.active_count(), len(os.listdir("/proc/self/task"))) == before
+    with interrupted(after=0.2, within=2):
+        read(Reader(tmp_path, thread_count=threads), stored, items, {"x": torch.zeros(4 << 20)})
 
 
 def test_other_threads_run_while_tensors_are_read(tmp_path: Path) -> None:

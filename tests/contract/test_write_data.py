@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 import shardplan
+from contract.interrupts import interrupted
 from shardplan.dcp import fallbacks
 
 
@@ -45,30 +44,13 @@ def same_memory(count: int, elements: int) -> dict[str, torch.Tensor]:
     return {f"x{at}": one for at in range(count)}
 
 
-class Interrupt(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     "options", [{"write_threads": 1}, {"write_threads": 3}, {"thread_count": 3}], ids=str
 )
 def test_a_signal_ends_a_save_and_its_threads(options: dict[str, int], tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
-        raise Interrupt
-
     call = writing(tmp_path, same_memory(1500, 1 << 20), shardplan.FileSystemWriter, **options)
-    before = threading.active_count(), len(os.listdir("/proc/self/task"))
-    old = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    began = time.monotonic()
-    try:
-        with pytest.raises(Interrupt):
-            call()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert time.monotonic() - began < 3
-    assert (threading.active_count(), len(os.listdir("/proc/self/task"))) == before
+    with interrupted(after=0.2, within=3):
+        call()
 
 
 def longest_wait(call: Callable[[], object]) -> float:

@@ -9,6 +9,7 @@
 
 #include "core/data/crc32.h"
 #include "core/data/tensor_pickle.h"
+#include "core/util/little_endian.h"
 
 namespace shardplan::data {
 namespace {
@@ -26,12 +27,9 @@ constexpr std::uint64_t kHasDescriptor = 0x0008;
 constexpr std::size_t kIdDigits = 20;
 constexpr std::size_t kMaxConstant = 64;
 
-void append(std::string& out, std::uint64_t value, int bytes) {
-  for (int at = 0; at < bytes; ++at) out.push_back(static_cast<char>(value >> (8 * at)));
-}
-
-void append(std::string& out, std::initializer_list<std::pair<std::uint64_t, int>> fields) {
-  for (const auto& [value, bytes] : fields) append(out, value, bytes);
+/// Appends numbers, each with its size in bytes.
+void append(std::string& out, std::initializer_list<std::pair<std::uint64_t, std::size_t>> fields) {
+  for (const auto& [value, bytes] : fields) util::append_little_endian(out, value, bytes);
 }
 
 void set(std::string& out, std::size_t at, std::uint32_t value) {
@@ -70,7 +68,7 @@ void append_zip64(std::string& out, const Written& member) {
   const std::uint64_t bytes = (member.is_large() ? 16U : 0U) + (member.is_far() ? 8U : 0U);
   append(out, {{1, 2}, {bytes, 2}});
   if (member.is_large()) append(out, {{member.size, 8}, {member.size, 8}});
-  if (member.is_far()) append(out, member.begin, 8);
+  if (member.is_far()) util::append_little_endian(out, member.begin, 8);
 }
 
 /// Appends a header, and an extra field that aligns the data after it.
@@ -89,9 +87,9 @@ void append_local_header(std::string& out, const Written& member, std::uint64_t 
 
 /// Appends what follows the data of a member that is not empty. Returns where the checksum is.
 std::size_t append_descriptor(std::string& out, const Written& member) {
-  const int bytes = member.is_large() || member.is_far() ? 8 : 4;
+  const std::size_t bytes = member.is_large() || member.is_far() ? 8 : 4;
   append(out, {{kDescriptor, 4}, {member.crc, 4}, {member.size, bytes}, {member.size, bytes}});
-  return out.size() - 2 * static_cast<std::size_t>(bytes) - 4;
+  return out.size() - 2 * bytes - 4;
 }
 
 /// Appends an entry of the directory. Returns where the checksum is.
@@ -100,7 +98,7 @@ std::size_t append_central_header(std::string& out, const Written& member) {
   append_zip64(extra, member);
   const std::uint64_t size = std::min(member.size, kMax32);
   append(out, {{kCentralHeader, 4}, {0, 2}, {0, 2}, {member.flags(), 2}, {0, 2}, {0, 4}});
-  append(out, member.crc, 4);
+  util::append_little_endian(out, member.crc, 4);
   const std::size_t crc_at = out.size() - 4;
   append(out, {{size, 4}, {size, 4}, {member.name.size(), 2}, {extra.size(), 2}, {0, 2}, {0, 2}});
   append(out, {{0, 2}, {0, 4}, {std::min(member.begin, kMax32), 4}});

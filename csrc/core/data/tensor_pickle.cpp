@@ -1,22 +1,19 @@
 #include "core/data/tensor_pickle.h"
 
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <string_view>
 #include <utility>
 
+#include "core/pickle/encoding.h"
 #include "core/pickle/opcodes.h"
 #include "core/pickle/torch_dtypes.h"
+#include "core/util/little_endian.h"
 
 namespace shardplan::data {
 namespace {
 
 namespace opcode = pickle::opcode;
-
-void append_little_endian(std::string& out, std::uint64_t value, int bytes) {
-  for (int at = 0; at < bytes; ++at) out.push_back(static_cast<char>(value >> (8 * at)));
-}
 
 /// Writes protocol 2 as Python's C pickler does: it memoizes every string, tuple, global and
 /// result, except for ints, booleans and the empty tuple.
@@ -37,44 +34,16 @@ class TensorPickler {
 
   void text(std::string_view text) {
     code(opcode::kBinUnicode);
-    append_little_endian(out_, text.size(), 4);
+    util::append_little_endian(out_, text.size(), 4);
     out_.append(text);
     memoize();
   }
 
-  void number(std::int64_t number) {
-    if (number >= 0 && number <= std::numeric_limits<std::uint8_t>::max()) {
-      code(opcode::kBinInt1);
-      append_little_endian(out_, static_cast<std::uint64_t>(number), 1);
-    } else if (number >= 0 && number <= std::numeric_limits<std::uint16_t>::max()) {
-      code(opcode::kBinInt2);
-      append_little_endian(out_, static_cast<std::uint64_t>(number), 2);
-    } else if (number >= std::numeric_limits<std::int32_t>::min() &&
-               number <= std::numeric_limits<std::int32_t>::max()) {
-      code(opcode::kBinInt);
-      append_little_endian(out_, static_cast<std::uint64_t>(number), 4);
-    } else {
-      // As few bytes of two's complement as keep the sign.
-      int bytes = 1;
-      while (bytes < 8 && number != number << (64 - 8 * bytes) >> (64 - 8 * bytes)) ++bytes;
-      code(opcode::kLong1);
-      code(static_cast<std::uint8_t>(bytes));
-      append_little_endian(out_, static_cast<std::uint64_t>(number), bytes);
-    }
-  }
+  void number(std::int64_t number) { pickle::append_number(out_, number); }
 
   void numbers(std::span<const std::int64_t> values) {
-    constexpr std::size_t kMaxShort = 3;
-    if (values.empty()) {
-      code(opcode::kEmptyTuple);
-      return;
-    }
-    if (values.size() > kMaxShort) code(opcode::kMark);
-    for (const std::int64_t value : values) number(value);
-    code(values.size() > kMaxShort
-             ? opcode::kTuple
-             : static_cast<std::uint8_t>(opcode::kTuple1 + values.size() - 1));
-    memoize();
+    pickle::append_tuple(out_, values);
+    if (!values.empty()) memoize();
   }
 
   void memoize() {

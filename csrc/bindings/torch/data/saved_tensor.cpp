@@ -9,15 +9,11 @@
 #include <algorithm>
 
 #include "bindings/torch/data/target_tensor.h"
-#include "bindings/torch/state_dict/dtensor_reader.h"
 
 namespace shardplan::bindings {
 
 std::optional<SavedTensor> saved_tensor(const at::Tensor& tensor) {
-  if (!tensor.defined() || !is_dense(tensor) || !tensor.has_storage() ||
-      (!tensor.is_cpu() && !tensor.is_cuda()) || !has_plain_keys(tensor)) {
-    return std::nullopt;
-  }
+  if (!is_plain_strided(tensor)) return std::nullopt;
   const auto dtype = dtype_of(tensor.scalar_type());
   if (!dtype) return std::nullopt;
   const std::size_t bytes = tensor.nbytes();

@@ -37,8 +37,8 @@ constexpr std::array kTypes{
     std::pair<std::string_view, at::ScalarType>{"float8_e8m0fnu", at::kFloat8_e8m0fnu},
 };
 
-}  // namespace
-
+/// Returns whether a tensor has the dispatch keys of a plain tensor of its device, and no others:
+/// those of subclasses, of functorch and of lazy conjugation and negation.
 bool has_plain_keys(const at::Tensor& tensor) {
   static const std::uint64_t plain = [] {
     const c10::InferenceMode off(false);
@@ -47,6 +47,13 @@ bool has_plain_keys(const at::Tensor& tensor) {
            c10::DispatchKeySet(c10::DispatchKey::AutocastCUDA).raw_repr();
   }();
   return (tensor.key_set().raw_repr() & ~plain) == 0;
+}
+
+}  // namespace
+
+bool is_plain_strided(const at::Tensor& tensor) {
+  return tensor.defined() && is_dense(tensor) && tensor.has_storage() &&
+         (tensor.is_cpu() || tensor.is_cuda()) && has_plain_keys(tensor);
 }
 
 bool storage_has_all_elements(const at::Tensor& tensor) {
@@ -66,9 +73,7 @@ std::optional<std::string_view> dtype_of(at::ScalarType type) {
 }
 
 std::optional<TargetTensor> target_of(const at::Tensor& tensor) {
-  if (!tensor.defined() || !is_dense(tensor) || !tensor.has_storage() ||
-      (!tensor.is_cpu() && !tensor.is_cuda()) || !has_plain_keys(tensor) ||
-      (tensor.is_inference() && !c10::InferenceMode::is_enabled()) ||
+  if (!is_plain_strided(tensor) || (tensor.is_inference() && !c10::InferenceMode::is_enabled()) ||
       !data::is_without_overlap({tensor.sizes().data(), tensor.sizes().size()},
                                 {tensor.strides().data(), tensor.strides().size()})) {
     return std::nullopt;

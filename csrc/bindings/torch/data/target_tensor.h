@@ -30,9 +30,9 @@ std::optional<TargetTensor> target_of(const at::Tensor& tensor);
 at::Tensor narrow(const at::Tensor& tensor, std::span<const std::int64_t> offsets,
                   std::span<const std::int64_t> lengths);
 
-/// Returns whether a tensor has the dispatch keys of a plain tensor of its device, and no others:
-/// those of subclasses, of functorch and of lazy conjugation and negation.
-bool has_plain_keys(const at::Tensor& tensor);
+/// Returns whether a tensor is a strided one on the CPU or CUDA, has a storage, and is not of a
+/// subclass, of functorch, or lazily conjugated or negated.
+bool is_plain_strided(const at::Tensor& tensor);
 
 /// Returns whether the storage of a tensor with at least one element has all of its elements.
 bool storage_has_all_elements(const at::Tensor& tensor);

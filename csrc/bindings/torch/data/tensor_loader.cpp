@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "bindings/common/range_source.h"
+#include "bindings/torch/data/staging_buffer.h"
 #include "bindings/torch/data/target_tensor.h"
 #include "bindings/torch/data/tensor_finder.h"
 #include "bindings/torch/data/tensor_sink.h"
@@ -198,10 +199,9 @@ class Requests {
     const std::span<const TargetTensor> targets(targets_.data() + first, requests.size());
     const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
     const bool is_local = settings_.read_range.is_none();
-    // A sink has two buffers at most. Ranges of files that are not local have the other memory.
+    // Ranges of files that are not local have the other memory.
     const std::size_t for_sinks = settings_.memory / (is_local ? 2 : 4);
-    const std::size_t capacity = std::clamp(for_sinks / threads / 2 / 4096 * 4096,
-                                            std::size_t{1} << 16, std::size_t{4} << 20);
+    const std::size_t capacity = staging_buffer_size(for_sinks, threads);
     const bool inference_mode = c10::InferenceMode::is_enabled();
     CallerStreams streams;
     for (const TargetTensor& target : targets) streams.add(target.tensor);

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "bindings/torch/data/staging_buffer.h"
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/columns/rank_plan.h"
@@ -37,8 +38,7 @@ TensorWriter::TensorWriter(const py::object& items, Settings settings)
 void TensorWriter::add_bytes_wanted(std::size_t position) {
   const columns::SavePlanView plan = plan_->view();
   if (!columns::writes_tensor(plan.kind(position))) return;
-  const std::uint32_t properties = plan.table->specs.properties[plan.spec(position)];
-  std::int64_t bytes = plan_->table->element_sizes()[properties];
+  std::int64_t bytes = element_size_of(position);
   if (bytes == columns::kUnknownElementSize) return;
   const std::size_t ndim = plan.ndim(position);
   for (const std::int64_t length : std::span(plan.numbers(position) + ndim, ndim)) {
@@ -60,10 +60,14 @@ std::vector<std::size_t> TensorWriter::byte_positions() const {
   return positions;
 }
 
+std::int64_t TensorWriter::element_size_of(std::size_t position) const {
+  const columns::SavePlanView plan = plan_->view();
+  return plan_->table->element_sizes()[plan.table->specs.properties[plan.spec(position)]];
+}
+
 std::int64_t TensorWriter::size_of(std::size_t position) const {
   const columns::SavePlanView plan = plan_->view();
-  const std::uint32_t properties = plan.table->specs.properties[plan.spec(position)];
-  std::int64_t size = plan_->table->element_sizes()[properties];
+  std::int64_t size = element_size_of(position);
   if (size == columns::kUnknownElementSize) throw py::value_error("an item has an unknown size");
   for (const std::int64_t length : plan.shape(position)) {
     if (!util::checked_mul(size, length, size)) {
@@ -180,9 +184,7 @@ Written TensorWriter::write_batch(int descriptor, std::uint64_t offset,
                                   const std::vector<data::WriteRequest>& requests,
                                   const SavedParts& parts) {
   const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
-  // A source has two buffers.
-  const std::size_t capacity = std::clamp(settings_.memory / threads / 2 / 4096 * 4096,
-                                          std::size_t{1} << 16, std::size_t{4} << 20);
+  const std::size_t capacity = staging_buffer_size(settings_.memory, threads);
   CallerStreams streams;
   for (const SavedTensor& tensor : tensors) streams.add(tensor.tensor);
   data::WriteOptions options;

@@ -74,6 +74,7 @@ class TensorWriter {
   SavedResults results();
 
  private:
+  std::int64_t element_size_of(std::size_t position) const;  // or kUnknownElementSize
   std::int64_t size_of(std::size_t position) const;
   void add_bytes_wanted(std::size_t position);
   Written write_batch(int descriptor, std::uint64_t offset, const std::vector<SavedTensor>& tensors,

@@ -133,11 +133,14 @@ def _prepare(
             memory=MEMORY,
             progress=progress_of(getattr(writer, "progress", False), "saving"),
         )
-        if writer.single_file_per_rank:
-            files = tensors.split(writer.thread_count)
-        else:
+        by_size = _upstream_overlaps(writer)
+        if not writer.single_file_per_rank:
             files = [[position] for position in range(len(plan.items))]
-        return _Save(writer, plan, planner, tensors, parts, files), None
+        elif by_size:  # all are in one file
+            files = [tensors.byte_positions() + tensors.tensor_positions(by_size=True)]
+        else:
+            files = tensors.split(writer.thread_count)
+        return _Save(writer, plan, planner, tensors, parts, files, by_size), None
     except ValueError as problem:
         return None, str(problem)
 
@@ -155,6 +158,7 @@ class _Save:
     Args:
         tensors: the native writer of the plan's items.
         files: the positions of the items in each file.
+        by_size: whether upstream copies tensors to the CPU ahead, and writes them by size.
     """
 
     def __init__(
@@ -165,6 +169,7 @@ class _Save:
         tensors: native.TensorWriter,
         parts: native.SavedParts,
         files: list[list[int]],
+        by_size: bool,
     ) -> None:
         self._writer = writer
         self._plan = plan
@@ -172,10 +177,7 @@ class _Save:
         self._tensors = tensors
         self._parts = parts
         self._is_bytes = set(tensors.byte_positions())
-        self._by_size = _upstream_overlaps(writer)
-        if self._by_size:
-            order = {at: rank for rank, at in enumerate(tensors.tensor_positions(by_size=True))}
-            files = [sorted(file, key=lambda at: order.get(at, -1)) for file in files]
+        self._by_size = by_size
         self._files = files
         self._own_hooks = not hooks.are_upstreams(planner, _HOOKS)
 

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace shardplan::util {
+
+/// Appends the lowest `bytes` bytes (at most 8) of a number, the lowest one first.
+inline void append_little_endian(std::string& out, std::uint64_t number, std::size_t bytes) {
+  std::array<char, 8> coded{};
+  for (std::size_t at = 0; at < bytes; ++at) coded[at] = static_cast<char>(number >> (8 * at));
+  out.append(coded.data(), bytes);
+}
+
+}  // namespace shardplan::util
