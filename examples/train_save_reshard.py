@@ -1,9 +1,9 @@
 """Trains on four processes, saves, and loads on three, on two, and on another mesh.
 
 A small transformer is trained with FSDP2 and AdamW, on a 1-D mesh and on a 2-D one (FSDP x TP), and
-saved with ``planner=shardplan.DefaultSavePlanner()``. Every checkpoint is loaded elsewhere with
-``planner=shardplan.DefaultLoadPlanner()``, each by the other implementation, and compared
-bit for bit with what was trained. Exits non-zero on any difference.
+saved with shardplan's planner and writer. Every checkpoint is loaded elsewhere with shardplan's
+planner and reader, each by the other implementation too, and compared bit for bit with what was
+trained. Exits non-zero on any difference.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,7 +20,14 @@ import torch.distributed.checkpoint as dcp
 
 import shardplan
 from reshard_demo import checks, model, report
-from reshard_demo.stages import Times, timed
+from reshard_demo.stages import (
+    PLANNER_STAGES,
+    READER_STAGES,
+    WRITER_STAGES,
+    Times,
+    timed,
+    timing,
+)
 from reshard_demo.worlds import Say, WorldFailed, run_world
 
 TRAINED_ON = {"1-D mesh of 4": (4,), "2-D mesh of 2 x 2": (2, 2)}
@@ -31,9 +39,14 @@ LOADED_ON: list[tuple[int, list[tuple[str, tuple[int, ...]]]]] = [
 ]
 ROUNDS = 3
 SHOWN = 10
-PLANNERS = {
-    "upstream": (dcp.DefaultSavePlanner, dcp.DefaultLoadPlanner),
-    "ours": (shardplan.DefaultSavePlanner, shardplan.DefaultLoadPlanner),
+#: The planner and the writer of a save, the planner and the reader of a load.
+SAVERS = {
+    "upstream": (dcp.DefaultSavePlanner, dcp.FileSystemWriter),
+    "ours": (shardplan.DefaultSavePlanner, shardplan.FileSystemWriter),
+}
+LOADERS = {
+    "upstream": (dcp.DefaultLoadPlanner, dcp.FileSystemReader),
+    "ours": (shardplan.DefaultLoadPlanner, shardplan.FileSystemReader),
 }
 
 
@@ -47,6 +60,26 @@ class Outcome:
     loss: tuple[float, float] = (0.0, 0.0)
 
 
+def save(state: dict[str, Any], path: Path, who: str, times: Times) -> None:
+    """Saves with upstream's planner and writer or with ours, and notes how long each stage took."""
+    planner, writer = SAVERS[who]
+    storage_writer = timed(writer(path), WRITER_STAGES, times)
+    save_planner = timed(planner(), PLANNER_STAGES, times)
+    dist.barrier()
+    with timing("whole dcp.save", times):
+        dcp.save(state, storage_writer=storage_writer, planner=save_planner)
+
+
+def load(state: dict[str, Any], path: Path, who: str, times: Times) -> None:
+    """Loads with upstream's planner and reader or with ours, and notes how long each stage took."""
+    planner, reader = LOADERS[who]
+    storage_reader = timed(reader(path), READER_STAGES, times)
+    load_planner = timed(planner(), PLANNER_STAGES, times)
+    dist.barrier()
+    with timing("whole dcp.load", times):
+        dcp.load(state, storage_reader=storage_reader, planner=load_planner)
+
+
 def train_and_save(say: Say, folder: Path) -> dict[str, Outcome]:
     """Trains on both meshes; saves with both planners, in turn, and compares what they wrote."""
     outcomes = {}
@@ -58,19 +91,15 @@ def train_and_save(say: Say, folder: Path) -> dict[str, Outcome]:
         full = checks.full_values(state)
 
         say(f"{name}: saving")
-        times: dict[str, Times] = {who: {} for who in PLANNERS}
+        times: dict[str, Times] = {who: {} for who in SAVERS}
         for count in range(ROUNDS):
-            for who, (planner, _) in PLANNERS.items():
-                dcp.save(
-                    state,
-                    checkpoint_id=folder / name / f"{who} {count}",
-                    planner=timed(planner(), times[who]),
-                )
+            for who in SAVERS:
+                save(state, folder / name / f"{who} {count}", who, times[who])
         wrong = []
         if dist.get_rank() == 0:
             torch.save(full, folder / name / "full values")
             for count in range(ROUNDS):
-                upstream, ours = (folder / name / f"{who} {count}" for who in PLANNERS)
+                upstream, ours = (folder / name / f"{who} {count}" for who in SAVERS)
                 wrong += checks.checkpoint_differences(upstream, ours)
         tensors = sum(isinstance(value, torch.Tensor) for value in full.values())
         outcomes[name] = Outcome(wrong, tensors, times, (losses[0], losses[-1]))
@@ -86,16 +115,13 @@ def load_elsewhere(
         say(f"{name} to {processes(shape)}: loading")
         net, optimizer = model.make(model.make_mesh(shape), seed=1, lr=0.5)
         full = torch.load(folder / name / "full values")
-        outcome = Outcome([], 0, {who: {} for who in PLANNERS})
-        for saver in PLANNERS:
-            for loader, (_, planner) in PLANNERS.items():
+        outcome = Outcome([], 0, {who: {} for who in LOADERS})
+        for saver in SAVERS:
+            for loader in LOADERS:
                 state = model.state_of(net, optimizer, [0.0] * model.STEPS)
                 checks.spoil(state)
-                dcp.load(
-                    state,
-                    checkpoint_id=folder / name / f"{saver} {ROUNDS - 1}",
-                    planner=timed(planner(), outcome.times[loader]),
-                )
+                checkpoint = folder / name / f"{saver} {ROUNDS - 1}"
+                load(state, checkpoint, loader, outcome.times[loader])
                 outcome.wrong += [
                     f"saved by {saver}, loaded by {loader}: {difference}"
                     for difference in checks.differences(full, checks.full_values(state))
@@ -156,7 +182,7 @@ def run(folder: Path, progress: report.Progress) -> bool:
 
 
 def joined(outcomes: list[Outcome]) -> dict[str, Times]:
-    return {who: report.join_times([found.times[who] for found in outcomes]) for who in PLANNERS}
+    return {who: report.join_times([found.times[who] for found in outcomes]) for who in SAVERS}
 
 
 def processes(shape: tuple[int, ...]) -> str:

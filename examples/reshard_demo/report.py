@@ -53,6 +53,8 @@ def print_table(jobs: dict[str, dict[str, Times]]) -> None:
     for job, by_planner in jobs.items():
         rows.append((job, "", "", ""))
         for stage in STAGES:
+            if stage not in by_planner["upstream"]:
+                continue
             upstream, ours = (
                 statistics.median(by_planner[who][stage]) for who in ("upstream", "ours")
             )
