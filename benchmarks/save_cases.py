@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import gc
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,15 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 
 import shardplan
 
 from .agreement import expect
-from .harness import UPSTREAM_SECONDS, Row, Speedup, Timing, timed
+from .harness import UPSTREAM_SECONDS, Row, Speedup, Timing, alternate, timed
 from .loading import Tensors, added_by
 from .measures import Bound, Share, added_by_each
+from .object_store import object_store
 
 SMALL = 20_000
 LARGE = 64
@@ -31,7 +35,7 @@ PLANNER: dict[str, Any] = {"ours": shardplan.DefaultSavePlanner, "upstream": dcp
 
 
 def save(full: bool) -> Iterator[Row]:
-    """Small tensors, large ones on more threads, and memory."""
+    """Small tensors, large ones on more threads, memory, and streams."""
     rounds = 9 if full else 5
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,6 +58,12 @@ def save(full: bool) -> Iterator[Row]:
             for threads in counts:
                 yield large.row(folder, "", "cuda", threads)
             yield _memory(folder)
+    yield _streams("memory://saved", {}, SMALL, 64, "256 B, fsspec memory", rounds)
+    if all(importlib.util.find_spec(name) is not None for name in ("moto", "s3fs")):
+        with object_store(latency=0.02) as store:
+            fsspec.filesystem("s3", **store.options).mkdir("bucket")
+            size = "64 KiB, s3fs, 20 ms a request"
+            yield _streams("s3://bucket/saved", store.options, 2_000, 1 << 14, size, rounds)
 
 
 def writing(
@@ -61,7 +71,11 @@ def writing(
 ) -> Callable[[], None]:
     """Plans a save, and returns the call that writes its data."""
     options = {"write_threads": threads} if who == "ours" else {}
-    writer = WRITER[who](folder / who, sync_files=sync, **options)
+    return _call(who, WRITER[who](folder / who, sync_files=sync, **options), tensors)
+
+
+def _call(who: str, writer: Any, tensors: Tensors) -> Callable[[], None]:
+    """Plans a save to a writer, and returns the call that writes its data."""
     planner = PLANNER[who]()
     planner.set_up_planner(tensors, None, True)
     writer.set_up_storage_writer(True)
@@ -76,6 +90,25 @@ def _checked(folder: Path, calls: tuple[Callable[[], None], ...]) -> None:
         call()
     ours, upstream = (folder / who / FILE for who in WRITER)
     expect(filecmp.cmp(ours, upstream, shallow=False), "the files differ")
+
+
+def _streams(
+    url: str, options: dict[str, Any], count: int, elements: int, size: str, rounds: int
+) -> Row:
+    tensors = {f"layer.{at}": torch.randn(elements) for at in range(count)}
+    writers = {"ours": shardplan.FsspecWriter, "upstream": FsspecWriter}
+    calls = tuple(
+        _call(who, writer(f"{url}/{who}", sync_files=False, **options), tensors)
+        for who, writer in writers.items()
+    )
+    for call in calls:
+        call()
+    fs, path = fsspec.url_to_fs(url, **options)
+    fs.invalidate_cache()
+    same = fs.cat_file(f"{path}/ours/{FILE}") == fs.cat_file(f"{path}/upstream/{FILE}")
+    expect(same, "the files differ")
+    ours, upstream = alternate(calls, rounds, budgets=(30, 15))
+    return Speedup(f"write_data, {count:,} tensors of {size}", "", ours, upstream, target=None)
 
 
 def _in_new_files(folder: Path, calls: tuple[Callable[[], None], ...], rounds: int) -> list[Timing]:

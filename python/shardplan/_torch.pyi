@@ -285,7 +285,7 @@ class TensorWriter:
 
     def write(
         self,
-        descriptor: int,
+        file: int | Callable[[memoryview], object],
         offset: int,
         path: str,
         positions: list[int],
@@ -294,9 +294,12 @@ class TensorWriter:
         tensors: list[Any] | None,
         state_dict: dict[str, Any] | None,
         lookup: Callable[[MetadataIndex], Any] | None,
-    ) -> tuple[int, int, tuple[int, int] | None]:
+    ) -> tuple[int, int, tuple[int, int | Exception] | None]:
         """Writes tensors until one that native code cannot write. Returns their number, the end in
-        the file, and (index in ``positions``, errno) of a failure or None."""
+        the file, and (index in ``positions``, errno or exception) of a failure or None.
+
+        ``file`` is the descriptor of a local file, or ``write`` of a stream that is at ``offset``.
+        """
 
     def add(self, position: int, path: str, begin: int, length: int) -> None:
         """Adds the location of an item that upstream wrote."""

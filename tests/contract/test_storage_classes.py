@@ -37,6 +37,7 @@ OWN_OPTIONS = {
     shardplan.FileSystemWriter: ("write_threads", "progress"),
     shardplan.FileSystemReader: ("trust", "thread_count", "verify", "progress"),
     shardplan.FsspecReader: ("trust", "thread_count", "verify", "progress"),
+    shardplan.FsspecWriter: ("progress",),
     shardplan.HuggingFaceStorageReader: ("progress",),
 }
 

@@ -50,6 +50,13 @@ inline py::object checked(PyObject* owned) {
   return py::reinterpret_steal<py::object>(owned);
 }
 
+/// Returns an exception that was raised, with its traceback.
+inline py::object exception_of(const py::error_already_set& raised) {
+  const py::object exception = raised.value();
+  if (raised.trace()) PyException_SetTraceback(exception.ptr(), raised.trace().ptr());
+  return exception;
+}
+
 /// Calls `visit(fqn, object)` for each entry of a state dict. `visit` must not change the dict.
 template <typename Visit>
 void for_each_entry(const py::object& state_dict, Visit&& visit) {

@@ -34,12 +34,6 @@ class Buffer {
 FailedRange::FailedRange(const py::error_already_set& raised)
     : FailedRead(raised.what()), raised_(raised) {}
 
-py::object FailedRange::exception() const {
-  const py::object exception = raised_.value();
-  if (raised_.trace()) PyException_SetTraceback(exception.ptr(), raised_.trace().ptr());
-  return exception;
-}
-
 std::optional<data::LentBytes> RangeSource::lend(std::uint64_t offset, std::size_t count) const {
   constexpr auto kMaxOffset = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   if (offset > kMaxOffset || count > kMaxOffset - offset) return data::LentBytes{};

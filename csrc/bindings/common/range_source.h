@@ -18,7 +18,7 @@ class FailedRange final : public data::FailedRead {
   explicit FailedRange(const py::error_already_set& raised);
 
   /// Returns the exception with its traceback. Called with the GIL.
-  py::object exception() const;
+  py::object exception() const { return exception_of(raised_); }
 
  private:
   py::error_already_set raised_;

@@ -37,18 +37,19 @@ void register_writing(py::module_& m) {
            "Returns the positions in each file. Raises ValueError if a size is unknown.")
       .def(
           "write",
-          [](TensorWriter& writer, int descriptor, std::uint64_t offset, std::string_view path,
-             const std::vector<std::size_t>& positions, std::size_t first, SavedParts& parts,
-             const py::object& tensors, const py::object& state_dict, const py::object& lookup) {
-            const Written done = writer.write(descriptor, offset, path, positions, first, parts,
-                                              tensors, state_dict, lookup);
+          [](TensorWriter& writer, const py::object& file, std::uint64_t offset,
+             std::string_view path, const std::vector<std::size_t>& positions, std::size_t first,
+             SavedParts& parts, const py::object& tensors, const py::object& state_dict,
+             const py::object& lookup) {
+            const Written done = writer.write(file, offset, path, positions, first, parts, tensors,
+                                              state_dict, lookup);
             return py::make_tuple(done.count, done.offset, done.failure);
           },
-          py::arg("descriptor"), py::arg("offset"), py::arg("path"), py::arg("positions"),
+          py::arg("file"), py::arg("offset"), py::arg("path"), py::arg("positions"),
           py::arg("first"), py::arg("parts"), py::arg("tensors"), py::arg("state_dict"),
           py::arg("lookup"),
           "Writes tensors until one that native code cannot write. Returns their number, the end "
-          "in the file, and (index in ``positions``, errno) of a failure or None.")
+          "in the file, and (index in ``positions``, errno or exception) of a failure or None.")
       .def("add", &TensorWriter::add, py::arg("position"), py::arg("path"), py::arg("begin"),
            py::arg("length"), "Adds the location of an item that upstream wrote.")
       .def("stop", &TensorWriter::stop, "Ends all writes with a RuntimeError.")

@@ -64,13 +64,31 @@ class File final : public Source {
   int descriptor_;
 };
 
-/// A file that is open for writing. Does not own its descriptor.
-class OutputFile {
+/// Receives the bytes of a file.
+class Output {
+ public:
+  Output() = default;
+  virtual ~Output() = default;
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  /// Writes all bytes at an offset. Threads can write at the same time, unless the output is
+  /// sequential.
+  virtual void write_at(std::uint64_t offset, const char* bytes, std::size_t count) const = 0;
+
+  /// Returns whether each write has to begin where the one before ended.
+  virtual bool is_sequential() const = 0;
+};
+
+/// A local file that is open for writing. Does not own its descriptor.
+class OutputFile final : public Output {
  public:
   explicit OutputFile(int descriptor) : descriptor_(descriptor) {}
 
-  /// Writes all bytes at an offset. Threads can write at the same time. Throws std::system_error.
-  void write_at(std::uint64_t offset, const char* bytes, std::size_t count) const;
+  /// Throws std::system_error.
+  void write_at(std::uint64_t offset, const char* bytes, std::size_t count) const override;
+
+  bool is_sequential() const override { return false; }
 
  private:
   int descriptor_;

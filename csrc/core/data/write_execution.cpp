@@ -49,7 +49,7 @@ std::vector<Block> blocks_of(std::span<const WriteRequest> requests) {
 
 /// What the threads of a save share.
 struct Save {
-  const OutputFile& file;
+  const Output& file;
   std::span<const WriteRequest> requests;
   const WriteOptions& options;
   std::vector<Block> blocks;
@@ -162,14 +162,15 @@ class Worker {
 
 }  // namespace
 
-WriteResult write(const OutputFile& file, std::span<const WriteRequest> requests,
+WriteResult write(const Output& file, std::span<const WriteRequest> requests,
                   const WriteOptions& options) {
   Save save{file, requests, options, blocks_of(requests), {}, {}, {}, {}, {}};
   save.result.failed = requests.size();
   std::uint64_t bytes = 0;
   for (const WriteRequest& request : requests) bytes += request.ends->size();
+  const std::size_t threads = file.is_sequential() ? 1 : options.threads;
   const std::size_t count =
-      std::min<std::uint64_t>({options.threads, save.blocks.size(), 1 + bytes / kThreadBytes});
+      std::min<std::uint64_t>({threads, save.blocks.size(), 1 + bytes / kThreadBytes});
   const util::Pulse pulse =
       options.progress ? util::Pulse([&] { options.progress(save.bytes_done); }) : util::Pulse();
   util::run_on_threads(std::max<std::size_t>(1, count),

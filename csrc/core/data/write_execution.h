@@ -53,10 +53,11 @@ struct WriteResult {
   std::size_t failed = 0;  // the request that was being written, or the number of requests
 };
 
-/// Writes parts to a file. The parts must not overlap. Threads end before the call returns.
+/// Writes parts to a file. The parts must not overlap; those of a sequential file must follow one
+/// another, and the calling thread writes them all. Threads end before the call returns.
 ///
 /// Memory, per thread: 2 MiB, and what its source has.
-WriteResult write(const OutputFile& file, std::span<const WriteRequest> requests,
+WriteResult write(const Output& file, std::span<const WriteRequest> requests,
                   const WriteOptions& options);
 
 }  // namespace shardplan::data

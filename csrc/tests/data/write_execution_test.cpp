@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "core/data/crc32.h"
@@ -199,6 +200,38 @@ TEST(Write, AnExceptionOfTheCallerEndsAllThreads) {
       data::write(data::OutputFile(file.descriptor()), made.requests, options);
   ASSERT_NE(result.error, nullptr);
   EXPECT_THROW(std::rethrow_exception(result.error), std::runtime_error);
+}
+
+/// A file that is written from its beginning to its end, by one thread.
+class Sequential final : public data::Output {
+ public:
+  void write_at(std::uint64_t offset, const char* bytes, std::size_t count) const override {
+    EXPECT_EQ(offset, written_.size());
+    EXPECT_EQ(std::this_thread::get_id(), thread_);
+    written_.append(bytes, count);
+    ++calls_;
+  }
+  bool is_sequential() const override { return true; }
+
+  const std::string& written() const { return written_; }
+  std::size_t calls() const { return calls_; }
+
+ private:
+  std::thread::id thread_ = std::this_thread::get_id();
+  mutable std::string written_;
+  mutable std::size_t calls_ = 0;
+};
+
+TEST(Write, ASequentialFileGetsLargeBlocksInOrder) {
+  std::mt19937 random(6);
+  Case made;
+  for (int count = 0; count < 1000; ++count) made.add(random() % 5'000, random, count % 3 == 0);
+  for (int count = 0; count < 4; ++count) made.add(5'000'000, random, count % 2 == 0);
+  made.point_to_data();
+  const Sequential file;
+  EXPECT_EQ(data::write(file, made.requests, options_of(made, 4)).error, nullptr);
+  EXPECT_TRUE(file.written() == made.expected);
+  EXPECT_LT(file.calls(), 350U);  // 24 MB, of which the pieces of the source have a tenth each
 }
 
 TEST(Write, NoRequests) {

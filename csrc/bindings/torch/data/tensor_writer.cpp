@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/torch/data/staging_buffer.h"
+#include "bindings/torch/data/stream_output.h"
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/columns/rank_plan.h"
@@ -130,11 +131,12 @@ void TensorWriter::add(std::size_t position, std::string_view path, std::int64_t
   std::copy_n(plan.numbers(position), ndim, numbers);
 }
 
-Written TensorWriter::write(int descriptor, std::uint64_t offset, std::string_view path,
+Written TensorWriter::write(const py::object& file, std::uint64_t offset, std::string_view path,
                             const std::vector<std::size_t>& positions, std::size_t first,
                             SavedParts& parts, const py::object& tensors,
                             const py::object& state_dict, const py::object& lookup) {
   const columns::SavePlanView plan = plan_->view();
+  const std::unique_ptr<const data::Output> output = output_of(file);
   TensorFinder finder(state_dict, lookup);
   EndsCache cache(parts);
   const auto find = [&](std::size_t at) -> at::Tensor {
@@ -163,7 +165,7 @@ Written TensorWriter::write(int descriptor, std::uint64_t offset, std::string_vi
     }
     if (batch.empty()) break;
     const bool is_last = batch.size() < kBatch;
-    const Written done = write_batch(descriptor, all.offset, batch, requests, parts);
+    const Written done = write_batch(*output, all.offset, batch, requests, parts);
     if (done.failure) {
       all.failure = {first + all.count + done.failure->first, done.failure->second};
       return all;
@@ -179,7 +181,7 @@ Written TensorWriter::write(int descriptor, std::uint64_t offset, std::string_vi
   return all;
 }
 
-Written TensorWriter::write_batch(int descriptor, std::uint64_t offset,
+Written TensorWriter::write_batch(const data::Output& file, std::uint64_t offset,
                                   const std::vector<SavedTensor>& tensors,
                                   const std::vector<data::WriteRequest>& requests,
                                   const SavedParts& parts) {
@@ -201,14 +203,17 @@ Written TensorWriter::write_batch(int descriptor, std::uint64_t offset,
   data::WriteResult result;
   {
     const py::gil_scoped_release unlocked;
-    result = data::write(data::OutputFile(descriptor), requests, options);
+    result = data::write(file, requests, options);
   }
   Written written{requests.size(), offset, std::nullopt};
   if (result.error != nullptr) {
+    const std::size_t failed = std::min(result.failed, requests.size() - 1);
     try {
       std::rethrow_exception(result.error);
     } catch (const std::system_error& error) {
-      written.failure = {std::min(result.failed, requests.size() - 1), error.code().value()};
+      written.failure = {failed, py::int_(error.code().value())};
+    } catch (const FailedStream& error) {
+      written.failure = {failed, error.exception()};
     }
     return written;
   }

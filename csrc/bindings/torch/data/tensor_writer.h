@@ -20,8 +20,9 @@ namespace shardplan::bindings {
 struct Written {
   std::size_t count = 0;     // parts that were written
   std::uint64_t offset = 0;  // where the last one ends in the file
-  /// The index of the part that failed, and errno. Nothing if none did.
-  std::optional<std::pair<std::size_t, int>> failure;
+  /// The index of the part that failed, and errno or the exception of the stream. Nothing if none
+  /// failed.
+  std::optional<std::pair<std::size_t, py::object>> failure;
 };
 
 /// Writes the tensors of a save plan to files, and keeps the locations of all items. Used with the
@@ -50,10 +51,11 @@ class TensorWriter {
   /// Writes tensors to a file, one after another. Ends before the first one that native code cannot
   /// write.
   ///
+  /// file:      descriptor of a local file, or the function `write` of a stream that is at `offset`
   /// positions: of items of tensors
   /// tensors:   their tensors; or None to find them in `state_dict`
   /// lookup:    see TensorFinder
-  Written write(int descriptor, std::uint64_t offset, std::string_view path,
+  Written write(const py::object& file, std::uint64_t offset, std::string_view path,
                 const std::vector<std::size_t>& positions, std::size_t first, SavedParts& parts,
                 const py::object& tensors, const py::object& state_dict, const py::object& lookup);
 
@@ -77,7 +79,8 @@ class TensorWriter {
   std::int64_t element_size_of(std::size_t position) const;  // or kUnknownElementSize
   std::int64_t size_of(std::size_t position) const;
   void add_bytes_wanted(std::size_t position);
-  Written write_batch(int descriptor, std::uint64_t offset, const std::vector<SavedTensor>& tensors,
+  Written write_batch(const data::Output& file, std::uint64_t offset,
+                      const std::vector<SavedTensor>& tensors,
                       const std::vector<data::WriteRequest>& requests, const SavedParts& parts);
 
   std::shared_ptr<SavePlanColumns> plan_;

@@ -1,7 +1,8 @@
-"""How native code reads the files of a checkpoint: local files, or ranges of fsspec files."""
+"""How native code reads and writes files: local files by descriptor, others through fsspec."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -78,3 +79,17 @@ def _fsspec_access(fs: Any, path: str) -> FileAccess | None:
     read_range, max_threads = range_reader(fs)
     threads = min(_REQUESTS, max_threads)
     return FileAccess(os.path.join(path, ""), threads, max_threads, read_range)
+
+
+def descriptor_of(stream: Any) -> int | None:
+    """Returns the descriptor of a stream if it is a local file that is written anywhere, or None.
+
+    Args:
+        stream: what the file system's ``create_stream`` has opened for writing.
+    """
+    module = sys.modules.get("fsspec.implementations.local")
+    if module is not None and type(stream) is module.LocalFileOpener:
+        stream = stream.f
+    if type(stream) is not io.BufferedWriter or type(stream.raw) is not io.FileIO:
+        return None
+    return stream.fileno() if stream.seekable() and "a" not in stream.raw.mode else None

@@ -234,7 +234,7 @@ class ColumnsReader(filesystem.FileSystemReader):
 replaced_names.add_ours([ColumnsWriter.finish])
 
 
-def _signature_with_options(upstream: type, ours: type) -> inspect.Signature:
+def signature_with_options(upstream: type, ours: type) -> inspect.Signature:
     """Returns the signature of upstream's class, with the keyword-only arguments of ours."""
     signature = inspect.signature(upstream)
     added = [
@@ -279,7 +279,7 @@ class FileSystemWriter(ColumnsWriter):
         self.progress = progress
 
 
-FileSystemWriter.__signature__ = _signature_with_options(  # type: ignore[attr-defined]
+FileSystemWriter.__signature__ = signature_with_options(  # type: ignore[attr-defined]
     filesystem.FileSystemWriter, FileSystemWriter
 )
 

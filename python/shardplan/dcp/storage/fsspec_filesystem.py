@@ -10,14 +10,32 @@ from typing import Any
 
 from torch.distributed.checkpoint import _fsspec_filesystem
 
-from .filesystem import ColumnsReader, ColumnsWriter
+from .filesystem import ColumnsReader, ColumnsWriter, signature_with_options
 from .progress import Progress
 
 __all__ = ["FsspecReader", "FsspecWriter"]
 
 
 class FsspecWriter(ColumnsWriter, _fsspec_filesystem.FsspecWriter):
-    """``torch.distributed.checkpoint.FsspecWriter``, which writes metadata natively."""
+    """``torch.distributed.checkpoint.FsspecWriter``, which writes metadata and tensors natively.
+
+    The files are upstream's, byte for byte. The streams of the file system get blocks of about a
+    megabyte.
+
+    Args:
+        args: arguments of upstream's writer.
+        progress: see ``FileSystemWriter``.
+        kwargs: arguments of upstream's writer.
+    """
+
+    def __init__(self, *args: Any, progress: bool | Progress = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.progress = progress
+
+
+FsspecWriter.__signature__ = signature_with_options(  # type: ignore[attr-defined]
+    _fsspec_filesystem.FsspecWriter, FsspecWriter
+)
 
 
 class FsspecReader(ColumnsReader, _fsspec_filesystem.FsspecReader):

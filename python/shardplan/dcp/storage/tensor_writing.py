@@ -1,9 +1,9 @@
 """Twin of ``_FileSystemWriter.write_data``: tensors are written natively.
 
 The files are those of upstream, byte for byte. Native code writes plain tensors, on the CPU or on
-CUDA, to local files in the format of ``torch.save``. Byte entries, and every tensor that native
-code does not write, are written by upstream's code, in their places in the same files; the tensors
-are counted.
+CUDA, in the format of ``torch.save``: to local files on several threads, and to other streams in
+blocks of about a megabyte. Byte entries, and every tensor that native code does not write, are
+written by upstream's code, in their places in the same files; the tensors are counted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..lazy.items import LazyList
 from ..native import native
 from ..twins.table import twin_of
 from ..upstream import hooks, originals, replaced_names
-from .file_access import default_thread_count
+from .file_access import default_thread_count, descriptor_of
 from .progress import progress_of
 from .read_failures import add_note
 
@@ -52,7 +52,8 @@ def write_data(
         planner: its planner.
 
     Raises:
-        OSError: the file system fails. The exception has the file, and a note names the tensor.
+        OSError: a local file cannot be written. It has the path, and a note names the tensor.
+        Exception: what a stream raises, with the same note.
     """
     results = None
     if replaced_names.WRITE_DATA.untouched("write data"):
@@ -71,8 +72,6 @@ def write_data(
 
 def _why_upstream(writer: filesystem._FileSystemWriter) -> str | None:
     """Returns the reason why upstream has to write all items, or None."""
-    if type(writer.fs) is not filesystem.FileSystem:
-        return f"the file system is a {fallbacks.kind_of(writer.fs)}"
     if type(writer)._write_data is not originals.writer_write_files:
         return "the writer overrides _write_data"
     if writer.serialization_format != filesystem.SerializationFormat.TORCH_SAVE:
@@ -205,22 +204,19 @@ class _Save:
 
     def _write_file(self, name: str, positions: Sequence[int]) -> None:
         writer = self._writer
-        path = writer.fs.concat_path(writer.path, name)
         tensors = [each for each in positions if each not in self._is_bytes]
         # Upstream's loader calls a planner's own hooks in upstream's order.
         loader = self._loader(tensors, self._planner.resolve_data) if self._own_hooks else None
-        with writer.fs.create_stream(path, "wb") as stream:
+        with writer.fs.create_stream(self._path(name), "wb") as stream:
             for position in positions:
                 if position in self._is_bytes:
                     data = self._planner.resolve_data(self._item(position))
                     self._write_with_upstream(position, stream, name, data)
-            stream.flush()
-            offset = stream.tell()
             if loader is None:
-                self._write_tensors(stream, name, offset, tensors, None)
+                self._write_tensors(stream, name, tensors, None)
             else:
                 for batch, resolved in _batches(loader, tensors):
-                    offset = self._write_tensors(stream, name, offset, batch, resolved)
+                    self._write_tensors(stream, name, batch, resolved)
             if writer.sync_files:
                 try:
                     os.fsync(stream.fileno())
@@ -254,20 +250,22 @@ class _Save:
         self,
         stream: Any,
         name: str,
-        offset: int,
         positions: list[int],
         resolved: list[torch.Tensor] | None,
-    ) -> int:
-        """Writes tensors from an offset on, and returns where they end.
+    ) -> None:
+        """Writes tensors where the stream is.
 
         Args:
             resolved: the tensors; None to find them in the planner's state dict.
         """
+        descriptor = descriptor_of(stream)
         done = 0
         while done < len(positions):
-            count, offset, failed = self._tensors.write(
-                stream.fileno(),
-                offset,
+            if descriptor is not None:
+                stream.flush()
+            count, end, failed = self._tensors.write(
+                stream.write if descriptor is None else descriptor,
+                stream.tell(),
                 name,
                 positions,
                 done,
@@ -278,6 +276,13 @@ class _Save:
             )
             if failed is not None:
                 self._fail(positions[failed[0]], name, failed[1])
+            if descriptor is not None:
+                stream.seek(end)
+            elif stream.tell() != end:
+                raise OSError(
+                    f"{self._path(name)}: the stream is at byte {stream.tell()}, not {end}, after "
+                    f"{count} tensors were written to it"
+                )
             done += count
             if done == len(positions):
                 break
@@ -289,12 +294,8 @@ class _Save:
                 ((tensor, _),) = self._loader([position], self._planner.resolve_data).values()
             if not tensor.is_cpu:
                 raise AssertionError("Tensor must be on CPU")
-            stream.seek(offset)
             self._write_with_upstream(position, stream, name, tensor)
-            stream.flush()
-            offset = stream.tell()
             done += 1
-        return offset
 
     def _write_with_upstream(self, position: int, stream: Any, name: str, data: Any) -> None:
         """Writes an item with upstream's code, where the stream is."""
@@ -310,9 +311,15 @@ class _Save:
         location = cast(Any, result.storage_data)
         self._tensors.add(position, name, location.offset, location.length)
 
-    def _fail(self, position: int, name: str, code: int) -> None:
-        path = self._writer.fs.concat_path(self._writer.path, name)
-        error = OSError(code, os.strerror(code), str(path))
+    def _path(self, name: str) -> str | os.PathLike[str]:
+        return self._writer.fs.concat_path(self._writer.path, name)
+
+    def _fail(self, position: int, name: str, cause: int | Exception) -> None:
+        """Raises an errno, or what a stream has raised, with a note that names the tensor."""
+        path = self._path(name)
+        error = OSError(cause, os.strerror(cause), str(path)) if isinstance(cause, int) else cause
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)
         fqn = self._item(position).index.fqn
         add_note(error, f"while writing {fqn!r} to {path}")
         raise error
