@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .dcp.reports.report_of import report_of
     from .dcp.storage.filesystem import FileSystemReader, FileSystemWriter
     from .dcp.storage.fsspec_filesystem import FsspecReader, FsspecWriter
-    from .dcp.storage.hf_storage import HuggingFaceStorageReader
+    from .dcp.storage.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 __all__ = [
     "DefaultLoadPlanner",
@@ -30,6 +30,7 @@ __all__ = [
     "FsspecReader",
     "FsspecWriter",
     "HuggingFaceStorageReader",
+    "HuggingFaceStorageWriter",
     "Registration",
     "build_info",
     "fallbacks",
@@ -47,6 +48,7 @@ _HOMES = {
     "FsspecReader": "dcp.storage.fsspec_filesystem",
     "FsspecWriter": "dcp.storage.fsspec_filesystem",
     "HuggingFaceStorageReader": "dcp.storage.hf_storage",
+    "HuggingFaceStorageWriter": "dcp.storage.hf_storage",
     "Registration": "dcp.registration",
     "fallbacks": "dcp.fallbacks",
     "register": "dcp.registration",

@@ -53,6 +53,14 @@ class ReceivedLoad:
     def items(self) -> list[ReadItem]:
         """Decodes and materializes the rows. Raises UnreadablePlan if the bytes are broken."""
 
+def flatten_state_dict(
+    state_dict: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Returns the values of nested mappings and lists by name, and the path of each name."""
+
+def copy_state_dict(state_dict: dict[str, Any]) -> dict[str, Any] | None:
+    """Copies nested mappings and lists; None if only upstream can flatten a ShardedTensor."""
+
 def save_columns(
     state_dict: dict[str, Any], upstream_items: Callable[[str, object], list[WriteItem]]
 ) -> SaveColumns:
@@ -262,6 +270,9 @@ class SavedParts:
     def part_of(self, tensor: object) -> bytes | None:
         """Returns the part of a CPU tensor; None if native code does not write it."""
 
+def safetensors_dtypes() -> list[str]:
+    """Returns torch's names of the dtypes of safetensors files."""
+
 class TensorWriter:
     """Writes the tensors of a save plan."""
 
@@ -300,6 +311,21 @@ class TensorWriter:
 
         ``file`` is the descriptor of a local file, or ``write`` of a stream that is at ``offset``.
         """
+
+    def saved_offsets(self, positions: list[int]) -> str:
+        """Returns the JSON text of where the box of each tensor begins."""
+
+    def write_safetensors(
+        self,
+        file: int | Callable[[memoryview], object],
+        path: str,
+        positions: list[int],
+        metadata: list[tuple[str, str]],
+        state_dict: dict[str, Any] | None,
+        lookup: Callable[[MetadataIndex], Any] | None,
+    ) -> tuple[int, tuple[int, int | Exception] | None] | None:
+        """Writes a safetensors file. Returns its size, and (index in ``positions``, errno or
+        exception) of a failure or None; returns None if the safetensors library has to."""
 
     def add(self, position: int, path: str, begin: int, length: int) -> None:
         """Adds the location of an item that upstream wrote."""

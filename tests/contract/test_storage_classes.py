@@ -31,6 +31,7 @@ TWINS = [
     (shardplan.FsspecWriter, FsspecWriter),
     (shardplan.FsspecReader, FsspecReader),
     (shardplan.HuggingFaceStorageReader, dcp.HuggingFaceStorageReader),
+    (shardplan.HuggingFaceStorageWriter, dcp.HuggingFaceStorageWriter),
 ]
 
 OWN_OPTIONS = {

@@ -26,6 +26,8 @@ CALLS_OF_A_SAVE = {
     "default_planner._validate_global_plan": 1,
     "default_planner.create_default_global_save_plan": 1,
     "default_planner.dedup_save_plans": 1,
+    "state_dicts._flatten_sharded_tensors": 1,
+    "state_dicts.flatten_state_dict": 1,
     "torch.distributed.checkpoint.default_planner._create_global_plan": 1,
     "torch.distributed.checkpoint.default_planner.finish_plan": 1,
     "torch.distributed.checkpoint.default_planner.set_up_planner": 1,

@@ -7,6 +7,7 @@
 #include "bindings/torch/data/tensor_writer.h"
 #include "bindings/torch/register.h"
 #include "bindings/torch/wire/load_wire.h"
+#include "core/data/safetensors_dtypes.h"
 
 namespace shardplan::bindings {
 
@@ -21,6 +22,17 @@ void register_writing(py::module_& m) {
            "Reads it from a part. Raises ValueError if native code does not write such parts.")
       .def("part_of", &SavedParts::part_of, py::arg("tensor"),
            "Returns the part of a CPU tensor; None if native code does not write it.");
+
+  m.def(
+      "safetensors_dtypes",
+      [] {
+        std::vector<std::string_view> names;
+        for (const data::SafetensorsDtype& dtype : data::kSafetensorsDtypes) {
+          if (!dtype.torch.empty()) names.push_back(dtype.torch);
+        }
+        return names;
+      },
+      "Returns torch's names of the dtypes of safetensors files.");
 
   py::class_<TensorWriter>(m, "TensorWriter", "Writes the tensors of a save plan.")
       .def(py::init([](const py::object& items, std::size_t threads, std::size_t memory,
@@ -50,6 +62,23 @@ void register_writing(py::module_& m) {
           py::arg("lookup"),
           "Writes tensors until one that native code cannot write. Returns their number, the end "
           "in the file, and (index in ``positions``, errno or exception) of a failure or None.")
+      .def("saved_offsets", &TensorWriter::saved_offsets, py::arg("positions"),
+           "Returns the JSON text of where the box of each tensor begins.")
+      .def(
+          "write_safetensors",
+          [](TensorWriter& writer, const py::object& file, std::string_view path,
+             const std::vector<std::size_t>& positions,
+             const std::vector<std::pair<std::string, std::string>>& metadata,
+             const py::object& state_dict, const py::object& lookup) -> py::object {
+            const auto done =
+                writer.write_safetensors(file, path, positions, metadata, state_dict, lookup);
+            if (!done) return py::none();
+            return py::make_tuple(done->offset, done->failure);
+          },
+          py::arg("file"), py::arg("path"), py::arg("positions"), py::arg("metadata"),
+          py::arg("state_dict"), py::arg("lookup"),
+          "Writes a safetensors file. Returns its size, and (index in ``positions``, errno or "
+          "exception) of a failure or None; returns None if the safetensors library has to.")
       .def("add", &TensorWriter::add, py::arg("position"), py::arg("path"), py::arg("begin"),
            py::arg("length"), "Adds the location of an item that upstream wrote.")
       .def("stop", &TensorWriter::stop, "Ends all writes with a RuntimeError.")

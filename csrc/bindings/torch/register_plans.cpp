@@ -4,6 +4,7 @@
 #include "bindings/torch/columns/chunk_columns.h"
 #include "bindings/torch/planning/global_plans.h"
 #include "bindings/torch/register.h"
+#include "bindings/torch/state_dict/flattening.h"
 #include "bindings/torch/state_dict/load_columns.h"
 #include "bindings/torch/state_dict/save_columns.h"
 #include "bindings/torch/upstream/types.h"
@@ -26,6 +27,12 @@ void register_plans(py::module_& m) {
                                                           "The chunks of one tensor, as columns.")
       .def("__len__", &ChunkColumns::size)
       .def("items", &ChunkColumns::items, "Materializes the rows.");
+
+  m.def("flatten_state_dict", &flatten_state_dict, py::arg("state_dict"),
+        "Returns the values of nested mappings and lists by name, and the path of each name.");
+
+  m.def("copy_state_dict", &copy_state_dict, py::arg("state_dict"),
+        "Copies nested mappings and lists; None if only upstream can flatten a ShardedTensor.");
 
   m.def(
       "save_columns",

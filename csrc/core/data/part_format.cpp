@@ -183,6 +183,14 @@ std::optional<PartEnds> PartFormat::make_ends(const StoredTensor& tensor) const 
   return ends;
 }
 
+PartEnds PartEnds::plain(std::string head, std::uint64_t data_size) {
+  PartEnds ends;
+  ends.head_ = std::move(head);
+  ends.data_size_ = data_size;
+  ends.checksums_ = false;
+  return ends;
+}
+
 std::optional<PartFormat> PartFormat::of_sample(const PartBytes& bytes, std::uint64_t length) {
   PartFormat format;
   StoredTensor tensor;

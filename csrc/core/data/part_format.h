@@ -14,6 +14,9 @@ namespace shardplan::data {
 /// description of the tensor alone.
 class PartEnds {
  public:
+  /// Returns the ends of data that `head` precedes and nothing follows.
+  static PartEnds plain(std::string head, std::uint64_t data_size);
+
   const std::string& head() const { return head_; }
   std::uint64_t data_size() const { return data_size_; }
   std::uint64_t size() const { return head_.size() + data_size_ + tail_.size(); }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/data/json_input.h"
+#include "core/data/safetensors_dtypes.h"
 #include "core/util/checked.h"
 #include "core/util/text.h"
 
@@ -17,37 +18,6 @@ namespace shardplan::data {
 namespace {
 
 constexpr std::uint64_t kSizeBytes = 8;
-
-struct Dtype {
-  std::string_view name;   // in a header
-  std::string_view torch;  // empty if torch has no such dtype
-  std::uint64_t bits;
-};
-
-constexpr std::array kDtypes{
-    Dtype{"BOOL", "bool", 8},
-    Dtype{"F4", "", 4},
-    Dtype{"F6_E2M3", "", 6},
-    Dtype{"F6_E3M2", "", 6},
-    Dtype{"U8", "uint8", 8},
-    Dtype{"I8", "int8", 8},
-    Dtype{"F8_E5M2", "float8_e5m2", 8},
-    Dtype{"F8_E4M3", "float8_e4m3fn", 8},
-    Dtype{"F8_E8M0", "float8_e8m0fnu", 8},
-    Dtype{"F8_E4M3FNUZ", "float8_e4m3fnuz", 8},
-    Dtype{"F8_E5M2FNUZ", "float8_e5m2fnuz", 8},
-    Dtype{"I16", "int16", 16},
-    Dtype{"U16", "uint16", 16},
-    Dtype{"F16", "float16", 16},
-    Dtype{"BF16", "bfloat16", 16},
-    Dtype{"I32", "int32", 32},
-    Dtype{"U32", "uint32", 32},
-    Dtype{"F32", "float32", 32},
-    Dtype{"C64", "complex64", 64},
-    Dtype{"F64", "float64", 64},
-    Dtype{"I64", "int64", 64},
-    Dtype{"U64", "uint64", 64},
-};
 
 std::string read_header(const PartBytes& bytes, std::uint64_t length) {
   if (length < kSizeBytes) {
@@ -97,14 +67,15 @@ SafetensorsEntry read_entry(JsonInput& json, std::string_view name, std::uint64_
     return BadPart("has a tensor " + util::printable(name) + " " + what + ", at byte " +
                    util::grouped(at));
   };
-  const Dtype* dtype = nullptr;
+  const SafetensorsDtype* dtype = nullptr;
   std::optional<std::vector<std::int64_t>> shape;
   std::optional<std::vector<std::int64_t>> range;
   json.read_object([&](std::string_view field) {
     if (field == "dtype" && dtype == nullptr) {
       const std::string text = json.read_string();
-      const auto* found = std::ranges::find(kDtypes, text, &Dtype::name);
-      if (found == kDtypes.end()) throw damaged("of unknown dtype " + util::printable(text));
+      const auto* found = std::ranges::find(kSafetensorsDtypes, text, &SafetensorsDtype::name);
+      if (found == kSafetensorsDtypes.end())
+        throw damaged("of unknown dtype " + util::printable(text));
       dtype = found;
     } else if (field == "shape" && !shape) {
       shape = json.read_numbers();

@@ -1,9 +1,11 @@
 #include "bindings/torch/data/tensor_writer.h"
 
 #include <algorithm>
+#include <deque>
 #include <numeric>
 #include <span>
 #include <stdexcept>
+#include <unordered_set>
 #include <utility>
 
 #include "bindings/torch/data/staging_buffer.h"
@@ -11,6 +13,7 @@
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/wire/path_shapes.h"
 #include "core/columns/rank_plan.h"
+#include "core/data/safetensors_layout.h"
 #include "core/util/checked.h"
 
 namespace shardplan::bindings {
@@ -18,6 +21,18 @@ namespace {
 
 /// Tensors that are found at once, while other Python threads wait: less than a millisecond.
 constexpr std::size_t kBatch = 512;
+
+/// Returns whether the elements are in the storage row by row, from its beginning.
+bool is_contiguous(const data::StoredTensor& tensor) {
+  std::int64_t stride = 1;
+  if (tensor.storage_offset != 0) return tensor.storage_size == 0;
+  for (std::size_t dim = tensor.shape.size(); dim-- > 0;) {
+    if (tensor.shape[dim] == 0) return true;
+    if (tensor.shape[dim] != 1 && tensor.strides[dim] != stride) return tensor.storage_size == 0;
+    stride *= tensor.shape[dim];
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -165,7 +180,7 @@ Written TensorWriter::write(const py::object& file, std::uint64_t offset, std::s
     }
     if (batch.empty()) break;
     const bool is_last = batch.size() < kBatch;
-    const Written done = write_batch(*output, all.offset, batch, requests, parts);
+    const Written done = write_batch(*output, all.offset, batch, requests, parts.has_checksums());
     if (done.failure) {
       all.failure = {first + all.count + done.failure->first, done.failure->second};
       return all;
@@ -183,15 +198,14 @@ Written TensorWriter::write(const py::object& file, std::uint64_t offset, std::s
 
 Written TensorWriter::write_batch(const data::Output& file, std::uint64_t offset,
                                   const std::vector<SavedTensor>& tensors,
-                                  const std::vector<data::WriteRequest>& requests,
-                                  const SavedParts& parts) {
+                                  const std::vector<data::WriteRequest>& requests, bool checksums) {
   const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
   const std::size_t capacity = staging_buffer_size(settings_.memory, threads);
   CallerStreams streams;
   for (const SavedTensor& tensor : tensors) streams.add(tensor.tensor);
   data::WriteOptions options;
   options.threads = threads;
-  options.checksums = parts.has_checksums();
+  options.checksums = checksums;
   options.make_source = [&] { return std::make_unique<TensorSource>(tensors, streams, capacity); };
   options.progress = [this](std::uint64_t done) {
     const py::gil_scoped_acquire lock;
@@ -219,6 +233,81 @@ Written TensorWriter::write_batch(const data::Output& file, std::uint64_t offset
   }
   for (const data::WriteRequest& request : requests) bytes_done_ += request.ends->data_size();
   return written;
+}
+
+std::string TensorWriter::saved_offsets(const std::vector<std::size_t>& positions) const {
+  const columns::SavePlanView plan = plan_->view();
+  std::string json = "{";
+  for (const std::size_t position : positions) {
+    if (position >= plan.size()) throw py::index_error("no such item");
+    if (json.size() > 1) json += ", ";
+    data::append_json_string(*utf8(plan_->name(position)), true, json);
+    json += ": {\"saved_offsets\": [";
+    for (const std::int64_t offset : std::span(plan.numbers(position), plan.ndim(position))) {
+      if (json.back() != '[') json += ", ";
+      json += std::to_string(offset);
+    }
+    json += "]}";
+  }
+  return json + "}";
+}
+
+std::optional<Written> TensorWriter::write_safetensors(
+    const py::object& file, std::string_view path, const std::vector<std::size_t>& positions,
+    const std::vector<std::pair<std::string, std::string>>& metadata, const py::object& state_dict,
+    const py::object& lookup) {
+  const std::unique_ptr<const data::Output> output = output_of(file);
+  const columns::SavePlanView plan = plan_->view();
+  TensorFinder finder(state_dict, lookup);
+  std::vector<SavedTensor> found;
+  std::vector<data::SafetensorsItem> items;
+  std::unordered_set<const char*> uncopied;  // storages that upstream gives to the library
+  found.reserve(positions.size());           // the items point into it
+  for (const std::size_t position : positions) {
+    if (position >= plan.size()) throw py::index_error("no such item");
+    auto tensor = saved_tensor(
+        finder.find(py::reinterpret_borrow<py::object>(plan_->name(position)),
+                    {plan.numbers(position), plan.ndim(position)}, plan.chunk_index(position)));
+    if (!tensor || !is_contiguous(tensor->stored)) return std::nullopt;
+    // The library rejects tensors that share their whole storage.
+    if (tensor->stored.storage_size != 0 && tensor->data != nullptr &&
+        !uncopied.insert(tensor->data).second) {
+      return std::nullopt;
+    }
+    found.push_back(std::move(*tensor));
+    const data::StoredTensor& stored = found.back().stored;
+    items.push_back(
+        {*utf8(plan_->name(position)), stored.dtype, stored.shape, stored.storage_size});
+  }
+  std::vector<std::pair<std::string_view, std::string_view>> texts;
+  for (const auto& [name, value] : metadata) texts.emplace_back(name, value);
+  auto layout = data::lay_out_safetensors(items, texts);
+  if (!layout) return std::nullopt;
+
+  std::deque<data::PartEnds> ends;
+  std::vector<data::WriteRequest> requests;
+  std::vector<SavedTensor> tensors;
+  ends.push_back(data::PartEnds::plain(std::move(layout->header), 0));
+  requests.push_back({&ends.back(), 0, nullptr});
+  std::uint64_t end = ends.back().size();
+  tensors.emplace_back();  // of the header
+  for (const std::size_t at : layout->order) {
+    ends.push_back(data::PartEnds::plain({}, found[at].stored.storage_size));
+    requests.push_back({&ends.back(), end, found[at].data});
+    end += ends.back().size();
+    tensors.push_back(found[at]);
+  }
+  Written done = write_batch(*output, 0, tensors, requests, false);
+  if (done.failure) {
+    const std::size_t failed = done.failure->first;
+    done.failure->first = failed == 0 || layout->order.empty() ? 0 : layout->order[failed - 1];
+    return done;
+  }
+  // All locations are those that upstream records before it writes the file.
+  for (std::size_t at = 0; at < positions.size(); ++at) {
+    add(positions[at], path, 0, static_cast<std::int64_t>(found[at].stored.storage_size));
+  }
+  return Written{positions.size(), end, std::nullopt};
 }
 
 py::object TensorWriter::item_at(std::size_t position) {

@@ -59,6 +59,21 @@ class TensorWriter {
                 const std::vector<std::size_t>& positions, std::size_t first, SavedParts& parts,
                 const py::object& tensors, const py::object& state_dict, const py::object& lookup);
 
+  /// Returns where the box of each tensor begins, as the text that upstream stores in a safetensors
+  /// file: the JSON object {name: {"saved_offsets": [...]}}.
+  std::string saved_offsets(const std::vector<std::size_t>& positions) const;
+
+  /// Writes a safetensors file with all tensors of some positions. Returns nothing, and writes
+  /// nothing, if the safetensors library has to: it rejects the tensors, or a tensor or its dtype
+  /// is none that native code writes.
+  ///
+  /// metadata: names and values of "__metadata__"
+  /// others:   as in `write`
+  std::optional<Written> write_safetensors(
+      const py::object& file, std::string_view path, const std::vector<std::size_t>& positions,
+      const std::vector<std::pair<std::string, std::string>>& metadata,
+      const py::object& state_dict, const py::object& lookup);
+
   /// Adds the location of an item that upstream wrote.
   void add(std::size_t position, std::string_view path, std::int64_t begin, std::int64_t length);
 
@@ -81,7 +96,7 @@ class TensorWriter {
   void add_bytes_wanted(std::size_t position);
   Written write_batch(const data::Output& file, std::uint64_t offset,
                       const std::vector<SavedTensor>& tensors,
-                      const std::vector<data::WriteRequest>& requests, const SavedParts& parts);
+                      const std::vector<data::WriteRequest>& requests, bool checksums);
 
   std::shared_ptr<SavePlanColumns> plan_;
   Settings settings_;

@@ -84,6 +84,7 @@ UpstreamTypes::UpstreamTypes() {
   read_tensor = keep(planner.attr("LoadItemType").attr("TENSOR"));
   read_bytes = keep(planner.attr("LoadItemType").attr("BYTE_IO"));
   contiguous_format = keep(torch.attr("contiguous_format"));
+  mapping = keep(py::module_::import("collections.abc").attr("Mapping"));
   torch_names = keep(torch.attr("__dict__"));
   element_size = keep(py::module_::import("torch._utils").attr("_element_size"));
   replace = keep(py::module_::import("dataclasses").attr("replace"));

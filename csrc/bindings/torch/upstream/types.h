@@ -43,6 +43,7 @@ struct UpstreamTypes {
   PyObject* read_tensor;
   PyObject* read_bytes;
   PyObject* contiguous_format;
+  PyObject* mapping;       // collections.abc.Mapping
   PyObject* torch_names;   // the dict of the module torch
   PyObject* element_size;  // torch._utils._element_size
   PyObject* replace;       // dataclasses.replace

@@ -18,17 +18,30 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 from ..lazy import path_mappings
 from ..native import native
 from ..reports import load_errors, save_errors
-from ..twins import default_planner
+from ..twins import default_planner, state_dicts
 from ..twins.table import twin_of
 from ..upstream import originals
 from . import plan_log
+
+_TWINS: dict[str, Any] = {
+    twin.__name__: twin
+    for twin in (
+        default_planner._validate_global_plan,
+        default_planner.create_default_global_save_plan,
+        default_planner.create_default_local_load_plan,
+        default_planner.create_default_local_save_plan,
+        default_planner.dedup_save_plans,
+        state_dicts._flatten_sharded_tensors,
+        state_dicts.flatten_state_dict,
+    )
+}
 
 
 def current(name: str) -> Any:
     """Returns the function ``name`` of upstream's module if a caller replaced it, else its twin."""
     found = getattr(upstream_module, name)
     original = getattr(originals, name.removeprefix("_"))
-    return getattr(default_planner, name) if found is original else found
+    return _TWINS[name] if found is original else found
 
 
 _ACCEPTS_LAZY_CHUNKS = "_shardplan_accepts_lazy_chunks"
@@ -62,7 +75,12 @@ def set_up_planner(
 ) -> None:
     """Twin of ``DefaultSavePlanner.set_up_planner``. Reads whether the writer needs exact lists."""
     planner._needs_exact_chunks = not getattr(storage_meta, _ACCEPTS_LAZY_CHUNKS, False)
-    originals.planner_set_up_planner(planner, state_dict, storage_meta, is_coordinator)
+    if planner.flatten_state_dict:
+        state_dict, planner.mappings = current("flatten_state_dict")(state_dict)
+    if planner.flatten_sharded_tensors:
+        state_dict = current("_flatten_sharded_tensors")(state_dict)
+    planner.state_dict = state_dict
+    planner.is_coordinator = is_coordinator
 
 
 @twin_of(originals.planner_create_global_plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.distributed.checkpoint.default_planner as upstream_module
 from torch.distributed.checkpoint import _version
 from torch.distributed.checkpoint._nested_dict import flatten_state_dict
 from torch.distributed.checkpoint.metadata import Metadata
@@ -66,7 +67,15 @@ class DefaultLoadPlanner(originals.DefaultLoadPlanner):
         is_coordinator: bool = False,
     ) -> None:
         wire.install()
-        super().set_up_planner(state_dict, metadata, is_coordinator)
+        upstream_module._init_state_dict(state_dict)
+        self.original_state_dict = state_dict
+        if self.flatten_sharded_tensors:
+            state_dict = coordinator.current("_flatten_sharded_tensors")(state_dict)
+        if self.flatten_state_dict:
+            state_dict, self.mappings = coordinator.current("flatten_state_dict")(state_dict)
+        self.state_dict = state_dict
+        self.metadata = metadata
+        self.is_coordinator = is_coordinator
 
     def create_local_plan(self) -> LoadPlan:
         if self.metadata is None:

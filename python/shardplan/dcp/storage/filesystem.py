@@ -31,6 +31,7 @@ from ..upstream import originals, replaced_names, versions
 from . import directory_lock, metadata_file
 from .file_access import access_of
 from .progress import Progress
+from .safetensors_writing import write_files
 from .tensor_data import read_data
 from .tensor_writing import write_data
 
@@ -190,6 +191,9 @@ class ColumnsWriter(filesystem.FileSystemWriter):
             return write_data(self, plan, planner)
         return super().write_data(plan, planner)
 
+    def _write_data(self, planner: SavePlanner, file_queue: Any) -> Future[list[WriteResult]]:
+        return write_files(self, planner, file_queue)
+
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         if replaced_names.WRITER.untouched("finish"):
             finish(self, metadata, results)
@@ -231,7 +235,7 @@ class ColumnsReader(filesystem.FileSystemReader):
         return super().read_data(plan, planner)
 
 
-replaced_names.add_ours([ColumnsWriter.finish])
+replaced_names.add_ours([ColumnsWriter.finish, ColumnsWriter._write_data])
 
 
 def signature_with_options(upstream: type, ours: type) -> inspect.Signature:

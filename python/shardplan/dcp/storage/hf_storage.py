@@ -10,10 +10,18 @@ from torch.futures import Future
 
 from ..upstream import replaced_names
 from .file_access import default_thread_count
+from .filesystem import ColumnsWriter
 from .progress import Progress
 from .tensor_data import read_safetensors
 
-__all__ = ["HuggingFaceStorageReader"]
+__all__ = ["HuggingFaceStorageReader", "HuggingFaceStorageWriter"]
+
+
+class HuggingFaceStorageWriter(hf_storage.HuggingFaceStorageWriter, ColumnsWriter):
+    """``torch.distributed.checkpoint.HuggingFaceStorageWriter``, which writes tensors natively.
+
+    Its arguments are those of upstream.
+    """
 
 
 class HuggingFaceStorageReader(hf_storage.HuggingFaceStorageReader):

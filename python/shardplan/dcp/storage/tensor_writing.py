@@ -11,9 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import torch
@@ -27,12 +25,16 @@ from ..lazy.items import LazyList
 from ..native import native
 from ..twins.table import twin_of
 from ..upstream import hooks, originals, replaced_names
-from .file_access import default_thread_count, descriptor_of
-from .progress import progress_of
-from .read_failures import add_note
-
-MEMORY = 64 << 20
-"""Maximum size in bytes of the buffers of a save, for all threads of a file together."""
+from .file_access import descriptor_of
+from .file_writing import (
+    HOOKS,
+    fail,
+    run_all,
+    sync,
+    tensor_writer_of,
+    upstream_overlaps,
+    why_upstream,
+)
 
 _BATCH = 64
 """Tensors that a planner with hooks of its own returns before they are written."""
@@ -56,37 +58,20 @@ def write_data(
         Exception: what a stream raises, with the same note.
     """
     results = None
-    if replaced_names.WRITE_DATA.untouched("write data"):
-        reason = _why_upstream(writer)
+    is_zip = writer.serialization_format == filesystem.SerializationFormat.TORCH_SAVE
+    if is_zip and replaced_names.WRITE_DATA.untouched("write data"):
+        reason = why_upstream(writer)
         if reason is None:
             save, reason = _prepare(writer, plan, planner)
             results = save.run() if save is not None else None
         if reason is not None:
             fallbacks.count_operation(f"write data: {reason}")
     if results is None:
-        results = LazyList(originals.writer_write_data(writer, plan, planner).wait())
+        written = originals.writer_write_data(writer, plan, planner).wait()
+        results = written if type(written) is LazyList else LazyList(written)
     future: Future[list[WriteResult]] = Future()
     future.set_result(results)
     return future
-
-
-def _why_upstream(writer: filesystem._FileSystemWriter) -> str | None:
-    """Returns the reason why upstream has to write all items, or None."""
-    if type(writer)._write_data is not originals.writer_write_files:
-        return "the writer overrides _write_data"
-    if writer.serialization_format != filesystem.SerializationFormat.TORCH_SAVE:
-        return f"the format is {writer.serialization_format.value}"
-    if type(writer.transforms) is not originals.StorageWriterTransforms:
-        return f"the transforms are a {fallbacks.kind_of(writer.transforms)}"
-    if writer.transforms.extensions:
-        return "the writer has stream extensions"
-    if not isinstance(writer.thread_count, int) or writer.thread_count < 1:
-        return "thread_count is not a positive number"
-    if torch.serialization._serialization_tls.skip_data:
-        return "torch.serialization.skip_data is active"
-    if hooks.mode_is_active():
-        return "a torch function mode or dispatch mode is active"
-    return None
 
 
 def _saved(tensor: torch.Tensor) -> bytes:
@@ -125,14 +110,8 @@ def _prepare(
     if parts is None:
         return None, "the installed torch.save writes another format"
     try:
-        tensors = native.TensorWriter(
-            plan.items,
-            threads=getattr(writer, "write_threads", None)
-            or max(1, default_thread_count() // writer.thread_count),
-            memory=MEMORY,
-            progress=progress_of(getattr(writer, "progress", False), "saving"),
-        )
-        by_size = _upstream_overlaps(writer)
+        tensors = tensor_writer_of(writer, plan.items)
+        by_size = upstream_overlaps(writer)
         if not writer.single_file_per_rank:
             files = [[position] for position in range(len(plan.items))]
         elif by_size:  # all are in one file
@@ -142,13 +121,6 @@ def _prepare(
         return _Save(writer, plan, planner, tensors, parts, files, by_size), None
     except ValueError as problem:
         return None, str(problem)
-
-
-_HOOKS: dict[str, Callable[..., Any]] = {
-    "resolve_data": originals.planner_resolve_data,
-    "lookup_object": originals.planner_lookup_object,
-    "transform_object": originals.planner_transform_object,
-}
 
 
 class _Save:
@@ -178,7 +150,7 @@ class _Save:
         self._is_bytes = set(tensors.byte_positions())
         self._by_size = by_size
         self._files = files
-        self._own_hooks = not hooks.are_upstreams(planner, _HOOKS)
+        self._own_hooks = not hooks.are_upstreams(planner, HOOKS)
 
     def run(self) -> list[WriteResult]:
         """Writes all files, and returns the write results."""
@@ -186,19 +158,11 @@ class _Save:
             f"{self._plan.storage_data.prefix}{number}{filesystem.DEFAULT_SUFFIX}"
             for number in range(len(self._files))
         ]
-        threads = min(self._writer.thread_count, len(names))
-        if threads <= 1:
-            for name, positions in zip(names, self._files, strict=True):
-                self._write_file(name, positions)
-        else:
-            _run_all(
-                [
-                    functools.partial(self._write_file, name, positions)
-                    for name, positions in zip(names, self._files, strict=True)
-                ],
-                threads,
-                self._tensors.stop,
-            )
+        calls = [
+            functools.partial(self._write_file, name, positions)
+            for name, positions in zip(names, self._files, strict=True)
+        ]
+        run_all(calls, min(self._writer.thread_count, len(calls)), self._tensors.stop)
         self._tensors.end_progress()
         return LazyList.from_columns(self._tensors.results())
 
@@ -218,10 +182,7 @@ class _Save:
                 for batch, resolved in _batches(loader, tensors):
                     self._write_tensors(stream, name, batch, resolved)
             if writer.sync_files:
-                try:
-                    os.fsync(stream.fileno())
-                except (AttributeError, io.UnsupportedOperation):
-                    os.sync()
+                sync(stream)
 
     def _item(self, position: int) -> WriteItem:
         """Returns an item. Does not materialize the others if no caller can tell."""
@@ -275,7 +236,7 @@ class _Save:
                 getattr(self._planner, "lookup_object", None),
             )
             if failed is not None:
-                self._fail(positions[failed[0]], name, failed[1])
+                fail(self._path(name), self._item(positions[failed[0]]), failed[1])
             if descriptor is not None:
                 stream.seek(end)
             elif stream.tell() != end:
@@ -314,16 +275,6 @@ class _Save:
     def _path(self, name: str) -> str | os.PathLike[str]:
         return self._writer.fs.concat_path(self._writer.path, name)
 
-    def _fail(self, position: int, name: str, cause: int | Exception) -> None:
-        """Raises an errno, or what a stream has raised, with a note that names the tensor."""
-        path = self._path(name)
-        error = OSError(cause, os.strerror(cause), str(path)) if isinstance(cause, int) else cause
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        fqn = self._item(position).index.fqn
-        add_note(error, f"while writing {fqn!r} to {path}")
-        raise error
-
 
 def _batches(
     loader: filesystem._TensorLoader, positions: list[int]
@@ -341,46 +292,3 @@ def _batches(
             batch, resolved, size = [], [], 0
     if batch:
         yield batch, resolved
-
-
-def _upstream_overlaps(writer: filesystem._FileSystemWriter) -> bool:
-    """Returns whether upstream copies tensors to the CPU ahead, and writes them by size."""
-    backend = getattr(torch, torch._C._get_privateuse1_backend_name(), None)
-    is_available = torch.cuda.is_available() or (backend and backend.is_available())
-    return bool(writer.thread_count == 1 and is_available and writer.per_thread_copy_ahead > 0)
-
-
-def _run_all(
-    calls: list[Callable[[], None]], threads: int, stop_running: Callable[[], None]
-) -> None:
-    """Runs calls on threads. If one fails, or a signal arrives, the others end soon.
-
-    Args:
-        stop_running: lets the calls that have begun fail.
-    """
-    stopped = threading.Event()
-    errors: list[BaseException] = []
-
-    def stop(error: BaseException) -> None:
-        errors.append(error)  # the first one is the cause of the others
-        stopped.set()
-        stop_running()
-
-    def run(call: Callable[[], None]) -> None:
-        if stopped.is_set():
-            return
-        try:
-            call()
-        except BaseException as error:
-            stop(error)
-
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(run, call) for call in calls]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException as error:
-            stop(error)
-            raise
-    if errors:
-        raise errors[0]

@@ -10,6 +10,8 @@ from torch.distributed.checkpoint import (
     _async_process_executor,
     _dedup_save_plans,
     _dedup_tensors,
+    _nested_dict,
+    _sharded_tensor_utils,
     default_planner,
     filesystem,
     hf_storage,
@@ -21,6 +23,8 @@ AsyncCheckpointProcess = _async_process_executor._AsyncCheckpointProcess
 async_process_save = AsyncCheckpointProcess.save
 dedup_save_plans = _dedup_save_plans.dedup_save_plans
 dedup_tensors = _dedup_tensors.dedup_tensors
+flatten_state_dict = _nested_dict.flatten_state_dict
+flatten_sharded_tensors = _sharded_tensor_utils._flatten_sharded_tensors
 
 FileSystemReader = filesystem.FileSystemReader
 FileSystemWriter = filesystem._FileSystemWriter
