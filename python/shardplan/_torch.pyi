@@ -267,9 +267,6 @@ class SavedParts:
     ) -> None:
         """Reads it from a part. Raises ValueError if native code does not write such parts."""
 
-    def part_of(self, tensor: object) -> bytes | None:
-        """Returns the part of a CPU tensor; None if native code does not write it."""
-
 def safetensors_dtypes() -> list[str]:
     """Returns torch's names of the dtypes of safetensors files."""
 

@@ -330,3 +330,10 @@ def test_the_file_loads_without_shardplan(tmp_path: Path) -> None:
         check=False,
     )
     assert found.stdout.strip() == "4", found.stderr
+
+
+def test_every_dtype_of_torch() -> None:
+    dtypes = {str(each): each for each in vars(torch).values() if isinstance(each, torch.dtype)}
+    saved = Metadata({name: tensor([0], dtype=dtype) for name, dtype in dtypes.items()})
+    stream = io.BytesIO(pickle.dumps(saved))
+    assert_same(metadata_file.load(stream, ".metadata", trust=False), saved)

@@ -173,6 +173,9 @@ class Stream:
     def flush(self) -> None:
         self._file.flush()
 
+    def close(self) -> None:
+        self._file.close()
+
 
 def writing(path: Path, wrap: Callable[[Any], Any], state_dict: StateDict) -> Any:
     """Saves through streams of a caller's own, and returns the write results."""

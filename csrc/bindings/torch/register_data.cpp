@@ -19,9 +19,7 @@ void register_writing(py::module_& m) {
 
   py::class_<SavedParts>(m, "SavedParts", "How torch.save lays out parts with some options.")
       .def(py::init<const py::bytes&, py::object>(), py::arg("sample"), py::arg("samples"),
-           "Reads it from a part. Raises ValueError if native code does not write such parts.")
-      .def("part_of", &SavedParts::part_of, py::arg("tensor"),
-           "Returns the part of a CPU tensor; None if native code does not write it.");
+           "Reads it from a part. Raises ValueError if native code does not write such parts.");
 
   m.def(
       "safetensors_dtypes",

@@ -378,8 +378,15 @@ LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& option
       options.progress
           ? util::Pulse([&] { options.progress(load.bytes_done, load.result.bytes_wanted); })
           : util::Pulse();
-  util::run_on_threads(count,
-                       [&](bool is_caller) { Worker(load, is_caller ? &pulse : nullptr).run(); });
+  util::run_on_threads(
+      count, [&](bool is_caller) { Worker(load, is_caller ? &pulse : nullptr).run(); },
+      [&] {
+        try {
+          pulse.check();
+        } catch (...) {
+          load.fail(requests.size(), std::current_exception());
+        }
+      });
   return std::move(load.result);
 }
 

@@ -26,7 +26,7 @@ class Tasks {
   std::vector<std::size_t> run(std::size_t count, const MakeWorker& make_worker) {
     const util::Pulse pulse =
         options_.progress ? util::Pulse([&] { options_.progress(bytes_done_); }) : util::Pulse();
-    util::run_on_threads(std::min(options_.threads, count), [&](bool is_caller) {
+    const auto work = [&](bool is_caller) {
       const std::function<void()> interrupt = [&] {
         if (is_caller) pulse.check();
         if (stopped_) throw util::Stopped();
@@ -41,8 +41,14 @@ class Tasks {
         }
       } catch (const util::Stopped&) {  // NOLINT(bugprone-empty-catch): another thread has failed
       } catch (...) {
-        const std::scoped_lock lock(mutex_);
-        if (!stopped_.exchange(true)) error_ = std::current_exception();
+        fail(std::current_exception());
+      }
+    };
+    util::run_on_threads(std::min(options_.threads, count), work, [&] {
+      try {
+        pulse.check();
+      } catch (...) {
+        fail(std::current_exception());
       }
     });
     if (error_ != nullptr) std::rethrow_exception(error_);
@@ -58,6 +64,11 @@ class Tasks {
   void add_bytes(std::uint64_t count) { bytes_done_ += count; }
 
  private:
+  void fail(std::exception_ptr error) {
+    const std::scoped_lock lock(mutex_);
+    if (!stopped_.exchange(true)) error_ = std::move(error);
+  }
+
   const CheckOptions& options_;
   std::atomic<std::size_t> next_ = 0;
   std::atomic<std::uint64_t> bytes_done_ = 0;

@@ -63,18 +63,20 @@ struct Written {
 };
 
 /// Appends the extra field for numbers that do not fit 32 bits; nothing if all fit.
-void append_zip64(std::string& out, const Written& member) {
+///
+/// stored_size: 0 before the data of the member, where torch does not know it yet
+void append_zip64(std::string& out, const Written& member, std::uint64_t stored_size) {
   if (!member.is_large() && !member.is_far()) return;
   const std::uint64_t bytes = (member.is_large() ? 16U : 0U) + (member.is_far() ? 8U : 0U);
   append(out, {{1, 2}, {bytes, 2}});
-  if (member.is_large()) append(out, {{member.size, 8}, {member.size, 8}});
+  if (member.is_large()) append(out, {{member.size, 8}, {stored_size, 8}});
   if (member.is_far()) util::append_little_endian(out, member.begin, 8);
 }
 
 /// Appends a header, and an extra field that aligns the data after it.
 void append_local_header(std::string& out, const Written& member, std::uint64_t alignment) {
   std::string extra;
-  append_zip64(extra, member);
+  append_zip64(extra, member, 0);
   const std::uint64_t data = member.begin + 30 + member.name.size() + extra.size() + 4;
   const std::uint64_t padding = (alignment - data % alignment) % alignment;
   append(extra, {{'F', 1}, {'B', 1}, {padding, 2}});
@@ -95,7 +97,7 @@ std::size_t append_descriptor(std::string& out, const Written& member) {
 /// Appends an entry of the directory. Returns where the checksum is.
 std::size_t append_central_header(std::string& out, const Written& member) {
   std::string extra;
-  append_zip64(extra, member);
+  append_zip64(extra, member, member.size);
   const std::uint64_t size = std::min(member.size, kMax32);
   append(out, {{kCentralHeader, 4}, {0, 2}, {0, 2}, {member.flags(), 2}, {0, 2}, {0, 4}});
   util::append_little_endian(out, member.crc, 4);

@@ -173,8 +173,16 @@ WriteResult write(const Output& file, std::span<const WriteRequest> requests,
       std::min<std::uint64_t>({threads, save.blocks.size(), 1 + bytes / kThreadBytes});
   const util::Pulse pulse =
       options.progress ? util::Pulse([&] { options.progress(save.bytes_done); }) : util::Pulse();
-  util::run_on_threads(std::max<std::size_t>(1, count),
-                       [&](bool is_caller) { Worker(save, is_caller ? &pulse : nullptr).run(); });
+  util::run_on_threads(
+      std::max<std::size_t>(1, count),
+      [&](bool is_caller) { Worker(save, is_caller ? &pulse : nullptr).run(); },
+      [&] {
+        try {
+          pulse.check();
+        } catch (...) {
+          save.fail(requests.size(), std::current_exception());
+        }
+      });
   return save.result;
 }
 

@@ -52,8 +52,8 @@ constexpr std::array<std::string_view, 6> kPaths{"Path",     "PosixPath",     "W
                                                  "PurePath", "PurePosixPath", "PureWindowsPath"};
 
 // Prefixes of dtype names.
-constexpr std::array<std::string_view, 9> kDtypes{"float",   "bfloat", "int",  "uint", "bool",
-                                                  "complex", "quint",  "qint", "bits"};
+constexpr std::array<std::string_view, 10> kDtypes{"float",   "bfloat",   "int",   "uint", "bool",
+                                                   "complex", "bcomplex", "quint", "qint", "bits"};
 
 // Twice the length of any known dtype. Tools print the dtype of each entry, so it must be short.
 constexpr std::size_t kLongestDtype = 32;

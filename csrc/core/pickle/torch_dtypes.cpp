@@ -32,6 +32,7 @@ constexpr Dtype kDtypes[] = {
     {"float8_e8m0fnu", 1},
     {"float4_e2m1fn_x2", 1},
     {"complex32", 4},
+    {"bcomplex32", 4},
     {"complex64", 8},
     {"complex128", 16},
     {"bits8", 1},

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
-#include <system_error>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -11,18 +14,43 @@ namespace shardplan::util {
 struct Stopped {};
 
 /// Calls `work(is_caller)` on the calling thread and on `count - 1` new ones, or on fewer if the
-/// system has no more threads. Returns when all have returned. `work` must not throw.
-template <class Work>
-void run_on_threads(std::size_t count, const Work& work) {
+/// system has no more threads. Returns when all have returned.
+///
+/// wait: called about every 20 ms on the calling thread, when its own work is done and others are
+///       not. Neither function must throw.
+template <class Work, class Wait>
+void run_on_threads(std::size_t count, const Work& work, const Wait& wait) {
+  std::mutex mutex;
+  std::condition_variable ended;
+  std::size_t running = 0;
   std::vector<std::thread> threads;
+  threads.reserve(count);
   try {
     for (std::size_t more = 1; more < count; ++more) {
-      threads.emplace_back([&work] { work(false); });
+      {
+        const std::scoped_lock lock(mutex);
+        ++running;
+      }
+      threads.emplace_back([&] {
+        work(false);
+        const std::scoped_lock lock(mutex);
+        --running;
+        ended.notify_one();
+      });
     }
-  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
+  } catch (const std::exception&) {
     // Those threads that there are do the work.
+    const std::scoped_lock lock(mutex);
+    --running;
   }
   work(true);
+  std::unique_lock lock(mutex);
+  while (!ended.wait_for(lock, std::chrono::milliseconds(20), [&] { return running == 0; })) {
+    lock.unlock();
+    wait();
+    lock.lock();
+  }
+  lock.unlock();
   for (std::thread& thread : threads) thread.join();
 }
 

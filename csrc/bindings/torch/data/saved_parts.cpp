@@ -35,16 +35,10 @@ SavedParts::SavedParts(const py::bytes& sample, py::object samples)
 
 bool SavedParts::is_known(const std::string& dtype) {
   if (const auto found = dtypes_.find(dtype); found != dtypes_.end()) return found->second;
-  dtypes_[dtype] = true;  // `part_of` asks again
   bool equal = true;
-  try {
-    for (const py::handle& pair : samples_(dtype)) {
-      const auto [tensor, part] = pair.cast<std::pair<py::object, py::object>>();
-      equal = equal && part_of(tensor).equal(part);
-    }
-  } catch (...) {
-    dtypes_.erase(dtype);
-    throw;
+  for (const py::handle& pair : samples_(dtype)) {
+    const auto [tensor, part] = pair.cast<std::pair<py::object, py::object>>();
+    equal = equal && part_of(tensor).equal(part);
   }
   return dtypes_[dtype] = equal;
 }
@@ -72,10 +66,11 @@ void EndsCache::forget_if_many() {
   if (ends_.size() > kMany) ends_.clear();
 }
 
-py::object SavedParts::part_of(const py::object& tensor) {
+/// Returns the part of a tensor on the CPU; None if native code does not write such parts.
+py::object SavedParts::part_of(const py::object& tensor) const {
   const auto saved =
       is_plain_tensor(tensor.ptr()) ? saved_tensor(tensor_in(tensor.ptr())) : std::nullopt;
-  const auto ends = saved ? ends_of(*saved) : std::nullopt;
+  const auto ends = saved ? format_.make_ends(saved->stored) : std::nullopt;
   const bool has_data = saved && (saved->data != nullptr || saved->stored.storage_size == 0);
   if (!ends || !has_data) return py::none();
   const auto size = static_cast<std::size_t>(ends->data_size());

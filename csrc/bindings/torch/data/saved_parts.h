@@ -24,11 +24,9 @@ class SavedParts {
   /// Returns the ends of a tensor's part. Returns nothing if native code cannot write it.
   std::optional<data::PartEnds> ends_of(const SavedTensor& tensor);
 
-  /// Returns the part of a tensor on the CPU; None if native code does not write it.
-  py::object part_of(const py::object& tensor);
-
  private:
   bool is_known(const std::string& dtype);
+  py::object part_of(const py::object& tensor) const;
 
   data::PartFormat format_;
   py::object samples_;

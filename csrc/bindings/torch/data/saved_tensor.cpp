@@ -18,7 +18,8 @@ std::optional<SavedTensor> saved_tensor(const at::Tensor& tensor) {
   if (!dtype) return std::nullopt;
   const std::size_t bytes = tensor.nbytes();
   if (bytes != 0 && !storage_has_all_elements(tensor)) return std::nullopt;
-  SavedTensor saved{tensor, {}, nullptr};
+  SavedTensor saved;
+  saved.storage = tensor.storage();
   saved.stored.dtype = *dtype;
   saved.stored.element_size = tensor.itemsize();
   saved.stored.storage_size = bytes;
@@ -32,6 +33,11 @@ std::optional<SavedTensor> saved_tensor(const at::Tensor& tensor) {
     saved.stored.strides = at::infer_dense_strides(tensor.sizes(), tensor.strides());
   } else if (tensor.is_cpu()) {
     saved.data = static_cast<const char*>(tensor.const_data_ptr());
+  }
+  if (saved.data == nullptr) {
+    const at::NoGradGuard no_grad;
+    const c10::InferenceMode mode(true);  // so that inference tensors can be viewed, too
+    saved.alias = tensor.detach();
   }
   return saved;
 }
@@ -56,8 +62,8 @@ c10::Stream TensorSource::stream_of(c10::Device device) {
 
 void TensorSource::start(std::size_t request) {
   const at::NoGradGuard no_grad;
-  const c10::InferenceMode mode(true);  // so that inference tensors can be viewed, too
-  at::Tensor tensor = tensors_[request].tensor.detach();
+  const c10::InferenceMode mode(true);
+  at::Tensor tensor = tensors_[request].alias;
   const bool on_cpu = tensor.is_cpu();
   std::optional<c10::StreamGuard> guard;
   if (!on_cpu) guard.emplace(stream_of(tensor.device()));

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Event.h>
+#include <c10/core/Storage.h>
 #include <c10/core/Stream.h>
 
 #include <array>
@@ -20,7 +21,9 @@ namespace shardplan::bindings {
 
 /// A tensor as upstream's writer stores it: on the CPU, in a storage of its own size.
 struct SavedTensor {
-  at::Tensor tensor;          // of the caller
+  // The caller can give his tensor other memory (`tensor.data = ...`) while it is being written.
+  c10::Storage storage;       // keeps the memory
+  at::Tensor alias;           // of the tensor, to copy from; undefined if `data` is not null
   data::StoredTensor stored;  // as `data::pickle_of_tensor` takes it
   /// The bytes of the storage. Null if they have to be copied from a device, or gathered.
   const char* data = nullptr;

@@ -5,10 +5,10 @@ namespace shardplan::bindings {
 void StreamOutput::write_at(std::uint64_t /*offset*/, const char* bytes, std::size_t count) const {
   if (count == 0) return;
   const py::gil_scoped_acquire lock;
+  const auto view = py::memoryview::from_memory(bytes, static_cast<py::ssize_t>(count));
   try {
-    const auto view = py::memoryview::from_memory(bytes, static_cast<py::ssize_t>(count));
     write_(view);
-    // A stream that has kept the bytes, which change after this call, gets an error now or later.
+    // The bytes change after this call. A stream that has kept the view gets an error later.
     view.attr("release")();
   } catch (const py::error_already_set& raised) {
     if (!raised.matches(PyExc_Exception)) throw;

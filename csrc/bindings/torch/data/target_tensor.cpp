@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/torch/state_dict/dtensor_reader.h"
+#include "bindings/torch/upstream/versions.h"
 #include "core/data/strided_copy.h"
 
 namespace shardplan::bindings {
@@ -28,6 +29,7 @@ constexpr std::array kTypes{
     std::pair<std::string_view, at::ScalarType>{"uint32", at::kUInt32},
     std::pair<std::string_view, at::ScalarType>{"uint64", at::kUInt64},
     std::pair<std::string_view, at::ScalarType>{"complex32", at::kComplexHalf},
+    std::pair<std::string_view, at::ScalarType>{"bcomplex32", bcomplex32<at::ScalarType>()},
     std::pair<std::string_view, at::ScalarType>{"complex64", at::kComplexFloat},
     std::pair<std::string_view, at::ScalarType>{"complex128", at::kComplexDouble},
     std::pair<std::string_view, at::ScalarType>{"float8_e4m3fn", at::kFloat8_e4m3fn},
@@ -107,7 +109,7 @@ at::Tensor narrow(const at::Tensor& tensor, std::span<const std::int64_t> offset
 
 std::optional<at::ScalarType> scalar_type_of(std::string_view dtype) {
   for (const auto& [name, type] : kTypes) {
-    if (name == dtype) return type;
+    if (name == dtype && type != at::ScalarType::Undefined) return type;
   }
   return std::nullopt;
 }

@@ -202,7 +202,9 @@ Written TensorWriter::write_batch(const data::Output& file, std::uint64_t offset
   const std::size_t threads = std::max<std::size_t>(1, settings_.threads);
   const std::size_t capacity = staging_buffer_size(settings_.memory, threads);
   CallerStreams streams;
-  for (const SavedTensor& tensor : tensors) streams.add(tensor.tensor);
+  for (const SavedTensor& tensor : tensors) {
+    if (tensor.alias.defined()) streams.add(tensor.alias);
+  }
   data::WriteOptions options;
   options.threads = threads;
   options.checksums = checksums;

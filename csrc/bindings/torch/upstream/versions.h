@@ -32,6 +32,16 @@ inline PropertyField property_field(std::string_view name) {
   return PropertyField::kUnknown;
 }
 
+/// The complex dtype of two bfloat16, in torch 2.14 and later; Undefined if there is none.
+template <class ScalarType>
+constexpr ScalarType bcomplex32() {
+  if constexpr (requires { ScalarType::BComplex32; }) {
+    return ScalarType::BComplex32;
+  } else {
+    return ScalarType::Undefined;
+  }
+}
+
 // The fields of upstream's dataclasses, in order. Objects of a class with other fields are created
 // by calling the class, and are not read natively.
 inline constexpr std::array<std::string_view, 4> kWriteItemFields{"index", "type", "bytes_io_data",

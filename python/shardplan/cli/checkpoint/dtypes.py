@@ -8,6 +8,7 @@ _SIZES = {
     "bool": 1,
     "bfloat16": 2,
     "complex32": 4,
+    "bcomplex32": 4,
     "complex64": 8,
     "complex128": 16,
     "quint8": 1,

@@ -25,6 +25,7 @@ from ... import _core
 from ...diagnosis.box_faults import short, slices, some
 from ..native import native
 from ..twins import planner_helpers
+from ..upstream import versions
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +96,9 @@ def _mismatches(state_dict: dict[str, Any], metadata: Metadata) -> dict[str, lis
         if (kind := _kind_mismatch(saved[key], wanted)) is not None:
             kinds.append({"name": short(key), **kind})
         elif isinstance(wanted, torch.Tensor) and type(saved[key]) is TensorStorageMetadata:
-            if tuple(saved[key].size) != tuple(wanted.shape):
-                sizes.append(_mismatch(key, list(saved[key].size), list(wanted.shape)))
+            shape = versions.global_shape(wanted)
+            if tuple(saved[key].size) != shape:
+                sizes.append(_mismatch(key, list(saved[key].size), list(shape)))
             if saved[key].properties.dtype != wanted.dtype:
                 dtypes.append(_mismatch(key, str(saved[key].properties.dtype), str(wanted.dtype)))
     return {"sizes": sizes, "dtypes": dtypes, "kinds": kinds}

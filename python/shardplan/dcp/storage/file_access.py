@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from torch.distributed.checkpoint import filesystem
 
 from ...diagnosis.streams import ReadRange, range_reader
+from ..upstream import versions
 
 _MAX_THREADS = 16
 _REQUESTS = 16
@@ -92,4 +95,26 @@ def descriptor_of(stream: Any) -> int | None:
         stream = stream.f
     if type(stream) is not io.BufferedWriter or type(stream.raw) is not io.FileIO:
         return None
-    return stream.fileno() if stream.seekable() and "a" not in stream.raw.mode else None
+    if not stream.seekable() or fcntl.fcntl(stream, fcntl.F_GETFL) & os.O_APPEND:
+        return None
+    return stream.fileno()
+
+
+def sync(stream: Any) -> None:
+    """Makes what was written to a stream durable, as far as the stream can.
+
+    Upstream flushes the stream first only from torch 2.14 on. Without that, the last part of a file
+    is not in the kernel yet when it is synced.
+    """
+    warns = versions.unsupported_fsync_warns()
+    if warns or hasattr(stream, "flush"):
+        stream.flush()
+    try:
+        os.fsync(stream.fileno())
+    except (AttributeError, io.UnsupportedOperation) as error:
+        if warns:
+            warnings.warn(
+                f"fsync not supported for this stream, relying on flush(): {error}", stacklevel=2
+            )
+        else:
+            os.sync()

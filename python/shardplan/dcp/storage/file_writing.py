@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import collections
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import torch
@@ -16,7 +15,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 from .. import fallbacks
 from ..native import native
 from ..upstream import hooks, originals, replaced_names
-from .file_access import default_thread_count
+from .file_access import default_thread_count, sync
 from .progress import progress_of
 from .read_failures import add_note
 
@@ -33,7 +32,8 @@ HOOKS: dict[str, Callable[..., Any]] = {
 def why_upstream(writer: filesystem._FileSystemWriter) -> str | None:
     """Returns the reason why upstream has to write all items, or None."""
     write_files = type(writer)._write_data
-    if write_files is not originals.writer_write_files and not replaced_names.is_ours(write_files):
+    is_known = write_files is originals.writer_write_files or replaced_names.is_ours(write_files)
+    if not is_known or "_write_data" in vars(writer):
         return "the writer overrides _write_data"
     if type(writer.transforms) is not originals.StorageWriterTransforms:
         return f"the transforms are a {fallbacks.kind_of(writer.transforms)}"
@@ -74,12 +74,16 @@ def fail(path: str | os.PathLike[str], item: WriteItem, cause: int | Exception) 
     raise error
 
 
-def sync(stream: Any) -> None:
-    """Forces the bytes of a stream to the disk, as upstream does."""
-    try:
-        os.fsync(stream.fileno())
-    except (AttributeError, io.UnsupportedOperation):
-        os.sync()
+def close(stream: Any, to_disk: bool) -> None:
+    """Closes a stream as upstream does.
+
+    Args:
+        to_disk: whether the bytes are forced to the disk before.
+    """
+    stream.flush()
+    if to_disk:
+        sync(stream)
+    stream.close()
 
 
 def upstream_overlaps(writer: filesystem._FileSystemWriter) -> bool:
@@ -92,40 +96,49 @@ def upstream_overlaps(writer: filesystem._FileSystemWriter) -> bool:
 def run_all(
     calls: Sequence[Callable[[], None]], threads: int, stop_running: Callable[[], None]
 ) -> None:
-    """Runs calls on threads. If one fails, or a signal arrives, the others end soon.
+    """Runs calls on threads, of which the calling one is the first.
 
-    A single thread is the calling one.
+    If a call fails, or a signal arrives, the others end soon, and the first exception is raised. No
+    thread outlives the function.
 
     Args:
         stop_running: lets the calls that have begun fail.
     """
-    if threads <= 1:
-        for call in calls:
-            call()
-        return
-    stopped = threading.Event()
+    waiting = collections.deque(calls)
     errors: list[BaseException] = []
 
     def stop(error: BaseException) -> None:
         errors.append(error)  # the first one is the cause of the others
-        stopped.set()
+        waiting.clear()
         stop_running()
 
-    def run(call: Callable[[], None]) -> None:
-        if stopped.is_set():
-            return
-        try:
-            call()
-        except BaseException as error:
-            stop(error)
+    def work() -> None:
+        while not errors:
+            try:
+                call = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                call()
+            except BaseException as error:
+                stop(error)
 
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(run, call) for call in calls]
+    # An executor would refuse the last save of a process, which async_save writes while Python
+    # waits for its threads to end.
+    others = [threading.Thread(target=work, name="shardplan write") for _ in range(threads - 1)]
+    started = []
+    for thread in others:
         try:
-            for future in futures:
-                future.result()
-        except BaseException as error:
-            stop(error)
-            raise
+            thread.start()
+        except RuntimeError:  # the system has no more threads: those that there are do the work
+            break
+        started.append(thread)
+    work()
+    for thread in started:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:  # of a signal handler
+                stop(error)
     if errors:
         raise errors[0]

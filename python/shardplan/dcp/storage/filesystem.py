@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import inspect
 import os
-from io import UnsupportedOperation
 from typing import Any, cast
 
 from torch.distributed.checkpoint import filesystem
@@ -29,7 +28,7 @@ from ..planners import coordinator
 from ..twins.table import twin_of
 from ..upstream import originals, replaced_names, versions
 from . import directory_lock, metadata_file
-from .file_access import access_of
+from .file_access import access_of, sync
 from .progress import Progress
 from .safetensors_writing import write_files
 from .tensor_data import read_data
@@ -128,10 +127,7 @@ def _finish(
     with writer.fs.create_stream(tmp_path, "wb") as stream:
         metadata_file.dump(metadata, cast(Any, stream))
         if writer.sync_files:
-            try:
-                os.fsync(stream.fileno())
-            except (AttributeError, UnsupportedOperation):
-                os.sync()
+            sync(stream)
     in_one_step = os.name == "posix" and type(writer.fs) is filesystem.FileSystem
     if not in_one_step and writer.fs.exists(metadata_path):
         writer.fs.rm_file(metadata_path)

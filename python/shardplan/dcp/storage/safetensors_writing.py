@@ -35,9 +35,9 @@ from ..upstream import hooks, originals, replaced_names
 from .file_access import descriptor_of
 from .file_writing import (
     HOOKS,
+    close,
     fail,
     run_all,
-    sync,
     tensor_writer_of,
     upstream_overlaps,
     why_upstream,
@@ -145,8 +145,7 @@ def _write_file(
             fail(path, tensors.item_at(positions[failed[0]]), failed[1])
         if descriptor is None and stream.tell() != end:
             raise OSError(f"{path}: the stream is at byte {stream.tell()}, not {end}")
-        if writer.sync_files:
-            sync(stream)
+        close(stream, writer.sync_files)
 
 
 @functools.cache

@@ -28,17 +28,13 @@ from ..upstream import hooks, originals, replaced_names
 from .file_access import descriptor_of
 from .file_writing import (
     HOOKS,
+    close,
     fail,
     run_all,
-    sync,
     tensor_writer_of,
     upstream_overlaps,
     why_upstream,
 )
-
-_BATCH = 64
-"""Tensors that a planner with hooks of its own returns before they are written."""
-_BATCH_BYTES = 64 << 20
 
 
 @twin_of(originals.writer_write_data)
@@ -89,7 +85,9 @@ def _samples(dtype: str) -> Iterator[tuple[torch.Tensor, bytes]]:
 
 
 @functools.cache
-def _parts(checksums: bool, alignment: int) -> native.SavedParts | None:
+def _parts(
+    checksums: bool, alignment: int, packages: tuple[object, ...]
+) -> native.SavedParts | None:
     """Returns how the installed torch lays out parts; None if native code cannot.
 
     The arguments are the options of ``torch.save`` that are in force.
@@ -105,7 +103,9 @@ def _prepare(
 ) -> tuple[_Save | None, str | None]:
     """Returns the save, or the reason why upstream has to write all items."""
     parts = _parts(
-        torch.serialization.get_crc32_options(), torch.serialization._get_storage_alignment()
+        torch.serialization.get_crc32_options(),
+        torch.serialization._get_storage_alignment(),
+        tuple(torch.serialization._package_registry),
     )
     if parts is None:
         return None, "the installed torch.save writes another format"
@@ -179,10 +179,11 @@ class _Save:
             if loader is None:
                 self._write_tensors(stream, name, tensors, None)
             else:
-                for batch, resolved in _batches(loader, tensors):
-                    self._write_tensors(stream, name, batch, resolved)
-            if writer.sync_files:
-                sync(stream)
+                # Upstream writes a tensor before it resolves the next one, so that a hook can
+                # reuse the memory.
+                for position, (tensor, _) in zip(tensors, loader.values(), strict=True):
+                    self._write_tensors(stream, name, [position], [tensor])
+            close(stream, writer.sync_files)
 
     def _item(self, position: int) -> WriteItem:
         """Returns an item. Does not materialize the others if no caller can tell."""
@@ -274,21 +275,3 @@ class _Save:
 
     def _path(self, name: str) -> str | os.PathLike[str]:
         return self._writer.fs.concat_path(self._writer.path, name)
-
-
-def _batches(
-    loader: filesystem._TensorLoader, positions: list[int]
-) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
-    """Yields the next few positions and their tensors."""
-    batch: list[int] = []
-    resolved: list[torch.Tensor] = []
-    size = 0
-    for position, (tensor, _) in zip(positions, loader.values(), strict=True):
-        batch.append(position)
-        resolved.append(tensor)
-        size += tensor.nbytes if tensor.layout == torch.strided else _BATCH_BYTES
-        if len(batch) == _BATCH or size >= _BATCH_BYTES:
-            yield batch, resolved
-            batch, resolved, size = [], [], 0
-    if batch:
-        yield batch, resolved

@@ -81,6 +81,7 @@ _SAVE: _Table = (
             "_create_write_item_for_shard",
             "_create_write_item_for_tensor",
             "_create_write_items_for_dtensor",
+            "_is_checkpointable_tensor",
             "_sharded_tensor_metadata",
         ),
     ),
@@ -88,7 +89,16 @@ _SAVE: _Table = (
 _LOAD: _Table = (
     *_CONSTRUCTORS,
     *_BOX,
-    (default_planner, ("_create_read_items", "LoadPlan", "DTensor", "TensorStorageMetadata")),
+    (
+        default_planner,
+        (
+            "_create_read_items",
+            "_is_checkpointable_tensor",
+            "LoadPlan",
+            "DTensor",
+            "TensorStorageMetadata",
+        ),
+    ),
     (
         planner_helpers,
         (
@@ -104,6 +114,7 @@ _LOAD: _Table = (
             "_create_chunk_list",
             "_create_read_item_for_byteio",
             "_create_read_item_for_tensor",
+            "_is_checkpointable_tensor",
             "_shards_get_overlap_region_wrt_saved_tensor",
             "create_read_items_for_chunk_list",
         ),
@@ -148,7 +159,7 @@ _TARGETS: _Table = (
         default_planner.DefaultLoadPlanner,
         ("commit_tensor", "lookup_tensor", "resolve_tensor", "transform_tensor"),
     ),
-    (utils, ("find_tensor_shard",)),
+    (utils, ("_is_checkpointable_tensor", "find_tensor_shard")),
     (DTensor, ("__get_tensor_shard__", "to_local")),
 )
 _READ_DATA: _Table = (
@@ -191,7 +202,7 @@ _WRITE_DATA: _Table = (
     (filesystem._StorageWriterTransforms, ("transform_save_stream",)),
     (default_planner, ("find_state_dict_object",)),
     (default_planner.DefaultSavePlanner, ("lookup_object", "resolve_data", "transform_object")),
-    (utils, ("find_tensor_shard",)),
+    (utils, ("_is_checkpointable_tensor", "find_tensor_shard")),
     (DTensor, ("__get_tensor_shard__", "to_local")),
     (torch, ("save",)),
     (torch.serialization, ("_open_zipfile_writer", "_save", "get_crc32_options", "save")),

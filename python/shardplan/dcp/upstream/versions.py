@@ -13,17 +13,29 @@ import functools
 import inspect
 import logging
 import types
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch.distributed.checkpoint import filesystem, planner_helpers
 from torch.distributed.checkpoint.metadata import Metadata
 
 from . import originals
 
-# torch 2.15 and later: the write items of an object that creates its own.
+# torch 2.14 and later: the write items of a local tensor that holds shards of a global one.
 get_checkpointable_tensor_write_items = getattr(
     planner_helpers, "_get_checkpointable_tensor_write_items", None
 )
+_is_checkpointable_tensor = getattr(planner_helpers, "_is_checkpointable_tensor", None)
+
+
+def global_shape(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Returns the shape that a checkpoint has for a tensor of a state dict.
+
+    With torch 2.14 and later, a local tensor can have the fields of a ``CheckpointableTensor``.
+    """
+    if _is_checkpointable_tensor is not None and _is_checkpointable_tensor(tensor):
+        return tuple(cast(Any, tensor).global_shape)
+    return tuple(tensor.shape)
 
 
 @functools.cache
@@ -51,6 +63,15 @@ def validate_silently(global_plan: list[Any], metadata: Metadata) -> Any:
         upstream.__closure__,
     )
     return silent(global_plan, metadata)
+
+
+@functools.cache
+def unsupported_fsync_warns() -> bool:
+    """Returns whether upstream warns of a stream that it cannot fsync.
+
+    torch 2.13 and before call ``os.sync`` then, and do not flush the stream before fsync.
+    """
+    return "sync" not in originals.writer_finish.__code__.co_names
 
 
 @functools.cache
