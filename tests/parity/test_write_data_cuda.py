@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 import shardplan
 from parity.test_read_data import DTYPES, random_tensor
 from parity.test_write_data import SHAPES, StateDict, check, layouts
+from parity.test_write_order import Streams, write
 from shardplan.dcp import fallbacks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -84,3 +86,38 @@ def test_values_that_are_still_being_computed(tmp_path: Path) -> None:
     torch.cuda.synchronize()
     content = next(iter(ours.files.values()))
     assert expected.cpu().numpy().tobytes() in content
+
+
+@pytest.mark.parametrize("options", [{}, {"thread_count": 3}], ids=str)
+def test_safetensors_files(options: dict[str, int], tmp_path: Path) -> None:
+    pytest.importorskip("safetensors", reason="the format needs its library")
+    from parity.test_write_safetensors import check as check_safetensors
+
+    made = {f"x{at}": torch.randn(at * 7919 % 300_000, device="cuda") for at in range(40)}
+    made |= {f"half{at}": torch.randn(3, at + 1, device="cuda").half() for at in range(9)}
+    made |= {"view": torch.randn(9, 30, device="cuda")[:, 3:9], "cpu": torch.ones(4)}
+    made |= {"tied": made["x3"]}
+    check_safetensors(tmp_path, lambda: dict(made), **options)
+    assert not shardplan.fallbacks()
+
+
+def test_memory_that_a_tensor_gives_up_while_it_is_written(tmp_path: Path) -> None:
+    made = {
+        f"x{at}": torch.nn.Parameter(torch.full((300_000,), float(at), device="cuda"), False)
+        for at in range(40)
+    }
+    expected = {name: tensor.detach().clone() for name, tensor in made.items()}
+
+    def replace() -> None:
+        for tensor in made.values():
+            tensor.data = torch.zeros(2, device="cuda")
+
+    (tmp_path / "ours").mkdir()
+    writer = shardplan.FileSystemWriter(tmp_path / "ours", sync_files=False)
+    writer.fs = Streams([], replace)
+    write(writer, dcp.DefaultSavePlanner(), dict(made))
+    (tmp_path / "upstream").mkdir()
+    upstream = dcp.FileSystemWriter(tmp_path / "upstream", sync_files=False)
+    write(upstream, dcp.DefaultSavePlanner(), expected)
+    files = [(tmp_path / name / "__0_0.distcp").read_bytes() for name in ("ours", "upstream")]
+    assert files[0] == files[1]
