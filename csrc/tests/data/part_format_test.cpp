@@ -157,6 +157,14 @@ TEST(PartFormat, SizesAroundFourGibibytes) {
   }
 }
 
+TEST(PartFormat, ASampleWithoutAlignment) {
+  std::string part = sample();
+  const std::size_t text = part.find("64", part.find(".storage_alignment"));
+  ASSERT_LT(text, part.size());
+  part.replace(text, 2, "00");
+  EXPECT_FALSE(data::PartFormat::of_sample(part_of(part), part.size()));
+}
+
 TEST(PartFormat, UnknownDtypes) {
   EXPECT_FALSE(format().make_ends(tensor_of("qint8", 1, {4})));
   EXPECT_FALSE(format().make_ends(tensor_of("", 1, {4})));
