@@ -58,6 +58,10 @@ def save(full: bool) -> Iterator[Row]:
             for threads in counts:
                 yield large.row(folder, "", "cuda", threads)
             yield _memory(folder)
+    if importlib.util.find_spec("safetensors") is not None:
+        with tempfile.TemporaryDirectory() as name:
+            yield _safetensors(Path(name), rounds)
+            yield _safetensors_memory(Path(name))
     yield _streams("memory://saved", {}, SMALL, 64, "256 B, fsspec memory", rounds)
     if all(importlib.util.find_spec(name) is not None for name in ("moto", "s3fs")):
         with object_store(latency=0.02) as store:
@@ -90,6 +94,47 @@ def _checked(folder: Path, calls: tuple[Callable[[], None], ...]) -> None:
         call()
     ours, upstream = (folder / who / FILE for who in WRITER)
     expect(filecmp.cmp(ours, upstream, shallow=False), "the files differ")
+
+
+HF_WRITER: dict[str, Any] = {
+    "ours": shardplan.HuggingFaceStorageWriter,
+    "upstream": dcp.HuggingFaceStorageWriter,
+}
+
+
+def _safetensors(folder: Path, rounds: int) -> Row:
+    tensors = {f"layer.{at}": torch.randn(LARGE_SIZE // 4) for at in range(LARGE)}
+    calls = tuple(_call(who, each(str(folder / who)), tensors) for who, each in HF_WRITER.items())
+    for call in calls:
+        call()
+    sizes = [[file.stat().st_size for file in (folder / who).iterdir()] for who in HF_WRITER]
+    expect(sizes[0] == sizes[1], "the files differ in size")
+    ours, upstream = alternate(calls, rounds, budgets=(30, 15))
+    return Speedup(
+        f"write_data, {LARGE} tensors of 32 MiB, safetensors",
+        "with fsync, ours with as many threads as CPUs",
+        ours,
+        upstream,
+        target=None,
+    )
+
+
+def _safetensors_memory(folder: Path) -> Row:
+    added = added_by_each(HF_WRITER, _added_by_safetensors, folder)
+    return Bound(
+        f"memory beyond {LARGE} tensors of 32 MiB, safetensors",
+        "peak of the process",
+        added["ours"],
+        added["upstream"],
+        "MiB",
+        target=64,
+    )
+
+
+def _added_by_safetensors(who: str, folder: Path) -> float:
+    tensors = {f"layer.{at}": torch.full((LARGE_SIZE // 4,), float(at)) for at in range(LARGE)}
+    _call(who, HF_WRITER[who](str(folder / "few")), {"small": torch.ones(4)})()
+    return added_by(_call(who, HF_WRITER[who](str(folder / who)), tensors))
 
 
 def _streams(

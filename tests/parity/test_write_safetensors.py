@@ -264,6 +264,40 @@ def test_hugging_face_writers(distributed: bool, tmp_path: Path) -> None:
             assert bits(loaded[name]) == bits(tensor)
 
 
+@pytest.mark.parametrize("rank", range(4))
+def test_shards_of_a_rank(rank: int, tmp_path: Path) -> None:
+    def make() -> StateDict:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (4,))
+        return {
+            name: DTensor.from_local(
+                random_tensor((5, 3), torch.float32, at), mesh, [Shard(at % 2)], run_check=False
+            )
+            for at, name in enumerate(NAMES)
+        }
+
+    saved: dict[str, Any] = {}
+    with world(rank, 4):
+        for name, writer in (
+            ("ours", shardplan.HuggingFaceStorageWriter),
+            ("upstream", dcp.HuggingFaceStorageWriter),
+        ):
+            used = writer(str(tmp_path / name), save_distributed=True)
+            planner = dcp.DefaultSavePlanner()
+            planner.set_up_planner(make(), None, False)
+            used.set_up_storage_writer(True)
+            plan = used.prepare_local_plan(planner.create_local_plan())
+            plans = used.prepare_global_plan([plan] * 4)
+            with without_the_library() if name == "ours" else nullcontext():
+                results = used.write_data(plans[rank], planner).wait()
+            files = {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+            saved[name] = (
+                {result.index: result for result in results},
+                {file: parsed(content) for file, content in files.items()},
+            )
+    assert saved["ours"] == saved["upstream"]
+    assert not shardplan.fallbacks()
+
+
 def test_registered_writers(tmp_path: Path) -> None:
     shardplan.register()
     try:
