@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import _build
+from . import run
 from .display import streams
 from .display.terminal import COLORS, Terminal, print_json
 from .display.wording import counted, printable
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status.
     """
     argv = sys.argv[1:] if arguments is None else arguments
+    if argv[:1] == ["run"]:
+        return run.main(argv[1:])  # a program of the user, with its own errors and output
     if not streams.prepare():
         streams.print_error("shardplan: cannot write to stdout: it is closed")
         return 2
@@ -148,6 +151,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
             epilog=f"example:  {module.EXAMPLE}",
         )
         module.add_arguments(command)
+    commands.add_parser("run", help=run.HELP, add_help=False)
     info = commands.add_parser(
         "info",
         parents=[shared],
