@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -29,6 +30,8 @@ def interrupted(after: float, within: float) -> Iterator[None]:
         raise Interrupt
 
     before = _threads()
+    # An exception that is raised in a callback of the collector (hypothesis has one) is lost.
+    gc.disable()
     old = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, after)
     began = time.monotonic()
@@ -38,6 +41,7 @@ def interrupted(after: float, within: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
+        gc.enable()
     assert time.monotonic() - began < within
     # The kernel removes a thread a little after Python has joined it.
     while _threads() != before and time.monotonic() - began < within:

@@ -5,6 +5,7 @@ They are in ``torch.distributed.checkpoint._nested_dict`` and ``_sharded_tensor_
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from torch.distributed.checkpoint import _version
@@ -29,19 +30,24 @@ def flatten_state_dict(state_dict: StateDict) -> tuple[StateDict, dict[str, tupl
     Raises:
         ValueError: two values have the same name.
     """
-    if _version._derived_version is not None:
-        flattened: tuple[StateDict, dict[str, tuple[Any, ...]]]
-        flattened = originals.flatten_state_dict(state_dict)
-        return flattened
-    return native.flatten_state_dict(state_dict)
+    if _version._derived_version is None:
+        # Upstream's error for a dict that holds itself depends on where its stack ends.
+        with contextlib.suppress(RecursionError):
+            return native.flatten_state_dict(state_dict)
+    flattened: tuple[StateDict, dict[str, tuple[Any, ...]]]
+    flattened = originals.flatten_state_dict(state_dict)
+    return flattened
 
 
 @twin_of(originals.flatten_sharded_tensors)
 def _flatten_sharded_tensors(state_dict: StateDict) -> StateDict:
     """Returns a copy of a state dict in which no ShardedTensor is nested in another one."""
-    copy = native.copy_state_dict(state_dict)
-    if copy is not None:
-        return copy
-    fallbacks.count_operation("flatten sharded tensors: one is nested, or two values share a path")
+    with contextlib.suppress(RecursionError):
+        copy = native.copy_state_dict(state_dict)
+        if copy is not None:
+            return copy
+    fallbacks.count_operation(
+        "flatten sharded tensors: one is nested, two values share a path, or a dict holds itself"
+    )
     flattened: StateDict = originals.flatten_sharded_tensors(state_dict)
     return flattened
