@@ -50,6 +50,13 @@ inline py::object checked(PyObject* owned) {
   return py::reinterpret_steal<py::object>(owned);
 }
 
+/// Returns whether an object is an instance of a class, as Python's isinstance does.
+inline bool is_instance(PyObject* object, PyObject* cls) {
+  const int answer = PyObject_IsInstance(object, cls);
+  if (answer < 0) throw py::error_already_set();
+  return answer != 0;
+}
+
 /// Returns an exception that was raised, with its traceback.
 inline py::object exception_of(const py::error_already_set& raised) {
   const py::object exception = raised.value();

@@ -379,14 +379,8 @@ LoadResult load(std::span<const ReadRequest> requests, const LoadOptions& option
           ? util::Pulse([&] { options.progress(load.bytes_done, load.result.bytes_wanted); })
           : util::Pulse();
   util::run_on_threads(
-      count, [&](bool is_caller) { Worker(load, is_caller ? &pulse : nullptr).run(); },
-      [&] {
-        try {
-          pulse.check();
-        } catch (...) {
-          load.fail(requests.size(), std::current_exception());
-        }
-      });
+      count, [&](bool is_caller) { Worker(load, is_caller ? &pulse : nullptr).run(); }, pulse,
+      [&](std::exception_ptr error) { load.fail(requests.size(), std::move(error)); });
   return std::move(load.result);
 }
 

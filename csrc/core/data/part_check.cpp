@@ -44,13 +44,8 @@ class Tasks {
         fail(std::current_exception());
       }
     };
-    util::run_on_threads(std::min(options_.threads, count), work, [&] {
-      try {
-        pulse.check();
-      } catch (...) {
-        fail(std::current_exception());
-      }
-    });
+    util::run_on_threads(std::min(options_.threads, count), work, pulse,
+                         [&](std::exception_ptr error) { fail(std::move(error)); });
     if (error_ != nullptr) std::rethrow_exception(error_);
     std::ranges::sort(reported_);
     return std::move(reported_);

@@ -175,14 +175,8 @@ WriteResult write(const Output& file, std::span<const WriteRequest> requests,
       options.progress ? util::Pulse([&] { options.progress(save.bytes_done); }) : util::Pulse();
   util::run_on_threads(
       std::max<std::size_t>(1, count),
-      [&](bool is_caller) { Worker(save, is_caller ? &pulse : nullptr).run(); },
-      [&] {
-        try {
-          pulse.check();
-        } catch (...) {
-          save.fail(requests.size(), std::current_exception());
-        }
-      });
+      [&](bool is_caller) { Worker(save, is_caller ? &pulse : nullptr).run(); }, pulse,
+      [&](std::exception_ptr error) { save.fail(requests.size(), std::move(error)); });
   return save.result;
 }
 

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "core/util/pulse.h"
+
 namespace shardplan::util {
 
 /// Thrown by the work of a thread when another one has ended all of it.
@@ -16,10 +18,11 @@ struct Stopped {};
 /// Calls `work(is_caller)` on the calling thread and on `count - 1` new ones, or on fewer if the
 /// system has no more threads. Returns when all have returned.
 ///
-/// wait: called about every 20 ms on the calling thread, when its own work is done and others are
-///       not. Neither function must throw.
-template <class Work, class Wait>
-void run_on_threads(std::size_t count, const Work& work, const Wait& wait) {
+/// pulse: also checked while the calling thread, whose own work is done, waits for others
+/// fail:  called on the calling thread with the exception if the pulse cancels then; it has to let
+///        the others end. Neither function must throw.
+template <class Work, class Fail>
+void run_on_threads(std::size_t count, const Work& work, const Pulse& pulse, const Fail& fail) {
   std::mutex mutex;
   std::condition_variable ended;
   std::size_t running = 0;
@@ -47,7 +50,11 @@ void run_on_threads(std::size_t count, const Work& work, const Wait& wait) {
   std::unique_lock lock(mutex);
   while (!ended.wait_for(lock, std::chrono::milliseconds(20), [&] { return running == 0; })) {
     lock.unlock();
-    wait();
+    try {
+      pulse.check();
+    } catch (...) {
+      fail(std::current_exception());
+    }
     lock.lock();
   }
   lock.unlock();

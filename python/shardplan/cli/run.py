@@ -31,9 +31,9 @@ def main(arguments: list[str]) -> int:
     Returns:
         0, or 2 if there is nothing to run. The program's exceptions, SystemExit included, pass.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        if not arguments:
-            return _fail(USAGE)
+    if not arguments:
+        return _fail(USAGE)
+    if arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0
     is_module = arguments[0] == "-m"

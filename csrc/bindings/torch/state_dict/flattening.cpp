@@ -107,15 +107,11 @@ bool has_no_shard(const py::object& value) {
   const PyTypeObject* const type = Py_TYPE(value.ptr());
   if (type == types.tensor || type == types.parameter || type == types.dtensor) return false;
   auto* const sharded_tensor = reinterpret_cast<PyObject*>(types.sharded_tensor);
-  const int is_sharded = PyObject_IsInstance(value.ptr(), sharded_tensor);
-  if (is_sharded < 0) throw py::error_already_set();
-  if (is_sharded == 0) return false;
+  if (!is_instance(value.ptr(), sharded_tensor)) return false;
   const py::object shards = value.attr("local_shards")();
   if (py::len(shards) != 1) return py::len(shards) == 0;
   const py::object tensor = shards[py::int_(0)].attr("tensor");
-  const int is_nested = PyObject_IsInstance(tensor.ptr(), sharded_tensor);
-  if (is_nested < 0) throw py::error_already_set();
-  if (is_nested != 0) throw NoNativeAnswer();
+  if (is_instance(tensor.ptr(), sharded_tensor)) throw NoNativeAnswer();
   return false;
 }
 

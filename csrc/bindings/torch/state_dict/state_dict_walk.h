@@ -44,12 +44,6 @@ class StateDictWalk {
            type == Py_TYPE(Py_None);
   }
 
-  static bool is_instance(PyObject* value, PyObject* cls) {
-    const int answer = PyObject_IsInstance(value, cls);
-    if (answer < 0) throw py::error_already_set();
-    return answer != 0;
-  }
-
   static bool is_mapping(PyObject* value) {
     if (PyDict_Check(value)) return true;
     if (PyList_CheckExact(value) || is_plain(Py_TYPE(value))) return false;

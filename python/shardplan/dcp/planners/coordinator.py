@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch.distributed.checkpoint.default_planner as upstream_module
@@ -23,25 +24,12 @@ from ..twins.table import twin_of
 from ..upstream import originals
 from . import plan_log
 
-_TWINS: dict[str, Any] = {
-    twin.__name__: twin
-    for twin in (
-        default_planner._validate_global_plan,
-        default_planner.create_default_global_save_plan,
-        default_planner.create_default_local_load_plan,
-        default_planner.create_default_local_save_plan,
-        default_planner.dedup_save_plans,
-        state_dicts._flatten_sharded_tensors,
-        state_dicts.flatten_state_dict,
-    )
-}
 
-
-def current(name: str) -> Any:
-    """Returns the function ``name`` of upstream's module if a caller replaced it, else its twin."""
-    found = getattr(upstream_module, name)
-    original = getattr(originals, name.removeprefix("_"))
-    return _TWINS[name] if found is original else found
+def current(twin: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a twin; or what a caller has put in its original's place in upstream's module."""
+    found: Callable[..., Any] = getattr(upstream_module, twin.__name__)
+    original = getattr(originals, twin.__name__.removeprefix("_"))
+    return twin if found is original else found
 
 
 _ACCEPTS_LAZY_CHUNKS = "_shardplan_accepts_lazy_chunks"
@@ -76,9 +64,9 @@ def set_up_planner(
     """Twin of ``DefaultSavePlanner.set_up_planner``. Reads whether the writer needs exact lists."""
     planner._needs_exact_chunks = not getattr(storage_meta, _ACCEPTS_LAZY_CHUNKS, False)
     if planner.flatten_state_dict:
-        state_dict, planner.mappings = current("flatten_state_dict")(state_dict)
+        state_dict, planner.mappings = current(state_dicts.flatten_state_dict)(state_dict)
     if planner.flatten_sharded_tensors:
-        state_dict = current("_flatten_sharded_tensors")(state_dict)
+        state_dict = current(state_dicts._flatten_sharded_tensors)(state_dict)
     planner.state_dict = state_dict
     planner.is_coordinator = is_coordinator
 
@@ -103,7 +91,7 @@ def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[Sa
     stages = plan_log.Stages(getattr(planner, "_local_plan_seconds", None))
     deduped = planner._dedup_save_plans(all_plans)
     stages.done("dedup")
-    global_plan, metadata = current("create_default_global_save_plan")(deduped)
+    global_plan, metadata = current(default_planner.create_default_global_save_plan)(deduped)
     if planner.flatten_state_dict:
         mappings = path_mappings.merge(plan.planner_data for plan in global_plan)
         metadata = dataclasses.replace(metadata, planner_data=mappings)
@@ -116,7 +104,7 @@ def create_global_plan(planner: Any, all_plans: list[SavePlan]) -> tuple[list[Sa
 
 
 def _validate(all_plans: list[SavePlan], global_plan: list[SavePlan], metadata: Metadata) -> None:
-    validate = current("_validate_global_plan")
+    validate = current(default_planner._validate_global_plan)
     if validate is default_planner._validate_global_plan:
         save_errors.raise_if_invalid(all_plans, global_plan, metadata)
     else:

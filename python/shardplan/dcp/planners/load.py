@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 
 from .. import wire
 from ..reports import load_errors
+from ..twins import default_planner, state_dicts
 from ..upstream import originals
 from . import coordinator, plan_log
 
@@ -70,9 +71,11 @@ class DefaultLoadPlanner(originals.DefaultLoadPlanner):
         upstream_module._init_state_dict(state_dict)
         self.original_state_dict = state_dict
         if self.flatten_sharded_tensors:
-            state_dict = coordinator.current("_flatten_sharded_tensors")(state_dict)
+            state_dict = coordinator.current(state_dicts._flatten_sharded_tensors)(state_dict)
         if self.flatten_state_dict:
-            state_dict, self.mappings = coordinator.current("flatten_state_dict")(state_dict)
+            state_dict, self.mappings = coordinator.current(state_dicts.flatten_state_dict)(
+                state_dict
+            )
         self.state_dict = state_dict
         self.metadata = metadata
         self.is_coordinator = is_coordinator
@@ -85,7 +88,7 @@ class DefaultLoadPlanner(originals.DefaultLoadPlanner):
             self._use_torch_2_3_keys(self.metadata)
         self.missing_keys, self.unexpected_keys = load_errors.keys(self.state_dict, self.metadata)
         with load_errors.add_mismatches(self):
-            plan: LoadPlan = coordinator.current("create_default_local_load_plan")(
+            plan: LoadPlan = coordinator.current(default_planner.create_default_local_load_plan)(
                 self.state_dict, self.metadata, not self.allow_partial_load
             )
         if self.check_dtype:

@@ -10,6 +10,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import SavePlan
 
 from .. import wire
+from ..twins import default_planner
 from ..upstream import originals
 from . import coordinator, plan_cache
 
@@ -60,7 +61,7 @@ class DefaultSavePlanner(originals.DefaultSavePlanner):
 
     def create_local_plan(self) -> SavePlan:
         began = time.perf_counter()
-        plan: SavePlan = coordinator.current("create_default_local_save_plan")(
+        plan: SavePlan = coordinator.current(default_planner.create_default_local_save_plan)(
             self.state_dict, self.is_coordinator
         )
         self._local_plan_seconds = time.perf_counter() - began
@@ -70,7 +71,7 @@ class DefaultSavePlanner(originals.DefaultSavePlanner):
         return plan_cache.local_plan(self, plan) if self._enable_plan_caching else plan
 
     def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
-        plans: list[SavePlan] = coordinator.current("dedup_save_plans")(
+        plans: list[SavePlan] = coordinator.current(default_planner.dedup_save_plans)(
             all_plans, self.dedup_save_to_lowest_rank
         )
         return plans
