@@ -73,7 +73,7 @@ def load_columns(
     state_dict: dict[str, Any],
     state_dict_metadata: dict[str, Any],
     strict: bool,
-    upstream_items: Callable[[str, object], list[ReadItem]],
+    upstream_items: Callable[..., list[ReadItem]],
 ) -> LoadColumns:
     """Plans a load. ``upstream_items`` creates the items of unreadable entries."""
 

@@ -165,24 +165,67 @@ def test_callers_function_is_left_alone_on_the_way_out(monkeypatch: pytest.Monke
     assert default_planner._validate_global_plan is mine
 
 
-def test_names_imported_by_other_modules_are_logged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of a caller, which was imported before ``register()``."""
+    module = types.ModuleType("somebodys_trainer")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    # An earlier test may have logged the names.
+    monkeypatch.setattr(registry, "_logged", ())
+    monkeypatch.setattr(registry, "_logged_unreached", set())
+    return module
+
+
+def test_names_imported_before_are_replaced_and_restored(trainer: Any) -> None:
+    """As by ``from ...planner_helpers import _create_write_items``."""
+    trainer._create_write_items = originals.create_write_items
+    done = shardplan.register()
+    assert "somebodys_trainer._create_write_items" in done.replaced
+    assert trainer._create_write_items is planner_helpers._create_write_items
+    assert trainer._create_write_items is not originals.create_write_items
+    shardplan.unregister()
+    assert trainer._create_write_items is originals.create_write_items
+
+
+def test_a_name_that_the_caller_replaced_since_is_left_alone(trainer: Any) -> None:
+    trainer._create_write_items = originals.create_write_items
+    shardplan.register()
+    trainer._create_write_items = unhashable = [1]
+    shardplan.unregister()
+    assert trainer._create_write_items is unhashable
+
+
+def test_a_twin_that_a_caller_imported_from_shardplan_is_left_alone(trainer: Any) -> None:
+    ours = shardplan.planner_helpers._create_write_items
+    trainer._create_write_items = ours
+    shardplan.register()
+    shardplan.unregister()
+    assert trainer._create_write_items is ours
+
+
+def test_names_that_are_not_reached_are_logged_once(
+    caplog: pytest.LogCaptureFixture, trainer: Any
 ) -> None:
-    monkeypatch.setattr(registry, "_logged", ())  # An earlier test may have logged them.
-    theirs = types.ModuleType("somebodys_trainer")
-    theirs.plan_save = originals.create_default_local_save_plan  # type: ignore[attr-defined]
-    sys.modules[theirs.__name__] = theirs
-    try:
-        with caplog.at_level(logging.INFO, logger="shardplan"):
-            done = shardplan.register()
-        assert "somebodys_trainer.plan_save" in done.unreached
-        assert theirs.plan_save is originals.create_default_local_save_plan
-        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        assert any("somebodys_trainer.plan_save" in message for message in warnings)
-        infos = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
-        assert any("default_planner.create_default_local_save_plan" in m for m in infos)
-    finally:
-        del sys.modules[theirs.__name__]
+    trainer.plan_save = originals.create_default_local_save_plan
+    with caplog.at_level(logging.INFO, logger="shardplan"):
+        done = shardplan.register()
+        shardplan.register()
+    assert "somebodys_trainer.plan_save" in done.unreached
+    assert trainer.plan_save is originals.create_default_local_save_plan
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert sum("somebodys_trainer.plan_save" in message for message in warnings) == 1
+    assert "shardplan run" in warnings[0]
+    infos = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+    assert any("default_planner.create_default_local_save_plan" in m for m in infos)
+
+
+def test_names_that_are_not_reached_are_logged_on_rank_0(
+    caplog: pytest.LogCaptureFixture, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.plan_save = originals.create_default_local_save_plan
+    monkeypatch.setenv("RANK", "3")  # as torchrun does
+    shardplan.register()
+    assert not [r for r in caplog.records if r.levelno == logging.WARNING]
 
 
 def test_module_with_two_names_is_logged_once() -> None:

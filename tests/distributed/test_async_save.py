@@ -20,8 +20,16 @@ from .planning import planning
 from .state_dicts import StateDict, mesh, numbers, spread
 from .world import Worlds
 
-# The planners, and whether one is passed.
-WAYS = ("upstream", "ours", "registered", "registered, no planner")
+# The planners, and whether one is passed; in this order, since DCP keeps the process.
+WAYS = (
+    "upstream",
+    "ours",
+    "registered",
+    "registered, no planner",
+    "upstream, after unregister()",
+    "upstream, no planner",
+    "registered, again",
+)
 
 
 def state(extra: int) -> StateDict:
@@ -83,4 +91,4 @@ def test_the_right_process_and_planner_plan(saved: Saved, way: str) -> None:
     for rank in range(2):
         process, items = (base / f"{way} noted by {rank}").read_text().split()
         assert (int(process) == processes[rank]) == (kind is AsyncCheckpointerType.THREAD)
-        assert items == ("builtins" if way == "upstream" else "shardplan.dcp.lazy.items")
+        assert items == ("builtins" if way.startswith("upstream") else "shardplan.dcp.lazy.items")

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "bindings/torch/columns/chunk_columns.h"
+#include "bindings/torch/state_dict/checkpoint_protocol.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
 #include "bindings/torch/state_dict/sharded_tensor_reader.h"
 #include "bindings/torch/upstream/chunk_reader.h"
@@ -27,6 +28,7 @@ class LoadReader {
       return;
     }
     const auto name = static_cast<std::uint32_t>(columns_.tables.names.size());
+    own_chunks_ = {};
     if (!PyUnicode_CheckExact(fqn.ptr()) || !add_known(name, saved.ptr(), object)) {
       add_object(fqn, object);
       return;
@@ -50,7 +52,7 @@ class LoadReader {
       return wanted.push(dtensors_.offsets(), dtensors_.sizes()) && add_reads(name, saved, wanted);
     }
     if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, saved, object);
-    if (!is_plain_tensor(object)) return false;
+    if (!is_plain_tensor(object)) return add_own_chunks(name, saved, object);
     const at::Tensor& tensor = tensor_in(object);
     if (!size_matches(saved, tensor)) return false;
     boxes::Boxes wanted(tensor.sizes().size());
@@ -65,6 +67,36 @@ class LoadReader {
     }
     columns_.rows.push(columns::ReadKind::kBytes, name);
     return true;
+  }
+
+  /// Adds the reads of an object that lists its chunks itself.
+  bool add_own_chunks(std::uint32_t name, PyObject* saved, PyObject* object) {
+    const UpstreamTypes& types = UpstreamTypes::get();
+    const py::object create = own_method(object, types.create_chunk_list);
+    if (!create || !has_size_of(saved, object)) return false;
+    py::object chunks;
+    try {
+      chunks = create();
+    } catch (py::error_already_set& raised) {
+      // Upstream raises another error from a ValueError.
+      if (!raised.matches(PyExc_ValueError)) throw;
+      return false;
+    }
+    own_chunks_ = chunks;
+    if (!PyList_CheckExact(chunks.ptr())) return false;
+    if (PyList_GET_SIZE(chunks.ptr()) == 0) return true;
+    std::size_t ndim = 0;
+    if (!read_ndim(list_item(chunks.ptr(), 0).ptr(), ndim)) return false;
+    boxes::Boxes wanted(ndim);
+    return append_chunks(chunks.ptr(), wanted) && add_reads(name, saved, wanted);
+  }
+
+  /// Returns false if upstream would find that the sizes of a saved tensor and an object differ.
+  static bool has_size_of(PyObject* saved, PyObject* object) {
+    const UpstreamTypes& types = UpstreamTypes::get();
+    const py::object size = read_attribute(object, types.size);
+    if (!size || size.is_none()) return true;
+    return !read_attribute(saved, types.size).not_equal(size());
   }
 
   bool add_sharded_tensor(std::uint32_t name, PyObject* saved, PyObject* object) {
@@ -100,7 +132,9 @@ class LoadReader {
   }
 
   void add_object(const py::object& fqn, PyObject* object) {
-    for (const py::handle item : upstream_items_(fqn, py::handle(object))) {
+    const py::object items = own_chunks_ ? upstream_items_(fqn, py::handle(object), own_chunks_)
+                                         : upstream_items_(fqn, py::handle(object));
+    for (const py::handle item : items) {
       columns_.rows.push(columns::ReadKind::kObject,
                          static_cast<std::uint32_t>(columns_.tables.objects.size()));
       columns_.tables.objects.push_back(py::reinterpret_borrow<py::object>(item));
@@ -112,6 +146,7 @@ class LoadReader {
   const py::object& upstream_items_;
   LoadPlanColumns columns_;
   DTensorReader dtensors_;
+  py::object own_chunks_;  // what the current object has listed; null if it was not asked
 };
 
 }  // namespace

@@ -17,9 +17,12 @@ struct LoadPlanColumns {
 
 /// Plans the load of a flat state dict (`default_planner.create_default_local_load_plan`).
 ///
+/// An object that has `__create_chunk_list__` lists its chunks itself.
+///
 /// state_dict_metadata: a dict of fqn -> TensorStorageMetadata or BytesStorageMetadata
 /// strict: whether keys that the checkpoint lacks are passed to `upstream_items`, or skipped
-/// upstream_items(fqn, object): creates the items of unreadable entries, or raises upstream's error
+/// upstream_items(fqn, object, [chunks]): creates the items of unreadable entries, or raises
+///   upstream's error; `chunks` is what the object has listed, if it was asked
 LoadPlanColumns read_state_dict(const py::object& state_dict, const py::dict& state_dict_metadata,
                                 bool strict, const py::object& upstream_items);
 

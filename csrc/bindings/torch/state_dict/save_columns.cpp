@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bindings/torch/columns/write_item_reader.h"
+#include "bindings/torch/state_dict/checkpoint_protocol.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
 #include "bindings/torch/state_dict/property_table.h"
 #include "bindings/torch/state_dict/sharded_tensor_reader.h"
@@ -13,6 +14,12 @@
 
 namespace shardplan::bindings {
 namespace {
+
+/// Returns the items of an object that creates them itself, or null for any other object.
+py::object own_write_items(const py::object& fqn, PyObject* object) {
+  const py::object create = own_method(object, UpstreamTypes::get().create_write_items);
+  return create ? create(fqn, py::handle(object)) : py::object();
+}
 
 class SaveReader {
  public:
@@ -110,7 +117,9 @@ class SaveReader {
   }
 
   void add_object(const py::object& fqn, PyObject* object) {
-    for (const py::handle item : upstream_items_(fqn, py::handle(object))) {
+    py::object items = own_write_items(fqn, object);
+    if (!items) items = upstream_items_(fqn, py::handle(object));
+    for (const py::handle item : items) {
       if (table_.names.empty()) table_.names.push_back(py::str());
       push_row(columns::WriteKind::kObject, static_cast<std::uint32_t>(table_.names.size() - 1), 0,
                {});

@@ -9,8 +9,9 @@ namespace shardplan::bindings {
 
 /// Plans the save of a flat state dict (`default_planner.create_default_local_save_plan`).
 ///
+/// An object that has `__create_write_items__` creates its items itself.
+///
 /// upstream_items(fqn, object): creates the items of unreadable entries, such as tensor subclasses
-/// and objects that create their own write items
 std::shared_ptr<SavePlanColumns> read_state_dict(const py::object& state_dict,
                                                  const py::object& upstream_items);
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
+
+import torch.distributed as dist
 
 from .. import wire as wire_module
 from ..storage import filesystem
@@ -22,7 +25,12 @@ _UPSTREAM_PACKAGE = "torch.distributed.checkpoint"
 _lock = threading.RLock()
 _current: Registration | None = None
 _logged: tuple[str, ...] = ()  # the names in the last log line
+_logged_unreached: set[str] = set()
 _installed: dict[Callable[..., Any], Callable[..., Any]] = {}
+# (module, name) outside of upstream's package that register() has replaced. A module that imported
+# a twin from shardplan is not in it, and keeps the twin.
+_imported: list[tuple[ModuleType, str]] = []
+_at_unregister: list[Callable[[], None]] = []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +38,10 @@ class Registration:
     """The result of ``register()``.
 
     Attributes:
-        replaced: qualified names in torch's modules that now hold twins.
+        replaced: qualified names that now hold twins: those in torch's modules, and those in other
+            modules that imported a function under its own name.
         unreached: qualified names in other modules that still hold upstream functions, because
-            those modules imported them before ``register()``.
+            those modules keep them under other names.
     """
 
     replaced: tuple[str, ...]
@@ -77,12 +86,58 @@ def _swap(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
     for holder, name in _holders(pairs):
         is_module = isinstance(holder, ModuleType)
         location = holder.__name__ if is_module else f"{holder.__module__}.{holder.__qualname__}"
-        if _in_upstream_package(location):
-            setattr(holder, name, pairs[getattr(holder, name)])
-            replaced.append(f"{location}.{name}")
-        else:
-            unreached.append(f"{location}.{name}")
+        held = getattr(holder, name)
+        if not _in_upstream_package(location):
+            # Under another name, a module may keep upstream's function for its own purposes.
+            if not isinstance(holder, ModuleType) or name != held.__name__:
+                unreached.append(f"{location}.{name}")
+                continue
+            _imported.append((holder, name))
+        setattr(holder, name, pairs[held])
+        replaced.append(f"{location}.{name}")
     return Registration(tuple(sorted(replaced)), tuple(sorted(unreached)))
+
+
+def _restore() -> None:
+    originals_of = {ours: original for original, ours in _installed.items()}
+    for holder, name in _holders(originals_of):
+        if not isinstance(holder, ModuleType) or _in_upstream_package(holder.__name__):
+            setattr(holder, name, originals_of[getattr(holder, name)])
+    for module, name in _imported:
+        held = vars(module).get(name)
+        with contextlib.suppress(TypeError):  # A caller's value may not be hashable.
+            if held in originals_of:
+                setattr(module, name, originals_of[held])
+    _imported.clear()
+
+
+def _is_rank_zero() -> bool:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _log(done: Registration) -> None:
+    """Logs the names, once per process; those that were not reached, on rank 0 only."""
+    global _logged
+    logger.log(
+        # The process that async_save starts registers again at each save.
+        logging.DEBUG if done.replaced == _logged else logging.INFO,
+        "shardplan replaced %d functions: %s",
+        len(done.replaced),
+        ", ".join(done.replaced),
+    )
+    _logged = done.replaced
+    new = [name for name in done.unreached if name not in _logged_unreached]
+    if new and _is_rank_zero():
+        _logged_unreached.update(new)
+        logger.warning(
+            "shardplan could not replace %d functions, which these modules keep under other names: "
+            "%s. Call shardplan.register() before the modules are imported, or start the program "
+            "with `shardplan run`",
+            len(new),
+            ", ".join(new),
+        )
 
 
 def register(*, wire: bool = True, trust: bool = False) -> Registration:
@@ -91,8 +146,9 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
     Saves and loads with no planner, an upstream planner or a subclass of one are then planned
     natively. Upstream's readers and writers, and their subclasses, read and write metadata
     natively, except for methods that a subclass overrides. Classes are never replaced, and neither
-    are functions that a caller has put into torch's modules. A second call also reaches modules
-    that were loaded since the first.
+    are functions that a caller has put into torch's modules. Modules that imported an upstream
+    function before, under its own name, get the twin, too. A second call also reaches modules that
+    were loaded since the first.
 
     Args:
         wire: if true, ranks send plans and metadata as columns; otherwise as torch pickles them.
@@ -113,7 +169,7 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
     Args:
         pairs: upstream function -> its replacement.
     """
-    global _current, _logged
+    global _current
     with _lock:
         replaced_names.add_ours(pairs.values())
         _installed.update(pairs)
@@ -121,33 +177,35 @@ def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration
         done = _swap(pairs)
         before = _current.replaced if _current is not None else ()
         _current = Registration(tuple(sorted({*before, *done.replaced})), done.unreached)
-        logger.log(
-            # The process that async_save starts registers again at each save.
-            logging.DEBUG if _current.replaced == _logged else logging.INFO,
-            "shardplan replaced %d functions: %s",
-            len(_current.replaced),
-            ", ".join(_current.replaced),
-        )
-        _logged = _current.replaced
-        if _current.unreached:
-            logger.warning(
-                "shardplan could not replace %d functions that were imported before register(): %s",
-                len(_current.unreached),
-                ", ".join(_current.unreached),
-            )
+        _log(_current)
         return _current
 
 
+def is_registered() -> bool:
+    """Returns whether ``register()`` is in force."""
+    return _current is not None
+
+
+def at_unregister(function: Callable[[], None]) -> None:
+    """Has ``unregister()`` call a function, after it has restored upstream's."""
+    _at_unregister.append(function)
+
+
 def unregister() -> None:
-    """Restores all upstream functions; does nothing if ``register()`` was not called."""
+    """Restores all upstream functions; does nothing if ``register()`` was not called.
+
+    The process that ``async_save`` keeps does the same before its next save.
+    """
     global _current
     with _lock:
-        _swap({ours: original for original, ours in _installed.items()})
+        _restore()
         wire_module.uninstall()
         wire_module.refuse(False)
         filesystem.trust(False)
         _installed.clear()
         _current = None
+        for function in _at_unregister:
+            function()
 
 
 @contextlib.contextmanager

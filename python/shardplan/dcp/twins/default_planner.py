@@ -101,11 +101,16 @@ def create_default_local_load_plan(
             originals.create_default_local_load_plan, state_dict, metadata, strict
         )
 
-    def upstream_items(fqn: str, obj: object) -> list[ReadItem]:
+    def upstream_items(fqn: str, obj: object, *listed: Any) -> list[ReadItem]:
         items: list[ReadItem]
-        items = fallbacks.upstream(
-            originals.create_default_local_load_plan, {fqn: obj}, metadata, strict
-        ).items
+        if listed:  # the chunks, which the object has listed
+            items = fallbacks.upstream(
+                originals.create_read_items_for_chunk_list, fqn, saved[fqn], *listed
+            )
+        else:
+            items = fallbacks.upstream(
+                originals.create_default_local_load_plan, {fqn: obj}, metadata, strict
+            ).items
         fallbacks.count_entries(
             f"local load plan: an entry is a {fallbacks.kind_of(obj)}, "
             f"saved as {fallbacks.kind_of(saved.get(fqn))}"

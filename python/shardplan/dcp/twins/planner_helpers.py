@@ -123,7 +123,8 @@ def _create_write_items(fqn: str, object: Any) -> list[WriteItem]:
         items = native.write_items(fqn, object)
         if items is not None:
             return items
-        _count_fallback("write items", object)
+        if isinstance(object, DTensor) or not hasattr(object, "__create_write_items__"):
+            _count_fallback("write items", object)
     return fallbacks.upstream(originals.create_write_items, fqn, object)
 
 
