@@ -101,6 +101,14 @@ format: install-lint ## rewrite Python and C++ in the project's format
 bench: install-test ## time ours beside upstream's
 	$(RUN) -m benchmarks
 
+# ONLY="NAME ..." chooses callers. RANKS are the sizes of the worlds.
+DEVICE = cpu
+RANKS = 2 4
+
+.PHONY: callers
+callers: $(RUN) ## frameworks that save through DCP, on torch and on shardplan, ONLY=name DEVICE=cuda
+	$(RUN) -m tests.callers $(if $(ONLY),--only $(ONLY)) --ranks $(RANKS) --device $(DEVICE)
+
 .PHONY: growth
 growth: cmake-tools ## the coordinator in C++ alone, 1,024 to 16,384 ranks (5 GB of memory)
 	cmake --preset growth $(CMAKE_FLAGS) && cmake --build --preset growth

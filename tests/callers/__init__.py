@@ -1,0 +1,1 @@
+"""Frameworks that save through torch.distributed.checkpoint, on stock torch and on shardplan."""

@@ -1,0 +1,1 @@
+"""One caller in each module; ``callers.case`` describes what a module has."""

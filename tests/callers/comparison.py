@@ -1,0 +1,81 @@
+"""Comparisons of checkpoints on disk and of tensors, bit for bit."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.metadata import Metadata
+
+Tensors = dict[str, torch.Tensor]
+
+
+def copied(tensors: Tensors) -> Tensors:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Compares bits: NaN equals itself, and 0.0 is not -0.0."""
+    same_kind = one.dtype == other.dtype and one.size() == other.size()
+    return same_kind and torch.equal(_bits(one), _bits(other))
+
+
+def tensor_differences(tensors: Tensors, expected: Tensors) -> list[str]:
+    """Returns the names of the tensors that differ, or that only one of the two has."""
+    common = tensors.keys() & expected.keys()
+    differing = {name for name in common if not _equal(tensors[name], expected[name])}
+    return sorted(differing | (tensors.keys() ^ expected.keys()))
+
+
+def unchanged(tensors: Tensors, before: Tensors) -> list[str]:
+    """Returns the names of the tensors, other than empty ones, that are as they were."""
+    filled = {name for name, tensor in before.items() if tensor.numel()}
+    return sorted(filled - set(tensor_differences(tensors, before)))
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    return {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def _metadata(file: Path) -> Metadata:
+    metadata: Metadata = pickle.loads(file.read_bytes())
+    metadata.storage_meta = None  # it has the folder, and an id of the save
+    return metadata
+
+
+def _same_metadata(one: Path, other: Path) -> bool:
+    ours, theirs = _metadata(one), _metadata(other)
+    orders: list[list[list[Any]]] = [
+        [list(metadata.state_dict_metadata), list(metadata.storage_data)]
+        for metadata in (ours, theirs)
+    ]
+    return ours == theirs and orders[0] == orders[1]
+
+
+def file_differences(folder: Path, expected: Path) -> list[str]:
+    """Returns the names of the files that differ, or that only one of two checkpoints has.
+
+    ``.metadata`` is compared as the object that torch unpickles from it, in the order of its keys.
+    """
+    ours, theirs = files_of(folder), files_of(expected)
+    differing = ours.keys() ^ theirs.keys()
+    for name in ours.keys() & theirs.keys():
+        if Path(name).name == ".metadata":
+            same = _same_metadata(ours[name], theirs[name])
+        else:
+            same = ours[name].read_bytes() == theirs[name].read_bytes()
+        if not same:
+            differing.add(name)
+    return sorted(differing)
+
+
+def count_entries(folder: Path) -> int:
+    """Returns the number of entries in all DCP checkpoints in a folder."""
+    metadata = [path for name, path in files_of(folder).items() if Path(name).name == ".metadata"]
+    return sum(len(_metadata(path).state_dict_metadata) for path in metadata)
