@@ -14,7 +14,7 @@ from pathlib import Path
 from .case import Description, describe, names
 from .environments import environment
 from .result import Result, table
-from .world import run_case
+from .world import run_cases
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -39,8 +39,8 @@ def run_all(case: Description, options: argparse.Namespace) -> list[Result]:
     results = []
     for ranks in case.ranks or options.ranks:
         print(f"{case.name}, {ranks} ranks ... ", end="", file=sys.stderr, flush=True)
-        result, output = run_case(
-            case.name,
+        found, output = run_cases(
+            [case.name],
             ranks,
             python=python,
             device=options.device,
@@ -50,8 +50,8 @@ def run_all(case: Description, options: argparse.Namespace) -> list[Result]:
         if options.log:
             with options.log.open("a", encoding="utf-8") as log:
                 log.write(f"== {case.name}, {ranks} ranks\n{output}\n")
-        if result is None:
-            result = Result(case.name, "", "", options.device, ranks, problems=[output])
+        raised = Result(case.name, "", "", options.device, ranks, problems=[output])
+        result = found[0] if found else raised
         print("failed" if result.problems else "done", file=sys.stderr)
         for text in result.problems:
             print(f"  WRONG: {text}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -58,24 +59,42 @@ def _same_metadata(one: Path, other: Path) -> bool:
     return ours == theirs and orders[0] == orders[1]
 
 
+def _safetensors(file: Path) -> tuple[dict[str, Any], bytes]:
+    """Returns the header of a safetensors file, whose keys are in any order, and what follows."""
+    contents = file.read_bytes()
+    end = 8 + int.from_bytes(contents[:8], "little")
+    return json.loads(contents[8:end]), contents[end:]
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    if one.name == ".metadata":
+        return _same_metadata(one, other)
+    if one.read_bytes() == other.read_bytes():
+        return True
+    return one.suffix == ".safetensors" and _safetensors(one) == _safetensors(other)
+
+
 def file_differences(folder: Path, expected: Path) -> list[str]:
     """Returns the names of the files that differ, or that only one of two checkpoints has.
 
     ``.metadata`` is compared as the object that torch unpickles from it, in the order of its keys.
+    The keys in the header of a safetensors file have no order: its writer shuffles them.
     """
     ours, theirs = files_of(folder), files_of(expected)
     differing = ours.keys() ^ theirs.keys()
     for name in ours.keys() & theirs.keys():
-        if Path(name).name == ".metadata":
-            same = _same_metadata(ours[name], theirs[name])
-        else:
-            same = ours[name].read_bytes() == theirs[name].read_bytes()
-        if not same:
+        if not _same_file(ours[name], theirs[name]):
             differing.add(name)
     return sorted(differing)
 
 
 def count_entries(folder: Path) -> int:
-    """Returns the number of entries in all DCP checkpoints in a folder."""
-    metadata = [path for name, path in files_of(folder).items() if Path(name).name == ".metadata"]
-    return sum(len(_metadata(path).state_dict_metadata) for path in metadata)
+    """Returns the number of entries in all checkpoints in a folder."""
+    count = 0
+    tensors: set[str] = set()
+    for file in files_of(folder).values():
+        if file.name == ".metadata":
+            count += len(_metadata(file).state_dict_metadata)
+        elif file.suffix == ".safetensors":
+            tensors |= _safetensors(file)[0].keys() - {"__metadata__"}
+    return count + len(tensors)

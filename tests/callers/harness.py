@@ -1,6 +1,6 @@
-"""Runs one case on every rank of a world that torchrun started; rank 0 prints a line of JSON.
+"""Runs cases on every rank of a world that torchrun started; rank 0 prints a line of JSON for each.
 
-    torchrun --nproc-per-node 2 -m tests.callers.harness CASE --entries 6000 --rounds 3
+    torchrun --nproc-per-node 2 -m tests.callers.harness CASE ... --entries 6000 --rounds 3
 
 The code of the caller is the same for stock torch and for shardplan, which is only registered.
 """
@@ -174,12 +174,12 @@ def start_world(device: str) -> None:
     dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl")
 
 
-def run(options: argparse.Namespace) -> Result:
+def run(name: str, options: argparse.Namespace) -> Result:
     """Runs a case in this world. The result has the problems of all ranks."""
-    description = describe(options.case)
-    case = cast(Case, importlib.import_module(f".cases.{options.case}", __package__))
+    description = describe(name)
+    case = cast(Case, importlib.import_module(f".cases.{name}", __package__))
     version = importlib.metadata.version(description.package)
-    result = Result(options.case, version, torch.__version__, options.device, dist.get_world_size())
+    result = Result(name, version, torch.__version__, options.device, dist.get_world_size())
     folders = [tempfile.mkdtemp(prefix="shardplan-callers-") if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(folders)
     folder = Path(cast(str, folders[0]))
@@ -198,15 +198,16 @@ def run(options: argparse.Namespace) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case")
+    parser.add_argument("cases", nargs="+", metavar="CASE")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--entries", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     start_world(options.device)
-    result = run(options)
-    if dist.get_rank() == 0:
-        print(result.to_json(), flush=True)
+    for name in options.cases:
+        result = run(name, options)
+        if dist.get_rank() == 0:
+            print(result.to_json(), flush=True)
     dist.barrier()
     dist.destroy_process_group()
 

@@ -41,10 +41,10 @@ class Result:
         return json.dumps(dataclasses.asdict(self))
 
 
-def from_output(output: str) -> Result | None:
-    """Returns the result in the output of a world, where a framework may have printed too."""
-    lines = re.findall(r'^\{"case": .*\}$', output, re.MULTILINE)
-    return Result(**json.loads(lines[-1])) if lines else None
+def from_output(output: str) -> list[Result]:
+    """Returns the results in the output of a world, where a framework may have printed too."""
+    lines = re.findall(r'\{"case": .*\}$', output, re.MULTILINE)
+    return [Result(**json.loads(line)) for line in lines]
 
 
 def _ratio(times: dict[str, float]) -> str:

@@ -8,20 +8,22 @@ from __future__ import annotations
 import pytest
 
 from .case import describe, names
-from .world import run_case
+from .world import run_cases
 
 QUICK = ("plain_dcp", "optimizer_sharded")
+#: Functions of shardplan that run on each rank.
+PLANNING = ("create_default_local_save_plan", "create_default_local_load_plan")
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_stock_and_shardplan_agree(name: str) -> None:
-    result, output = run_case(name, 2, entries=200, rounds=0, timeout=120)
-    assert result is not None, output
-    assert result.problems == []
-    assert result.calls["default_planner.create_default_local_save_plan"] >= 2
-    assert result.calls["default_planner.create_default_local_load_plan"] >= 2
-    assert result.entries >= 200
-    assert result.tensors > 0
+def test_stock_and_shardplan_agree() -> None:
+    results, output = run_cases(QUICK, 2, entries=100, rounds=0, timeout=240)
+    assert [result.case for result in results] == list(QUICK), output
+    for result in results:
+        assert result.problems == []
+        assert result.entries >= 100
+        assert result.tensors > 0
+        for function in PLANNING:
+            assert result.calls[f"default_planner.{function}"] >= 2
 
 
 @pytest.mark.parametrize("name", names())

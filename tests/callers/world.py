@@ -1,4 +1,4 @@
-"""Starts a world of processes for one case, as torchrun does, and reads its result."""
+"""Starts a world of processes with torchrun, runs cases in it, and reads their results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .result import Result, from_output
@@ -15,8 +16,8 @@ SOURCE = Path(__file__).resolve().parents[2]
 _GRACE = 20
 
 
-def run_case(
-    name: str,
+def run_cases(
+    names: Sequence[str],
     ranks: int,
     *,
     python: Path | str = sys.executable,
@@ -24,23 +25,23 @@ def run_case(
     entries: int = 6000,
     rounds: int = 3,
     timeout: float = 600,
-) -> tuple[Result | None, str]:
-    """Runs a case in new processes.
+) -> tuple[list[Result], str]:
+    """Runs cases in new processes.
 
     Args:
-        name: of the case.
+        names: of the cases.
         ranks: how many processes.
-        python: the interpreter of an environment with the packages of the case.
+        python: the interpreter of an environment with the packages of the cases.
         device: ``cpu`` or ``cuda``.
         entries: the least number of entries of the checkpoint.
         rounds: how often saves and loads are timed; 0 for checks only.
         timeout: seconds after which the processes are ended.
 
     Returns:
-        The result, or None if there is none, and what the processes printed.
+        The results, fewer than there are cases if one raised, and what the processes printed.
     """
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
-    module = ["-m", "tests.callers.harness", name]
+    module = ["-m", "tests.callers.harness", *names]
     options = [f"--device={device}", f"--entries={entries}", f"--rounds={rounds}"]
     variables = {"OMP_NUM_THREADS": "1"}
     if sys.platform == "linux":
@@ -65,5 +66,5 @@ def run_case(
             output, _ = process.communicate()
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
-        return None, f"{output}\nno result in {timeout:.0f} s"
+        return from_output(output), f"{output}\nno result in {timeout:.0f} s"
     return from_output(output), output
