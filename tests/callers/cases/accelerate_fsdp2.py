@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate import Accelerator, FullyShardedDataParallelPlugin, PartialState
 from accelerate.utils import DistributedType
 from torch import nn
 
@@ -32,7 +32,8 @@ def make_accelerator(device: str) -> Accelerator:
         return Accelerator(fsdp_plugin=plugin)
     # Accelerate leaves FSDP out on a CPU. This sets what it sets on a GPU.
     accelerator = Accelerator(cpu=True)
-    accelerator.state.distributed_type = DistributedType.FSDP
+    for state in (PartialState(), accelerator.state):
+        state.distributed_type = DistributedType.FSDP
     accelerator.state.fsdp_plugin = plugin
     return accelerator
 

@@ -36,8 +36,9 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def prepare(device: str, entries: int) -> State:
-    strategy = ModelParallelStrategy(shard, data_parallel_size=dist.get_world_size())
-    fabric = Fabric(accelerator=device, devices=dist.get_world_size(), strategy=strategy)
+    ranks = dist.get_world_size()
+    strategy = ModelParallelStrategy(shard, data_parallel_size=ranks, tensor_parallel_size=1)
+    fabric = Fabric(accelerator=device, devices=ranks, strategy=strategy)
     fabric.launch()
     model = fabric.setup(make_model(entries))
     optimizer = fabric.setup_optimizers(torch.optim.AdamW(model.parameters(), lr=1e-2))
