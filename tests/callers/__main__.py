@@ -8,6 +8,7 @@ The exit status is 1 if a check failed: files or tensors differ, or shardplan di
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def run_all(case: Description, options: argparse.Namespace) -> list[Result]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the world ends with this process
     rows = []
     for case in map(describe, options.only or names()):
         if options.device not in case.devices:
