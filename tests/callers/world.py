@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,31 +41,33 @@ def run_cases(
     Returns:
         The results, fewer than there are cases if one raised, and what the processes printed.
     """
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
-    module = ["-m", "tests.callers.harness", *names]
-    options = [f"--device={device}", f"--entries={entries}", f"--rounds={rounds}"]
-    variables = {"OMP_NUM_THREADS": "1"}
-    if sys.platform == "linux":
-        variables["GLOO_SOCKET_IFNAME"] = "lo"
-    process = subprocess.Popen(
-        [str(python), *torchrun, f"--nproc-per-node={ranks}", *module, *options],
-        cwd=SOURCE,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except BaseException as error:
-        process.send_signal(signal.SIGTERM)  # torchrun ends its processes
+    # Removed also if the processes are ended before they remove what they wrote.
+    with tempfile.TemporaryDirectory(prefix="shardplan-callers-") as folder:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+        module = ["-m", "tests.callers.harness", *names]
+        options = [f"--device={device}", f"--entries={entries}", f"--rounds={rounds}"]
+        variables = {"OMP_NUM_THREADS": "1", "TMPDIR": folder}
+        if sys.platform == "linux":
+            variables["GLOO_SOCKET_IFNAME"] = "lo"
+        process = subprocess.Popen(
+            [str(python), *torchrun, f"--nproc-per-node={ranks}", *module, *options],
+            cwd=SOURCE,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            output, _ = process.communicate(timeout=_GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-        return from_output(output), f"{output}\nno result in {timeout:.0f} s"
-    return from_output(output), output
+            output, _ = process.communicate(timeout=timeout)
+        except BaseException as error:
+            process.send_signal(signal.SIGTERM)  # torchrun ends its processes
+            try:
+                output, _ = process.communicate(timeout=_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                output, _ = process.communicate()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return from_output(output), f"{output}\nno result in {timeout:.0f} s"
+        return from_output(output), output
