@@ -6,7 +6,12 @@ subprocess of the same Python. A subprocess that ignores PYTHONPATH, or whose en
 it, runs upstream's code. The plugin does not import torch by itself.
 
 At the end, the plugin prints the number of calls of shardplan's functions and the fallbacks to
-upstream's code. A run without such calls fails.
+upstream's code, and writes them into the file of ``--junit-xml`` as properties of the test suite:
+``shardplan.calls:FUNCTION``, ``shardplan.fallbacks:REASON`` and ``shardplan.processes``. A run
+without such calls fails, unless ``--shardplan-allow-no-calls`` is given.
+
+``--shardplan-classes`` also puts shardplan's planners, readers and writers under upstream's names,
+in every module of torch.distributed.checkpoint. Upstream's subclasses keep their bases.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import tempfile
 from collections import Counter
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from .testing import call_count, sitecustomize_of_child
 
@@ -28,13 +34,15 @@ _RUN = pytest.StashKey["_RegisteredRun"]()
 class _RegisteredRun:
     """Registers shardplan in this process and in processes that it starts, until closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, classes: bool) -> None:
         self.calls: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.processes = 0
         self._installed = False
         self._folder = tempfile.mkdtemp(prefix="shardplan-pytest-")
         shutil.copy(sitecustomize_of_child.__file__, os.path.join(self._folder, "sitecustomize.py"))
+        if classes:
+            call_count.ask_for_classes(self._folder)
         self._python_path = os.environ.get("PYTHONPATH")
         entries = [self._folder, self._python_path] if self._python_path else [self._folder]
         os.environ["PYTHONPATH"] = os.pathsep.join(entries)
@@ -55,7 +63,9 @@ class _RegisteredRun:
         if self._installed:
             from .dcp import fallbacks
             from .dcp.registration import registry
+            from .testing import classes
 
+            classes.uninstall()
             registry.unregister()
             fallbacks.observe(None)
         with contextlib.suppress(ValueError):
@@ -67,23 +77,37 @@ class _RegisteredRun:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _start(config: pytest.Config) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("shardplan")
+    group.addoption(
+        "--shardplan-classes",
+        action="store_true",
+        help="put shardplan's planners, readers and writers under upstream's names",
+    )
+    group.addoption(
+        "--shardplan-allow-no-calls",
+        action="store_true",
+        help="pass even if none of shardplan's functions was called",
+    )
+
+
+def _start(config: pytest.Config, *, classes: bool) -> None:
     # A worker of pytest-xdist is a process that the run started, so it is already counted.
     if _RUN in config.stash or "PYTEST_XDIST_WORKER" in os.environ:
         return
-    run = config.stash[_RUN] = _RegisteredRun()
+    run = config.stash[_RUN] = _RegisteredRun(classes=classes)
     config.add_cleanup(run.close)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    _start(early_config)
+    _start(early_config, classes=early_config.known_args_namespace.shardplan_classes)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     # If a conftest names this plugin, the hook above was not called.
-    _start(config)
+    _start(config, classes=config.getoption("shardplan_classes"))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,12 +116,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run is None:
         return
     run.read_calls()
+    _add_properties(session.config, run)
     if _fails(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def _add_properties(config: pytest.Config, run: _RegisteredRun) -> None:
+    # The hook that writes the file runs later. pytest offers this only to fixtures of a session.
+    xml = config.stash.get(xml_key, None)
+    if xml is None:
+        return
+    xml.add_global_property("shardplan.processes", run.processes)
+    for kind, counts in (("calls", run.calls), ("fallbacks", run.fallbacks)):
+        for name, count in counts.most_common():
+            xml.add_global_property(f"shardplan.{kind}:{name}", count)
+
+
 def _fails(config: pytest.Config) -> bool:
-    return not config.stash[_RUN].calls and not config.getoption("collectonly")
+    return not (
+        config.stash[_RUN].calls
+        or config.getoption("collectonly")
+        or config.getoption("shardplan_allow_no_calls")
+    )
 
 
 def pytest_terminal_summary(

@@ -3,70 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
-# The test files below start with these lines.
-SAVE = """
-    import inspect, multiprocessing, os, signal, subprocess, sys
-    import torch
-    import torch.distributed.checkpoint as dcp
-    from torch.distributed.checkpoint.default_planner import create_default_local_save_plan as held
+from .plugin_runs import SAVE, counted, run, write
 
-    def save(path):
-        dcp.save({"a": torch.ones(3)}, checkpoint_id=path, no_dist=True)
-"""
 CALLS_OF_A_SAVE = {
-    "default_planner.create_default_local_save_plan": 1,
-    "default_planner._validate_global_plan": 1,
-    "default_planner.create_default_global_save_plan": 1,
-    "default_planner.dedup_save_plans": 1,
-    "state_dicts._flatten_sharded_tensors": 1,
-    "state_dicts.flatten_state_dict": 1,
-    "torch.distributed.checkpoint.default_planner._create_global_plan": 1,
-    "torch.distributed.checkpoint.default_planner.finish_plan": 1,
-    "torch.distributed.checkpoint.default_planner.set_up_planner": 1,
-    "torch.distributed.checkpoint.filesystem.finish": 1,
-    "torch.distributed.checkpoint.filesystem.prepare_global_plan": 1,
-    "torch.distributed.checkpoint.filesystem.storage_meta": 2,
-    "torch.distributed.checkpoint.filesystem.write_data": 1,
+    "shardplan.default_planner.create_default_local_save_plan": 1,
+    "shardplan.default_planner._validate_global_plan": 1,
+    "shardplan.default_planner.create_default_global_save_plan": 1,
+    "shardplan.default_planner.dedup_save_plans": 1,
+    "shardplan.dcp.twins.state_dicts._flatten_sharded_tensors": 1,
+    "shardplan.dcp.twins.state_dicts.flatten_state_dict": 1,
+    "shardplan.dcp.planners.coordinator.create_global_plan": 1,
+    "shardplan.dcp.planners.coordinator.finish_plan": 1,
+    "shardplan.dcp.planners.coordinator.set_up_planner": 1,
+    "shardplan.dcp.storage.filesystem.finish": 1,
+    "shardplan.dcp.storage.filesystem.prepare_global_plan": 1,
+    "shardplan.dcp.storage.filesystem.storage_meta": 2,
+    "shardplan.dcp.storage.tensor_writing.write_data": 1,
 }
-
-
-def run(
-    folder: Path, *arguments: str, plugin: bool = True, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    chosen = ["-p", "shardplan.pytest_plugin"] if plugin else []
-    temporary = folder / "temporary"
-    temporary.mkdir(exist_ok=True)
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *chosen, "-p", "no:cacheprovider", *arguments],
-        cwd=folder,
-        env={**os.environ, "TMPDIR": str(temporary), **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def write(folder: Path, name: str, *parts: str) -> None:
-    (folder / name).write_text("\n".join(textwrap.dedent(part) for part in parts))
-
-
-def counted(output: str) -> tuple[dict[str, int], int]:
-    """Returns the calls by function, and the number of processes, from the output of the run."""
-    total = re.search(r"^(\d+) calls of shardplan's functions in (\d+) processes$", output, re.M)
-    assert total, output
-    by_name = {
-        name: int(count) for count, name in re.findall(r"^ +(\d+) (\S+)$", output, re.MULTILINE)
-    }
-    assert sum(by_name.values()) == int(total[1])
-    return by_name, int(total[2])
 
 
 def times(count: int) -> dict[str, int]:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import mmap
 import os
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 _NAMES = "names"
+_CLASSES = "classes"
 _SUFFIX = ".calls"
 _FALLBACKS = ".fallbacks"
 _WIDTH = 8
@@ -65,7 +68,15 @@ def _counting(function: Callable[..., Any], slots: _Slots, slot: int) -> Callabl
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__.removeprefix('shardplan.dcp.twins.')}.{function.__name__}"
+    """Returns the name under which shardplan offers a twin; else that of its definition."""
+    name = function.__code__.co_name
+    # Not __module__, which a twin of a method copies from upstream's method.
+    module: str = function.__globals__["__name__"]
+    public = f"shardplan.{module.rpartition('.')[2]}"
+    if find_spec(public) is not None:
+        offered = getattr(importlib.import_module(public), name, None)
+        module = public if offered is function else module
+    return f"{module}.{name}"
 
 
 def _record_fallback(folder: str, reason: str, count: int) -> None:
@@ -75,6 +86,11 @@ def _record_fallback(folder: str, reason: str, count: int) -> None:
         open(os.path.join(folder, f"{os.getpid()}{_FALLBACKS}"), "a", encoding="utf-8") as file,
     ):
         file.write(f"{count} {' '.join(reason.split())}\n")
+
+
+def ask_for_classes(folder: str) -> None:
+    """Makes ``install`` put shardplan's classes under upstream's names, in every process."""
+    Path(folder, _CLASSES).touch()
 
 
 def install(folder: str) -> None:
@@ -95,6 +111,10 @@ def install(folder: str) -> None:
     registration.install(
         {original: _counting(ours, slots, i) for i, (original, ours) in enumerate(pairs)}
     )
+    if Path(folder, _CLASSES).exists():
+        from . import classes
+
+        classes.install()
 
 
 def read_fallbacks(folder: str) -> Counter[str]:
