@@ -18,7 +18,7 @@ NO_GTEST = echo "SKIPPED: the C++ tests of the core, for GoogleTest is missing. 
 .PHONY: help
 help: ## print this
 	@echo "make TARGET [VENV=$(VENV)] [PYTHON=$(PYTHON)] [TORCH=$(TORCH)]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -31,8 +31,8 @@ torch: $(RUN)
 	@$(RUN) -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null || { \
 	  echo "Installing torch $(TORCH)"; $(RUN) -m pip install "torch==$(TORCH)"; }
 
-.PHONY: install-demo install-test install-lint
-install-demo install-test install-lint: install-%: torch
+.PHONY: install-demo install-test install-pytorch-tests install-lint
+install-demo install-test install-pytorch-tests install-lint: install-%: torch
 	@echo "Building and installing shardplan"
 	$(RUN) -m pip install ".[$*]"
 
@@ -43,6 +43,11 @@ demo: install-demo ## train, save, reshard and load on real processes, ours besi
 .PHONY: test
 test: install-test cpp-test ## every test: C++ and Python
 	$(RUN) -m pytest -q tests
+
+.PHONY: pytorch-tests
+pytorch-tests: install-pytorch-tests ## PyTorch's own tests, ours against stock, PYTORCH=checkout [FILES=...]
+	@test -n "$(PYTORCH)" || { echo "PYTORCH= names no checkout; CONTRIBUTING.md says how to get one" >&2; exit 1; }
+	$(RUN) -m tests.pytorch "$(PYTORCH)" $(FILES)
 
 MINUTES = 60
 

@@ -1,0 +1,73 @@
+"""Compares the runs of test files, and prints what differs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+from .outcomes import FileRun
+from .running import Way
+
+ABSENT = "not run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A test whose outcome with shardplan is not that of stock torch."""
+
+    test: str
+    way: Way
+    stock: str
+    ours: str
+    detail: str
+
+    def __str__(self) -> str:
+        lines = [line for line in self.detail.splitlines() if line.strip()]
+        head = f"{self.test}: {self.stock} on stock, {self.ours} with {self.way}"
+        return "\n".join([head, *(f"    {line}" for line in lines[-12:])])
+
+
+def differences(runs: dict[Way, FileRun]) -> list[Difference]:
+    """Returns the differences between the run on stock torch and the others."""
+    stock = runs[Way.STOCK]
+    found = []
+    for way, ours in runs.items():
+        for test in {**stock.outcomes, **ours.outcomes}:
+            before = stock.outcomes.get(test, ABSENT)
+            after = ours.outcomes.get(test, ABSENT)
+            if before != after:
+                detail = ours.details.get(test) or stock.details.get(test, "")
+                found.append(Difference(test, way, before, after, detail))
+    return found
+
+
+def failures_of_stock(runs: dict[Way, FileRun]) -> list[str]:
+    """Returns the tests that fail on stock torch, each with the first line of its failure."""
+    found = []
+    for test, outcome in runs[Way.STOCK].outcomes.items():
+        if outcome not in ("passed", "skipped"):
+            lines = runs[Way.STOCK].details.get(test, "").splitlines()
+            reason = next((line for line in lines if line.strip()), "")
+            found.append(f"{test}: {outcome}: {reason[:200]}")
+    return found
+
+
+def summary(runs: list[dict[Way, FileRun]]) -> str:
+    """Returns the numbers of outcomes of each way, and the calls and fallbacks."""
+    lines = []
+    for way in Way:
+        counts = Counter(
+            outcome.split()[0] if not outcome.startswith("no ") else "without a report"
+            for by_way in runs
+            for outcome in by_way[way].outcomes.values()
+        )
+        numbers = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+        lines.append(f"{way!s:<12}{numbers or 'no tests'}")
+    for way in (Way.REGISTERED, Way.CLASSES):
+        for kind in ("calls", "fallbacks"):
+            total: Counter[str] = Counter()
+            for by_way in runs:
+                total.update(getattr(by_way[way], kind))
+            lines.append(f"{total.total()} {kind} with {way}")
+            lines += [f"{count:>10} {name}" for name, count in total.most_common()]
+    return "\n".join(lines)
