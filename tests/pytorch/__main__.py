@@ -69,12 +69,11 @@ def compare(checkout: Path, files: list[Path], timeout: float) -> int:
             by_way[way] = running.run(checkout, file, way, timeout)
             _print_run(file.relative_to(checkout / _TESTS), way, by_way[way], start)
         runs.append(by_way)
+        for failure in report.failures_of_stock(by_way):
+            print(f"fails on stock: {failure}", flush=True)
         for difference in report.differences(by_way):
             found.append(difference)
             print(f"DIFFERENCE {difference}", flush=True)
-    for by_way in runs:
-        for failure in report.failures_of_stock(by_way):
-            print(f"fails on stock: {failure}")
     print(report.summary(runs))
     if not any(done.outcomes for by_way in runs for done in by_way.values()):
         print("ERROR: no test was run")
@@ -86,9 +85,8 @@ def compare(checkout: Path, files: list[Path], timeout: float) -> int:
 
 
 def _print_run(file: Path, way: Way, done: FileRun, start: float) -> None:
-    passed = sum(outcome == "passed" for outcome in done.outcomes.values())
     seconds = time.monotonic() - start
-    print(f"{file} {way}: {passed} of {len(done.outcomes)} passed in {seconds:.0f} s", flush=True)
+    print(f"{file} {way}: {report.numbers([done])} in {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -52,17 +52,21 @@ def failures_of_stock(runs: dict[Way, FileRun]) -> list[str]:
     return found
 
 
+def numbers(runs: list[FileRun]) -> str:
+    """Returns how many tests had each outcome."""
+    counts = Counter(
+        outcome.split()[0] if not outcome.startswith("no ") else "without a report"
+        for done in runs
+        for outcome in done.outcomes.values()
+    )
+    return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "no tests"
+
+
 def summary(runs: list[dict[Way, FileRun]]) -> str:
     """Returns the numbers of outcomes of each way, and the calls and fallbacks."""
     lines = []
     for way in Way:
-        counts = Counter(
-            outcome.split()[0] if not outcome.startswith("no ") else "without a report"
-            for by_way in runs
-            for outcome in by_way[way].outcomes.values()
-        )
-        numbers = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-        lines.append(f"{way!s:<12}{numbers or 'no tests'}")
+        lines.append(f"{way!s:<12}{numbers([by_way[way] for by_way in runs])}")
     for way in (Way.REGISTERED, Way.CLASSES):
         for kind in ("calls", "fallbacks"):
             total: Counter[str] = Counter()
