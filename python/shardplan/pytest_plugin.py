@@ -11,7 +11,8 @@ upstream's code, and writes them into the file of ``--junit-xml`` as properties 
 without such calls fails, unless ``--shardplan-allow-no-calls`` is given.
 
 ``--shardplan-classes`` also puts shardplan's planners, readers and writers under upstream's names,
-in every module of torch.distributed.checkpoint. Upstream's subclasses keep their bases.
+in every module of torch.distributed.checkpoint. Upstream's subclasses keep their bases. Methods of
+shardplan's classes are not counted; the functions that they look up in upstream's modules are.
 """
 
 from __future__ import annotations
