@@ -45,7 +45,7 @@ test: install-test cpp-test ## every test: C++ and Python
 	$(RUN) -m pytest -q tests
 
 .PHONY: pytorch-tests
-pytorch-tests: install-pytorch-tests ## PyTorch's own tests, ours against stock, PYTORCH=checkout [FILES=...]
+pytorch-tests: install-pytorch-tests ## PyTorch's own tests, ours against upstream, PYTORCH=checkout [FILES=...]
 	@test -n "$(PYTORCH)" || { echo "PYTORCH= names no checkout; CONTRIBUTING.md says how to get one" >&2; exit 1; }
 	$(RUN) -m tests.pytorch "$(PYTORCH)" $(FILES)
 

@@ -1,1 +1,1 @@
-"""Frameworks that save through torch.distributed.checkpoint, on stock torch and on shardplan."""
+"""Frameworks that save through torch.distributed.checkpoint, on upstream and on shardplan."""

@@ -1,4 +1,4 @@
-"""Runs every caller on stock torch and on shardplan, side by side, and prints a table.
+"""Runs every caller on upstream and on shardplan, side by side, and prints a table.
 
     python -m tests.callers [--only NAME ...] [--ranks 2 4] [--device cuda] [--here]
 

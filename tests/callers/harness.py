@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m tests.callers.harness CASE ... --entries 6000 --rounds 3
 
-The code of the caller is the same for stock torch and for shardplan, which is only registered.
+The code of the caller is the same for upstream and for shardplan, which is only registered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shardplan.testing import call_count
 
 from .case import Case, describe
 from .comparison import copied, count_entries, file_differences, tensor_differences, unchanged
-from .result import AGAIN, OURS, STOCK, Result
+from .result import AGAIN, OURS, UPSTREAM, Result
 
 
 def on_all_ranks(values: Any) -> list[Any]:
@@ -117,45 +117,47 @@ class Run:
 
     def check(self) -> dict[str, Path]:
         """Saves by all, compares the files, and loads each checkpoint by each of the two."""
-        folders = {who: self.folder / who for who in (STOCK, OURS, AGAIN)}
+        folders = {who: self.folder / who for who in (UPSTREAM, OURS, AGAIN)}
         for who, path in folders.items():
             counting = self.counting(self.folder / "save calls", "save")
             with counting if who == OURS else contextlib.nullcontext():
                 seconds(lambda path=path: self.case.save(self.state, path))  # type: ignore[misc]
             self.check_loaded(f"the state after the save by {who}")
         self.compare_files(folders)
-        for saver in (STOCK, OURS):
-            with self.using(STOCK):
-                self.load_scrambled(folders[saver], f"saved by {saver}, loaded by {STOCK}")
+        for saver in (UPSTREAM, OURS):
+            with self.using(UPSTREAM):
+                self.load_scrambled(folders[saver], f"saved by {saver}, loaded by {UPSTREAM}")
             counting = self.counting(self.folder / f"load calls {saver}", f"load of {saver}")
             with counting if saver == OURS else self.using(OURS):
                 self.load_scrambled(folders[saver], f"saved by {saver}, loaded by {OURS}")
-        self.result.entries = count_entries(folders[STOCK])
+        self.result.entries = count_entries(folders[UPSTREAM])
         return folders
 
     def compare_files(self, folders: dict[str, Path]) -> None:
-        """The files of both must be equal, except those in which two stock saves differ too."""
+        """The files of both must be equal, except those in which two upstream saves differ too."""
         dist.barrier()
         if dist.get_rank() != 0:
             return
-        differing = set(file_differences(folders[OURS], folders[STOCK]))
-        always = set(file_differences(folders[AGAIN], folders[STOCK]))
+        differing = set(file_differences(folders[OURS], folders[UPSTREAM]))
+        always = set(file_differences(folders[AGAIN], folders[UPSTREAM]))
         for name in sorted(differing - always):
             self.problem(f"the file {name} differs")
         if always:
-            self.result.notes.append(f"differ in two stock saves too: {', '.join(sorted(always))}")
+            self.result.notes.append(
+                f"differ in two upstream saves too: {', '.join(sorted(always))}"
+            )
 
     def time(self, rounds: int, checkpoint: Path) -> None:
         """Saves and loads by turns. The shortest time of each counts."""
         for count in range(rounds):
-            for who in (STOCK, OURS, AGAIN):
+            for who in (UPSTREAM, OURS, AGAIN):
                 path = self.folder / f"{who} {count}"
                 with self.using(who):
                     taken = seconds(lambda path=path: self.case.save(self.state, path))  # type: ignore[misc]
                 self.note_time(self.result.save, who, taken)
                 if dist.get_rank() == 0:
                     shutil.rmtree(path)
-            for who in (STOCK, OURS, AGAIN):
+            for who in (UPSTREAM, OURS, AGAIN):
                 with self.using(who):
                     taken = self.load_scrambled(checkpoint, f"timed load by {who}")
                 self.note_time(self.result.load, who, taken)
@@ -187,7 +189,7 @@ def run(name: str, options: argparse.Namespace) -> Result:
         run = Run(case, folder, result, options.entries)
         checkpoints = run.check()
         if options.rounds:
-            run.time(options.rounds, checkpoints[STOCK])
+            run.time(options.rounds, checkpoints[UPSTREAM])
         found = on_all_ranks(result.problems)
         result.problems = sorted({problem for problems in found for problem in problems})
     finally:

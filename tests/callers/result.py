@@ -6,8 +6,8 @@ import dataclasses
 import json
 import re
 
-#: Stock torch is timed twice in every round, which shows the noise of the machine.
-STOCK, AGAIN, OURS = "stock", "stock again", "shardplan"
+#: Upstream torch is timed twice in every round, which shows the noise of the machine.
+UPSTREAM, AGAIN, OURS = "upstream", "upstream again", "shardplan"
 
 
 @dataclasses.dataclass
@@ -48,12 +48,12 @@ def from_output(output: str) -> list[Result]:
 
 
 def _ratio(times: dict[str, float]) -> str:
-    stock = min(times[STOCK], times[AGAIN])
-    return f"{stock:.2f} s / {times[OURS]:.2f} s = **{stock / times[OURS]:.1f}x**"
+    upstream = min(times[UPSTREAM], times[AGAIN])
+    return f"{upstream:.2f} s / {times[OURS]:.2f} s = **{upstream / times[OURS]:.1f}x**"
 
 
 def _noise(times: dict[str, float]) -> str:
-    return f"{times[STOCK] / times[AGAIN]:.2f}x"
+    return f"{times[UPSTREAM] / times[AGAIN]:.2f}x"
 
 
 def _cells(result: Result, what: str) -> list[str]:
@@ -71,9 +71,9 @@ HEADINGS = (
     "what was run",
     "ranks",
     "entries",
-    "save, stock / shardplan",
+    "save, upstream / shardplan",
     "load",
-    "stock / stock",
+    "upstream / upstream",
     "fallbacks",
 )
 

@@ -1,1 +1,1 @@
-"""Runs PyTorch's own tests of torch.distributed.checkpoint on stock torch and on shardplan."""
+"""Runs PyTorch's own tests of torch.distributed.checkpoint on upstream and on shardplan."""

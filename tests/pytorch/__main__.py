@@ -1,6 +1,6 @@
-"""python -m tests.pytorch CHECKOUT [FILE...]: compares shardplan with stock torch.
+"""python -m tests.pytorch CHECKOUT [FILE...]: compares shardplan with upstream.
 
-Each test file of test/distributed/checkpoint in a PyTorch checkout runs three times: on stock
+Each test file of test/distributed/checkpoint in a PyTorch checkout runs three times: on upstream
 torch, with shardplan registered, and with shardplan's classes under upstream's names, too. The
 program prints the tests whose outcomes differ, and fails if there are any.
 """
@@ -70,7 +70,7 @@ def compare(checkout: Path, files: list[Path], timeout: float) -> int:
             _print_run(file.relative_to(checkout / _TESTS), way, by_way[way], start)
         runs.append(by_way)
         for failure in report.failures_of_stock(by_way):
-            print(f"fails on stock: {failure}", flush=True)
+            print(f"fails on upstream: {failure}", flush=True)
         for difference in report.differences(by_way):
             found.append(difference)
             print(f"DIFFERENCE {difference}", flush=True)
@@ -80,7 +80,9 @@ def compare(checkout: Path, files: list[Path], timeout: float) -> int:
         return 1
     print(f"{len(found)} differences")
     for difference in found:
-        print(f"  {difference.test}: {difference.stock}, {difference.ours} with {difference.way}")
+        print(
+            f"  {difference.test}: {difference.upstream}, {difference.ours} with {difference.way}"
+        )
     return 1 if found else 0
 
 

@@ -13,40 +13,40 @@ ABSENT = "not run"
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A test whose outcome with shardplan is not that of stock torch."""
+    """A test whose outcome with shardplan is not that of upstream."""
 
     test: str
     way: Way
-    stock: str
+    upstream: str
     ours: str
     detail: str
 
     def __str__(self) -> str:
         lines = [line for line in self.detail.splitlines() if line.strip()]
-        head = f"{self.test}: {self.stock} on stock, {self.ours} with {self.way}"
+        head = f"{self.test}: {self.upstream} on upstream, {self.ours} with {self.way}"
         return "\n".join([head, *(f"    {line}" for line in lines[-12:])])
 
 
 def differences(runs: dict[Way, FileRun]) -> list[Difference]:
-    """Returns the differences between the run on stock torch and the others."""
-    stock = runs[Way.STOCK]
+    """Returns the differences between the run on upstream and the others."""
+    upstream = runs[Way.UPSTREAM]
     found = []
     for way, ours in runs.items():
-        for test in {**stock.outcomes, **ours.outcomes}:
-            before = stock.outcomes.get(test, ABSENT)
+        for test in {**upstream.outcomes, **ours.outcomes}:
+            before = upstream.outcomes.get(test, ABSENT)
             after = ours.outcomes.get(test, ABSENT)
             if before != after:
-                detail = ours.details.get(test) or stock.details.get(test, "")
+                detail = ours.details.get(test) or upstream.details.get(test, "")
                 found.append(Difference(test, way, before, after, detail))
     return found
 
 
 def failures_of_stock(runs: dict[Way, FileRun]) -> list[str]:
-    """Returns the tests that fail on stock torch, each with the first line of its failure."""
+    """Returns the tests that fail on upstream, each with the first line of its failure."""
     found = []
-    for test, outcome in runs[Way.STOCK].outcomes.items():
+    for test, outcome in runs[Way.UPSTREAM].outcomes.items():
         if outcome not in ("passed", "skipped"):
-            lines = runs[Way.STOCK].details.get(test, "").splitlines()
+            lines = runs[Way.UPSTREAM].details.get(test, "").splitlines()
             reason = next((line for line in lines if line.strip()), "")
             found.append(f"{test}: {outcome}: {reason[:200]}")
     return found

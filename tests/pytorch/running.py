@@ -22,7 +22,7 @@ _TIMEOUT_OF_TEST = "100"
 class Way(enum.Enum):
     """How tests are run. The values are pytest's options."""
 
-    STOCK = ()
+    UPSTREAM = ()
     REGISTERED = _PLUGIN
     CLASSES = (*_PLUGIN, "--shardplan-classes")
 

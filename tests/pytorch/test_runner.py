@@ -33,7 +33,7 @@ TESTS = """
                 dcp.save({"a": torch.ones(3)}, checkpoint_id=path, no_dist=True)
 
         def test_fails(self):
-            raise KeyError("on stock, too")
+            raise KeyError("on upstream, too")
 
         def test_differs_if_registered(self):
             function = default_planner.create_default_local_save_plan
@@ -70,7 +70,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.pytorch", *arguments],
         cwd=ROOT,
-        env={**os.environ, "SHARDPLAN_REGISTER": "1"},  # stock torch is stock all the same
+        env={**os.environ, "SHARDPLAN_REGISTER": "1"},  # upstream is upstream all the same
         capture_output=True,
         text=True,
         timeout=500,
@@ -102,7 +102,7 @@ def test_outcomes_that_agree_and_a_file_that_hangs(tmp_path: Path) -> None:
     assert done.stdout.endswith("0 differences\n")
     (tests / "test_small.py").write_text("import time\ntime.sleep(600)\n")
     done = run(checkout, "--timeout", "3")
-    assert "stock       1 without a report\n" in done.stdout, done.stdout + done.stderr
+    assert "upstream       1 without a report\n" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_checkout_of_another_version(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ This package imports every module that declares a twin, so that the table of twi
 from __future__ import annotations
 
 from ..planners import coordinator
-from ..storage import filesystem, hf_storage
+from ..storage import filesystem, hf_storage, item_writing
 from ..twins import default_planner, planner_helpers, resharding
 from . import async_process
 from .registry import Registration, install, register, registered, unregister
@@ -19,6 +19,7 @@ __all__ = [
     "filesystem",
     "hf_storage",
     "install",
+    "item_writing",
     "planner_helpers",
     "register",
     "registered",

@@ -98,15 +98,20 @@ def _parts(
         return None
 
 
-def _prepare(
-    writer: filesystem._FileSystemWriter, plan: SavePlan, planner: SavePlanner
-) -> tuple[_Save | None, str | None]:
-    """Returns the save, or the reason why upstream has to write all items."""
-    parts = _parts(
+def installed_parts() -> native.SavedParts | None:
+    """Returns how ``torch.save`` lays out parts, with its options; None if native code cannot."""
+    return _parts(
         torch.serialization.get_crc32_options(),
         torch.serialization._get_storage_alignment(),
         tuple(torch.serialization._package_registry),
     )
+
+
+def _prepare(
+    writer: filesystem._FileSystemWriter, plan: SavePlan, planner: SavePlanner
+) -> tuple[_Save | None, str | None]:
+    """Returns the save, or the reason why upstream has to write all items."""
+    parts = installed_parts()
     if parts is None:
         return None, "the installed torch.save writes another format"
     try:
@@ -262,7 +267,7 @@ class _Save:
     def _write_with_upstream(self, position: int, stream: Any, name: str, data: Any) -> None:
         """Writes an item with upstream's code, where the stream is."""
         writer = self._writer
-        result = filesystem._write_item(
+        result = originals.write_item(
             writer.transforms,
             stream,
             data,

@@ -38,6 +38,7 @@ writer_prepare_global_plan = FileSystemWriter.prepare_global_plan
 writer_storage_meta = FileSystemWriter.storage_meta
 writer_write_data = FileSystemWriter.write_data
 writer_write_files = FileSystemWriter._write_data
+write_item = filesystem._write_item
 
 HuggingFaceStorageReader = hf_storage.HuggingFaceStorageReader
 hf_reader_process_read_request = HuggingFaceStorageReader._process_read_request
