@@ -15,7 +15,7 @@ QUICK = ("plain_dcp", "optimizer_sharded")
 PLANNING = ("create_default_local_save_plan", "create_default_local_load_plan")
 
 
-def test_stock_and_shardplan_agree() -> None:
+def test_upstream_and_shardplan_agree() -> None:
     results, output = run_cases(QUICK, 2, entries=100, rounds=0, timeout=240)
     assert [result.case for result in results] == list(QUICK), output
     for result in results:
@@ -23,7 +23,7 @@ def test_stock_and_shardplan_agree() -> None:
         assert result.entries >= 100
         assert result.tensors > 0
         for function in PLANNING:
-            assert result.calls[f"default_planner.{function}"] >= 2
+            assert result.calls[f"shardplan.default_planner.{function}"] >= 2
 
 
 @pytest.mark.parametrize("name", names())

@@ -69,7 +69,7 @@ def compare(checkout: Path, files: list[Path], timeout: float) -> int:
             by_way[way] = running.run(checkout, file, way, timeout)
             _print_run(file.relative_to(checkout / _TESTS), way, by_way[way], start)
         runs.append(by_way)
-        for failure in report.failures_of_stock(by_way):
+        for failure in report.failures_of_upstream(by_way):
             print(f"fails on upstream: {failure}", flush=True)
         for difference in report.differences(by_way):
             found.append(difference)

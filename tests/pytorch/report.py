@@ -41,7 +41,7 @@ def differences(runs: dict[Way, FileRun]) -> list[Difference]:
     return found
 
 
-def failures_of_stock(runs: dict[Way, FileRun]) -> list[str]:
+def failures_of_upstream(runs: dict[Way, FileRun]) -> list[str]:
     """Returns the tests that fail on upstream, each with the first line of its failure."""
     found = []
     for test, outcome in runs[Way.UPSTREAM].outcomes.items():

@@ -88,7 +88,7 @@ def test_the_differences_are_found_and_no_others(tmp_path: Path) -> None:
         f"  {case}test_differs_with_classes: passed, failed OSError with classes",
     ], done.stdout + done.stderr
     # test_for_two_gpus is one of them, and test_needs_cuda is the one that is skipped.
-    assert "\nstock       1 failed, 4 passed, 1 skipped\n" in done.stdout
+    assert "\nupstream    1 failed, 4 passed, 1 skipped\n" in done.stdout
     assert "\nclasses     3 failed, 2 passed, 1 skipped\n" in done.stdout
     assert " shardplan.default_planner.create_default_local_save_plan\n" in done.stdout
 
@@ -102,7 +102,7 @@ def test_outcomes_that_agree_and_a_file_that_hangs(tmp_path: Path) -> None:
     assert done.stdout.endswith("0 differences\n")
     (tests / "test_small.py").write_text("import time\ntime.sleep(600)\n")
     done = run(checkout, "--timeout", "3")
-    assert "upstream       1 without a report\n" in done.stdout, done.stdout + done.stderr
+    assert "upstream    1 without a report\n" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_checkout_of_another_version(tmp_path: Path) -> None:
