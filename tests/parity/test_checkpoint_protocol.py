@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch.distributed.checkpoint import default_planner
+from torch.distributed.checkpoint import default_planner, planner_helpers
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
     ChunkStorageMetadata,
@@ -143,6 +144,10 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "AttributeError": lambda: Raises(AttributeError),
     "a property that raises": PropertyRaises,
     "no write items": lambda: OnlyLoads(2),
+    "a stream": lambda: io.BytesIO(b"x"),
+    "any object": lambda: Config(),
+    "a class": lambda: Config,
+    "an object that pretends to be a tensor": lambda: PretendsToBeATensor(),
 }
 
 
@@ -211,13 +216,25 @@ def test_size_changed_in_place_to_a_tuple() -> None:
     )
 
 
+class Config:
+    """Any object without methods of the protocol is pickled."""
+
+
+class PretendsToBeATensor:
+    __class__ = torch.Tensor  # type: ignore[assignment]
+
+
 def test_nothing_falls_back() -> None:
-    state = {f"w{number}": Wrapper(Rows(0, 2)) for number in range(3)}
+    state: dict[str, Any] = {f"w{number}": Wrapper(Rows(0, 2)) for number in range(3)}
     before = dict(shardplan.fallbacks())
     with shardplan.registered():
         plan = default_planner.create_default_local_save_plan(state, True)
         metadata = Metadata({name: tensor_metadata((8, 4), row_chunks(8, 3, 4)) for name in state})
         load = default_planner.create_default_local_load_plan(state, metadata)
+        objects = {"io": io.BytesIO(b"x"), "config": Config(), "class": Config, "set": {1}}
+        assert len(default_planner.create_default_local_save_plan(objects, True).items) == 4
+        for name, value in objects.items():
+            assert len(planner_helpers._create_write_items(name, value)) == 1
     assert (len(plan.items), len(load.items)) == (6, 9)
     assert dict(shardplan.fallbacks()) == before
 

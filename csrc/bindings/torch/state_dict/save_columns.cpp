@@ -61,7 +61,7 @@ class SaveReader {
     if (Py_TYPE(object) == types.dtensor) return add_dtensor(name, object);
     if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, object);
     if (is_plain_tensor(object)) return add_tensor(name, object);
-    if (!is_plain_value(object)) return Outcome::kObject;
+    if (!is_plain_value(object) && !is_object_to_pickle(object)) return Outcome::kObject;
     push_row(columns::WriteKind::kBytes, name, 0, {});
     return Outcome::kAdded;
   }
@@ -133,6 +133,14 @@ class SaveReader {
            PyFloat_CheckExact(object) || PyUnicode_CheckExact(object) ||
            PyBytes_CheckExact(object) || PyList_CheckExact(object) || PyTuple_CheckExact(object) ||
            PyDict_CheckExact(object);
+  }
+
+  /// Returns true for any other object that upstream saves as a byte entry.
+  static bool is_object_to_pickle(PyObject* object) {
+    const UpstreamTypes& types = UpstreamTypes::get();
+    return !read_attribute(object, types.create_write_items) &&
+           !is_instance(object, reinterpret_cast<PyObject*>(types.sharded_tensor)) &&
+           !is_instance(object, reinterpret_cast<PyObject*>(types.tensor));
   }
 
   void push_box(columns::WriteKind kind, std::uint32_t name, std::uint32_t properties,
