@@ -13,6 +13,11 @@ message that is broken raises at first access.
 from __future__ import annotations
 
 import copyreg
+import functools
+import importlib
+import importlib.util
+import io
+import itertools
 import logging
 import operator
 import pickle
@@ -184,7 +189,52 @@ class Pickler(pickle.Pickler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # A plain dict, because the C pickler looks up every object in it without calling Python.
-        self.dispatch_table = {**copyreg.dispatch_table, **_PACKED}
+        self.dispatch_table = {
+            **copyreg.dispatch_table,
+            **_PACKED,
+            SavePlan: _readable_without_shardplan,
+            LoadPlan: _readable_without_shardplan,
+        }
+
+
+class _Call:
+    """Pickles as the result of a call that the receiver makes."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._reduced = function, arguments
+
+    def __reduce__(self) -> Reduced:
+        return self._reduced
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _readable_without_shardplan(plan: Any) -> Reduced:
+    """Encodes a plan in a pickle that a rank without shardplan can load, too.
+
+    DCP unpickles where an exception would leave the other ranks waiting. So such a rank gets a plan
+    whose items raise a ModuleNotFoundError when they are iterated, which DCP passes to all ranks.
+
+    A pickle has calls but no conditions. ``next(map(loads, compress([plan], [spec])), other)``
+    loads the plan if ``spec``, where the receiver finds shardplan, is not None.
+    """
+    reduced = _PACKED[type(plan)](plan)
+    if reduced[0] not in (received.save_plan, received.load_plan):
+        return reduced  # as upstream pickles it
+    stream = io.BytesIO()
+    Pickler(stream, _PROTOCOL).dump(_Call(reduced[0], *reduced[1]))
+    found = _Call(importlib.util.find_spec, "shardplan")
+    loaded = _Call(map, pickle.loads, _Call(itertools.compress, (stream.getvalue(),), (found,)))
+    # The name of a module has no dot here, or import_module would import its parent.
+    missing = (
+        f"shardplan, which rank {_rank()} has and a receiver of its plan lacks: install it on "
+        "every rank"
+    )
+    items = _Call(iter, functools.partial(importlib.import_module, missing), None)
+    # A storage writer reads storage_data before it reads an item.
+    return next, (loaded, _Call(type(plan), items, to_builtin(plan.storage_data)))
 
 
 _PROTOCOL = 4
