@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +19,13 @@ from torch.distributed._shard import sharded_tensor
 from torch.distributed._shard.metadata import ShardMetadata
 from torch.distributed._shard.sharding_spec import ChunkShardingSpec, EnumerableShardingSpec
 from torch.distributed.checkpoint import format_utils, state_dict_loader
-from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
+from torch.distributed.checkpoint._extension import ExtensionRegistry
 from torch.distributed.checkpoint.state_dict import get_state_dict
 from torch.distributed.checkpoint.stateful import Stateful
 from torch.distributed.tensor import Shard
 from torch.nn.parallel import DistributedDataParallel
+
+from parity.extensions import Inverted
 
 from .checkpoints import assert_same_checkpoint, identical, writer
 from .planning import planning
@@ -95,35 +96,6 @@ class Counter(Stateful):
         self.values = dict(state_dict)
 
 
-class Inverted(StreamTransformExtension):
-    """Stores every byte inverted."""
-
-    @staticmethod
-    def from_descriptor(version: str) -> Inverted:
-        return Inverted()
-
-    @staticmethod
-    def registry_name() -> str:
-        return "stream.inverted"
-
-    def get_descriptor(self) -> str:
-        return "stream.inverted/1"
-
-    def transform_to(self, output: Any) -> Any:
-        class Writer(io.RawIOBase):
-            def writable(self) -> bool:
-                return True
-
-            def write(self, data: Any) -> int:
-                output.write(bytes(byte ^ 255 for byte in bytes(data)))
-                return len(bytes(data))
-
-        return Writer()
-
-    def transform_from(self, input: Any) -> Any:
-        return io.BytesIO(bytes(byte ^ 255 for byte in input.read()))
-
-
 @dataclasses.dataclass
 class Way:
     """A way to save and to load.
@@ -153,7 +125,7 @@ def save_inverted(state: StateDict, path: Path) -> None:
 
 def load_inverted(state: StateDict, path: Path) -> None:
     registry = ExtensionRegistry()
-    registry.extensions["stream.inverted"] = Inverted
+    registry.register(Inverted)
     dcp.load(state, storage_reader=dcp.FileSystemReader(path, _extension_registry=registry))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint._extension import StreamTransformExtension
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
 from torch.distributed.device_mesh import init_device_mesh
@@ -21,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import shardplan
 from benchmarks.workloads import world
+from parity.extensions import Inverted
 from parity.test_read_data import DTYPES, random_tensor
 from parity.worlds import sharded_tensor_of
 from shardplan.dcp import fallbacks
@@ -389,26 +389,8 @@ def test_the_state_dict_is_looked_up_when_it_is_written(tmp_path: Path) -> None:
 
 
 def test_extensions_are_upstreams(tmp_path: Path) -> None:
-    class Rot(StreamTransformExtension):
-        @staticmethod
-        def from_descriptor(version: str) -> Rot:
-            return Rot()
-
-        @staticmethod
-        def registry_name() -> str:
-            return "rot"
-
-        def get_descriptor(self) -> str:
-            return "rot/1"
-
-        def transform_to(self, output: Any) -> Any:
-            return output
-
-        def transform_from(self, input: Any) -> Any:
-            return input
-
     (tmp_path / "1").mkdir()
-    check(tmp_path / "1", mixed, _extensions=[Rot()])
+    check(tmp_path / "1", mixed, _extensions=[Inverted()])
     assert shardplan.fallbacks() == {"write data: the writer has stream extensions": 1}
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed.checkpoint import filesystem
-from torch.distributed.checkpoint._extension import StreamTransformExtension
 from torch.distributed.checkpoint.filesystem import SerializationFormat, _StorageWriterTransforms
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import WriteItem, WriteItemType
@@ -18,6 +17,7 @@ from torch.distributed.checkpoint.planner_helpers import _create_write_item_for_
 
 import shardplan
 from parity.comparison import assert_same_answer
+from parity.extensions import Inverted
 from shardplan.dcp.storage import item_writing
 from shardplan.dcp.upstream import originals
 
@@ -114,37 +114,8 @@ def test_safetensors_format(tmp_path: Path, name: str) -> None:
     assert_written(tmp_path, DATA[name], wire_format=SerializationFormat.SAFETENSORS)
 
 
-class Rot(StreamTransformExtension):
-    """A transform that needs no package."""
-
-    @staticmethod
-    def from_descriptor(version: str) -> Rot:
-        return Rot()
-
-    @staticmethod
-    def registry_name() -> str:
-        return "stream.rot"
-
-    def get_descriptor(self) -> str:
-        return "stream.rot/1"
-
-    def transform_from(self, input: Any) -> Any:
-        raise NotImplementedError
-
-    def transform_to(self, output: Any) -> Any:
-        class Writer(io.RawIOBase):
-            def writable(self) -> bool:
-                return True
-
-            def write(self, data: Any) -> int:
-                output.write(bytes(byte ^ 255 for byte in bytes(data)))
-                return len(bytes(data))
-
-        return Writer()
-
-
 def test_extensions(tmp_path: Path) -> None:
-    assert_written(tmp_path, DATA["float"], extensions=[Rot()])
+    assert_written(tmp_path, DATA["float"], extensions=[Inverted()])
 
 
 class Full(io.BytesIO):
