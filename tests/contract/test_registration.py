@@ -64,7 +64,9 @@ def test_every_name_is_restored() -> None:
         f"{cls.__module__}.{cls.__qualname__}.__copy__"
         for cls in (SavePlan, LoadPlan, Metadata, TensorStorageMetadata)
     }
-    assert changed == set(done.replaced) | copied
+    # Other tests are modules that have imported upstream's functions.
+    in_upstream = {name for name in done.replaced if name.startswith(dcp.__name__)}
+    assert changed == in_upstream | copied
     assert {SavePlan, LoadPlan, Metadata, TensorStorageMetadata} <= copyreg.dispatch_table.keys()
     shardplan.unregister()
     assert contents() == before
