@@ -203,6 +203,19 @@ def test_load_plan(make: Callable[[], Any], saved: Callable[[], Any]) -> None:
         assert getattr(ours, "calls", 0) == getattr(upstream, "calls", 0)
 
 
+def test_an_entry_that_is_missing_after_one_that_listed_its_chunks() -> None:
+    """The missing key is upstream's error, whatever the entry before has listed."""
+    metadata = Metadata({"w": tensor_metadata((8, 4), [chunk((0, 0), (8, 4))])})
+    assert_same_answer(
+        lambda: OURS.default_planner.create_default_local_load_plan(
+            {"w": Rows(0), "missing": torch.ones(2)}, metadata
+        ),
+        lambda: originals.create_default_local_load_plan(
+            {"w": Rows(0), "missing": torch.ones(2)}, metadata
+        ),
+    )
+
+
 def test_size_changed_in_place_to_a_tuple() -> None:
     """Megatron sets ``md.size`` while it plans a load with a shape that differs."""
     saved = tensor_metadata((6, 4), [chunk((0, 0), (6, 4))])

@@ -20,6 +20,7 @@ class LoadReader {
       : metadata_(metadata), strict_(strict), upstream_items_(upstream_items) {}
 
   void add(const py::object& fqn, PyObject* object) {
+    own_chunks_ = {};
     const auto saved =
         py::reinterpret_borrow<py::object>(PyDict_GetItemWithError(metadata_.ptr(), fqn.ptr()));
     if (!saved) {
@@ -28,7 +29,6 @@ class LoadReader {
       return;
     }
     const auto name = static_cast<std::uint32_t>(columns_.tables.names.size());
-    own_chunks_ = {};
     if (!PyUnicode_CheckExact(fqn.ptr()) || !add_known(name, saved.ptr(), object)) {
       add_object(fqn, object);
       return;
