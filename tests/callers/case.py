@@ -30,10 +30,7 @@ class Case(Protocol):
     def load(self, state: Any, path: Path) -> None: ...
 
     def tensors(self, state: Any) -> dict[str, torch.Tensor]:
-        """Returns this rank's tensors as they are now, by name. They may be the live ones."""
-
-    def scramble(self, state: Any) -> None:
-        """Changes every tensor of the state, so that only a load can restore it."""
+        """Returns this rank's tensors by name: the live ones, which the harness also changes."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ from shardplan.testing import call_count
 from .case import Case, describe
 from .comparison import copied, count_entries, file_differences, tensor_differences, unchanged
 from .result import AGAIN, OURS, UPSTREAM, Result
+from .training import change
 
 
 def on_all_ranks(values: Any) -> list[Any]:
@@ -107,7 +108,7 @@ class Run:
 
     def load_scrambled(self, path: Path, what: str) -> float:
         """Loads into a state that has other values, compares it, and returns the time."""
-        self.case.scramble(self.state)
+        change(self.case.tensors(self.state).values())
         kept = unchanged(self.case.tensors(self.state), self.expected)
         if kept:
             self.problem(f"{what}: {len(kept)} tensors were not scrambled, like {kept[0]}")

@@ -63,7 +63,7 @@ def _count_calls() -> None:
         call_count.install(_FOLDER)
 
 
-def _run_shadowed() -> None:
+def run_shadowed() -> None:
     """Runs the sitecustomize module that this one shadows."""
     spec = PathFinder.find_spec("sitecustomize")
     if spec is None or spec.loader is None:
@@ -78,4 +78,4 @@ if __name__ == "sitecustomize":
     _FOLDER = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _FOLDER]
     sys.meta_path.insert(0, AfterImport(DCP, _count_calls))
-    _run_shadowed()
+    run_shadowed()

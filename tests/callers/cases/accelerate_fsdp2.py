@@ -10,7 +10,7 @@ from accelerate import Accelerator, FullyShardedDataParallelPlugin, PartialState
 from accelerate.utils import DistributedType
 from torch import nn
 
-from ..training import change, make_model, tensors_of, train
+from ..training import make_model, tensors_of, train
 
 PACKAGE = "accelerate"
 REQUIREMENTS = ("accelerate==1.15.0",)
@@ -57,7 +57,3 @@ def load(state: State, path: Path) -> None:
 
 def tensors(state: State) -> dict[str, torch.Tensor]:
     return tensors_of(state.model, state.optimizer)
-
-
-def scramble(state: State) -> None:
-    change(tensors(state).values())

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save, torch_save_to_dcp
 
-from ..training import change, make_model, train
+from ..training import make_model, train
 
 PACKAGE = "torch"
 WHAT = "`torch_save_to_dcp` and `dcp_to_torch_save`, one process"
@@ -58,7 +58,3 @@ def tensors(state: State) -> dict[str, torch.Tensor]:
     for index, values in state.values["optimizer"]["state"].items():
         found.update({f"optimizer.{index}.{name}": value for name, value in values.items()})
     return found
-
-
-def scramble(state: State) -> None:
-    change(tensors(state).values())

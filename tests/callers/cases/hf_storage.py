@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_mo
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from ..training import Chain, change, local
+from ..training import Chain, local
 
 PACKAGE = "safetensors"
 REQUIREMENTS = ("safetensors==0.8.0",)
@@ -45,7 +45,3 @@ def load(state: State, path: Path) -> None:
 
 def tensors(state: State) -> dict[str, torch.Tensor]:
     return {name: local(value) for name, value in state.model.named_parameters()}
-
-
-def scramble(state: State) -> None:
-    change(tensors(state).values())

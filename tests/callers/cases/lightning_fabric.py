@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
-from ..training import change, make_model, tensors_of, train
+from ..training import make_model, tensors_of, train
 
 PACKAGE = "lightning"
 REQUIREMENTS = ("lightning==2.6.6",)
@@ -56,7 +56,3 @@ def load(state: State, path: Path) -> None:
 
 def tensors(state: State) -> dict[str, torch.Tensor]:
     return tensors_of(state.model, state.optimizer)
-
-
-def scramble(state: State) -> None:
-    change(tensors(state).values())

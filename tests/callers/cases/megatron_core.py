@@ -11,8 +11,6 @@ import torch.distributed as dist
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing import ShardedObject, ShardedTensor
 
-from ..training import change
-
 PACKAGE = "megatron-core"
 REQUIREMENTS = ("megatron-core==0.16.1", "psutil==7.2.2")
 WHAT = "`dist_checkpointing.save` and `load` in `torch_dist`"
@@ -61,7 +59,3 @@ def load(state: State, path: Path) -> None:
 
 def tensors(state: State) -> dict[str, torch.Tensor]:
     return dict(state.values)
-
-
-def scramble(state: State) -> None:
-    change(state.values.values())

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.optimizer import load_sharded_optimizer_state_
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp import StateDictType
 
-from ..training import change, make_model, tensors_of, train
+from ..training import make_model, tensors_of, train
 
 PACKAGE = "torch"
 WHAT = "FSDP1 + AdamW, ShardedTensors, `load_sharded_optimizer_state_dict`"
@@ -63,7 +63,3 @@ def load(state: State, path: Path) -> None:
 
 def tensors(state: State) -> dict[str, torch.Tensor]:
     return tensors_of(state.model, state.optimizer)
-
-
-def scramble(state: State) -> None:
-    change(tensors(state).values())

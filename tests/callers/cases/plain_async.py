@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
 
-from .plain_dcp import State, load, prepare, scramble, state_dict, tensors
+from .plain_dcp import State, load, prepare, state_dict, tensors
 
-__all__ = ["load", "prepare", "save", "scramble", "tensors"]
+__all__ = ["load", "prepare", "save", "tensors"]
 
 PACKAGE = "torch"
 WHAT = "FSDP2 + AdamW, `dcp.async_save` and its result"

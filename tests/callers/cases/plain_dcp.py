@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from ..training import change, make_model, tensors_of, train
+from ..training import make_model, tensors_of, train
 
 PACKAGE = "torch"
 WHAT = "FSDP2 + AdamW, `dcp.save` and `dcp.load`"
@@ -56,7 +56,3 @@ def load(state: State, path: Path) -> None:
 
 def tensors(state: State) -> dict[str, torch.Tensor]:
     return tensors_of(state.model, state.optimizer)
-
-
-def scramble(state: State) -> None:
-    change(tensors(state).values())

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from shardplan.testing.sitecustomize_of_child import AfterImport
+from shardplan.testing.sitecustomize_of_child import AfterImport, run_shadowed
 
 _COMMON = "torch.testing._internal.common_distributed"
 _DTENSOR = "torch.testing._internal.distributed._tensor.common_dtensor"
@@ -139,19 +139,6 @@ def _patch_sharded() -> None:
     module.ShardedTensorTestBase.init_rpc = init_rpc
 
 
-def _run_shadowed() -> None:
-    """Runs the sitecustomize module that this one shadows."""
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
-
-    own = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != own]
-    spec = PathFinder.find_spec("sitecustomize")
-    if spec is not None and spec.loader is not None:
-        module = sys.modules["sitecustomize"] = module_from_spec(spec)
-        spec.loader.exec_module(module)
-
-
 if __name__ == "sitecustomize":
     for _name, _patch in (
         (_COMMON, _patch_common),
@@ -159,4 +146,6 @@ if __name__ == "sitecustomize":
         (_SHARDED, _patch_sharded),
     ):
         sys.meta_path.insert(0, AfterImport(_name, _patch))
-    _run_shadowed()
+    _own = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _own]
+    run_shadowed()

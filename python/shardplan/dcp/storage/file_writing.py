@@ -35,12 +35,17 @@ def why_upstream(writer: filesystem._FileSystemWriter) -> str | None:
     is_known = write_files is originals.writer_write_files or replaced_names.is_ours(write_files)
     if not is_known or "_write_data" in vars(writer):
         return "the writer overrides _write_data"
-    if type(writer.transforms) is not originals.StorageWriterTransforms:
-        return f"the transforms are a {fallbacks.kind_of(writer.transforms)}"
-    if writer.transforms.extensions:
-        return "the writer has stream extensions"
     if not isinstance(writer.thread_count, int) or writer.thread_count < 1:
         return "thread_count is not a positive number"
+    return why_upstream_transforms(writer.transforms)
+
+
+def why_upstream_transforms(transforms: filesystem._StorageWriterTransforms) -> str | None:
+    """Returns the reason why upstream has to write a tensor with these transforms, or None."""
+    if type(transforms) is not originals.StorageWriterTransforms:
+        return f"the transforms are a {fallbacks.kind_of(transforms)}"
+    if transforms.extensions:
+        return "the writer has stream extensions"
     if torch.serialization._serialization_tls.skip_data:
         return "torch.serialization.skip_data is active"
     if hooks.mode_is_active():

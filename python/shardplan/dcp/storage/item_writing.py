@@ -17,9 +17,9 @@ from torch.distributed.checkpoint.storage import WriteResult
 from .. import fallbacks
 from ..native import native
 from ..twins.table import twin_of
-from ..upstream import hooks, originals, replaced_names
+from ..upstream import originals, replaced_names
 from .file_access import descriptor_of
-from .file_writing import fail
+from .file_writing import fail, why_upstream_transforms
 from .tensor_writing import installed_parts
 
 # Smaller tensors are written through the buffer of the stream.
@@ -53,7 +53,7 @@ def _write_item(
         and replaced_names.WRITE_DATA.untouched("write item", fallbacks.count_entries)
     ):
         result = None
-        if _is_plain(transforms) and _is_alone(data):
+        if why_upstream_transforms(transforms) is None and _is_alone(data):
             result = _write_tensor(stream, data, write_item, storage_key)
         if result is not None:
             return result
@@ -66,15 +66,6 @@ def _write_item(
         write_item,
         storage_key,
         serialization_format,
-    )
-
-
-def _is_plain(transforms: filesystem._StorageWriterTransforms) -> bool:
-    return (
-        type(transforms) is originals.StorageWriterTransforms
-        and not transforms.extensions
-        and not torch.serialization._serialization_tls.skip_data
-        and not hooks.mode_is_active()
     )
 
 
