@@ -9,6 +9,7 @@
 #include "core/inspect/checkpoint.h"
 #include "core/inspect/reshard_cost.h"
 #include "core/inspect/storage_faults.h"
+#include "core/metadata/plan_reader.h"
 #include "fuzz_input.h"
 
 namespace shardplan::fuzz {
@@ -51,6 +52,7 @@ void run(Input input) {
     const pickle::Pickle pickle = pickle::read_pickle(source_of(bytes, at_once));
     const auto texts = std::make_shared<const util::TextTable>(pickle.values.texts);
     metadata::read_pickled_metadata(pickle, texts);
+    metadata::read_pickled_plans(pickle, *texts);
     inspect_all(inspect::Checkpoint(source_of(bytes, bytes.size())));
   } catch (const pickle::BadPickle&) {
   }

@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.metadata import (
     MetadataIndex,
     TensorProperties,
 )
-from torch.distributed.checkpoint.planner import ReadItem, WriteItem
+from torch.distributed.checkpoint.planner import ReadItem, SavePlan, WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
 
 from ._core import Boxes
@@ -195,6 +195,13 @@ class SavedMetadata:
     def objects(self) -> list[Any]:
         """Values that native code cannot encode."""
 
+@final
+class KeptPlans:
+    """A list of SavePlans in a Metadata, with items as columns."""
+
+def kept_plans(plans: list[SavePlan]) -> KeptPlans | None:
+    """Returns the columns of a list of SavePlans; None on fallback."""
+
 def write_metadata(
     write: Callable[[bytes], object],
     state: dict[str, Any],
@@ -203,7 +210,8 @@ def write_metadata(
 ) -> None:
     """Writes the pickle of a Metadata with the attributes ``state``.
 
-    A value that is SavedMetadata or StorageColumns is written as the dict that it was read from.
+    A value that is SavedMetadata, StorageColumns or KeptPlans is written as the dict or list that
+    it was read from.
     """
 
 def saved_metadata(state_dict_metadata: dict[str, Any]) -> SavedMetadata | None:

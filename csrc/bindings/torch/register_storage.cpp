@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "bindings/torch/metadata/kept_plans.h"
 #include "bindings/torch/metadata/metadata_file.h"
 #include "bindings/torch/metadata/metadata_file_writer.h"
 #include "bindings/torch/register.h"
@@ -95,10 +96,17 @@ void register_storage(py::module_& m) {
           "objects", [](const SavedMetadata& saved) { return saved.objects; },
           "Values that native code cannot encode.");
 
-  m.def("write_metadata", &write_metadata, py::arg("write"), py::arg("state"),
-        py::arg("make_pickler"), py::arg("property_parts"),
-        "Writes the pickle of a Metadata with the attributes ``state``. A value that is "
-        "SavedMetadata or StorageColumns is written as the dict that it was read from.");
+  py::class_<KeptPlans, std::shared_ptr<KeptPlans>>(
+      m, "KeptPlans", "A list of SavePlans in a Metadata, with items as columns.");
+
+  m.def("kept_plans", &read_kept_plans, py::arg("plans"),
+        "Returns the columns of a list of SavePlans; None on fallback.");
+  m.def(
+      "write_metadata", &write_metadata, py::arg("write"), py::arg("state"),
+      py::arg("make_pickler"), py::arg("property_parts"),
+      "Writes the pickle of a Metadata with the attributes ``state``. A value that is "
+      "SavedMetadata, StorageColumns or KeptPlans is written as the dict or list that it was read "
+      "from.");
   m.def("saved_metadata", &read_saved_metadata, py::arg("state_dict_metadata"),
         "Returns the columns of a state_dict_metadata; None on fallback.");
   m.def(

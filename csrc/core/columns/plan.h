@@ -27,6 +27,8 @@ struct EntrySpecs {
   std::vector<std::size_t> first;  // per spec: index of its first size in `shapes`
   std::vector<std::int64_t> shapes;
 
+  bool operator==(const EntrySpecs&) const = default;
+
   std::size_t size() const { return kind.size(); }
   std::span<const std::int64_t> shape(std::size_t spec) const {
     return {shapes.data() + first[spec], ndim[spec]};
@@ -57,6 +59,8 @@ struct SaveTable {
   EntrySpecs specs;
   std::vector<std::uint32_t> name;  // per entry: index in the caller's names
   std::vector<std::uint32_t> spec;  // per entry: index in `specs`
+
+  bool operator==(const SaveTable&) const = default;
 
   std::size_t size() const { return name.size(); }
 };

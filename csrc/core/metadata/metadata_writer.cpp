@@ -5,60 +5,8 @@
 #include "core/pickle/opcodes.h"
 
 namespace shardplan::metadata {
-namespace {
-
-/// Writes an object of a class, without attributes.
-void object(pickle::Writer& out, std::uint32_t cls) {
-  out.get(cls);
-  out.code(pickle::opcode::kEmptyTuple);
-  out.code(pickle::opcode::kNewObj);
-}
-
-void begin_state(pickle::Writer& out) {
-  out.code(pickle::opcode::kEmptyDict);
-  out.code(pickle::opcode::kMark);
-}
-
-void end_state(pickle::Writer& out) {
-  out.code(pickle::opcode::kSetItems);
-  out.code(pickle::opcode::kBuild);
-}
-
-void size(pickle::Writer& out, const MetadataMemo& memo, std::span<const std::int64_t> numbers) {
-  out.get(memo.size_class);
-  out.tuple(numbers);
-  out.code(pickle::opcode::kTuple1);
-  out.code(pickle::opcode::kReduce);
-}
-
-void chunk(pickle::Writer& out, const MetadataMemo& memo, const std::int64_t* numbers,
-           std::size_t ndim) {
-  object(out, memo.chunk_class);
-  begin_state(out);
-  out.get(memo.offsets);
-  size(out, memo, {numbers, ndim});
-  out.get(memo.sizes);
-  size(out, memo, {numbers + ndim, ndim});
-  end_state(out);
-}
-
-/// Calls `write(i)` for each of `count` items and adds them in batches, with opcode `with`, to the
-/// container on top of the stack.
-template <typename Write>
-void fill(pickle::Writer& out, std::size_t count, std::uint8_t with, Write&& write) {
-  for (std::size_t begin = 0; begin < count; begin += kBatch) {
-    out.code(pickle::opcode::kMark);
-    for (std::size_t at = begin; at < std::min(begin + kBatch, count); ++at) {
-      write(at);
-      out.flush_if_full();
-    }
-    out.code(with);
-  }
-}
-
-}  // namespace
-
-RecordClasses classes_of(const columns::SavedChunks* chunks, const columns::StorageRows* rows) {
+RecordClasses classes_of(const columns::SavedChunks* chunks, const columns::StorageRows* rows,
+                         std::span<const columns::SavePlanView> plans) {
   RecordClasses used;
   if (chunks != nullptr) {
     const columns::EntrySpecs& specs = chunks->table.specs;
@@ -69,6 +17,17 @@ RecordClasses classes_of(const columns::SavedChunks* chunks, const columns::Stor
   if (rows != nullptr) used.index = used.location = rows->size() > 0;
   const auto has_offset = [](std::uint8_t ndim) { return ndim != columns::StorageRows::kNoOffset; };
   used.size = used.tensor || (rows != nullptr && std::ranges::any_of(rows->ndim, has_offset));
+  used.plan = !plans.empty();
+  for (const columns::SavePlanView& plan : plans) {
+    for (std::size_t position = 0; position < plan.size(); ++position) {
+      used.writes[static_cast<std::size_t>(plan.kind(position))] = true;
+    }
+  }
+  used.data = used.write(columns::WriteKind::kTensor) || used.write(columns::WriteKind::kShard);
+  used.item = used.data || used.write(columns::WriteKind::kBytes);
+  used.index = used.index || used.item;
+  used.size = used.size || used.data;
+  used.chunk = used.chunk || used.data;
   return used;
 }
 
@@ -82,17 +41,18 @@ void write_entries(pickle::Writer& out, const MetadataMemo& memo,
       out.raw(pickles.objects(entry));
       return;
     }
-    object(out, kind == columns::WriteKind::kBytes ? memo.bytes_class : memo.tensor_class);
+    write_object(out, kind == columns::WriteKind::kBytes ? memo.bytes_class : memo.tensor_class);
     if (kind == columns::WriteKind::kBytes) return;
     begin_state(out);
     out.get(memo.properties);
     out.raw(pickles.properties[chunks.table.specs.properties[spec]]);
     out.get(memo.size);
-    size(out, memo, chunks.table.specs.shape(spec));
+    write_size(out, memo, chunks.table.specs.shape(spec));
     out.get(memo.chunks);
     out.code(pickle::opcode::kEmptyList);
-    fill(out, chunks.chunk_count(entry), pickle::opcode::kAppends,
-         [&](std::size_t at) { chunk(out, memo, chunks.chunk(entry, at), chunks.ndim(entry)); });
+    fill(out, chunks.chunk_count(entry), pickle::opcode::kAppends, [&](std::size_t at) {
+      write_chunk(out, memo, chunks.chunk(entry, at), chunks.ndim(entry));
+    });
     end_state(out);
   };
   out.code(pickle::opcode::kEmptyDict);
@@ -102,22 +62,9 @@ void write_entries(pickle::Writer& out, const MetadataMemo& memo,
 void write_storage(pickle::Writer& out, const MetadataMemo& memo, const columns::StorageRows& rows,
                    std::uint32_t first_name, std::uint32_t first_path) {
   const auto write = [&](std::size_t row) {
-    object(out, memo.index_class);
-    begin_state(out);
-    out.get(memo.fqn);
-    out.get(first_name + rows.name[row]);
-    out.get(memo.index);
-    if (rows.chunk_index[row] == columns::kNoChunkIndex) {
-      out.code(pickle::opcode::kNone);
-    } else {
-      out.number(rows.chunk_index[row]);
-    }
-    if (rows.ndim[row] != columns::StorageRows::kNoOffset) {
-      out.get(memo.offset);
-      size(out, memo, rows.offset(row));
-    }
-    end_state(out);
-    object(out, memo.location_class);
+    write_index(out, memo, first_name + rows.name[row], rows.chunk_index[row],
+                rows.key(row).offset);
+    write_object(out, memo.location_class);
     begin_state(out);
     out.get(memo.relative_path);
     out.get(first_path + rows.path[row]);
@@ -129,6 +76,47 @@ void write_storage(pickle::Writer& out, const MetadataMemo& memo, const columns:
   };
   out.code(pickle::opcode::kEmptyDict);
   fill(out, rows.size(), pickle::opcode::kSetItems, write);
+}
+
+void write_items(pickle::Writer& out, const MetadataMemo& memo, const columns::SavePlanView& plan,
+                 std::span<const std::uint32_t> name_slots,
+                 std::span<const std::string> properties) {
+  const auto write = [&](std::size_t position) {
+    const columns::WriteKind kind = plan.kind(position);
+    const bool has_tensor = columns::writes_tensor(kind);
+    const std::size_t ndim = plan.ndim(position);
+    const std::int64_t* numbers = plan.numbers(position);
+    const std::uint32_t name_slot = name_slots[plan.table->name[plan.entry(position)]];
+    write_object(out, memo.item_class);
+    begin_state(out);
+    out.get(memo.index);
+    if (has_tensor) {
+      write_index(out, memo, name_slot, plan.chunk_index(position), std::span(numbers, ndim));
+    } else {
+      write_index(out, memo, name_slot, columns::kNoChunkIndex, std::nullopt);
+    }
+    out.get(memo.type);
+    out.get(memo.writes[static_cast<std::size_t>(kind)]);
+    out.get(memo.bytes_io_data);
+    out.code(pickle::opcode::kNone);
+    out.get(memo.tensor_data);
+    if (has_tensor) {
+      write_object(out, memo.data_class);
+      begin_state(out);
+      out.get(memo.chunk);
+      write_chunk(out, memo, numbers, ndim);
+      out.get(memo.properties);
+      out.raw(properties[plan.table->specs.properties[plan.spec(position)]]);
+      out.get(memo.size);
+      write_size(out, memo, plan.shape(position));
+      end_state(out);
+    } else {
+      out.code(pickle::opcode::kNone);
+    }
+    end_state(out);
+  };
+  out.code(pickle::opcode::kEmptyList);
+  fill(out, plan.size(), pickle::opcode::kAppends, write);
 }
 
 }  // namespace shardplan::metadata

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -8,31 +9,31 @@
 
 #include "core/columns/saved_chunks.h"
 #include "core/columns/storage_rows.h"
+#include "core/metadata/records.h"
 #include "core/pickle/writer.h"
 
 namespace shardplan::metadata {
 
-/// Memo slots of the classes and attribute names used by every record.
-struct MetadataMemo {
-  std::uint32_t size_class = 0, chunk_class = 0, tensor_class = 0, bytes_class = 0, index_class = 0,
-                location_class = 0;
-  std::uint32_t offsets = 0, sizes = 0, properties = 0, size = 0, chunks = 0, fqn = 0, index = 0,
-                offset = 0, relative_path = 0, length = 0;
-};
-
 /// The classes that records are of; a file names no other.
 struct RecordClasses {
-  bool size = false;      // torch.Size
-  bool chunk = false;     // ChunkStorageMetadata
-  bool tensor = false;    // TensorStorageMetadata
-  bool bytes = false;     // BytesStorageMetadata
-  bool index = false;     // MetadataIndex
-  bool location = false;  // _StorageInfo
+  bool size = false;             // torch.Size
+  bool chunk = false;            // ChunkStorageMetadata
+  bool tensor = false;           // TensorStorageMetadata
+  bool bytes = false;            // BytesStorageMetadata
+  bool index = false;            // MetadataIndex
+  bool location = false;         // _StorageInfo
+  bool plan = false;             // SavePlan
+  bool item = false;             // WriteItem
+  bool data = false;             // TensorWriteData
+  std::array<bool, 4> writes{};  // per WriteKind: whether its member of WriteItemType is used
+
+  bool write(columns::WriteKind kind) const { return writes[static_cast<std::size_t>(kind)]; }
 };
 
-/// Returns the classes of the records of a state_dict_metadata and of a storage_data; each may be
-/// null.
-RecordClasses classes_of(const columns::SavedChunks* chunks, const columns::StorageRows* rows);
+/// Returns the classes of the records of a state_dict_metadata and of a storage_data, each of which
+/// may be null, and of plans.
+RecordClasses classes_of(const columns::SavedChunks* chunks, const columns::StorageRows* rows,
+                         std::span<const columns::SavePlanView> plans = {});
 
 /// The parts of a state_dict_metadata that native code does not write, as opcodes that push them.
 struct EntryPickles {
@@ -51,7 +52,10 @@ void write_entries(pickle::Writer& out, const MetadataMemo& memo,
 void write_storage(pickle::Writer& out, const MetadataMemo& memo, const columns::StorageRows& rows,
                    std::uint32_t first_name, std::uint32_t first_path);
 
-/// Number of items that pickle appends to a list or dict at once.
-inline constexpr std::size_t kBatch = 1000;
+/// Writes the list of items of a plan, none of which is a kObject row. Per name and per property
+/// row of the table: the memo slot of the name, and the TensorProperties as opcodes.
+void write_items(pickle::Writer& out, const MetadataMemo& memo, const columns::SavePlanView& plan,
+                 std::span<const std::uint32_t> name_slots,
+                 std::span<const std::string> properties);
 
 }  // namespace shardplan::metadata

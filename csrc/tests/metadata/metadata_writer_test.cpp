@@ -46,6 +46,28 @@ TEST(RecordClasses, EntriesUseTheClassesOfTheirKinds) {
             (std::vector<bool>{true, true, true, true, false, false}));
 }
 
+TEST(RecordClasses, PlansUseTheClassesOfTheirItems) {
+  columns::SaveTable table;
+  table.specs.push(columns::WriteKind::kBytes, 0, {});
+  table.specs.push(columns::WriteKind::kShard, 0, {});
+  table.name = {0, 1};
+  table.spec = {0, 1};
+  columns::SaveRows rows;
+  const std::vector<columns::SavePlanView> plan{{&table, &rows}};
+  metadata::RecordClasses used = metadata::classes_of(nullptr, nullptr, plan);
+  EXPECT_TRUE(used.plan);
+  EXPECT_FALSE(used.item || used.index || used.data);
+  rows.push(0, 0);
+  used = metadata::classes_of(nullptr, nullptr, plan);
+  EXPECT_TRUE(used.item && used.index && used.write(columns::WriteKind::kBytes));
+  EXPECT_FALSE(used.data || used.chunk || used.size || used.write(columns::WriteKind::kShard));
+  rows.push(1, 0);
+  used = metadata::classes_of(nullptr, nullptr, plan);
+  EXPECT_TRUE(used.data && used.chunk && used.size && used.write(columns::WriteKind::kShard));
+  EXPECT_FALSE(used.tensor || used.bytes || used.location ||
+               used.write(columns::WriteKind::kTensor));
+}
+
 TEST(RecordClasses, OnlyRowsWithAnOffsetUseSize) {
   const columns::StorageRows bytes = rows_of(columns::StorageRows::kNoOffset);
   EXPECT_EQ(flags(metadata::classes_of(nullptr, &bytes)),

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/common/pickle_source.h"
+#include "bindings/torch/metadata/kept_plans.h"
 #include "bindings/torch/metadata/pickle_objects.h"
 #include "bindings/torch/metadata/saved_metadata.h"
 #include "bindings/torch/metadata/storage_columns.h"
@@ -52,6 +53,7 @@ py::object load_metadata(const py::object& readinto, const py::object& fill,
   std::optional<metadata::PickledMetadata> read = metadata::read_pickled_metadata(pickle, texts);
   if (!read) return objects.object(pickle.root);
 
+  make_lazy_items(pickle, *texts, objects, fill);
   const py::object metadata = objects.bare(pickle.root);
   for (const auto& [name, value] : read->attributes) {
     const std::string_view attribute = (*texts)[name.at()];

@@ -7,7 +7,9 @@ namespace shardplan::bindings {
 /// Reads a metadata file into upstream's classes.
 ///
 /// readinto(memoryview) -> int: as of a binary file; its exceptions pass through
-/// fill(ChunkColumns):          makes the chunk lists of a Metadata
+/// fill(columns):               makes the chunk lists of a Metadata, of ChunkColumns, and the items
+/// of
+///                              plans that a caller kept in it, of SavePlanColumns
 /// locations(StorageColumns):   makes its storage_data
 ///
 /// Throws UnknownGlobal if the file names a global that checkpoint metadata does not use, or

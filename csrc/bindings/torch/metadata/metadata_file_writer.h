@@ -8,8 +8,9 @@ namespace shardplan::bindings {
 /// other part is pickled by `pickle` and copied in.
 ///
 /// write(bytes):                  as of a binary file
-/// state:                         the attributes of the Metadata; a value that is SavedMetadata or
-///                                StorageColumns stands for the dict that was read into it
+/// state:                         the attributes of the Metadata; a value that is SavedMetadata,
+///                                StorageColumns or KeptPlans stands for the dict or list that was
+///                                read into it
 /// make_pickler(memoized, fast):  returns a function from a value to its pickle of protocol 4,
 /// which
 ///                                finds the objects of the list `memoized` in the first slots of

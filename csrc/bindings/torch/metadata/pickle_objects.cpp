@@ -1,5 +1,7 @@
 #include "bindings/torch/metadata/pickle_objects.h"
 
+#include <utility>
+
 #include "bindings/torch/upstream/item_maker.h"
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
@@ -66,6 +68,10 @@ py::object PickleObjects::object(pickle::Value value) {
   --depth_;
   made_.emplace(key, made);
   return made;
+}
+
+void PickleObjects::preset(pickle::Value value, py::object object) {
+  made_.insert_or_assign(key_of(value), std::move(object));
 }
 
 void PickleObjects::check_texts() {

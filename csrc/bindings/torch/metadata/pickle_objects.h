@@ -18,6 +18,12 @@ class PickleObjects {
   /// Returns the object of a value; the same value always gives the same object. Throws BadPickle.
   py::object object(pickle::Value value);
 
+  /// Sets the object of a value, before it is created.
+  void preset(pickle::Value value, py::object object);
+
+  /// Returns a string of the pickle.
+  const py::object& text(std::size_t number);
+
   /// Throws BadPickle if a string of the pickle, used or not, is not UTF-8.
   void check_texts();
 
@@ -29,7 +35,6 @@ class PickleObjects {
   void set(const py::object& object, pickle::Value name, const py::object& attribute);
 
  private:
-  const py::object& text(std::size_t number);
   py::object make(pickle::Value value);
   py::object make_int(pickle::Value value) const;
   py::object make_container(pickle::Value value);

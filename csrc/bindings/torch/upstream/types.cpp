@@ -65,6 +65,7 @@ UpstreamTypes::UpstreamTypes() {
       kWriteResultFields);
   tensor_metadata = tensor_storage.type;
   bytes_metadata = keep_type(metadata_module.attr("BytesStorageMetadata"));
+  save_plan = keep_type(planner.attr("SavePlan"));
   dtensor = keep_type(py::module_::import("torch.distributed.tensor").attr("DTensor"));
   sharded_tensor = keep_type(
       py::module_::import("torch.distributed._shard.sharded_tensor").attr("ShardedTensor"));

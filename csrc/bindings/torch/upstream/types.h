@@ -25,6 +25,7 @@ struct UpstreamTypes {
       tensor_storage, storage_info, write_result, hf_storage_info;
   PyTypeObject* tensor_metadata;
   PyTypeObject* bytes_metadata;
+  PyTypeObject* save_plan;
   PyTypeObject* dtensor;
   PyTypeObject* sharded_tensor;
   PyTypeObject* tensor;

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch.distributed.checkpoint.metadata import Metadata, TensorProperties
+from torch.distributed.checkpoint.planner import SavePlan
 
 from ...diagnosis.streams import readinto_of
 from .. import fallbacks
@@ -66,7 +67,7 @@ def dump(metadata: Metadata, stream: io.BufferedIOBase) -> None:
         return
     columns = {"state_dict_metadata": saved, "storage_data": storage}
     parts = {
-        name: to_builtin(value) if columns.get(name) is None else columns[name]
+        name: _part(value) if columns.get(name) is None else columns[name]
         for name, value in state.items()
     }
     native.write_metadata(stream.write, parts, _make_pickler, _property_parts)
@@ -77,6 +78,18 @@ def to_builtin(value: Any) -> Any:
     if type(value) is LazyList:
         return list(value)
     return dict(value.items()) if type(value) in (LazyDict, StorageData) else value
+
+
+def _part(value: Any) -> Any:
+    """Returns columns for a list of plans, and any other value unchanged."""
+    is_plans = type(value) is list and value and type(value[0]) is SavePlan
+    if not is_plans:
+        return value
+    plans = native.kept_plans(value)
+    if plans is None:
+        fallbacks.count_operation("metadata file: plans in it are pickled as objects")
+        return value
+    return plans
 
 
 def _saved_columns(entries: Any) -> native.SavedMetadata | None:
@@ -118,7 +131,7 @@ def _make_pickler(memoized: list[Any], fast: bool) -> Callable[[Any], bytes]:
     def push(value: Any) -> bytes:
         buffer.seek(0)
         buffer.truncate()
-        pickler.dump(value)
+        pickler.dump(to_builtin(value))
         return buffer.getvalue()
 
     return push
