@@ -25,6 +25,7 @@ from .command_cases import commands
 from .coordinator_cases import coordinator
 from .gloo_cases import gloo_save
 from .harness import Row, show_table
+from .kept_plan_cases import kept_plans
 from .load_cases import load
 from .plan_cases import local_load_plans, local_save_plans
 from .plot import draw, require_matplotlib
@@ -47,6 +48,7 @@ CASES: dict[str, Case] = {
     "coordinator": coordinator,
     "caching": caching,
     "storage": storage,
+    "kept-plans": kept_plans,
     "load": load,
     "save": save,
     "background": background,

@@ -210,6 +210,19 @@ def test_a_writer_that_pickles_metadata_itself(tmp_path: Path) -> None:
     assert chunk_lists(pickle.loads(pickled)) == {list}
 
 
+@pytest.mark.parametrize("writer", ["unknown", "of a caller"])
+def test_chunk_lists_of_a_caller_that_has_its_own_save(implementation: Any, writer: str) -> None:
+    """Without a ``storage_meta`` they stay lazy; ``save`` passes None for a caller's writer."""
+    planner = implementation.DefaultSavePlanner()
+    given = {} if writer == "unknown" else {"storage_meta": None}
+    planner.set_up_planner(state_dict(), **given, is_coordinator=True)
+    plans, metadata = planner.create_global_plan([planner.create_local_plan()])
+    planner.finish_plan(plans[0])
+    is_lazy = writer == "unknown" and implementation.name != "upstream"
+    assert chunk_lists(metadata) == {LazyList if is_lazy else list}
+    assert chunk_lists(pickle.loads(pickle.dumps(metadata))) == {list}
+
+
 @pytest.mark.parametrize("scheme", ["memory", "file"])
 def test_fsspec(scheme: str, tmp_path: Path) -> None:
     url = f"{scheme}://{tmp_path}/checkpoint"

@@ -1,4 +1,4 @@
-"""The environments in which the tests of this folder build shardplan, each created once.
+"""The environments of the tests of this folder, each created once.
 
 This folder has no ``__init__.py``, because a package with its name would hide the ``packaging``
 that pip and pytest import.
@@ -6,19 +6,22 @@ that pip and pytest import.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from environments import install, is_torch, make_environment, run_python, succeeded
+import shardplan
+from environments import is_torch, make_environment, run_python, site_packages, succeeded
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with torch, and with shardplan installed by a plain ``pip install .``."""
+    """An environment with torch, and with the shardplan that is installed here."""
     folder = tmp_path_factory.mktemp("installed")
     environment = make_environment(folder / "venv", lambda name: True)
-    succeeded(install(environment))
+    package = Path(shardplan.__file__).parent
+    shutil.copytree(package, site_packages(environment) / package.name)
     return environment
 
 

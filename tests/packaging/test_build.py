@@ -1,4 +1,7 @@
-"""Builds with an installed torch, and the errors if torch is missing or too old."""
+"""The errors of a build without torch or with an old one, and a build with one elsewhere.
+
+The package that all tests use was built by a plain ``pip install .``, which ``make test`` runs.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def assert_works(environment: Path, folder: Path, **variables: str) -> None:
     assert site_packages(environment) in Path(home.strip()).parents
 
 
-def test_isolated_build_finds_torch(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_package_works(installed: Path, tmp_path: Path) -> None:
     assert_works(installed, tmp_path)
 
 

@@ -53,16 +53,25 @@ def clear_accepts_lazy_chunks(storage_meta: StorageMeta | None) -> StorageMeta |
     return storage_meta
 
 
+_NOT_GIVEN: Any = object()
+
+
 @twin_of(originals.planner_set_up_planner)
 @functools.wraps(originals.planner_set_up_planner)
 def set_up_planner(
     planner: Any,
     state_dict: dict[str, Any],
-    storage_meta: StorageMeta | None = None,
+    storage_meta: StorageMeta | None = _NOT_GIVEN,
     is_coordinator: bool = False,
 ) -> None:
-    """Twin of ``DefaultSavePlanner.set_up_planner``. Reads whether the writer needs exact lists."""
-    planner._needs_exact_chunks = not getattr(storage_meta, _ACCEPTS_LAZY_CHUNKS, False)
+    """Twin of ``DefaultSavePlanner.set_up_planner``. Reads whether the writer needs exact lists.
+
+    ``save`` passes the ``storage_meta`` of its writer, which is None for most classes of callers. A
+    caller that passes nothing, like Megatron, has its own save; its chunk lists stay lazy, as its
+    items do.
+    """
+    accepts_lazy = storage_meta is _NOT_GIVEN or hasattr(storage_meta, _ACCEPTS_LAZY_CHUNKS)
+    planner._needs_exact_chunks = not accepts_lazy
     if planner.flatten_state_dict:
         state_dict, planner.mappings = current(state_dicts.flatten_state_dict)(state_dict)
     if planner.flatten_sharded_tensors:
