@@ -53,7 +53,8 @@ def clear_accepts_lazy_chunks(storage_meta: StorageMeta | None) -> StorageMeta |
     return storage_meta
 
 
-_NOT_GIVEN: Any = object()
+# The default of a ``storage_meta``, for which None has a meaning.
+NOT_GIVEN: Any = object()
 
 
 @twin_of(originals.planner_set_up_planner)
@@ -61,7 +62,7 @@ _NOT_GIVEN: Any = object()
 def set_up_planner(
     planner: Any,
     state_dict: dict[str, Any],
-    storage_meta: StorageMeta | None = _NOT_GIVEN,
+    storage_meta: StorageMeta | None = NOT_GIVEN,
     is_coordinator: bool = False,
 ) -> None:
     """Twin of ``DefaultSavePlanner.set_up_planner``. Reads whether the writer needs exact lists.
@@ -70,7 +71,7 @@ def set_up_planner(
     caller that passes nothing, like Megatron, has its own save; its chunk lists stay lazy, as its
     items do.
     """
-    accepts_lazy = storage_meta is _NOT_GIVEN or hasattr(storage_meta, _ACCEPTS_LAZY_CHUNKS)
+    accepts_lazy = storage_meta is NOT_GIVEN or hasattr(storage_meta, _ACCEPTS_LAZY_CHUNKS)
     planner._needs_exact_chunks = not accepts_lazy
     if planner.flatten_state_dict:
         state_dict, planner.mappings = current(state_dicts.flatten_state_dict)(state_dict)

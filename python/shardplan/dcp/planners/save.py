@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from typing import Any
 
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import SavePlan
 
 from .. import wire
@@ -51,10 +50,14 @@ class DefaultSavePlanner(originals.DefaultSavePlanner):
         cls = type(self)
         self._cached_plans_key = cache_key or f"{cls.__module__}.{cls.__qualname__}"
 
-    @functools.wraps(originals.planner_set_up_planner)  # type: ignore[override]
-    def set_up_planner(self, *args: Any, **kwargs: Any) -> None:
+    def set_up_planner(
+        self,
+        state_dict: dict[str, Any],
+        storage_meta: StorageMeta | None = coordinator.NOT_GIVEN,
+        is_coordinator: bool = False,
+    ) -> None:
         wire.install()
-        coordinator.set_up_planner(self, *args, **kwargs)
+        coordinator.set_up_planner(self, state_dict, storage_meta, is_coordinator)
 
     def create_local_plan(self) -> SavePlan:
         began = time.perf_counter()
