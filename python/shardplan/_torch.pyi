@@ -2,7 +2,8 @@ from collections.abc import Callable, Iterable
 from pickle import UnpicklingError
 from typing import Any, final
 
-from torch import Tensor
+from torch import Tensor, dtype
+from torch.distributed.checkpoint._hf_utils import _HFStorageInfo
 from torch.distributed.checkpoint.metadata import (
     STORAGE_TYPES,
     ChunkStorageMetadata,
@@ -275,7 +276,7 @@ class SavedParts:
     ) -> None:
         """Reads it from a part. Raises ValueError if native code does not write such parts."""
 
-def safetensors_dtypes() -> list[str]:
+def safetensors_dtypes() -> dict[str, str]:
     """Returns torch's names of the dtypes of safetensors files."""
 
 class TensorWriter:
@@ -351,6 +352,25 @@ class SafetensorsHeaders:
     """Headers of local safetensors files, each read once."""
 
     def __init__(self) -> None: ...
+
+class SafetensorsMetadata:
+    """The metadata of a directory of safetensors files."""
+
+    def __init__(self, dtypes: dict[str, dtype]) -> None:
+        """``dtypes``: torch's name -> dtype, of those that upstream reads."""
+    def add(self, path: str, names: list[str], sharding: dict[str, Any] | None) -> bool:
+        """Adds the tensors of a local file. Returns False, and adds nothing, on fallback.
+
+        path: becomes the ``relative_path`` of the locations.
+        names: the names of its tensors, in order.
+        sharding: the parsed ``DCP_SHARDING_INFO`` of the file, or None.
+        """
+    @property
+    def entries(self) -> dict[str, STORAGE_TYPES]:
+        """state_dict_metadata"""
+    @property
+    def locations(self) -> dict[MetadataIndex, _HFStorageInfo]:
+        """storage_data"""
 
 def load_planned(
     items: list[ReadItem],

@@ -12,7 +12,12 @@ WIDTH = 5  # two ranks get shards of different sizes, and the last of four gets 
 ENTRIES_PER_LAYER = 8
 
 
-class Chain(nn.Module):
+#: ``nn.Module.load_state_dict`` takes quadratic time in the children of a module, so no module has
+#: more, as in real models.
+LAYERS_PER_BLOCK = 32
+
+
+class Block(nn.Module):
     """Small linear layers, one after the other."""
 
     def __init__(self, layers: int) -> None:
@@ -23,6 +28,14 @@ class Chain(nn.Module):
         for layer in self.layers:
             x = x + 0.1 * torch.tanh(layer(x))
         return x
+
+
+class Chain(nn.Sequential):
+    """A model of some layers, in blocks."""
+
+    def __init__(self, layers: int) -> None:
+        starts = range(0, layers, LAYERS_PER_BLOCK)
+        super().__init__(*(Block(min(LAYERS_PER_BLOCK, layers - start)) for start in starts))
 
 
 def make_model(entries: int) -> Chain:

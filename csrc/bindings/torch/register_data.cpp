@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "bindings/torch/data/safetensors_metadata.h"
 #include "bindings/torch/data/tensor_loader.h"
 #include "bindings/torch/data/tensor_writer.h"
 #include "bindings/torch/register.h"
@@ -24,13 +25,13 @@ void register_writing(py::module_& m) {
   m.def(
       "safetensors_dtypes",
       [] {
-        std::vector<std::string_view> names;
+        py::dict names;
         for (const data::SafetensorsDtype& dtype : data::kSafetensorsDtypes) {
-          if (!dtype.torch.empty()) names.push_back(dtype.torch);
+          if (!dtype.torch.empty()) names[py::str(dtype.torch)] = py::str(dtype.name);
         }
         return names;
       },
-      "Returns torch's names of the dtypes of safetensors files.");
+      "Returns the dtypes of safetensors files: torch's name -> name in the header.");
 
   py::class_<TensorWriter>(m, "TensorWriter", "Writes the tensors of a save plan.")
       .def(py::init([](const py::object& items, std::size_t threads, std::size_t memory,
@@ -117,6 +118,18 @@ void register_data(py::module_& m) {
   py::class_<SafetensorsHeaders>(m, "SafetensorsHeaders",
                                  "Headers of local safetensors files, each read once.")
       .def(py::init<>());
+
+  py::class_<SafetensorsMetadata>(m, "SafetensorsMetadata",
+                                  "The metadata of a directory of safetensors files.")
+      .def(py::init<py::dict>(), py::arg("dtypes"),
+           "``dtypes``: torch's name -> dtype, of those that upstream reads.")
+      .def("add",
+           py::overload_cast<const py::str&, const py::list&, const py::object&>(
+               &SafetensorsMetadata::add),
+           py::arg("path"), py::arg("names"), py::arg("sharding"),
+           "Adds the tensors of a local file. Returns False, and adds nothing, on fallback.")
+      .def_property_readonly("entries", &SafetensorsMetadata::entries, "state_dict_metadata")
+      .def_property_readonly("locations", &SafetensorsMetadata::locations, "storage_data");
 
   m.def(
       "load_planned",

@@ -15,7 +15,10 @@ from typing import Any
 import torch.distributed as dist
 
 from .. import wire as wire_module
-from ..storage import filesystem
+from ..storage import (
+    filesystem,
+    safetensors_metadata,  # noqa: F401 - its twins enter the table
+)
 from ..twins import table
 from ..upstream import originals, replaced_names
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from torch.distributed.checkpoint import hf_storage
+from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner
 from torch.futures import Future
 
@@ -12,6 +13,7 @@ from ..upstream import replaced_names
 from .file_access import default_thread_count
 from .filesystem import ColumnsWriter
 from .progress import Progress
+from .safetensors_metadata import read_metadata
 from .tensor_data import read_safetensors
 
 __all__ = ["HuggingFaceStorageReader", "HuggingFaceStorageWriter"]
@@ -44,6 +46,11 @@ class HuggingFaceStorageReader(hf_storage.HuggingFaceStorageReader):
             raise ValueError(f"thread_count must be at least 1, not {thread_count}")
         super().__init__(path, thread_count or default_thread_count())  # type: ignore[arg-type]
         self.progress = progress
+
+    def read_metadata(self) -> Metadata:
+        if replaced_names.HF_READER.untouched("metadata of safetensors files"):
+            return read_metadata(self)
+        return super().read_metadata()
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         if replaced_names.HF_READER.untouched("read_data"):

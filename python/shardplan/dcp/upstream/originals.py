@@ -43,6 +43,7 @@ write_item = filesystem._write_item
 HuggingFaceStorageReader = hf_storage.HuggingFaceStorageReader
 hf_reader_process_read_request = HuggingFaceStorageReader._process_read_request
 hf_reader_read_data = HuggingFaceStorageReader.read_data
+hf_reader_read_metadata = HuggingFaceStorageReader.read_metadata
 
 DefaultLoadPlanner = default_planner.DefaultLoadPlanner
 DefaultSavePlanner = default_planner.DefaultSavePlanner

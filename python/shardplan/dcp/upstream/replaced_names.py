@@ -207,14 +207,37 @@ _WRITE_DATA: _Table = (
     (torch, ("save",)),
     (torch.serialization, ("_open_zipfile_writer", "_save", "get_crc32_options", "save")),
 )
-_HF_READER: _Table = ((hf_storage.HuggingFaceStorageReader, ("read_data",)),)
+_HF_READER: _Table = ((hf_storage.HuggingFaceStorageReader, ("read_data", "read_metadata")),)
+_SAFE_OPEN: _Table = ((safetensors, ("safe_open",)),) if safetensors is not None else ()
 _HF_READ_DATA: _Table = (
     *_TARGETS,
     (
         hf_storage.HuggingFaceStorageReader,
         ("_process_read_request", "_read_files_from_queue"),
     ),
-    *(((safetensors, ("safe_open",)),) if safetensors is not None else ()),
+    *_SAFE_OPEN,
+)
+_HF_READ_METADATA: _Table = (
+    *_CONSTRUCTORS,
+    (
+        hf_storage,
+        (
+            "CUSTOM_METADATA_KEY",
+            "ChunkStorageMetadata",
+            "Metadata",
+            "MetadataIndex",
+            "SAVED_OFFSETS_KEY",
+            "SUFFIX",
+            "StorageMeta",
+            "TensorProperties",
+            "TensorStorageMetadata",
+            "_HFStorageInfo",
+            "json",
+            "torch",
+        ),
+    ),
+    (hf_storage._HFStorageInfo, ("__init__", "__post_init__")),
+    *_SAFE_OPEN,
 )
 _READ_METADATA: _Table = ((filesystem, ("pickle", "StorageMeta")), (pickle, ("load",)))
 
@@ -284,6 +307,7 @@ READ_DATA = NameTable(_READ_DATA)
 WRITE_DATA = NameTable(_WRITE_DATA)
 HF_READER = NameTable(_HF_READER)
 HF_READ_DATA = NameTable(_HF_READ_DATA)
+HF_READ_METADATA = NameTable(_HF_READ_METADATA)
 
 
 def add_ours(functions: Iterable[Callable[..., Any]]) -> None:
