@@ -40,9 +40,12 @@ install-demo install-test install-pytorch-tests install-lint: install-%: torch
 demo: install-demo ## train, save, reshard and load on real processes, ours beside upstream's
 	$(RUN) examples/train_save_reshard.py
 
+# Files of tests that run at once. Many start several processes.
+JOBS = 2
+
 .PHONY: test
-test: install-test cpp-test ## every test: C++ and Python
-	$(RUN) -m pytest -q tests
+test: install-test cpp-test ## every test: C++ and Python, JOBS=n files at once
+	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile tests
 
 .PHONY: pytorch-tests
 pytorch-tests: install-pytorch-tests ## PyTorch's own tests, ours against upstream, PYTORCH=checkout [FILES=...]
@@ -93,7 +96,8 @@ lint: install-lint cmake-tools ## ruff, mypy, stubtest, clang-format, clang-tidy
 	  --allowlist csrc/bindings/stubtest_allowlist.txt shardplan._core shardplan._torch
 	find csrc -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run -Werror
 	@if command -v clang-tidy-19 >/dev/null; then \
-	  cmake --preset tidy -DSHARDPLAN_TESTS=OFF $(CMAKE_FLAGS) && cmake --build --preset tidy; \
+	  cmake --preset default $(CMAKE_FLAGS) >/dev/null && \
+	  run-clang-tidy-19 -quiet -p build/default -warnings-as-errors='*' '/csrc/core/'; \
 	else echo "SKIPPED: clang-tidy, for clang-tidy-19 is missing. To get it: apt-get install clang-tidy-19"; fi
 
 .PHONY: format

@@ -44,6 +44,7 @@ class Description:
         requirements: what pip installs beside torch and shardplan.
         ranks: the sizes of the worlds that the case can run on; empty if it runs on any.
         devices: what the case can run on.
+        results_ordered: whether the order of ``storage_data`` is the same in every save.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Description:
     requirements: tuple[str, ...] = ()
     ranks: tuple[int, ...] = ()
     devices: tuple[str, ...] = ("cpu", "cuda")
+    results_ordered: bool = True
 
 
 def names() -> list[str]:

@@ -50,13 +50,11 @@ def _metadata(file: Path) -> Metadata:
     return metadata
 
 
-def _same_metadata(one: Path, other: Path) -> bool:
-    ours, theirs = _metadata(one), _metadata(other)
-    orders: list[list[list[Any]]] = [
-        [list(metadata.state_dict_metadata), list(metadata.storage_data)]
-        for metadata in (ours, theirs)
-    ]
-    return ours == theirs and orders[0] == orders[1]
+def _same_metadata(one: Path, other: Path, results_ordered: bool) -> bool:
+    """Compares all attributes, also those that a caller has added, like plans."""
+    ours, theirs = vars(_metadata(one)), vars(_metadata(other))
+    ordered = ["state_dict_metadata", *(["storage_data"] if results_ordered else [])]
+    return ours == theirs and all(list(ours[name]) == list(theirs[name]) for name in ordered)
 
 
 def _safetensors(file: Path) -> tuple[dict[str, Any], bytes]:
@@ -66,24 +64,25 @@ def _safetensors(file: Path) -> tuple[dict[str, Any], bytes]:
     return json.loads(contents[8:end]), contents[end:]
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def _same_file(one: Path, other: Path, results_ordered: bool) -> bool:
     if one.name == ".metadata":
-        return _same_metadata(one, other)
+        return _same_metadata(one, other, results_ordered)
     if one.read_bytes() == other.read_bytes():
         return True
     return one.suffix == ".safetensors" and _safetensors(one) == _safetensors(other)
 
 
-def file_differences(folder: Path, expected: Path) -> list[str]:
+def file_differences(folder: Path, expected: Path, results_ordered: bool = True) -> list[str]:
     """Returns the names of the files that differ, or that only one of two checkpoints has.
 
-    ``.metadata`` is compared as the object that torch unpickles from it, in the order of its keys.
+    ``.metadata`` is compared as the object that torch unpickles from it, in the order of its keys;
+    that of ``storage_data`` counts only if ``results_ordered``.
     The keys in the header of a safetensors file have no order: its writer shuffles them.
     """
     ours, theirs = files_of(folder), files_of(expected)
     differing = ours.keys() ^ theirs.keys()
     for name in ours.keys() & theirs.keys():
-        if not _same_file(ours[name], theirs[name]):
+        if not _same_file(ours[name], theirs[name], results_ordered):
             differing.add(name)
     return sorted(differing)
 

@@ -55,8 +55,11 @@ def seconds(action: Callable[[], None]) -> float:
 class Run:
     """One case in this world, with the folder that its ranks share."""
 
-    def __init__(self, case: Case, folder: Path, result: Result, entries: int) -> None:
+    def __init__(
+        self, case: Case, folder: Path, result: Result, entries: int, results_ordered: bool
+    ) -> None:
         self.case = case
+        self.results_ordered = results_ordered
         self.folder = folder
         self.result = result
         self.state = case.prepare(result.device, entries)
@@ -139,8 +142,9 @@ class Run:
         dist.barrier()
         if dist.get_rank() != 0:
             return
-        differing = set(file_differences(folders[OURS], folders[UPSTREAM]))
-        always = set(file_differences(folders[AGAIN], folders[UPSTREAM]))
+        expected, ordered = folders[UPSTREAM], self.results_ordered
+        differing = set(file_differences(folders[OURS], expected, ordered))
+        always = set(file_differences(folders[AGAIN], expected, ordered))
         for name in sorted(differing - always):
             self.problem(f"the file {name} differs")
         if always:
@@ -187,7 +191,7 @@ def run(name: str, options: argparse.Namespace) -> Result:
     dist.broadcast_object_list(folders)
     folder = Path(cast(str, folders[0]))
     try:
-        run = Run(case, folder, result, options.entries)
+        run = Run(case, folder, result, options.entries, description.results_ordered)
         checkpoints = run.check()
         if options.rounds:
             run.time(options.rounds, checkpoints[UPSTREAM])

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +44,25 @@ def test_files(tmp_path: Path, name: str, one: bytes, other: bytes, same: bool) 
         (tmp_path / folder / name).write_bytes(contents)
     found = file_differences(tmp_path / "one", tmp_path / "other")
     assert found == ([] if same else [name])
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_order_of_storage_data(tmp_path: Path, ordered: bool) -> None:
+    for folder, keys in (("one", "ab"), ("other", "ba")):
+        (tmp_path / folder).mkdir()
+        found: Any = Metadata({}, storage_data=dict.fromkeys(keys))
+        (tmp_path / folder / ".metadata").write_bytes(pickle.dumps(found))
+    differing = file_differences(tmp_path / "one", tmp_path / "other", ordered)
+    assert differing == ([".metadata"] if ordered else [])
+
+
+def test_attributes_that_a_caller_has_added(tmp_path: Path) -> None:
+    for folder, plans in (("one", [1]), ("other", [2])):
+        (tmp_path / folder).mkdir()
+        found = Metadata({}, storage_data={})
+        vars(found)["all_local_plans"] = plans
+        (tmp_path / folder / ".metadata").write_bytes(pickle.dumps(found))
+    assert file_differences(tmp_path / "one", tmp_path / "other", False) == [".metadata"]
 
 
 def test_a_file_of_one_checkpoint_only(tmp_path: Path) -> None:

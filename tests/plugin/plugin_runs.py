@@ -25,7 +25,7 @@ def run(
     folder: Path, *arguments: str, plugin: bool = True, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     chosen = ["-p", "shardplan.pytest_plugin"] if plugin else []
-    temporary = folder / "temporary"
+    temporary = folder / "t"  # the paths of sockets, which lie there, are short
     temporary.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, "-m", "pytest", *chosen, "-p", "no:cacheprovider", *arguments],

@@ -60,7 +60,7 @@ def test_test_files_and_conftests_import_the_twins(tmp_path: Path) -> None:
     assert counted(done.stdout) == (times(2), 1)
 
 
-def test_calls_in_processes_that_tests_spawn_are_counted(tmp_path: Path) -> None:
+def test_spawned_processes(tmp_path: Path) -> None:
     write(
         tmp_path,
         "test_children.py",
@@ -146,7 +146,7 @@ def test_collection_only_does_not_fail(tmp_path: Path) -> None:
 def test_other_exit_codes_are_kept(tmp_path: Path) -> None:
     assert run(tmp_path).returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert run(tmp_path, "--no-such-option").returncode == pytest.ExitCode.USAGE_ERROR
-    assert os.listdir(tmp_path / "temporary") == []
+    assert os.listdir(tmp_path / "t") == []
 
 
 def test_a_conftest_can_name_the_plugin(tmp_path: Path) -> None:
