@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from torch.distributed.checkpoint.filesystem import _StoragePrefix
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
+from contract.metadata_files import read, written
 from parity.comparison import assert_same
 from parity.implementations import OURS
 from parity.save_items import (
@@ -27,7 +27,6 @@ from parity.save_items import (
 from parity.travel import sent
 from pickled import globals_of
 from shardplan.dcp.lazy.items import LazyList
-from shardplan.dcp.storage import metadata_file
 
 # A pickle does not keep these. What is loaded is plain.
 DROPPED = {"attribute of the properties", "bools in sizes", "bools in the size"}
@@ -54,16 +53,6 @@ def keeping(plans: Sequence[Any], **attributes: Any) -> Metadata:
     saved = Metadata({"w": entry})
     vars(saved).update(all_local_plans=list(plans), **attributes)
     return saved
-
-
-def written(saved: Metadata) -> bytes:
-    stream = io.BytesIO()
-    metadata_file.dump(saved, stream)
-    return stream.getvalue()
-
-
-def read(pickled: bytes, trust: bool = False) -> Any:
-    return metadata_file.load(io.BytesIO(pickled), "here/.metadata", trust)
 
 
 def is_lazy(plan: SavePlan) -> bool:

@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 
 from benchmarks.workloads import LLAMA3_8B, fsdp, fsdp_tp, llama, with_adam
 from benchmarks.workloads.saved import saved_metadata
+from contract.metadata_files import read, written
 from parity.comparison import assert_same
 from parity.save_items import bytes_item, shard_item
 from pickled import globals_of
@@ -69,16 +70,6 @@ def metadata() -> Metadata:
     mappings = {"model.w": ("model", "w"), "model.b": ("model", "b"), "step": ("step", 0)}
     meta = StorageMeta(PurePosixPath("/a/b"), "id", modules=["m"])
     return Metadata(entries, mappings, locations, meta, "1.0.0")
-
-
-def written(saved: Metadata) -> bytes:
-    stream = io.BytesIO()
-    metadata_file.dump(saved, stream)
-    return stream.getvalue()
-
-
-def read(pickled: bytes, trust: bool = False) -> Any:
-    return metadata_file.load(io.BytesIO(pickled), "here/.metadata", trust)
 
 
 def check_both_ways(saved: Any) -> None:
