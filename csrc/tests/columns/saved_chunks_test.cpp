@@ -132,7 +132,22 @@ std::string pickled(const columns::SavedChunks& chunks, const columns::StorageRo
   keep_class(metadata, "BytesStorageMetadata");
   keep_class(metadata, "MetadataIndex");
   keep_class("torch.distributed.checkpoint.filesystem", "_StorageInfo");
-  const metadata::MetadataMemo memo{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const metadata::MetadataMemo memo{.size_class = 0,
+                                    .chunk_class = 1,
+                                    .tensor_class = 2,
+                                    .bytes_class = 3,
+                                    .index_class = 4,
+                                    .location_class = 5,
+                                    .offsets = 6,
+                                    .sizes = 7,
+                                    .properties = 8,
+                                    .size = 9,
+                                    .chunks = 10,
+                                    .fqn = 11,
+                                    .index = 12,
+                                    .offset = 13,
+                                    .relative_path = 14,
+                                    .length = 15};
   for (const char* name : {"offsets", "sizes", "properties", "size", "chunks", "fqn", "index",
                            "offset", "relative_path", "length"}) {
     out.text(name);
