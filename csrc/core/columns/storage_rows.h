@@ -37,9 +37,10 @@ struct StorageRows {
 
   std::size_t size() const { return name.size(); }
 
-  StorageKey key(std::size_t row) const {
-    return {(*names)[name[row]],
-            ndim[row] == kNoOffset ? std::nullopt : std::optional(offset(row))};
+  StorageKey key(std::size_t row) const { return {(*names)[name[row]], optional_offset(row)}; }
+  /// Returns the offset of a row; nullopt if it is None.
+  std::optional<std::span<const std::int64_t>> optional_offset(std::size_t row) const {
+    return ndim[row] == kNoOffset ? std::nullopt : std::optional(offset(row));
   }
   /// Returns the offset of a row; empty if it is None.
   std::span<const std::int64_t> offset(std::size_t row) const {

@@ -63,7 +63,7 @@ void write_storage(pickle::Writer& out, const MetadataMemo& memo, const columns:
                    std::uint32_t first_name, std::uint32_t first_path) {
   const auto write = [&](std::size_t row) {
     write_index(out, memo, first_name + rows.name[row], rows.chunk_index[row],
-                rows.key(row).offset);
+                rows.optional_offset(row));
     write_object(out, memo.location_class);
     begin_state(out);
     out.get(memo.relative_path);
