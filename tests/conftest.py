@@ -12,7 +12,7 @@ from hypothesis import settings
 from parity.implementations import NAMES, Implementation, chosen
 
 # Use HYPOTHESIS_PROFILE=million for a nightly run, and quick during development.
-settings.register_profile("default", max_examples=1_000, deadline=None, print_blob=True)
+settings.register_profile("default", max_examples=2_000, deadline=None, print_blob=True)
 settings.register_profile("million", settings.get_profile("default"), max_examples=1_000_000)
 settings.register_profile("quick", settings.get_profile("default"), max_examples=50)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -22,8 +22,8 @@ struct PickledItems {
   pickle::Value list;
   std::shared_ptr<const PickledTable> table;  // the plan before it has the same one if it is equal
   columns::SaveRows rows;
-  std::vector<std::int64_t>
-      chunk_indices;  // per row: its index or kNoChunkIndex; empty if none has
+  /// Per row: its chunk index or kNoChunkIndex. Empty if no row has one.
+  std::vector<std::int64_t> chunk_indices;
 };
 
 /// The plans in a pickle that columns represent.
