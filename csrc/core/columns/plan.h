@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,7 +46,14 @@ struct EntrySpecs {
     return static_cast<std::uint32_t>(kind.size() - 1);
   }
 
-  /// Returns true if the last spec equals the given one.
+  /// Appends a spec unless the last one equals it. Returns the index of the last spec.
+  std::uint32_t push_if_new(WriteKind spec_kind, std::uint32_t spec_properties,
+                            std::span<const std::int64_t> shape) {
+    if (!last_is(spec_kind, spec_properties, shape)) push(spec_kind, spec_properties, shape);
+    return static_cast<std::uint32_t>(kind.size() - 1);
+  }
+
+ private:
   bool last_is(WriteKind spec_kind, std::uint32_t spec_properties,
                std::span<const std::int64_t> shape) const {
     return !kind.empty() && kind.back() == spec_kind && properties.back() == spec_properties &&
@@ -63,7 +71,29 @@ struct SaveTable {
   bool operator==(const SaveTable&) const = default;
 
   std::size_t size() const { return name.size(); }
+
+  /// Appends an entry unless the last one equals it. Returns the index of the last entry.
+  std::uint32_t push_if_new(std::uint32_t entry_name, WriteKind kind, std::uint32_t properties,
+                            std::span<const std::int64_t> shape) {
+    const std::uint32_t last = specs.push_if_new(kind, properties, shape);
+    if (name.empty() || name.back() != entry_name || spec.back() != last) {
+      name.push_back(entry_name);
+      spec.push_back(last);
+    }
+    return static_cast<std::uint32_t>(name.size() - 1);
+  }
 };
+
+/// Returns the index of the newest of the last few rows for which `is_equal` is true. Neighbouring
+/// items of a plan often have equal properties, so that a caller need not search all rows.
+template <typename Rows, typename IsEqual>
+std::optional<std::uint32_t> find_recent(const Rows& rows, IsEqual&& is_equal) {
+  constexpr std::size_t kFew = 8;
+  for (std::size_t row = rows.size(); row > 0 && rows.size() - row < kFew; --row) {
+    if (is_equal(rows[row - 1])) return static_cast<std::uint32_t>(row - 1);
+  }
+  return std::nullopt;
+}
 
 /// Rows of one rank's save plan, in item order.
 struct SaveRows {
@@ -85,6 +115,14 @@ struct SaveRows {
 
 /// Chunk index of rows whose `MetadataIndex.index` is None.
 inline constexpr std::int64_t kNoChunkIndex = -1;
+
+/// Appends the chunk index of row `row`. `indices` stays empty until a row has one.
+inline void push_chunk_index(std::vector<std::int64_t>& indices, std::size_t row,
+                             std::int64_t index) {
+  if (indices.empty() && index == kNoChunkIndex) return;
+  indices.resize(row, kNoChunkIndex);
+  indices.push_back(index);
+}
 
 /// Non-owning view of a save plan: its table, its rows, and the rows that the global plan kept.
 struct SavePlanView {

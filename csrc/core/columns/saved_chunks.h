@@ -29,9 +29,8 @@ struct SavedChunks {
   /// the next push.
   std::int64_t* push(std::uint32_t name, WriteKind kind, std::uint32_t properties,
                      std::span<const std::int64_t> shape, std::size_t chunks) {
-    if (!table.specs.last_is(kind, properties, shape)) table.specs.push(kind, properties, shape);
     table.name.push_back(name);
-    table.spec.push_back(static_cast<std::uint32_t>(table.specs.size() - 1));
+    table.spec.push_back(table.specs.push_if_new(kind, properties, shape));
     return extend(chunks, shape.size());
   }
 

@@ -191,62 +191,40 @@ class PlanReader {
     }
     const auto shape = has_tensor ? values_.size(item.size) : std::span<const std::int64_t>();
     const std::uint32_t row = has_tensor ? row_in(table, properties_row(item.properties)) : 0;
-    columns::EntrySpecs& specs = table.columns.specs;
-    if (!specs.last_is(item.kind, row, shape)) specs.push(item.kind, row, shape);
-    const auto spec = static_cast<std::uint32_t>(specs.size() - 1);
-    const bool same_name = !table.names.empty() && table.names.back() == item.index.fqn;
-    if (!same_name) table.names.push_back(item.index.fqn);
-    if (!same_name || table.columns.spec.back() != spec) {
-      table.columns.name.push_back(static_cast<std::uint32_t>(table.names.size() - 1));
-      table.columns.spec.push_back(spec);
+    if (table.names.empty() || table.names.back() != item.index.fqn) {
+      table.names.push_back(item.index.fqn);
     }
-    std::int64_t* numbers =
-        items.rows.push(static_cast<std::uint32_t>(table.columns.size() - 1), shape.size());
+    const auto name = static_cast<std::uint32_t>(table.names.size() - 1);
+    const std::uint32_t entry = table.columns.push_if_new(name, item.kind, row, shape);
+    const Value index = item.index.chunk_index;
+    columns::push_chunk_index(items.chunk_indices, items.rows.size(),
+                              index.tag() == Tag::kInt ? index.number() : columns::kNoChunkIndex);
+    std::int64_t* numbers = items.rows.push(entry, shape.size());
     if (has_tensor) {
       const pickle::Values::Chunk& chunk = values_.chunks[item.chunk];
       numbers = std::ranges::copy(values_.size(chunk.offsets), numbers).out;
       std::ranges::copy(values_.size(chunk.sizes), numbers);
     }
-    add_chunk_index(items, item.index.chunk_index);
     return true;
   }
 
-  static void add_chunk_index(PickledItems& items, Value index) {
-    const std::int64_t number = index.tag() == Tag::kInt ? index.number() : columns::kNoChunkIndex;
-    if (number != columns::kNoChunkIndex && items.chunk_indices.empty()) {
-      items.chunk_indices.assign(items.rows.size() - 1, columns::kNoChunkIndex);
-    }
-    if (number != columns::kNoChunkIndex || !items.chunk_indices.empty()) {
-      items.chunk_indices.push_back(number);
-    }
-  }
-
-  // Neighbouring items often have equal properties, so only the last few rows are compared with new
-  // ones.
-  template <typename Rows>
-  static auto last_few(const Rows& rows) {
-    return std::views::reverse(rows) | std::views::take(8);
+  /// Returns the row of a value among the last few, or of a new one.
+  template <typename Rows, typename IsEqual>
+  static std::uint32_t row_of(Rows& rows, typename Rows::value_type value, IsEqual&& is_equal) {
+    if (const auto known = columns::find_recent(rows, is_equal)) return *known;
+    rows.push_back(value);
+    return static_cast<std::uint32_t>(rows.size() - 1);
   }
 
   /// Returns the row of a TensorProperties. Objects with the same state share a row.
   std::uint32_t properties_row(Value properties) {
-    std::size_t row = out_.properties.size();
-    for (const Value known : last_few(out_.properties)) {
-      --row;
-      if (same_state(known, properties)) return static_cast<std::uint32_t>(row);
-    }
-    out_.properties.push_back(properties);
-    return static_cast<std::uint32_t>(out_.properties.size() - 1);
+    return row_of(out_.properties, properties,
+                  [&](Value known) { return same_state(known, properties); });
   }
 
   static std::uint32_t row_in(PickledTable& table, std::uint32_t properties) {
-    std::size_t row = table.properties.size();
-    for (const std::uint32_t known : last_few(table.properties)) {
-      --row;
-      if (known == properties) return static_cast<std::uint32_t>(row);
-    }
-    table.properties.push_back(properties);
-    return static_cast<std::uint32_t>(table.properties.size() - 1);
+    return row_of(table.properties, properties,
+                  [&](std::uint32_t known) { return known == properties; });
   }
 
   bool same_state(Value a, Value b) const {

@@ -52,18 +52,54 @@ TEST(EntrySpecs, PushReturnsTheIndex) {
   EXPECT_EQ(specs.push(columns::WriteKind::kShard, 0, Numbers{1}), 1u);
 }
 
-TEST(EntrySpecs, LastIsComparesAllFieldsOfTheLastSpec) {
+TEST(EntrySpecs, PushIfNewComparesAllFieldsOfTheLastSpec) {
+  using columns::WriteKind;
   columns::EntrySpecs specs;
-  EXPECT_FALSE(specs.last_is(columns::WriteKind::kBytes, 0, {}));
-  specs.push(columns::WriteKind::kBytes, 0, {});
-  specs.push(columns::WriteKind::kShard, 2, Numbers{4, 5});
-  EXPECT_TRUE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4, 5}));
-  EXPECT_FALSE(specs.last_is(columns::WriteKind::kTensor, 2, Numbers{4, 5}));
-  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 1, Numbers{4, 5}));
-  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4, 6}));
-  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4}));
-  EXPECT_FALSE(specs.last_is(columns::WriteKind::kShard, 2, Numbers{4, 5, 1}));
-  EXPECT_FALSE(specs.last_is(columns::WriteKind::kBytes, 0, {}));
+  EXPECT_EQ(specs.push_if_new(WriteKind::kBytes, 0, {}), 0u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kShard, 2, Numbers{4, 5}), 1u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kShard, 2, Numbers{4, 5}), 1u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kTensor, 2, Numbers{4, 5}), 2u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kTensor, 1, Numbers{4, 5}), 3u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kTensor, 1, Numbers{4, 6}), 4u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kTensor, 1, Numbers{4}), 5u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kTensor, 1, Numbers{4, 1}), 6u);
+  EXPECT_EQ(specs.push_if_new(WriteKind::kBytes, 0, {}), 7u);
+  EXPECT_EQ(specs.size(), 8u);
+}
+
+TEST(SaveTable, PushIfNewComparesNameAndSpecOfTheLastEntry) {
+  using columns::WriteKind;
+  columns::SaveTable table;
+  EXPECT_EQ(table.push_if_new(7, WriteKind::kShard, 0, Numbers{4}), 0u);
+  EXPECT_EQ(table.push_if_new(7, WriteKind::kShard, 0, Numbers{4}), 0u);
+  EXPECT_EQ(table.push_if_new(8, WriteKind::kShard, 0, Numbers{4}), 1u);
+  EXPECT_EQ(table.push_if_new(8, WriteKind::kShard, 0, Numbers{5}), 2u);
+  EXPECT_EQ(table.push_if_new(7, WriteKind::kShard, 0, Numbers{5}), 3u);
+  EXPECT_EQ(table.name, (std::vector<std::uint32_t>{7, 8, 8, 7}));
+  EXPECT_EQ(table.spec, (std::vector<std::uint32_t>{0, 0, 1, 1}));
+}
+
+TEST(FindRecent, ReturnsTheNewestOfTheLastFewRows) {
+  const std::vector<int> rows = {1, 5, 2, 5, 3, 4, 6, 7, 8, 9};
+  const auto find = [&](int value) {
+    return columns::find_recent(rows, [&](int row) { return row == value; });
+  };
+  EXPECT_EQ(find(5), 3u);
+  EXPECT_EQ(find(2), 2u);
+  EXPECT_EQ(find(9), 9u);
+  EXPECT_EQ(find(1), std::nullopt);  // two rows too old
+  EXPECT_EQ(columns::find_recent(std::vector<int>(), [](int) { return true; }), std::nullopt);
+}
+
+TEST(ChunkIndices, StayEmptyUntilARowHasOne) {
+  Numbers indices;
+  columns::push_chunk_index(indices, 0, columns::kNoChunkIndex);
+  columns::push_chunk_index(indices, 1, columns::kNoChunkIndex);
+  EXPECT_TRUE(indices.empty());
+  columns::push_chunk_index(indices, 2, 5);
+  columns::push_chunk_index(indices, 3, columns::kNoChunkIndex);
+  EXPECT_EQ(indices,
+            (Numbers{columns::kNoChunkIndex, columns::kNoChunkIndex, 5, columns::kNoChunkIndex}));
 }
 
 TEST(SaveRows, RowsOfDifferentDimsAreContiguous) {

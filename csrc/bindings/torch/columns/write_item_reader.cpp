@@ -131,7 +131,6 @@ void WriteItemReader::add(const py::object& item) {
   push(reading);
   rows_.items.resize(row + 1);
   rows_.items[row] = item;
-  add_chunk_index(reading.chunk_index);
   if (is_object || !rows_.objects.empty()) {
     rows_.objects.resize(row + 1);
     rows_.counted.resize(row + 1, columns::kBytesOfTensor);
@@ -155,47 +154,25 @@ void WriteItemReader::add_row(const SavePlanColumns& columns, std::size_t positi
   if (!rows_.items.empty()) rows_.items.emplace_back();
   if (!rows_.objects.empty()) rows_.objects.push_back(false);
   if (!rows_.counted.empty()) rows_.counted.push_back(columns::kBytesOfTensor);
-  add_chunk_index(reading.chunk_index);
-}
-
-void WriteItemReader::add_chunk_index(std::int64_t chunk_index) {
-  if (chunk_index != columns::kNoChunkIndex && chunk_indices_.empty())
-    chunk_indices_.assign(rows_.columns.size() - 1, columns::kNoChunkIndex);
-  if (chunk_index != columns::kNoChunkIndex || !chunk_indices_.empty())
-    chunk_indices_.push_back(chunk_index);
 }
 
 void WriteItemReader::push(const Reading& reading) {
-  columns::SaveTable& table = table_.columns;
   const std::uint32_t properties =
       reading.properties.empty() ? 0 : properties_row(reading.properties);
-  if (!table.specs.last_is(reading.kind, properties, reading.shape)) {
-    table.specs.push(reading.kind, properties, reading.shape);
-  }
-  const auto spec = static_cast<std::uint32_t>(table.specs.size() - 1);
   const py::object name = reading.name ? reading.name : py::str();
-  const bool same_name = !table_.names.empty() && table_.names.back().is(name);
-  if (!same_name) table_.names.push_back(name);
-  if (table.size() == 0 || !same_name || table.spec.back() != spec) {
-    table.name.push_back(static_cast<std::uint32_t>(table_.names.size() - 1));
-    table.spec.push_back(spec);
-  }
-  std::ranges::copy(reading.box, rows_.columns.push(static_cast<std::uint32_t>(table.size() - 1),
-                                                    reading.shape.size()));
+  if (table_.names.empty() || !table_.names.back().is(name)) table_.names.push_back(name);
+  const std::uint32_t entry = table_.columns.push_if_new(
+      static_cast<std::uint32_t>(table_.names.size() - 1), reading.kind, properties, reading.shape);
+  columns::push_chunk_index(chunk_indices_, rows_.columns.size(), reading.chunk_index);
+  std::ranges::copy(reading.box, rows_.columns.push(entry, reading.shape.size()));
 }
 
 std::uint32_t WriteItemReader::properties_row(const PropertyValues& values) {
-  const auto same = [&](const PropertyValues& row) {
+  const auto known = columns::find_recent(table_.properties, [&](const PropertyValues& row) {
     return std::ranges::equal(row, values,
                               [](const py::object& a, const py::object& b) { return a.is(b); });
-  };
-  // Neighbouring items often have the same properties, so only the last few rows are compared.
-  const auto last = table_.properties.rbegin();
-  const auto few = last + std::min<std::ptrdiff_t>(8, std::ssize(table_.properties));
-  const auto found = std::find_if(last, few, same);
-  if (found != few) {
-    return static_cast<std::uint32_t>(table_.properties.rend() - found - 1);
-  }
+  });
+  if (known) return *known;
   table_.properties.push_back(values);
   return static_cast<std::uint32_t>(table_.properties.size() - 1);
 }

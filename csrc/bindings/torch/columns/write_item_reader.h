@@ -26,7 +26,6 @@ class WriteItemReader {
   bool read_upstream(PyObject* item, Reading& out);
   bool read_object(PyObject* item, Reading& out);
   void push(const Reading& reading);
-  void add_chunk_index(std::int64_t chunk_index);
   std::uint32_t properties_row(const PropertyValues& values);
   void note_object(PyObject* object);
 

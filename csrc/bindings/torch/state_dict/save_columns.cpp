@@ -152,15 +152,8 @@ class SaveReader {
 
   std::int64_t* push_row(columns::WriteKind kind, std::uint32_t name, std::uint32_t properties,
                          at::IntArrayRef shape) {
-    columns::SaveTable& table = table_.columns;
     const std::span<const std::int64_t> sizes{shape.data(), shape.size()};
-    if (!table.specs.last_is(kind, properties, sizes)) table.specs.push(kind, properties, sizes);
-    const auto spec = static_cast<std::uint32_t>(table.specs.size() - 1);
-    if (table.size() == 0 || table.name.back() != name || table.spec.back() != spec) {
-      table.name.push_back(name);
-      table.spec.push_back(spec);
-    }
-    return rows_.push(static_cast<std::uint32_t>(table.size() - 1), shape.size());
+    return rows_.push(table_.columns.push_if_new(name, kind, properties, sizes), shape.size());
   }
 
   py::object upstream_items_;
