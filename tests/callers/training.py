@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -44,12 +44,17 @@ def make_model(entries: int) -> Chain:
     return Chain(-(-entries // ENTRIES_PER_LAYER))
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, device: str, steps: int = 2) -> None:
-    """Trains, so that the optimizer has its state."""
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: str,
+    backward: Callable[[torch.Tensor], None] = torch.Tensor.backward,
+) -> None:
+    """Trains two steps, so that the optimizer has its state."""
     torch.manual_seed(1)
-    for _ in range(steps):
+    for _ in range(2):
         optimizer.zero_grad()
-        model(torch.randn(3, WIDTH, device=device)).square().mean().backward()
+        backward(model(torch.randn(3, WIDTH, device=device)).square().mean())
         optimizer.step()
     optimizer.zero_grad()
 
