@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 from torch.distributed.checkpoint.planner import SavePlan
 
+from shardplan import default_planner
+from shardplan.dcp import fallbacks
 from shardplan.dcp.twins import validation
 from shardplan.dcp.upstream import originals, versions
 
@@ -56,6 +63,20 @@ def test_another_order_is_noticed(uncached: None, monkeypatch: pytest.MonkeyPatc
         validation, "_overlaps", lambda boxes, size: reversed(list(overlaps(boxes, size)))
     )
     assert not validation.messages_are_known()
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_only_a_tensor_that_is_not_valid_is_left_to_upstream(
+    uncached: None, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(versions, "validation_returns_messages", lambda: False)
+    chunk = ChunkStorageMetadata(torch.Size([0]), torch.Size([rows]))
+    saved = TensorStorageMetadata(TensorProperties(), torch.Size([2]), [chunk])
+    plan, metadata = [SavePlan([]), SavePlan([])], Metadata({"w": saved})
+    fallbacks.clear()
+    verdict = default_planner._validate_global_plan(plan, metadata)
+    assert verdict == originals.validate_global_plan(plan, metadata)
+    assert len(fallbacks.fallbacks()) == (1 if rows > 2 else 0)
 
 
 def test_finish_changes_its_argument(tmp_path: Path) -> None:

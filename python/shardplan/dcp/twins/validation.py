@@ -88,8 +88,12 @@ def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable
         suspects: keys of the tensors that are not valid.
     """
     saved = metadata.state_dict_metadata
+    suspects = list(suspects)
     if not messages_are_known():
-        fallbacks.count_entries("validation of a global plan: this torch has other error messages")
+        if suspects:
+            fallbacks.count_entries(
+                "validation of a global plan: this torch has other error messages"
+            )
         return originals.validate_global_plan(
             global_plan, Metadata({key: saved[key] for key in suspects})
         )
