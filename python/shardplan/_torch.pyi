@@ -159,6 +159,8 @@ class StorageColumns:
         """Creates the ``_StorageInfo`` of a row."""
     def pairs(self, made: dict[int, Any]) -> list[tuple[MetadataIndex, Any]]:
         """Materializes all rows. ``made``: row -> existing ``_StorageInfo``."""
+    def file_sizes(self) -> dict[str, int]:
+        """Returns a dict of relative path -> end of the last data in it, in bytes."""
     def matches(self, row: int, location: object) -> bool:
         """Returns whether a ``_StorageInfo`` equals its row."""
 

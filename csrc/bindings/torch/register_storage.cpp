@@ -66,6 +66,8 @@ void register_storage(py::module_& m) {
            "Creates the ``_StorageInfo`` of a row.")
       .def("pairs", &StorageColumns::pairs, py::arg("made"),
            "Materializes all rows. ``made``: row -> existing ``_StorageInfo``.")
+      .def("file_sizes", &StorageColumns::file_sizes,
+           "Returns a dict of relative path -> end of the last data in it, in bytes.")
       .def("matches", &StorageColumns::matches, py::arg("row"), py::arg("location"),
            "Returns whether a ``_StorageInfo`` equals its row.");
 

@@ -1,9 +1,11 @@
 #include "core/columns/storage_rows.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <stdexcept>
 
+#include "core/util/checked.h"
 #include "core/util/hash.h"
 
 namespace shardplan::columns {
@@ -84,6 +86,16 @@ std::int64_t* StorageRows::push(std::uint32_t row_name, std::uint8_t row_ndim,
   first.push_back(numbers.size());
   numbers.resize(numbers.size() + (row_ndim == kNoOffset ? 0 : row_ndim));
   return numbers.data() + first.back();
+}
+
+std::vector<std::int64_t> file_ends(const StorageRows& rows) {
+  std::vector<std::int64_t> ends(rows.paths->size());
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    std::int64_t end = 0;
+    if (!util::checked_add(rows.begin[row], rows.length[row], end)) end = INT64_MAX;
+    ends[rows.path[row]] = std::max(ends[rows.path[row]], end);
+  }
+  return ends;
 }
 
 StorageIndex::StorageIndex(const StorageRows& rows) : rows_(rows), begin_(rows.names->size() + 1) {

@@ -56,6 +56,9 @@ struct StorageRows {
                      std::uint32_t row_path, std::int64_t row_begin, std::int64_t row_length);
 };
 
+/// Returns, for each path, the end of its last row in bytes; INT64_MAX if that overflows.
+std::vector<std::int64_t> file_ends(const StorageRows& rows);
+
 /// Lookup of storage rows by key.
 class StorageIndex {
  public:

@@ -209,5 +209,16 @@ TEST(TextTable, NumbersStringsInOrder) {
   EXPECT_EQ(table[0], "text 0");
 }
 
+TEST(StorageRows, FileEndsAreThoseOfTheLastRowOfEachPath) {
+  const columns::StorageRows rows = rows_of({
+      {"a", std::nullopt, columns::kNoChunkIndex, "one", 5, 7},
+      {"b", std::nullopt, columns::kNoChunkIndex, "two", INT64_MAX - 1, 2},
+      {"c", std::nullopt, columns::kNoChunkIndex, "one", 0, 4},
+      {"d", std::nullopt, columns::kNoChunkIndex, "three", -9, 3},
+  });
+  EXPECT_EQ(columns::file_ends(rows), (std::vector<std::int64_t>{12, INT64_MAX, 0}));
+  EXPECT_TRUE(columns::file_ends(rows_of({})).empty());
+}
+
 }  // namespace
 }  // namespace shardplan::testing

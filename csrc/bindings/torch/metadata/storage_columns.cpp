@@ -159,6 +159,15 @@ py::list StorageColumns::results() const {
   return all;
 }
 
+py::dict StorageColumns::file_sizes() const {
+  const std::vector<std::int64_t> ends = columns::file_ends(rows_);
+  py::dict sizes;
+  for (std::uint32_t path = 0; path < ends.size(); ++path) {
+    sizes[text(paths_, *rows_.paths, path)] = ends[path];
+  }
+  return sizes;
+}
+
 bool StorageColumns::matches(std::size_t row, const py::object& location) const {
   Location read;
   return read_location(location.ptr(), read) && read.path == (*rows_.paths)[rows_.path[row]] &&

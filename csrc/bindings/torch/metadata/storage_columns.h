@@ -41,6 +41,9 @@ class StorageColumns {
   /// Materializes the rows as WriteResults.
   py::list results() const;
 
+  /// Returns a dict of path -> end of its last row in bytes.
+  py::dict file_sizes() const;
+
   /// Returns true if a _StorageInfo equals its row.
   bool matches(std::size_t row, const py::object& location) const;
 

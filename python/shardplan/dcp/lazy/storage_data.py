@@ -144,3 +144,15 @@ def merge(results: Sequence[list[WriteResult]]) -> dict[Any, Any]:
     for rank_results in results:
         data.update({result.index: result.storage_data for result in rank_results})
     return data
+
+
+def file_sizes(data: dict[Any, Any]) -> dict[str, int]:
+    """Returns the least size in bytes of each file that has data of a storage_data, by path."""
+    columns = data.columns() if isinstance(data, StorageData) else None
+    if columns is not None:
+        return columns.file_sizes()
+    sizes: dict[str, int] = {}
+    for location in data.values():
+        end = location.offset + location.length
+        sizes[location.relative_path] = max(end, sizes.get(location.relative_path, 0))
+    return sizes

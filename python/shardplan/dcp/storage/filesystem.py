@@ -27,7 +27,7 @@ from ..lazy import storage_data
 from ..planners import coordinator
 from ..twins.table import twin_of
 from ..upstream import originals, replaced_names, versions
-from . import directory_lock, metadata_file
+from . import atomic_directory, directory_lock, metadata_file
 from .file_access import access_of, sync
 from .progress import Progress
 from .safetensors_writing import write_files
@@ -104,17 +104,18 @@ def finish(
         results: the write results of each rank.
     """
     try:
-        if replaced_names.FINISH.untouched("metadata file"):
-            _finish(writer, metadata, results)
-        else:
-            originals.writer_finish(writer, metadata, results)
+        write_metadata(writer, metadata, results)
     finally:
         directory_lock.release(writer)
 
 
-def _finish(
+def write_metadata(
     writer: filesystem._FileSystemWriter, metadata: Metadata, results: list[list[WriteResult]]
 ) -> None:
+    """Does what ``finish`` does, except that the directory stays locked."""
+    if not replaced_names.FINISH.untouched("metadata file"):
+        originals.writer_finish(writer, metadata, results)
+        return
     if not versions.finish_changes_its_argument():
         metadata = dataclasses.replace(metadata)
     metadata.version = filesystem.CURRENT_DCP_VERSION
@@ -262,22 +263,83 @@ class FileSystemWriter(ColumnsWriter):
         progress: if true, a save of more than a second draws a bar, provided that stderr is a
             terminal. A function is called with the bytes that were written so far and those to be
             written, about every 50 ms and at the end. Its exceptions end the save.
+        atomic: if true, the ranks write into a sibling directory, ``.NAME.shardplan-saving``, and
+            the coordinator puts it in the place of the path once all is written. Until then, the
+            path holds the old checkpoint or nothing, also if the save fails or a process is killed.
+            A file system that cannot exchange two directories in one step has nothing at the path
+            for a moment. All ranks must share the file system, and the path must hold nothing but
+            a checkpoint.
         kwargs: arguments of upstream's writer.
     """
+
+    atomic = False
 
     def __init__(
         self,
         *args: Any,
         write_threads: int | None = None,
         progress: bool | Progress = False,
+        atomic: bool = False,
         **kwargs: Any,
     ) -> None:
         if write_threads is not None and write_threads < 1:
             raise ValueError(f"write_threads must be at least 1, not {write_threads}")
+        self.atomic = atomic
         super().__init__(*args, **kwargs)
         self.write_threads = write_threads
         self.progress = progress
 
+    @property
+    def path(self) -> str | os.PathLike[str]:
+        """The directory that the ranks write into."""
+        return atomic_directory.staging(self._target) if self.atomic else self._target
+
+    @path.setter
+    def path(self, path: str | os.PathLike[str]) -> None:
+        self._target = path
+
+    @property
+    def checkpoint_id(self) -> str | os.PathLike[str]:
+        return self._target
+
+    def _metadata_exists(self) -> bool:
+        if not self.atomic:
+            return super()._metadata_exists()
+        # An old checkpoint is not damaged by a save, so upstream's warning of that is left out.
+        return not self.overwrite and self.fs.exists(
+            self.fs.concat_path(self._target, filesystem._metadata_fn)
+        )
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        super().set_up_storage_writer(is_coordinator, *args, **kwargs)
+        if self.atomic and not self.use_collectives:
+            raise ValueError(
+                "atomic=True needs a coordinator, which a save with use_collectives=False lacks"
+            )
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        prepared = super().prepare_global_plan(plans)
+        if self.atomic:
+            atomic_directory.prepare(self._target)
+        return prepared
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        if not self.atomic:
+            super().finish(metadata, results)
+            return
+        try:
+            sizes = storage_data.file_sizes(storage_data.merge(results))
+            atomic_directory.check_files(self._target, sizes)
+            if replaced_names.WRITER.untouched("finish"):
+                write_metadata(self, metadata, results)
+            else:
+                super().finish(metadata, results)
+            atomic_directory.publish(self._target, self.sync_files)
+        finally:
+            directory_lock.release(self)
+
+
+replaced_names.add_ours([FileSystemWriter.finish])
 
 FileSystemWriter.__signature__ = signature_with_options(  # type: ignore[attr-defined]
     filesystem.FileSystemWriter, FileSystemWriter

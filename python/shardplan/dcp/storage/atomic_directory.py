@@ -1,0 +1,181 @@
+"""A checkpoint that appears at its path in one step, once all of it is written.
+
+The ranks write into a sibling of the path, ``.NAME.shardplan-saving``. The coordinator then puts it
+in the place of the path, where an older checkpoint may be. A save that fails or dies leaves the
+sibling, and the next save to the same path empties it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+_OF_A_CHECKPOINT = re.compile(r"(__\d+)?\.metadata(\.tmp)?|__\d+_\d+\.distcp")
+_MAX_NAMED = 3
+# Of Linux: <fcntl.h> and <linux/fs.h>.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_NOT_SUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+
+
+def staging(path: str | os.PathLike[str]) -> Path:
+    """Returns the directory in which a checkpoint for ``path`` is written.
+
+    Raises:
+        ValueError: the path is a root directory, which cannot be replaced.
+    """
+    return _sibling(path, "shardplan-saving")
+
+
+def _sibling(path: str | os.PathLike[str], suffix: str) -> Path:
+    target = Path(os.path.realpath(path))
+    if not target.name:
+        raise ValueError(f"atomic=True cannot replace the directory {os.fspath(path)!r}")
+    return target.with_name(f".{target.name}.{suffix}")
+
+
+def prepare(path: str | os.PathLike[str]) -> None:
+    """Removes what earlier saves to ``path`` have left in its staging directory.
+
+    Raises:
+        RuntimeError: ``path`` has files that are not of a checkpoint, which would be removed.
+    """
+    set_aside = _sibling(path, "shardplan-replaced")
+    if set_aside.exists() and not os.path.lexists(path):
+        set_aside.rename(os.path.realpath(path))  # a save died between the two renames
+    _check(path)
+    for entry in staging(path).iterdir():
+        _remove(entry)
+
+
+def publish(path: str | os.PathLike[str], must_sync: bool) -> None:
+    """Puts the staging directory in the place of ``path``, and removes what was there.
+
+    Args:
+        path: the path of the checkpoint.
+        must_sync: whether the names in the directories are synced to permanent storage.
+
+    Raises:
+        RuntimeError: ``path`` has files that are not of a checkpoint.
+        OSError: a rename failed. ``path`` is as it was.
+    """
+    target, written = Path(os.path.realpath(path)), staging(path)
+    _check(path)
+    if must_sync:
+        _sync_directory(written)
+    if not target.exists():
+        written.rename(target)
+    elif not _exchange(written, target):
+        _replace_in_two_steps(written, target)
+    if must_sync:
+        _sync_directory(target.parent)
+    for old in (written, _sibling(path, "shardplan-replaced")):
+        if old.exists():
+            _remove(old)
+
+
+def check_files(path: str | os.PathLike[str], sizes: Mapping[str, int]) -> None:
+    """Checks that all data is in the staging directory, as this process sees it.
+
+    Args:
+        path: the path of the checkpoint.
+        sizes: least size in bytes of each file, by its path in the directory.
+
+    Raises:
+        RuntimeError: a file is missing or too short.
+    """
+    directory = staging(path)
+    wrong = []
+    for name, least in sizes.items():
+        try:
+            size = os.path.getsize(directory / name)
+        except FileNotFoundError:
+            wrong.append(f"{name} is missing")
+        else:
+            if size < least:
+                wrong.append(f"{name} has {size} of {least} bytes")
+    if wrong:
+        raise RuntimeError(
+            f"{os.fspath(directory)!r} does not have all data as the coordinator sees it: "
+            f"{_first_few(wrong)}. atomic=True needs a file system that all ranks share."
+        )
+
+
+def _check(path: str | os.PathLike[str]) -> None:
+    """Raises RuntimeError if something else than a checkpoint would be removed from ``path``."""
+    if not os.path.exists(path):
+        return
+    others = (
+        [name for name in sorted(os.listdir(path)) if not _OF_A_CHECKPOINT.fullmatch(name)]
+        if os.path.isdir(path)
+        else [os.path.basename(path)]
+    )
+    if others:
+        raise RuntimeError(
+            f"atomic=True would remove files that are not of a checkpoint from "
+            f"{os.fspath(path)!r}: {_first_few(others)}. Save into another directory, or move them."
+        )
+
+
+def _first_few(values: Sequence[object]) -> str:
+    more = f" and {len(values) - _MAX_NAMED} more" if len(values) > _MAX_NAMED else ""
+    return ", ".join(map(str, values[:_MAX_NAMED])) + more
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot sync a directory
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _renameat2() -> Callable[..., int] | None:
+    """Returns the function of the C library, if it has one."""
+    if sys.platform != "linux":
+        return None
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return function and functools.partial(function)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two directories in one step. Returns False if the file system cannot do that."""
+    rename = _renameat2()
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in _NOT_SUPPORTED:
+        return False
+    raise OSError(error, os.strerror(error), os.fspath(one), None, os.fspath(other))
+
+
+def _replace_in_two_steps(written: Path, target: Path) -> None:
+    """Replaces a directory. Nothing is at ``target`` between the two renames."""
+    set_aside = _sibling(target, "shardplan-replaced")
+    if set_aside.exists():
+        _remove(set_aside)
+    target.rename(set_aside)
+    try:
+        written.rename(target)
+    except OSError:
+        set_aside.rename(target)
+        raise

@@ -1,0 +1,318 @@
+"""``FileSystemWriter(path, atomic=True)``: its path holds a checkpoint, old or new, or none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+import shardplan
+from shardplan.dcp.storage import atomic_directory
+
+STAGING = ".step.shardplan-saving"
+SET_ASIDE = ".step.shardplan-replaced"
+
+
+def save(path: Any, value: float, **options: Any) -> Any:
+    writer = shardplan.FileSystemWriter(path, atomic=True, **options)
+    state = {"a": torch.full((4,), value), "n": value}
+    return dcp.save(state, storage_writer=writer, no_dist=True)
+
+
+def load(path: Any) -> tuple[float, float]:
+    """Returns the value of the tensor and of the other entry, read by upstream."""
+    state = {"a": torch.zeros(4), "n": 0.0}
+    dcp.load(state, storage_reader=dcp.FileSystemReader(path), no_dist=True)
+    assert state["a"].unique().numel() == 1
+    return state["a"][0].item(), state["n"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "step"
+
+
+@pytest.fixture(params=["exchange", "two steps"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the file system can exchange two directories in one step."""
+    if request.param == "two steps":
+        monkeypatch.setattr(atomic_directory, "_exchange", lambda one, other: False)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("one_file", [True, False])
+def test_files_are_those_of_a_plain_save(path: Path, threads: int, one_file: bool) -> None:
+    options = {"thread_count": threads, "single_file_per_rank": one_file}
+    returned = save(path, 1.0, **options)
+    plain = shardplan.FileSystemWriter(path.with_name("plain"), **options)
+    state = {"a": torch.full((4,), 1.0), "n": 1.0}
+    dcp.save(state, storage_writer=plain, no_dist=True)
+    assert names(path.parent) == ["plain", "step"]
+    assert names(path) == names(path.with_name("plain"))
+    for name in names(path):
+        if name != ".metadata":
+            assert (path / name).read_bytes() == path.with_name("plain").joinpath(name).read_bytes()
+    metadata = dcp.FileSystemReader(path).read_metadata()
+    assert metadata.storage_meta is not None
+    assert metadata.storage_meta.checkpoint_id == path == returned.storage_meta.checkpoint_id
+    expected = dcp.FileSystemReader(path.with_name("plain")).read_metadata()
+    assert metadata.storage_data == expected.storage_data
+    assert metadata.state_dict_metadata == expected.state_dict_metadata
+
+
+def test_an_older_checkpoint_is_replaced(path: Path, kind: str) -> None:
+    for value in (1.0, 2.0, 3.0):
+        save(path, value)
+        assert load(path) == (value, value)
+        assert names(path.parent) == ["step"]
+    path.joinpath("__9_0.distcp").write_bytes(b"of a larger world")
+    save(path, 4.0)
+    assert "__9_0.distcp" not in names(path)
+
+
+def test_an_empty_directory_is_replaced(path: Path, kind: str) -> None:
+    path.mkdir()
+    save(path, 1.0)
+    assert load(path) == (1.0, 1.0)
+
+
+def test_relative_paths_and_links(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(path.parent)
+    save("step", 1.0)
+    latest = path.with_name("latest")
+    latest.symlink_to("step")
+    save("latest", 2.0)
+    assert latest.is_symlink()
+    assert load(path) == load(latest) == (2.0, 2.0)
+    assert names(path.parent) == ["latest", "step"]
+
+
+def test_a_writer_is_used_again(path: Path) -> None:
+    writer = shardplan.FileSystemWriter(path, atomic=True)
+    for value, target in ((1.0, "one"), (2.0, "two"), (3.0, None)):
+        state = {"a": torch.full((4,), value), "n": value}
+        target_path = None if target is None else path.with_name(target)
+        dcp.save(state, checkpoint_id=target_path, storage_writer=writer, no_dist=True)
+    assert load(path.with_name("one")) == (1.0, 1.0)
+    assert load(path.with_name("two")) == (3.0, 3.0)
+    assert names(path.parent) == ["one", "two"]
+
+
+class Failing(shardplan.FileSystemWriter):
+    """Fails after its data is written."""
+
+    def write_data(self, plan: Any, planner: Any) -> Any:
+        super().write_data(plan, planner).wait()
+        raise OSError(errno.EIO, "the disk is gone")
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(path: Path, kind: str) -> None:
+    save(path, 1.0)
+    state = {"a": torch.full((9,), 2.0)}
+    for _ in range(2):
+        with pytest.raises(CheckpointException, match="the disk is gone"):
+            dcp.save(state, storage_writer=Failing(path, atomic=True), no_dist=True)
+        assert load(path) == (1.0, 1.0)
+        assert names(path.parent) == [STAGING, "step"]
+    path.with_name(STAGING).joinpath("left").mkdir()
+    save(path, 3.0)
+    assert load(path) == (3.0, 3.0)
+    assert names(path.parent) == ["step"]
+    assert names(path) == [".metadata", "__0_0.distcp"]
+
+
+def test_a_failed_rename_leaves_the_old_checkpoint(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(path, 1.0)
+    if kind == "exchange":
+
+        def exchange(one: Path, other: Path) -> bool:
+            raise OSError(errno.EACCES, "not permitted")
+
+        monkeypatch.setattr(atomic_directory, "_exchange", exchange)
+    else:
+        rename = Path.rename
+
+        def renamed(self: Path, target: Any) -> Path:
+            if self.name == STAGING:
+                raise OSError(errno.EACCES, "not permitted")
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(CheckpointException, match="not permitted"):
+        save(path, 2.0)
+    assert load(path) == (1.0, 1.0)
+    assert names(path.parent) == [STAGING, "step"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_exchange(
+    path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def rename(*arguments: Any) -> int:
+        calls.append(arguments)
+        atomic_directory.ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr(atomic_directory, "_renameat2", lambda: rename)
+    save(path, 1.0)
+    assert not calls
+    save(path, 2.0)
+    assert len(calls) == 1
+    assert load(path) == (2.0, 2.0)
+    assert names(path.parent) == ["step"]
+
+
+@pytest.mark.parametrize("when", ["before", "while it saves"])
+def test_other_files_are_never_removed(path: Path, kind: str, when: str) -> None:
+    save(path, 1.0)
+
+    class Adding(shardplan.FileSystemWriter):
+        def write_data(self, plan: Any, planner: Any) -> Any:
+            path.joinpath("weights.txt").write_text("mine")
+            return super().write_data(plan, planner)
+
+    writer = Adding(path, atomic=True)
+    if when == "before":
+        path.joinpath("weights.txt").write_text("mine")
+        writer = shardplan.FileSystemWriter(path, atomic=True)
+    with pytest.raises(CheckpointException, match=r"would remove files .*step': weights\.txt\."):
+        dcp.save({"a": torch.zeros(4)}, storage_writer=writer, no_dist=True)
+    assert load(path) == (1.0, 1.0)
+    assert path.joinpath("weights.txt").read_text() == "mine"
+
+
+def test_a_path_that_is_a_file(path: Path) -> None:
+    path.write_text("mine")
+    with pytest.raises(CheckpointException, match="would remove files"):
+        save(path, 1.0)
+    assert path.read_text() == "mine"
+
+
+def test_a_root_directory() -> None:
+    with pytest.raises((ValueError, CheckpointException), match="cannot replace the directory '/'"):
+        save("/", 1.0)
+
+
+def test_overwrite_false(path: Path) -> None:
+    save(path, 1.0, overwrite=False)
+    with pytest.raises(CheckpointException, match="already exists"):
+        save(path, 2.0, overwrite=False)
+    assert load(path) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("cut", ["missing", "short"])
+def test_data_that_the_coordinator_does_not_see(path: Path, cut: str) -> None:
+    """As on nodes that do not share a file system."""
+
+    class Losing(shardplan.FileSystemWriter):
+        def write_data(self, plan: Any, planner: Any) -> Any:
+            written = super().write_data(plan, planner)
+            written.wait()
+            (file,) = path.with_name(STAGING).glob("*.distcp")
+            if cut == "missing":
+                file.unlink()
+            else:
+                os.truncate(file, 100)
+            return written
+
+    save(path, 1.0)
+    expected = "is missing" if cut == "missing" else r"has 100 of \d+ bytes"
+    with pytest.raises(CheckpointException, match=f"__0_0.distcp {expected}.*all ranks share"):
+        dcp.save({"a": torch.zeros(4)}, storage_writer=Losing(path, atomic=True), no_dist=True)
+    assert load(path) == (1.0, 1.0)
+
+
+def test_without_a_coordinator(path: Path) -> None:
+    writer = shardplan.FileSystemWriter(path, atomic=True)
+    with pytest.raises(ValueError, match="atomic=True needs a coordinator"):
+        writer.set_up_storage_writer(True, rank=0, use_collectives=False)
+
+
+# Each child saves over a checkpoint and is killed at its next audit event that names the folder.
+PROGRAM = """
+    import json, os, shutil, signal, sys, warnings
+    from pathlib import Path
+    warnings.simplefilter("ignore")
+    sys.path.insert(0, sys.argv[1])
+    import torch
+    from contract.test_atomic_saves import load, names, save
+    from shardplan.dcp.storage import atomic_directory
+
+    kind, folder = sys.argv[2], Path(sys.argv[3])
+    if kind == "two steps":
+        atomic_directory._exchange = lambda one, other: False
+    torch.set_num_threads(1)
+
+    def run(path, kill_at):
+        child = os.fork()
+        if child == 0:
+            count = 0
+            def hook(event, arguments):
+                nonlocal count
+                if any(isinstance(a, (str, bytes, Path)) and "step" in os.fsdecode(a)
+                       for a in arguments):
+                    if count == kill_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    count += 1
+            sys.addaudithook(hook)
+            save(path, 2.0)
+            os._exit(0)
+        return os.waitpid(child, 0)[1] == 0
+
+    found, kill_at, survived = [], 0, False
+    while not survived:
+        parent = folder / str(kill_at)
+        path = parent / "step"
+        save(path, 1.0)
+        survived = run(path, kill_at)
+        left = names(parent)
+        value = load(path)[0] if path.exists() else None
+        save(path, 3.0)
+        found.append([value, left, load(path)[0], names(parent)])
+        shutil.rmtree(parent)
+        kill_at += 1
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("kind", ["exchange", "two steps"])
+def test_killed_at_every_step(tmp_path: Path, kind: str) -> None:
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tests), kind, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) > 10
+    values = [value for value, *_ in found]
+    assert values[0] == 1.0 and values[-1] == 2.0
+    for value, left, after, left_after in found:
+        if value is None:  # between the two renames
+            assert kind == "two steps" and SET_ASIDE in left
+        else:
+            assert value in (1.0, 2.0)
+        assert after == 3.0
+        assert left_after == ["step"]
+    assert (None in values) == (kind == "two steps")
