@@ -137,7 +137,8 @@ def test_a_replaced_name_has_upstreams_effect(
     with rank_of(0, 2):
         fallbacks.clear()
         unreplaced = plan_everything(OURS)
-        assert not shardplan.fallbacks()
+        # There are none if shardplan knows the error messages of this torch.
+        usual = shardplan.fallbacks()
         assert unreplaced == plan_everything(UPSTREAM)
         calls: Counter[str] = Counter()
         own = vars(holder).get(name)
@@ -156,7 +157,8 @@ def test_a_replaced_name_has_upstreams_effect(
         monkeypatch.undo()
         fallbacks.clear()
         assert plan_everything(OURS) == unreplaced
-        assert not shardplan.fallbacks()
+        assert shardplan.fallbacks() == usual
+        assert all("has other error messages" in reason for reason in usual)
 
 
 @pytest.fixture
