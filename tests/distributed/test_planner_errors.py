@@ -14,6 +14,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 from torch.distributed.tensor import DTensor, Partial, Shard
 
+from parity.verdicts import words_of_error
+
 from .checkpoints import identical, writer
 from .planning import ALL, described, planning
 from .state_dicts import StateDict, blank, held, mesh, numbers, spread, sub_mesh
@@ -96,9 +98,9 @@ def object_for_a_tensor(rank: int) -> StateDict:
 SAVES = (
     (raising_object, "no items of refusing"),
     (partial_placement, "not supported for DTensor with partial placements"),
-    (overlap, "has overlapping chunks"),
+    (overlap, words_of_error("has overlapping chunks")),
     (shard_here_whole_there, "item.index.fqn not in md"),
-    (hole, "invalid fill tensor-volume: 6 chunks-volume: 4"),
+    (hole, words_of_error("invalid fill tensor-volume: 6 chunks-volume: 4")),
     (tensor_here_object_there, "item.index.fqn not in md"),
     (cycle, "maximum recursion depth exceeded"),
     (unpicklable_object, "not to be pickled"),

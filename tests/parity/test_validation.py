@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any
 
@@ -26,7 +27,8 @@ from parity.boxes import (
 )
 from parity.comparison import answer, assert_same, assert_same_answer
 from parity.implementations import OURS, Implementation
-from shardplan.dcp.upstream import originals
+from parity.verdicts import VALID, has_faults
+from shardplan.dcp.upstream import originals, versions
 
 ONE = [SavePlan([])]
 TWO = [SavePlan([]), SavePlan([])]
@@ -55,10 +57,13 @@ def test_valid_plans(implementation: Implementation) -> None:
             "bytes": BytesStorageMetadata(),
         }
     )
-    assert implementation.default_planner._validate_global_plan(TWO, metadata) == []
+    assert_same(implementation.default_planner._validate_global_plan(TWO, metadata), VALID)
 
 
-def test_faults_are_reported(implementation: Implementation) -> None:
+def test_faults_are_reported(
+    implementation: Implementation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The messages are logged, and returned if upstream returns them."""
     metadata = Metadata(
         {
             "far": tensor_metadata((4,), [chunk((2,), (4,))]),
@@ -66,7 +71,12 @@ def test_faults_are_reported(implementation: Implementation) -> None:
             "hole": tensor_metadata((4,), [chunk((0,), (2,))]),
         }
     )
-    found = implementation.default_planner._validate_global_plan(TWO, metadata)
+    with caplog.at_level(logging.WARNING):
+        verdict = implementation.default_planner._validate_global_plan(TWO, metadata)
+    found = [" ".join(record.getMessage().split()) for record in caplog.records]
+    assert has_faults(verdict, 3)
+    if versions.validation_returns_messages():
+        assert verdict == found
     assert [message.split()[0] for message in found] == ["key:far", "key:twice", "key:hole"]
     assert "out of bounds" in found[0]
     assert "overlapping" in found[1]
@@ -74,8 +84,9 @@ def test_faults_are_reported(implementation: Implementation) -> None:
 
 
 def test_one_plan_need_not_cover() -> None:
-    assert check(Metadata({"w": tensor_metadata((4,), [chunk((0,), (2,))])}), ONE) == []
-    assert len(check(Metadata({"w": tensor_metadata((4,), [chunk((0,), (2,))])}), TWO)) == 1
+    metadata = Metadata({"w": tensor_metadata((4,), [chunk((0,), (2,))])})
+    assert check(metadata, ONE) == VALID
+    assert has_faults(check(metadata, TWO), 1)
 
 
 def test_warnings_are_upstreams(caplog: pytest.LogCaptureFixture) -> None:
@@ -198,15 +209,15 @@ def test_numbers_of_int_subclasses() -> None:
 def test_second_call_validates_again() -> None:
     """Nothing is cached by identity, because callers change a metadata's size in place."""
     metadata = Metadata({"w": tensor_metadata((4,), [chunk((0,), (4,))])})
-    assert check(metadata) == []
+    assert check(metadata) == VALID
     metadata.state_dict_metadata["w"].size = torch.Size((5,))
-    assert len(check(metadata)) == 1
+    assert has_faults(check(metadata), 1)
     metadata.state_dict_metadata["w"].chunks.append(chunk((4,), (1,)))
-    assert check(metadata) == []
+    assert check(metadata) == VALID
 
 
 def test_raised_by_the_planner(implementation: Implementation) -> None:
-    """The planner's error has the messages, cut at 500 characters."""
+    """The planner's error is upstream's; it has the messages, if any, cut at 500 characters."""
     planner = implementation.DefaultSavePlanner(flatten_state_dict=False)
     planner.set_up_planner({}, None, True)
     plans = []
@@ -216,10 +227,15 @@ def test_raised_by_the_planner(implementation: Implementation) -> None:
         for item in plan.items:
             item.tensor_data.chunk.sizes = torch.Size((3,))
         plans.append(plan)
-    found = answer(planner.create_global_plan, plans)
     upstream = originals.DefaultSavePlanner(flatten_state_dict=False)
     upstream.set_up_planner({}, None, True)
+    expected = answer(upstream.create_global_plan, copy.deepcopy(plans))
+    found = answer(planner.create_global_plan, plans)
+    assert_same(found, expected)
     assert_same(found.kind, ValueError)
+    if not versions.validation_returns_messages():
+        assert found.message == "Failed to validate global plan"
+        return
     assert found.message.startswith("Failed to validate global plan: key:weight000")
     assert found.message.endswith("... (truncated)")
     assert len(found.message) == len("Failed to validate global plan: ") + 500 + 15
