@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 import shardplan
 from shardplan.dcp.lazy.path_mappings import LazyDict
 from shardplan.dcp.lazy.storage_data import StorageData
+from shardplan.dcp.upstream import versions
 
 from .checkpoints import Held, assert_same_checkpoint, identical, without_ids
 from .planning import planning
@@ -61,9 +62,15 @@ def reading_from(whose: str, folder: Path) -> dict[str, Any]:
 
 
 def is_materialized(metadata: Metadata) -> bool:
-    """Returns whether the storage locations are materialized."""
+    """Returns whether the storage locations are materialized. It may have none with torch 2.11."""
     data = metadata.storage_data
+    if data is None and not versions.finish_changes_its_argument():
+        return False
     return not (type(data) is StorageData and data.columns() is not None)
+
+
+# The type of returned storage locations, which have been pickled on the way to the test.
+RETURNED = dict if versions.finish_changes_its_argument() else type(None)
 
 
 def save_and_load(layout: str, base: Path) -> Any:
@@ -100,7 +107,7 @@ def test_saves_and_loads(worlds: Worlds, tmp_path: Path, layout: str) -> None:
         expected = without_ids(returned.pop("upstream"))
         for way, metadata in returned.items():
             assert without_ids(metadata) == expected, way
-            assert type(metadata.storage_data) is dict  # It has been pickled on the way here.
+            assert type(metadata.storage_data) is RETURNED
             assert list(metadata.state_dict_metadata) == list(expected.state_dict_metadata)
             for found in loaded[way]:
                 assert identical(found, before)
@@ -136,7 +143,7 @@ def test_saves_in_the_background(
     for upstream, *ours in worlds[4].run(save_in_the_background, kind, tmp_path, timeout=180):
         for metadata in ours:
             assert without_ids(metadata) == without_ids(upstream)
-            assert type(metadata.storage_data) is dict
+            assert type(metadata.storage_data) is RETURNED
     for way in ("ours", "registered"):
         assert_same_checkpoint(tmp_path / way, tmp_path / "upstream")
 
