@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.planner import (
     WriteItemType,
 )
 
+from contract.upstream_caching import caches_unfinished_plans
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.travel import sent
 from shardplan.dcp.planners import plan_cache
@@ -328,11 +329,14 @@ NEW = {"w": torch.arange(4.0) + 1, "more": torch.arange(3.0)}
 
 
 def test_old_state_after_a_failed_save(implementation: Implementation, tmp_path: Path) -> None:
-    """The coordinator cached the plans of a save that no rank finished."""
+    """The coordinator cached the plans of a save that no rank finished.
+
+    If the ranks cached their plans of it too, they notice that these have changed.
+    """
     save(caching(implementation), OLD, tmp_path / "1")
     save_failing(caching(implementation), NEW, tmp_path / "2")
     save(caching(implementation), OLD, tmp_path / "3")
-    right = implementation is OURS
+    right = implementation is OURS or caches_unfinished_plans()
     assert holds(tmp_path / "3", OLD) is right
     if not right:
         # Upstream's checkpoint lists a tensor that nobody wrote.

@@ -16,6 +16,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 
+from contract.upstream_caching import caches_unfinished_plans
 from parity.boxes import BROKEN_CHUNKS, tensor_metadata
 from parity.comparison import Raised, answer, assert_same
 from parity.implementations import OURS, UPSTREAM, Implementation
@@ -99,14 +100,16 @@ def test_caching_step_by_step_as_upstream(rows: tuple[int, ...]) -> None:
 
 
 def test_failed_save_leaves_no_cache(implementation: Implementation) -> None:
+    """A registered planner is upstream's, which caches the local plans first with torch 2.11."""
     planner = implementation.DefaultSavePlanner(enable_plan_caching=True)
     planner.set_up_planner(state_dict(), None, True)
     local = planner.create_local_plan()
     local.items[0].tensor_data.chunk.sizes = torch.Size([9])
     with pytest.raises(ValueError, match="Failed to validate global plan"):
         planner.create_global_plan([local, local])
-    for name in CACHES:
-        assert getattr(SavePlanner, name) == {}, name
+    early = implementation.name != "ours" and caches_unfinished_plans()
+    kept = ["_cached_save_plan", "_cached_all_plans"] if early else []
+    assert [name for name in CACHES if getattr(SavePlanner, name)] == kept
 
 
 @pytest.mark.parametrize("name", ["DefaultSavePlanner", "DefaultLoadPlanner"])

@@ -15,6 +15,7 @@ import torch
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
 
+from contract.upstream_caching import caches_unfinished_plans
 from shardplan import default_planner
 from shardplan.dcp import wire
 from shardplan.dcp.native import native
@@ -92,7 +93,7 @@ def test_plan_of_a_failed_save_is_not_cached_by_a_later_one(kind: Any) -> None:
     save(first, 8)
     final = save(first, 4)
     right = final.items[0].tensor_data.size == torch.Size([4])
-    assert right is (kind is default_planner.DefaultSavePlanner)
+    assert right is (kind is default_planner.DefaultSavePlanner or caches_unfinished_plans())
 
 
 def test_collector_runs_in_a_forked_child() -> None:
