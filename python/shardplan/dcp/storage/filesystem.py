@@ -12,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import logging
 import os
+import pickle
 from typing import Any, cast
 
 from torch.distributed.checkpoint import filesystem
@@ -35,6 +37,8 @@ from .tensor_data import read_data
 from .tensor_writing import write_data
 
 __all__ = ["FileSystemReader", "FileSystemWriter"]
+
+logger = logging.getLogger(__name__)
 
 _trust_by_default = False
 
@@ -153,7 +157,12 @@ def read_metadata(reader: filesystem.FileSystemReader, *args: Any, **kwargs: Any
     path = reader._get_metadata_path(kwargs.get("rank"))
     trust = getattr(reader, "trust", _trust_by_default)
     with reader.fs.create_stream(path, "rb") as stream:
-        metadata = metadata_file.load(cast(Any, stream), path, trust)
+        try:
+            metadata = metadata_file.load(cast(Any, stream), path, trust)
+        except pickle.UnpicklingError as error:
+            # The load of torch 2.11 drops this error, and raises another without the reason.
+            logger.warning("%s", error)
+            raise
     if getattr(metadata, "storage_meta", None) is None:
         metadata.storage_meta = StorageMeta()
     cast(StorageMeta, metadata.storage_meta).load_id = reader.load_id
