@@ -15,7 +15,7 @@ from shardplan.cli.comparison import checkpoints as compare
 
 from .commands import copied, json_of
 from .test_diff_deep import compared, save
-from .test_verify import DAMAGES
+from .test_verify import DAMAGES, Lost, lost_of
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,11 @@ def test_all_damage_is_reported(
     tmp_path: Path,
     damage: Callable[[Path], None],
     kind: str,
-    lost: dict[str, int],
+    lost: Lost,
 ) -> None:
     """An entry that ``verify`` reports as lost is not compared, and no compared entry differs."""
     folder = copied(checkpoint, tmp_path / "damaged")
+    lost = lost_of(lost, checkpoint)
     damage(folder)
     for a, b in ((folder, checkpoint), (checkpoint, folder)):
         data = json_of("diff", a, b, "--deep", status=1)
