@@ -38,7 +38,7 @@ TWINS = [
 ]
 
 OWN_OPTIONS = {
-    shardplan.FileSystemWriter: ("write_threads", "progress"),
+    shardplan.FileSystemWriter: ("write_threads", "progress", "atomic"),
     shardplan.FileSystemReader: ("trust", "thread_count", "verify", "progress"),
     shardplan.FsspecReader: ("trust", "thread_count", "verify", "progress"),
     shardplan.FsspecWriter: ("progress",),
