@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import FSDPStrategy
-from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
-from ..training import make_model, tensors_of, train
+from ..training import make_model, train
+from .lightning_fabric import State, load, save, tensors
+
+__all__ = ["load", "prepare", "save", "tensors"]
 
 PACKAGE = "lightning"
 REQUIREMENTS = ("lightning==2.6.6",)
@@ -26,16 +25,6 @@ class CPUStrategy(FSDPStrategy):
 
     Fabric wraps a model for a GPU only, but takes one that its user has wrapped.
     """
-
-
-@dataclasses.dataclass
-class State:
-    fabric: Fabric
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    def saved(self) -> dict[str, Any]:
-        return {"model": self.model, "optimizer": self.optimizer, "epoch": 3}
 
 
 def prepare(device: str, entries: int) -> State:
@@ -50,15 +39,3 @@ def prepare(device: str, entries: int) -> State:
     optimizer = fabric.setup_optimizers(torch.optim.AdamW(model.parameters(), lr=1e-2))
     train(model, optimizer, device, fabric.backward)
     return State(fabric, model, optimizer)
-
-
-def save(state: State, path: Path) -> None:
-    state.fabric.save(path, state.saved())
-
-
-def load(state: State, path: Path) -> None:
-    state.fabric.load(path, state.saved())
-
-
-def tensors(state: State) -> dict[str, torch.Tensor]:
-    return tensors_of(state.model, state.optimizer)
