@@ -151,8 +151,9 @@ def _renameat2() -> Callable[..., int] | None:
     """Returns the function of the C library, if it has one."""
     if sys.platform != "linux":
         return None
-    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    return function and functools.partial(function)
+    library = ctypes.CDLL(None, use_errno=True)
+    function: Callable[..., int] | None = getattr(library, "renameat2", None)
+    return function
 
 
 def _exchange(one: Path, other: Path) -> bool:
