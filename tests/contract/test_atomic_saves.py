@@ -167,6 +167,37 @@ def test_a_failed_rename_leaves_the_old_checkpoint(
     assert names(path.parent) == [STAGING, "step"]
 
 
+def test_an_old_checkpoint_that_cannot_be_removed(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(path, 1.0)
+
+    def rmtree(folder: Path) -> None:
+        raise OSError(errno.EBUSY, "in use")
+
+    monkeypatch.setattr(atomic_directory.shutil, "rmtree", rmtree)
+    save(path, 2.0)
+    monkeypatch.undo()
+    assert load(path) == (2.0, 2.0)
+    assert [name in names(path.parent) for name in (STAGING, SET_ASIDE)].count(True) == 1
+    assert "cannot be removed" in caplog.text and "in use" in caplog.text
+    save(path, 3.0)
+    assert load(path) == (3.0, 3.0)
+    assert names(path.parent) == ["step"]
+
+
+def test_what_was_set_aside_is_put_back_through_a_link(path: Path) -> None:
+    """As if a save had died between its two renames."""
+    save(path, 1.0)
+    latest = path.with_name("latest")
+    latest.symlink_to("step")
+    path.rename(path.with_name(SET_ASIDE))
+    with pytest.raises(CheckpointException, match="the disk is gone"):
+        dcp.save({"a": torch.zeros(4)}, storage_writer=Failing(latest, atomic=True), no_dist=True)
+    assert load(latest) == (1.0, 1.0)
+    assert SET_ASIDE not in names(path.parent)
+
+
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_file_system_that_cannot_exchange(
     path: Path, number: int, monkeypatch: pytest.MonkeyPatch

@@ -11,12 +11,15 @@ import contextlib
 import ctypes
 import errno
 import functools
+import logging
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _OF_A_CHECKPOINT = re.compile(r"(__\d+)?\.metadata(\.tmp)?|__\d+_\d+\.distcp")
 _MAX_NAMED = 3
@@ -48,9 +51,9 @@ def prepare(path: str | os.PathLike[str]) -> None:
     Raises:
         RuntimeError: ``path`` has files that are not of a checkpoint, which would be removed.
     """
-    set_aside = _sibling(path, "shardplan-replaced")
-    if set_aside.exists() and not os.path.lexists(path):
-        set_aside.rename(os.path.realpath(path))  # a save died between the two renames
+    set_aside, target = _sibling(path, "shardplan-replaced"), os.path.realpath(path)
+    if set_aside.exists() and not os.path.lexists(target):
+        set_aside.rename(target)  # a save died between the two renames
     _check(path)
     for entry in staging(path).iterdir():
         _remove(entry)
@@ -58,6 +61,8 @@ def prepare(path: str | os.PathLike[str]) -> None:
 
 def publish(path: str | os.PathLike[str], must_sync: bool) -> None:
     """Puts the staging directory in the place of ``path``, and removes what was there.
+
+    If what was there cannot be removed, a warning is logged: the new checkpoint is in its place.
 
     Args:
         path: the path of the checkpoint.
@@ -78,8 +83,11 @@ def publish(path: str | os.PathLike[str], must_sync: bool) -> None:
     if must_sync:
         _sync_directory(target.parent)
     for old in (written, _sibling(path, "shardplan-replaced")):
-        if old.exists():
-            _remove(old)
+        try:
+            if old.exists():
+                _remove(old)
+        except OSError as error:
+            logger.warning("the replaced checkpoint %s cannot be removed: %s", old, error)
 
 
 def check_files(path: str | os.PathLike[str], sizes: Mapping[str, int]) -> None:
