@@ -118,12 +118,9 @@ RANKS = 2 4
 callers: $(RUN) ## frameworks that save through DCP, on torch and on shardplan, ONLY=name DEVICE=cuda
 	$(RUN) -m tests.callers $(if $(ONLY),--only $(ONLY)) --ranks $(RANKS) --device $(DEVICE)
 
-TORCHES = 2.11.0 2.12.1 2.13.0 2.14.1
-PYTHONS = 3.11
-
 .PHONY: matrix
 matrix: ## build and test with other releases, TORCHES="2.11.0 ..." PYTHONS="3.11 ..." (5 GB, 15 minutes each)
-	$(PYTHON) tests/matrix.py --torch $(TORCHES) --python $(PYTHONS)
+	$(PYTHON) tests/matrix.py $(if $(TORCHES),--torch $(TORCHES)) $(if $(PYTHONS),--python $(PYTHONS))
 
 .PHONY: growth
 growth: cmake-tools ## the coordinator in C++ alone, 1,024 to 16,384 ranks (5 GB of memory)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import _async_process_executor
 from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 from torch.distributed.tensor import Shard
@@ -18,7 +17,7 @@ from torch.distributed.tensor import Shard
 from .checkpoints import assert_same_checkpoint
 from .planning import planning
 from .state_dicts import StateDict, mesh, numbers, spread
-from .world import Worlds
+from .world import Worlds, end_background_process
 
 # The planners, and whether one is passed; in this order, since DCP keeps the process.
 WAYS = (
@@ -62,8 +61,7 @@ def save_async(kind: AsyncCheckpointerType, base: Path) -> int:
             )
             assert isinstance(done, Future)
             done.result(timeout=60)
-    # Ends the process that DCP keeps for the next save.
-    _async_process_executor._CHECKPOINT_PROCESS = None
+    end_background_process()
     return os.getpid()
 
 

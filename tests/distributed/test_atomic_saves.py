@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import _async_process_executor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 from torch.distributed.tensor import Shard
@@ -16,7 +15,7 @@ from torch.distributed.tensor import Shard
 import shardplan
 
 from .state_dicts import StateDict, mesh, spread
-from .world import Worlds
+from .world import Worlds, end_background_process
 
 
 class Failing(shardplan.FileSystemWriter):
@@ -65,8 +64,7 @@ def save_in_many_ways(path: Path) -> Any:
         ).result()
         dist.barrier()
         note()
-    # Ends the process that DCP keeps for the next save.
-    _async_process_executor._CHECKPOINT_PROCESS = None
+    end_background_process()
     return found
 
 

@@ -21,7 +21,7 @@ from shardplan.dcp import fallbacks
 from .checkpoints import identical, whole
 from .planning import planning
 from .state_dicts import StateDict, blank, fsdp, held, leaves, mesh, numbers, spread
-from .test_register import NATIVE, UPSTREAM
+from .test_register import NATIVE, UPSTREAM, Seeing
 from .world import Worlds
 
 pytest.importorskip("safetensors", reason="the format needs its library")
@@ -32,16 +32,6 @@ WAYS = ("upstream", "registered", "ours")
 SAVED_BY = WAYS[:2]  # whose files are loaded
 # Folders within that of a save, without consolidation and with it.
 FOLDERS = {False: ("",), True: ("", "sharded")}
-
-
-class Seeing:
-    """A mixin of writers and readers, which keeps the module of a plan's list."""
-
-    seen = ""
-
-    def prepare_local_plan(self, plan: Any) -> Any:
-        self.seen = type(plan.items).__module__
-        return super().prepare_local_plan(plan)  # type: ignore[misc]
 
 
 class UpstreamWriter(Seeing, dcp.HuggingFaceStorageWriter):

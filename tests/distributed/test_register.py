@@ -10,7 +10,6 @@ import pytest
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import DefaultLoadPlanner, DefaultSavePlanner
-from torch.distributed.checkpoint.planner import LoadPlan, SavePlan
 from torch.distributed.tensor import Shard
 
 import shardplan
@@ -47,20 +46,22 @@ def state() -> StateDict:
     return {"w": spread(numbers(7, 2), mesh(2), Shard(0)), "same": numbers(3)}
 
 
-class SeeingWriter(dcp.FileSystemWriter):
-    seen: str
+class Seeing:
+    """A mixin of writers and readers, which keeps the module of a plan's list."""
 
-    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+    seen = ""
+
+    def prepare_local_plan(self, plan: Any) -> Any:
         self.seen = type(plan.items).__module__
-        return super().prepare_local_plan(plan)
+        return super().prepare_local_plan(plan)  # type: ignore[misc]
 
 
-class SeeingReader(dcp.FileSystemReader):
-    seen: str
+class SeeingWriter(Seeing, dcp.FileSystemWriter):
+    pass
 
-    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
-        self.seen = type(plan.items).__module__
-        return super().prepare_local_plan(plan)
+
+class SeeingReader(Seeing, dcp.FileSystemReader):
+    pass
 
 
 def save_and_load(planners: str, folder: Path) -> tuple[str, str, bool]:

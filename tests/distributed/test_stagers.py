@@ -21,7 +21,6 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed._state_dict_utils import _create_cpu_state_dict
-from torch.distributed.checkpoint import _async_process_executor
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.staging import (
     AsyncStager,
@@ -38,8 +37,8 @@ from shardplan.dcp import fallbacks
 from .checkpoints import Held, assert_same_checkpoint, identical
 from .planning import planning
 from .state_dicts import StateDict, blank, held, leaves, mesh, numbers, pieces, spread
-from .test_register import NATIVE, UPSTREAM
-from .world import Worlds
+from .test_register import NATIVE, UPSTREAM, Seeing
+from .world import Worlds, end_background_process
 
 WAYS = ("upstream", "registered")
 SAVES = (1, 2)
@@ -130,7 +129,7 @@ def beside(folder: Path, what: str) -> Path:
     return folder.with_name(f"{folder.name}: {what} {dist.get_rank()}")
 
 
-class WaitingWriter(dcp.FileSystemWriter):
+class WaitingWriter(Seeing, dcp.FileSystemWriter):
     """Waits until the state has changed, and notes for each rank what planned, and where."""
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
@@ -139,10 +138,6 @@ class WaitingWriter(dcp.FileSystemWriter):
             assert time.monotonic() < end, "the state does not change"
             time.sleep(0.002)
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)
-
-    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        self.seen = type(plan.items).__module__
-        return super().prepare_local_plan(plan)
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Any:
         note = [self.seen, os.getpid(), fallbacks.fallbacks(), os.environ["MASTER_PORT"]]
@@ -204,8 +199,7 @@ def save_and_load(kind: AsyncCheckpointerType, base: Path) -> Any:
                     dcp.load(found, checkpoint_id=folder)
                     if not identical(held(found), expected):
                         wrong.append((folder.name, held(found), expected))
-    # Ends the process that DCP keeps for the next save.
-    _async_process_executor._CHECKPOINT_PROCESS = None
+    end_background_process()
     dist.barrier()  # The store of rank 0 ends with this function.
     return os.getpid(), server.port, fallbacks.fallbacks(), wrong
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import _async_process_executor
 from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
@@ -22,7 +21,7 @@ from shardplan.dcp.upstream import versions
 from .checkpoints import Held, assert_same_checkpoint, identical, without_ids
 from .planning import planning
 from .state_dicts import BUILDERS, blank, held
-from .world import Worlds
+from .world import Worlds, end_background_process
 
 LAYOUTS = ("fsdp", "replicated", "sharded_tensors", "nested")
 # The implementation of the planner, and that of the writer and reader.
@@ -140,8 +139,7 @@ def save_in_the_background(kind: AsyncCheckpointerType, base: Path) -> dict[str,
                 )
                 # Some stagers return more than one future.
                 found[way] = getattr(done, "upload_completion", done).result(timeout=60)
-    # Ends the process that DCP keeps for the next save.
-    _async_process_executor._CHECKPOINT_PROCESS = None
+    end_background_process()
     return found
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint import _async_process_executor
 
 _SPAWN = multiprocessing.get_context("spawn")
 # Seconds for the other ranks to notice a failure before they are killed.
@@ -32,6 +33,11 @@ class WorldError(AssertionError):
 @dataclasses.dataclass
 class _Raised:
     text: str
+
+
+def end_background_process() -> None:
+    """Ends the process that DCP keeps on each rank for the next ``async_save``."""
+    _async_process_executor._CHECKPOINT_PROCESS = None
 
 
 def _serve(connection: Connection, rank: int, size: int, store: str) -> None:

@@ -95,6 +95,14 @@ std::optional<std::uint32_t> find_recent(const Rows& rows, IsEqual&& is_equal) {
   return std::nullopt;
 }
 
+/// Returns the row of a value among the last few, or of a new one.
+template <typename Rows, typename IsEqual>
+std::uint32_t row_of(Rows& rows, const typename Rows::value_type& value, IsEqual&& is_equal) {
+  if (const auto known = find_recent(rows, is_equal)) return *known;
+  rows.push_back(value);
+  return static_cast<std::uint32_t>(rows.size() - 1);
+}
+
 /// Rows of one rank's save plan, in item order.
 struct SaveRows {
   std::vector<std::uint32_t> entry;   // index in the table; also set for object rows

@@ -208,23 +208,15 @@ class PlanReader {
     return true;
   }
 
-  /// Returns the row of a value among the last few, or of a new one.
-  template <typename Rows, typename IsEqual>
-  static std::uint32_t row_of(Rows& rows, typename Rows::value_type value, IsEqual&& is_equal) {
-    if (const auto known = columns::find_recent(rows, is_equal)) return *known;
-    rows.push_back(value);
-    return static_cast<std::uint32_t>(rows.size() - 1);
-  }
-
   /// Returns the row of a TensorProperties. Objects with the same state share a row.
   std::uint32_t properties_row(Value properties) {
-    return row_of(out_.properties, properties,
-                  [&](Value known) { return same_state(known, properties); });
+    return columns::row_of(out_.properties, properties,
+                           [&](Value known) { return same_state(known, properties); });
   }
 
   static std::uint32_t row_in(PickledTable& table, std::uint32_t properties) {
-    return row_of(table.properties, properties,
-                  [&](std::uint32_t known) { return known == properties; });
+    return columns::row_of(table.properties, properties,
+                           [&](std::uint32_t known) { return known == properties; });
   }
 
   bool same_state(Value a, Value b) const {

@@ -8,10 +8,9 @@ void append_number(std::string& out, std::int64_t number) {
 }
 
 void append_tuple(std::string& out, std::span<const std::int64_t> numbers) {
-  const bool small = numbers.size() <= kMaxSmallTuple;
-  if (!small) out.push_back(static_cast<char>(opcode::kMark));
-  for (const std::int64_t number : numbers) append_number(out, number);
-  out.push_back(static_cast<char>(small ? kSmallTuples[numbers.size()] : opcode::kTuple));
+  encode_tuple(
+      numbers, [&](std::uint8_t code) { out.push_back(static_cast<char>(code)); },
+      [&](std::int64_t number) { append_number(out, number); });
 }
 
 }  // namespace shardplan::pickle

@@ -4,12 +4,12 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <span>
 #include <string>
 
 #include "core/pickle/opcodes.h"
+#include "core/util/little_endian.h"
 
 namespace shardplan::pickle {
 
@@ -19,7 +19,7 @@ inline constexpr std::size_t kNumberSpace = 10;
 /// Writes the opcodes that push an int at `out`, which has room for kNumberSpace bytes. They are
 /// those of Python's pickle in protocols 2 to 5. Returns their end.
 inline char* encode_number(char* out, std::int64_t number) {
-  auto bits = static_cast<std::uint64_t>(number);
+  const auto bits = static_cast<std::uint64_t>(number);
   std::uint8_t opcode = opcode::kBinInt;
   std::size_t bytes = 4;
   if (bits < 0x100) {
@@ -37,12 +37,19 @@ inline char* encode_number(char* out, std::int64_t number) {
   }
   *out++ = static_cast<char>(opcode);
   if (opcode == opcode::kLong1) *out++ = static_cast<char>(bytes);
-  if constexpr (std::endian::native == std::endian::little) {
-    std::memcpy(out, &bits, sizeof(bits));
-  } else {
-    for (std::size_t at = 0; at < bytes; ++at, bits >>= 8) out[at] = static_cast<char>(bits);
-  }
+  util::store_little_endian(out, bits, sizeof(bits));  // one store; what follows is free
   return out + bytes;
+}
+
+/// Encodes a tuple of ints: calls `code(opcode)` and `push(int)` for its parts, in order.
+template <typename Code, typename Push>
+void encode_tuple(std::span<const std::int64_t> numbers, Code&& code, Push&& push) {
+  constexpr std::array kSmall = {opcode::kEmptyTuple, opcode::kTuple1, opcode::kTuple2,
+                                 opcode::kTuple3};
+  const bool is_small = numbers.size() < kSmall.size();
+  if (!is_small) code(opcode::kMark);
+  for (const std::int64_t number : numbers) push(number);
+  code(is_small ? kSmall[numbers.size()] : opcode::kTuple);
 }
 
 /// Appends the opcodes that push an int.
@@ -50,12 +57,5 @@ void append_number(std::string& out, std::int64_t number);
 
 /// Appends the opcodes that push a tuple of ints.
 void append_tuple(std::string& out, std::span<const std::int64_t> numbers);
-
-/// Number of items of the largest tuple that has an opcode of its own.
-inline constexpr std::size_t kMaxSmallTuple = 3;
-
-/// Opcodes that end a tuple of 0 to kMaxSmallTuple items. Only larger ones begin with a mark.
-inline constexpr std::array<std::uint8_t, kMaxSmallTuple + 1> kSmallTuples = {
-    opcode::kEmptyTuple, opcode::kTuple1, opcode::kTuple2, opcode::kTuple3};
 
 }  // namespace shardplan::pickle

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/pickle/opcodes.h"
+#include "core/util/little_endian.h"
 
 namespace shardplan::pickle {
 
@@ -18,8 +19,7 @@ void Writer::grow(std::size_t bytes) {
 }
 
 void Writer::little_endian(std::uint64_t number, std::size_t bytes) {
-  char* const out = space_for(bytes);
-  for (std::size_t at = 0; at < bytes; ++at) out[at] = static_cast<char>(number >> (8 * at));
+  util::store_little_endian(space_for(bytes), number, bytes);
   size_ += bytes;
 }
 
@@ -45,10 +45,8 @@ void Writer::text(std::string_view text) {
 }
 
 void Writer::tuple(std::span<const std::int64_t> numbers) {
-  const bool is_small = numbers.size() <= kMaxSmallTuple;
-  if (!is_small) code(opcode::kMark);
-  for (const std::int64_t one : numbers) number(one);
-  code(is_small ? kSmallTuples[numbers.size()] : opcode::kTuple);
+  encode_tuple(
+      numbers, [&](std::uint8_t one) { code(one); }, [&](std::int64_t one) { number(one); });
 }
 
 void Writer::begin_frame() {
@@ -58,9 +56,7 @@ void Writer::begin_frame() {
 }
 
 void Writer::end_frame() {
-  const std::size_t end = std::exchange(size_, frame_ - 8);
-  little_endian(end - frame_, 8);
-  size_ = end;
+  util::store_little_endian(block_.data() + frame_ - 8, size_ - frame_, 8);
 }
 
 void Writer::flush() {

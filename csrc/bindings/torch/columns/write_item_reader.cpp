@@ -168,13 +168,10 @@ void WriteItemReader::push(const Reading& reading) {
 }
 
 std::uint32_t WriteItemReader::properties_row(const PropertyValues& values) {
-  const auto known = columns::find_recent(table_.properties, [&](const PropertyValues& row) {
+  return columns::row_of(table_.properties, values, [&](const PropertyValues& row) {
     return std::ranges::equal(row, values,
                               [](const py::object& a, const py::object& b) { return a.is(b); });
   });
-  if (known) return *known;
-  table_.properties.push_back(values);
-  return static_cast<std::uint32_t>(table_.properties.size() - 1);
 }
 
 std::shared_ptr<SavePlanColumns> WriteItemReader::take() {

@@ -114,16 +114,23 @@ def finish(
 
 
 def write_metadata(
-    writer: filesystem._FileSystemWriter, metadata: Metadata, results: list[list[WriteResult]]
+    writer: filesystem._FileSystemWriter,
+    metadata: Metadata,
+    results: list[list[WriteResult]],
+    merged: dict[Any, Any] | None = None,
 ) -> None:
-    """Does what ``finish`` does, except that the directory stays locked."""
+    """Does what ``finish`` does, except that the directory stays locked.
+
+    Args:
+        merged: what ``storage_data.merge`` returns for the results, if the caller has it.
+    """
     if not replaced_names.FINISH.untouched("metadata file"):
         originals.writer_finish(writer, metadata, results)
         return
     if not versions.finish_changes_its_argument():
         metadata = dataclasses.replace(metadata)
     metadata.version = filesystem.CURRENT_DCP_VERSION
-    metadata.storage_data = storage_data.merge(results)
+    metadata.storage_data = storage_data.merge(results) if merged is None else merged
     metadata.storage_meta = coordinator.clear_accepts_lazy_chunks(writer.storage_meta())
     rank = _rank_of_metadata(writer)
     metadata_path = writer._get_metadata_path(rank)
@@ -281,8 +288,6 @@ class FileSystemWriter(ColumnsWriter):
         kwargs: arguments of upstream's writer.
     """
 
-    atomic = False
-
     def __init__(
         self,
         *args: Any,
@@ -337,10 +342,10 @@ class FileSystemWriter(ColumnsWriter):
             super().finish(metadata, results)
             return
         try:
-            sizes = storage_data.file_sizes(storage_data.merge(results))
-            atomic_directory.check_files(self._target, sizes)
+            merged = storage_data.merge(results)
+            atomic_directory.check_files(self._target, storage_data.file_sizes(merged))
             if replaced_names.WRITER.untouched("finish"):
-                write_metadata(self, metadata, results)
+                write_metadata(self, metadata, results, merged)
             else:
                 super().finish(metadata, results)
             atomic_directory.publish(self._target, self.sync_files)

@@ -76,7 +76,7 @@ def is_native(global_plan: object, metadata: object) -> bool:
     return replaced_names.VALIDATION.untouched("validation of a global plan")
 
 
-def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable[str]) -> Any:
+def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: list[str]) -> Any:
     """Returns and logs what ``default_planner._validate_global_plan`` does for some tensors.
 
     The cost is near-linear in chunks and messages. If the installed torch has other error messages,
@@ -88,7 +88,6 @@ def messages(global_plan: list[SavePlan], metadata: Metadata, suspects: Iterable
         suspects: keys of the tensors that are not valid.
     """
     saved = metadata.state_dict_metadata
-    suspects = list(suspects)
     if not messages_are_known():
         if suspects:
             fallbacks.count_entries(
