@@ -18,6 +18,8 @@ from ..training import make_model, train
 PACKAGE = "torch"
 WHAT = "`torch_save_to_dcp` and `dcp_to_torch_save`, one process"
 RANKS = (1,)
+#: The converters move no tensor to a GPU, and `dcp_to_torch_save` makes tensors of the CPU.
+DEVICES = ("cpu",)
 
 
 @dataclasses.dataclass
