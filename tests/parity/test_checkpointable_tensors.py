@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
 
 import shardplan
+from parity import travel
 from parity.boxes import chunk, row_chunks, tensor_metadata
 from parity.comparison import assert_same_answer
 from parity.implementations import OURS
@@ -130,6 +132,56 @@ def test_plans(name: str) -> None:
             state_dict,
             Metadata({"before": two, "it": saved, "after": two}),
         )
+
+
+@pytest.mark.parametrize("name", ["one", "parameter", "whole"])
+def test_one_shard_is_native(name: str, tmp_path: Path) -> None:
+    state_dict = {"before": 1, "it": ALL[name](), "plain": torch.zeros(2), "after": "text"}
+    before = shardplan.fallbacks()
+    dcp.save(
+        state_dict,
+        storage_writer=shardplan.FileSystemWriter(tmp_path),
+        planner=shardplan.DefaultSavePlanner(),
+        no_dist=True,
+    )
+    dcp.load(
+        state_dict,
+        storage_reader=shardplan.FileSystemReader(tmp_path),
+        planner=shardplan.DefaultLoadPlanner(),
+        no_dist=True,
+    )
+    assert shardplan.fallbacks() == before
+
+
+def test_several_shards_are_upstreams_items() -> None:
+    before = Counter(shardplan.fallbacks())
+    OURS.default_planner.create_default_local_save_plan({"it": two_shards_with_padding()}, True)
+    assert Counter(shardplan.fallbacks()) - before == {
+        "local save plan: an entry is a torch.Tensor": 1
+    }
+
+
+def test_global_plans() -> None:
+    """Two ranks have one shard each of one tensor, and both have another."""
+
+    def plans(create: Callable[..., Any]) -> list[Any]:
+        found = []
+        for first in (0, 2):
+            mine = shards(one_shard(), global_offsets=((first, 0),), global_shape=(4, 4))
+            state_dict = {"bytes": [1], "mine": mine, "both": one_shard(), "last": 2}
+            found.append(create(state_dict, first == 0))
+        return found
+
+    ours = plans(OURS.default_planner.create_default_local_save_plan)
+    theirs = plans(originals.create_default_local_save_plan)
+    for received in (ours, travel.sent(ours), travel.sent_upstream(ours)):
+        got = OURS.default_planner.create_default_global_save_plan(
+            OURS.default_planner.dedup_save_plans(received)
+        )
+        expected = originals.create_default_global_save_plan(originals.dedup_save_plans(theirs))
+        assert got == expected
+        assert got[1].state_dict_metadata["mine"].size == torch.Size((4, 4))
+        assert [item.index.index for item in got[0][1].items] == [1, 0]
 
 
 @pytest.mark.parametrize("name", ALL)

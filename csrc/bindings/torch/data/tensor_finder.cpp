@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bindings/torch/state_dict/checkpointable_tensor_reader.h"
 #include "bindings/torch/upstream/item_maker.h"
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/upstream/types.h"
@@ -26,7 +27,9 @@ at::Tensor TensorFinder::find(const py::object& fqn, std::span<const std::int64_
     return is_origin && static_cast<std::int64_t>(offset.size()) == tensor.dim() ? tensor
                                                                                  : at::Tensor();
   }
-  if (Py_TYPE(object.ptr()) != types.sharded_tensor) return {};
+  if (Py_TYPE(object.ptr()) != types.sharded_tensor && !read_checkpointable_tensor(object.ptr())) {
+    return {};
+  }
   const py::object shard =
       lookup_(make_index(fqn.ptr(), offset.data(), offset.size(), chunk_index));
   return is_plain_tensor(shard.ptr()) ? tensor_in(shard.ptr()) : at::Tensor();

@@ -4,6 +4,7 @@
 
 #include "bindings/torch/columns/chunk_columns.h"
 #include "bindings/torch/state_dict/checkpoint_protocol.h"
+#include "bindings/torch/state_dict/checkpointable_tensor_reader.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
 #include "bindings/torch/state_dict/sharded_tensor_reader.h"
 #include "bindings/torch/upstream/chunk_reader.h"
@@ -52,7 +53,11 @@ class LoadReader {
       return wanted.push(dtensors_.offsets(), dtensors_.sizes()) && add_reads(name, saved, wanted);
     }
     if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, saved, object);
-    if (!is_plain_tensor(object)) return add_own_chunks(name, saved, object);
+    if (!is_plain_tensor(object)) {
+      const auto shards = read_checkpointable_tensor(object);
+      return shards ? size_matches(saved, shards->shape) && add_shards(name, saved, *shards)
+                    : add_own_chunks(name, saved, object);
+    }
     const at::Tensor& tensor = tensor_in(object);
     if (!size_matches(saved, tensor)) return false;
     boxes::Boxes wanted(tensor.sizes().size());
@@ -104,10 +109,13 @@ class LoadReader {
     if (!reading) return false;
     // Upstream calls size() here, which may emit a warning.
     checked(PyObject_CallMethodNoArgs(object, UpstreamTypes::get().size));
-    if (!size_matches(saved, reading->shape)) return false;
-    boxes::Boxes wanted(reading->shape.size());
-    for (std::size_t shard = 0; shard < reading->shard_count; ++shard) {
-      if (!wanted.push(reading->shard_offsets(shard), reading->shard_sizes(shard))) return false;
+    return size_matches(saved, reading->shape) && add_shards(name, saved, *reading);
+  }
+
+  bool add_shards(std::uint32_t name, PyObject* saved, const LocalShards& shards) {
+    boxes::Boxes wanted(shards.shape.size());
+    for (std::size_t shard = 0; shard < shards.shard_count; ++shard) {
+      if (!wanted.push(shards.shard_offsets(shard), shards.shard_sizes(shard))) return false;
     }
     return wanted.empty() || add_reads(name, saved, wanted);
   }

@@ -6,6 +6,7 @@
 
 #include "bindings/torch/columns/write_item_reader.h"
 #include "bindings/torch/state_dict/checkpoint_protocol.h"
+#include "bindings/torch/state_dict/checkpointable_tensor_reader.h"
 #include "bindings/torch/state_dict/dtensor_reader.h"
 #include "bindings/torch/state_dict/property_table.h"
 #include "bindings/torch/state_dict/sharded_tensor_reader.h"
@@ -41,6 +42,11 @@ class SaveReader {
     columns->table = std::make_shared<const PlanTable>(std::move(table_));
     columns->rows = std::make_shared<PlanRows>();
     columns->rows->columns = std::move(rows_);
+    if (!chunk_indices_.empty()) {
+      chunk_indices_.resize(columns->rows->columns.size(), columns::kNoChunkIndex);
+      columns->chunk_indices =
+          std::make_shared<const std::vector<std::int64_t>>(std::move(chunk_indices_));
+    }
     if (object_items_.empty()) return columns;
     return with_items(*columns, object_items_);
   }
@@ -61,7 +67,9 @@ class SaveReader {
     if (Py_TYPE(object) == types.dtensor) return add_dtensor(name, object);
     if (Py_TYPE(object) == types.sharded_tensor) return add_sharded_tensor(name, object);
     if (is_plain_tensor(object)) return add_tensor(name, object);
-    if (!is_plain_value(object) && !is_object_to_pickle(object)) return Outcome::kObject;
+    if (!is_plain_value(object) && !is_object_to_pickle(object)) {
+      return add_checkpointable_tensor(name, object);
+    }
     push_row(columns::WriteKind::kBytes, name, 0, {});
     return Outcome::kAdded;
   }
@@ -80,6 +88,26 @@ class SaveReader {
     return Outcome::kAdded;
   }
 
+  /// Adds a local tensor that is one shard of a global tensor. Upstream's items of several shards
+  /// share one TensorProperties, which columns do not express.
+  Outcome add_checkpointable_tensor(std::uint32_t name, PyObject* object) {
+    const auto shards = read_checkpointable_tensor(object);
+    if (!shards || shards->shard_count != 1) return Outcome::kObject;
+    const auto properties = properties_of_tensor(object);
+    if (!properties) return Outcome::kObject;
+    push_box(columns::WriteKind::kShard, name, *properties, shards->shape, shards->offsets.data(),
+             shards->sizes.data(), 0);
+    return Outcome::kAdded;
+  }
+
+  std::optional<std::uint32_t> properties_of_tensor(PyObject* object) {
+    if (!all_known_) {
+      return properties_.row_from_upstream(py::reinterpret_borrow<py::object>(object));
+    }
+    const at::Tensor& tensor = tensor_in(object);
+    return properties_.row_of(tensor, tensor.requires_grad());
+  }
+
   std::optional<std::uint32_t> properties_of_local(PyObject* object, const at::Tensor& dtensor,
                                                    const at::Tensor& local) {
     if (!all_known_) {
@@ -94,9 +122,7 @@ class SaveReader {
   Outcome add_tensor(std::uint32_t name, PyObject* object) {
     const at::Tensor& tensor = tensor_in(object);
     if (!is_dense(tensor)) return Outcome::kObject;
-    const auto properties =
-        all_known_ ? properties_.row_of(tensor, tensor.requires_grad())
-                   : properties_.row_from_upstream(py::reinterpret_borrow<py::object>(object));
+    const auto properties = properties_of_tensor(object);
     if (!properties) return Outcome::kObject;
     zeros_.resize(std::max(zeros_.size(), tensor.sizes().size()));
     push_box(columns::WriteKind::kTensor, name, *properties, tensor.sizes(), zeros_.data(),
@@ -144,7 +170,9 @@ class SaveReader {
   }
 
   void push_box(columns::WriteKind kind, std::uint32_t name, std::uint32_t properties,
-                at::IntArrayRef shape, const std::int64_t* offsets, const std::int64_t* sizes) {
+                at::IntArrayRef shape, const std::int64_t* offsets, const std::int64_t* sizes,
+                std::int64_t chunk_index = columns::kNoChunkIndex) {
+    columns::push_chunk_index(chunk_indices_, rows_.size(), chunk_index);
     std::int64_t* numbers = push_row(kind, name, properties, shape);
     std::copy_n(offsets, shape.size(), numbers);
     std::copy_n(sizes, shape.size(), numbers + shape.size());
@@ -159,6 +187,7 @@ class SaveReader {
   py::object upstream_items_;
   PlanTable table_;
   columns::SaveRows rows_;
+  std::vector<std::int64_t> chunk_indices_;
   py::list object_items_;
   PropertyTable properties_;
   const bool all_known_ = !UpstreamTypes::get().has_property(PropertyField::kUnknown);

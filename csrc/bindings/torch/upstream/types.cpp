@@ -102,6 +102,10 @@ UpstreamTypes::UpstreamTypes() {
   dtensor_create_chunk_list =
       keep(py::handle(reinterpret_cast<PyObject*>(dtensor)).attr("__create_chunk_list__"));
 
+  has_checkpointable_tensors =
+      py::hasattr(py::module_::import("torch.distributed.checkpoint.planner_helpers"),
+                  "_is_checkpointable_tensor");
+
   fqn = intern("fqn");
   offset = intern("offset");
   index = intern("index");
@@ -131,6 +135,9 @@ UpstreamTypes::UpstreamTypes() {
   create_write_items = intern("__create_write_items__");
   create_chunk_list = intern("__create_chunk_list__");
   global_shape = intern("global_shape");
+  global_offsets = intern("global_offsets");
+  local_offsets = intern("local_offsets");
+  local_sizes = intern("local_sizes");
   metadata = intern("metadata");
   local_shards = intern("local_shards");
   shards_metadata = intern("shards_metadata");

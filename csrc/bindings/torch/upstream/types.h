@@ -61,14 +61,18 @@ struct UpstreamTypes {
   PyObject* dtensor_create_chunk_list;
   bool dtensor_untouched() const;
 
+  /// Whether the installed torch reads the fields of a CheckpointableTensor (torch 2.14).
+  bool has_checkpointable_tensors;
+
   // Interned attribute names.
   PyObject *fqn, *offset, *index, *type, *bytes_io_data, *tensor_data, *chunk_name, *properties,
       *size, *offsets, *sizes, *chunks, *dest_index, *dest_offsets, *storage_index,
       *storage_offsets, *lengths, *items, *spec, *local_tensor, *mesh, *placements, *shape,
       *get_coordinate, *dim, *split_factor, *create_write_items, *create_chunk_list, *global_shape,
-      *metadata, *local_shards, *shards_metadata, *shard_offsets, *shard_sizes,
-      *tensor_properties_name, *create_from_tensor, *to_local, *columns, *tensor_storage_size,
-      *storage_data, *size_in_bytes, *relative_path, *length, *transform_descriptors;
+      *global_offsets, *local_offsets, *local_sizes, *metadata, *local_shards, *shards_metadata,
+      *shard_offsets, *shard_sizes, *tensor_properties_name, *create_from_tensor, *to_local,
+      *columns, *tensor_storage_size, *storage_data, *size_in_bytes, *relative_path, *length,
+      *transform_descriptors;
 };
 
 }  // namespace shardplan::bindings
