@@ -11,6 +11,7 @@ from torch.distributed.checkpoint import _async_process_executor
 from torch.distributed.checkpoint.planner import SavePlanner
 
 from .. import wire
+from ..deadlines import dist_wrapper
 from ..twins.table import twin_of
 from ..upstream import originals
 from .registry import at_unregister, is_registered, register, unregister
@@ -23,7 +24,7 @@ class _RegisteringPlanner:
         self._planner = planner
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _register_and_return, (self._planner, not wire.refused())
+        return _register_and_return, (self._planner, not wire.refused(), dist_wrapper.timeout())
 
 
 class _UnregisteringPlanner(_RegisteringPlanner):
@@ -33,8 +34,10 @@ class _UnregisteringPlanner(_RegisteringPlanner):
         return _unregister_and_return, (self._planner,)
 
 
-def _register_and_return(planner: SavePlanner | None, wire: bool) -> SavePlanner | None:
-    register(wire=wire)
+def _register_and_return(
+    planner: SavePlanner | None, wire: bool, timeout: float | None
+) -> SavePlanner | None:
+    register(wire=wire, timeout=timeout)
     return planner
 
 

@@ -9,12 +9,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
 import torch.distributed as dist
 
 from .. import wire as wire_module
+from ..deadlines import dist_wrapper
 from ..storage import (
     filesystem,
     safetensors_metadata,  # noqa: F401 - its twins enter the table
@@ -70,6 +72,7 @@ def _holders(
         originals.FileSystemReader,
         originals.FileSystemWriter,
         originals.HuggingFaceStorageReader,
+        originals.DistWrapper,
     ):
         for name, value in list(vars(cls).items()):
             if id(value) in by_id:
@@ -143,7 +146,9 @@ def _log(done: Registration) -> None:
         )
 
 
-def register(*, wire: bool = True, trust: bool = False) -> Registration:
+def register(
+    *, wire: bool = True, trust: bool = False, timeout: float | timedelta | None = None
+) -> Registration:
     """Replaces functions in torch.distributed.checkpoint with their native twins.
 
     Saves and loads with no planner, an upstream planner or a subclass of one are then planned
@@ -157,13 +162,31 @@ def register(*, wire: bool = True, trust: bool = False) -> Registration:
         wire: if true, ranks send plans and metadata as columns; otherwise as torch pickles them.
         trust: if true, upstream's readers load metadata that names unknown globals with ``pickle``,
             which can run arbitrary code; otherwise they reject it.
+        timeout: seconds, or a timedelta, for which a rank waits at each step of a save or load for
+            the ranks that have not arrived there. Then every rank raises a CheckpointException that
+            names them, a late one too, and the process group can be used on. None waits without
+            end, as upstream does. All ranks must give one, which need not be the same.
 
     Returns:
         The names that were replaced and those that could not be reached. They are logged, too.
+
+    Raises:
+        ValueError: ``timeout`` is not a positive number of seconds.
     """
+    seconds = _seconds(timeout)
     wire_module.refuse(not wire)
     filesystem.trust(trust)
-    return install(table.twins())
+    dist_wrapper.set_timeout(seconds)
+    return install(table.twins() | (dist_wrapper.TWINS if seconds is not None else {}))
+
+
+def _seconds(timeout: float | timedelta | None) -> float | None:
+    if timeout is None:
+        return None
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+    return seconds
 
 
 def install(pairs: dict[Callable[..., Any], Callable[..., Any]]) -> Registration:
@@ -205,6 +228,7 @@ def unregister() -> None:
         wire_module.uninstall()
         wire_module.refuse(False)
         filesystem.trust(False)
+        dist_wrapper.set_timeout(None)
         _installed.clear()
         _current = None
         for function in _at_unregister:
@@ -212,7 +236,9 @@ def unregister() -> None:
 
 
 @contextlib.contextmanager
-def registered(*, wire: bool = True, trust: bool = False) -> Iterator[Registration]:
+def registered(
+    *, wire: bool = True, trust: bool = False, timeout: float | timedelta | None = None
+) -> Iterator[Registration]:
     """Context manager that calls ``register()`` and, at its end, ``unregister()``.
 
     If shardplan is registered already, the settings of the outer registration stay in force.
@@ -220,11 +246,13 @@ def registered(*, wire: bool = True, trust: bool = False) -> Iterator[Registrati
     Args:
         wire: see ``register``.
         trust: see ``register``.
+        timeout: see ``register``.
     """
     outer = _current is not None
     done = register(
         wire=wire and not (outer and wire_module.refused()),
         trust=filesystem.trusts() if outer else trust,
+        timeout=dist_wrapper.timeout() if outer else timeout,
     )
     try:
         yield done

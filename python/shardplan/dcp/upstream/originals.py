@@ -17,7 +17,10 @@ from torch.distributed.checkpoint import (
     hf_storage,
     planner_helpers,
     resharding,
+    utils,
 )
+
+DistWrapper = utils._DistWrapper
 
 AsyncCheckpointProcess = _async_process_executor._AsyncCheckpointProcess
 async_process_save = AsyncCheckpointProcess.save
