@@ -52,6 +52,12 @@ pytorch-tests: install-pytorch-tests ## PyTorch's own tests, ours against upstre
 	@test -n "$(PYTORCH)" || { echo "PYTORCH= names no checkout; CONTRIBUTING.md says how to get one" >&2; exit 1; }
 	$(RUN) -m tests.pytorch "$(PYTORCH)" $(FILES)
 
+N = 2000
+
+.PHONY: faults
+faults: install-test ## kill, stop, slow and fail ranks of saves and loads, ours beside torch, N=faults
+	$(RUN) -m tests.faults --count $(N)
+
 MINUTES = 60
 
 .PHONY: soak
