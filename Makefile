@@ -61,8 +61,14 @@ faults: install-test ## kill, stop, slow and fail ranks of saves and loads, ours
 MINUTES = 60
 
 .PHONY: soak
-soak: install-test ## random worlds and reshards, ours against upstream, MINUTES=n
-	PYTHONPATH=tests $(RUN) tests/soak.py $(MINUTES)
+soak: install-test ## random worlds, files and reshards in real processes, ours against upstream, MINUTES=n [SEED=n]
+	PYTHONPATH=tests $(RUN) -W ignore -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+ROUNDS = 10000
+
+.PHONY: leaks
+leaks: install-test ## objects, memory and open files after many rounds of every operation, ROUNDS=n
+	PYTHONPATH=tests $(RUN) -m leaks --rounds $(ROUNDS)
 
 .PHONY: cmake-tools
 cmake-tools: $(RUN)

@@ -128,11 +128,14 @@ class Requests {
     wholes_.push_back(whole);
   }
 
-  /// Numbers the files in the order in which the plan names them.
-  void name_file(std::string_view path) { paths_.number_of(path); }
+  /// Numbers the files in the order in which the plan names them. The next item is in this one.
+  void name_file(std::string_view path) { file_ = paths_.number_of(path); }
+
+  /// The location of the next item is not known.
+  void name_no_file() { file_ = kNoFile; }
 
   void leave(std::size_t position, const char* reason) {
-    report_.left.push_back({position, reason, {}});
+    report_.left.push_back({position, file_, reason, {}});
   }
 
   LoadReport run() {
@@ -144,9 +147,11 @@ class Requests {
     data::LoadResult result = load();
     if (result.error != nullptr) fail(result);
     for (data::UnreadRequest& unread : result.unread) {
-      report_.left.push_back({positions_[unread.request], kOtherPart, std::move(unread.why)});
+      report_.left.push_back({positions_[unread.request], requests_[unread.request].file,
+                              kOtherPart, std::move(unread.why)});
     }
-    std::ranges::sort(report_.left, {}, &LeftItem::position);
+    std::ranges::sort(report_.left, {},
+                      [](const LeftItem& item) { return std::pair(item.file, item.position); });
     report_.bytes_wanted = result.bytes_wanted;
     report_.bytes_read = result.bytes_read;
     report_.reads = result.reads;
@@ -263,6 +268,7 @@ class Requests {
   std::uint64_t wanted_all_ = 0;
   std::vector<std::size_t> positions_;
   util::TextTable paths_;
+  std::uint32_t file_ = kNoFile;
   LoadReport report_;
 };
 
@@ -279,6 +285,7 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
   TensorFinder targets(state_dict, lookup);
   for (std::size_t row = 0; row < rows.size(); ++row) {
     if (rows.kind[row] == columns::ReadKind::kObject) {
+      requests.name_no_file();
       requests.leave(row, kOtherItem);
       continue;
     }
@@ -289,11 +296,17 @@ std::optional<LoadReport> load_planned(const LoadPlanColumns& plan, const Storag
     };
     const py::object& fqn = plan.tables.names[rows.name[row]];
     const auto name = utf8(fqn.ptr());
-    const auto location =
-        name ? storage.row_of({*name, column(1)}, static_cast<std::int64_t>(rows.saved[row]))
-             : std::nullopt;
-    if (location) requests.name_file((*locations.paths)[locations.path[*location]]);
-    if (rows.kind[row] == columns::ReadKind::kBytes) {
+    const bool is_bytes = rows.kind[row] == columns::ReadKind::kBytes;
+    const auto offset = is_bytes ? std::nullopt : std::optional(column(1));
+    const auto index =
+        is_bytes ? columns::kNoChunkIndex : static_cast<std::int64_t>(rows.saved[row]);
+    const auto location = name ? storage.row_of({*name, offset}, index) : std::nullopt;
+    if (location) {
+      requests.name_file((*locations.paths)[locations.path[*location]]);
+    } else {
+      requests.name_no_file();
+    }
+    if (is_bytes) {
       requests.leave(row, "");
       continue;
     }

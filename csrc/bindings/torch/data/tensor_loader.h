@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,11 +14,15 @@
 
 namespace shardplan::bindings {
 
+/// The number of a file that is not known.
+inline constexpr std::uint32_t kNoFile = std::numeric_limits<std::uint32_t>::max();
+
 /// Item of a load plan that native code did not read. Its target has not been changed.
 struct LeftItem {
-  std::size_t position = 0;  // in the plan
-  std::string reason;        // of the fallback; empty for items that hold no tensor
-  std::string detail;        // what is unusual about the stored part, or empty
+  std::size_t position = 0;      // in the plan
+  std::uint32_t file = kNoFile;  // its number, in the order in which the plan names the files
+  std::string reason;            // of the fallback; empty for items that hold no tensor
+  std::string detail;            // what is unusual about the stored part, or empty
 };
 
 /// What ended a load.
@@ -30,6 +35,7 @@ struct LoadFailure {
 
 /// Outcome of a load.
 struct LoadReport {
+  /// File by file, and in each by position, which is the order in which upstream reads them.
   std::vector<LeftItem> left;
   std::optional<LoadFailure> failure;
   std::vector<std::size_t> unreached;  // positions that were not read, and those read in part
