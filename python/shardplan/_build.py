@@ -78,11 +78,13 @@ def check_installation() -> str | None:
     if _minor(torch) != _minor(built["torch"]):
         return (
             f"shardplan was built for torch {built['torch']} and found torch {torch}. "
-            f"Rebuild it from its source folder:  {reinstall}"
+            "Install its wheel for that torch, or rebuild it from its source folder:  "
+            f"{reinstall}"
         )
     if found_python() != built["python"]:
         return (
             f"shardplan was built for Python {built['python']} and found Python {found_python()}."
-            f" Rebuild it from its source folder:  {reinstall}"
+            " Install its wheel for that Python, or rebuild it from its source folder:  "
+            f"{reinstall}"
         )
     return None

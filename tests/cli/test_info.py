@@ -17,6 +17,12 @@ def test_a_sound_environment() -> None:
     assert done.out.splitlines()[-1] == "6 entries saved and loaded natively."
 
 
+def test_without_numpy_there_is_no_process_group() -> None:
+    done = run("info", "--check", before='import sys; sys.modules["numpy"] = None')
+    assert done.status == 0, done.out + done.err
+    assert done.out.splitlines()[-1] == "5 entries saved and loaded natively."
+
+
 def test_as_json() -> None:
     expected = {"entries": 6, "fallbacks": {}, "differences": []}
     assert json_of("info", "--check")["check"] == expected

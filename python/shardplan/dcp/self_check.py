@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import tempfile
 import warnings
@@ -57,8 +58,14 @@ def check() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _one_rank() -> Iterator[None]:
-    """Context manager with a process group of one rank, if there is no process group."""
-    if dist.is_initialized() or not dist.is_available() or not dist.is_gloo_available():
+    """Context manager with a process group of one rank, if there is no process group.
+
+    torch's collectives of objects need NumPy, which torch does not require. Without it, there is no
+    group.
+    """
+    has_numpy = importlib.util.find_spec("numpy") is not None
+    is_possible = dist.is_available() and dist.is_gloo_available() and has_numpy
+    if dist.is_initialized() or not is_possible:
         yield
         return
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

@@ -1,0 +1,1 @@
+"""Makes the wheels of a release, and an index that pip installs them from: ``make wheel``."""
