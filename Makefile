@@ -86,6 +86,20 @@ cpp-test asan tsan: cmake-tools
 	  cmake --preset $(PRESET) $(CMAKE_FLAGS) && cmake --build --preset $(PRESET) && ctest --preset $(PRESET); \
 	else $(NO_GTEST); fi
 
+# The process is Python's, so the runtimes are preloaded. torch keeps memory until the end, and its
+# allocator is asked for sizes that it must reject.
+SANITIZED = build/sanitized
+RUNTIMES = $(foreach name,libasan libubsan libstdc++,$(shell $${CXX:-c++} -print-file-name=$(name).so))
+SUITES = tests/parity tests/property tests/contract tests/cli
+
+.PHONY: python-asan
+python-asan: install-test ## the Python tests under AddressSanitizer and UBSan, SUITES="tests/parity ..."
+	$(RUN) -m pip install --no-deps --upgrade --target $(SANITIZED) -Cbuild-dir=build/sanitize \
+	  -Ccmake.define.SHARDPLAN_SANITIZE=address,undefined -Ccmake.build-type=RelWithDebInfo .
+	LD_PRELOAD="$(RUNTIMES)" PYTHONPATH=$(SANITIZED) \
+	  ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1 \
+	  $(RUN) -m pytest -q $(SUITES)
+
 SECONDS = 60
 FUZZERS = wire metadata metadata-scaled boxes part safetensors load
 
