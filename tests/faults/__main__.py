@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -39,6 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     interposer.restart_with_library()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     warnings.simplefilter("ignore")
     try:
         return run(options)
@@ -56,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="shardplan-faults-template-"))
     try:
         warm_up(folder / "warm")
+        gc.freeze()  # A collection in a forked rank would copy the whole heap.
         template = make_template(folder)
 
         def world(operation: str, variant: str, fault: Any = None, call: int = -1) -> World:
@@ -87,17 +91,19 @@ def run(options: argparse.Namespace) -> int:
 
         report = Report(VARIANTS["save"])
         waiting: dict[int, dict[str, Outcome]] = {}
-        for (index, variant), outcome in run_worlds(wanted_worlds(), options.at_once):
-            fault = faults[index]
-            outcomes = waiting.setdefault(index, {})
-            outcomes[variant] = outcome
-            if len(outcomes) < len(VARIANTS[fault.operation]):
-                continue
-            del waiting[index]
-            for name, each in outcomes.items():
-                wrong = broken(fault, name, each, outcomes[TORCH])
-                report.add(index, fault, name, each, wrong)
-        print(report)
+        try:
+            for (index, variant), outcome in run_worlds(wanted_worlds(), options.at_once):
+                fault = faults[index]
+                outcomes = waiting.setdefault(index, {})
+                outcomes[variant] = outcome
+                if len(outcomes) < len(VARIANTS[fault.operation]):
+                    continue
+                del waiting[index]
+                for name, each in outcomes.items():
+                    wrong = broken(fault, name, each, outcomes[TORCH])
+                    report.add(index, fault, name, each, wrong)
+        finally:
+            print(report)  # also of a run that is interrupted
         return int(report.is_broken)
     finally:
         shutil.rmtree(folder)

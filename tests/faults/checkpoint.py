@@ -21,8 +21,8 @@ import shardplan
 from .fault import SIZE
 
 OLD, NEW = 1, 2
-#: Seconds that a rank waits for others, with a deadline.
-DEADLINE = 1.5
+#: Seconds that a rank waits for others, with a deadline; and if one of them is only slow.
+DEADLINE, PATIENT_DEADLINE = 1.5, 20.0
 TORCH, SHARDPLAN, WITH_DEADLINE, ATOMIC = "torch", "shardplan", "deadline", "atomic"
 VARIANTS = {
     "save": (TORCH, SHARDPLAN, WITH_DEADLINE, ATOMIC),
@@ -81,11 +81,11 @@ def _is_equal(state: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def using(variant: str) -> Iterator[None]:
+def using(variant: str, deadline: float = DEADLINE) -> Iterator[None]:
     if variant == TORCH:
         yield
         return
-    with shardplan.registered(timeout=None if variant == SHARDPLAN else DEADLINE):
+    with shardplan.registered(timeout=None if variant == SHARDPLAN else deadline):
         yield
 
 

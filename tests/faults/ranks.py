@@ -49,6 +49,7 @@ def run(
     fault: Fault | None,
     call: int,
     value: int,
+    deadline: float,
 ) -> NoReturn:
     """Runs a save or load in this process, and does not return.
 
@@ -56,6 +57,7 @@ def run(
         fault: what happens in this process; None for nothing.
         call: the file call at which it happens, if that is its place.
         value: what a save writes.
+        deadline: for the variants that have one, in seconds.
     """
     with folders.log(rank).open("wb") as log:
         os.dup2(log.fileno(), 1)
@@ -71,7 +73,7 @@ def run(
     )
     interposer = Interposer()
     note: dict[str, Any] = {"raised": None, "text": "", "named": []}
-    with checkpoint.using(variant):
+    with checkpoint.using(variant, deadline):
         dist.barrier()
         interposer.watch(folders.watched)
         if fault is not None and fault.place == FILE_CALL:

@@ -81,10 +81,15 @@ class World:
                     fault if fault is not None and rank == fault.rank else None,
                     call,
                     value,
+                    self._deadline(),
                 )
             )
             for rank in range(SIZE)
         }
+
+    def _deadline(self) -> float:
+        is_slow = self._fault is not None and self._fault.action == "slow"
+        return checkpoint.PATIENT_DEADLINE if is_slow else checkpoint.DEADLINE
 
     def has_ended(self) -> bool:
         """Looks at the ranks. A rank that takes too long is killed."""
