@@ -263,7 +263,8 @@ def why_no_metadata(name: str, names: list[str]) -> str:
     if of_ranks:
         return (
             f"{name} has no .metadata, but one per rank, from a save without collectives: give one "
-            f"of them, such as {posixpath.join(name, of_ranks[0])}"
+            f"of them, such as {posixpath.join(name, of_ranks[0])}, or merge them with "
+            f"'shardplan repair'"
         )
     if f"{METADATA}.tmp" in names:
         return f"{name} has a .metadata.tmp and no .metadata: the save did not finish"
