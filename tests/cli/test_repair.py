@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.metadata import Metadata
 
 from shardplan.dcp.storage import atomic_directory
 
@@ -188,110 +186,40 @@ def test_data_of_a_later_save(checkpoint: Path, tmp_path: Path) -> None:
     assert actions(repaired(folder, "--ignore-times")) == ["rename"]
 
 
-def test_metadata_of_ranks_is_merged(of_each_rank: Path, tmp_path: Path) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    before = listing(folder)
-    assert actions(repaired(folder)) == ["merge"]
-    after = listing(folder)
-    assert after.keys() - before.keys() == {".metadata"}
-    assert {name: after[name] for name in before} == before
-
-
-def test_a_rank_that_died_before_its_rename(of_each_rank: Path, tmp_path: Path) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    (folder / "__2.metadata").rename(folder / "__2.metadata.tmp")
-    (folder / ".metadata").write_bytes(b"broken")
-    assert actions(repaired(folder)) == ["rename", "keep", "merge"]
-    assert (folder / "__2.metadata").exists()
-
-
-@pytest.mark.parametrize(
-    ("gone", "says", "missing"),
-    [
-        ((1,), "the metadata of rank 1 is missing", [[1, 1]]),
-        ((0, 1), "the metadata of ranks 0 to 1 is missing", [[0, 1]]),
-        ((3,), "the metadata of rank 3 is missing", [[3, 3]]),
-    ],
-)
-def test_a_missing_rank(
-    of_each_rank: Path, tmp_path: Path, gone: tuple[int, ...], says: str, missing: Any
+@pytest.mark.parametrize("renames", [1, 2, 3])
+@pytest.mark.parametrize("of", ["tmp", "ranks", "staging"])
+def test_a_repair_that_is_killed_can_be_run_again(
+    checkpoint: Path, of_each_rank: Path, tmp_path: Path, of: str, renames: int
 ) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    for rank in gone:
-        (folder / f"__{rank}.metadata").unlink()
-    assert says in refused(folder).out
-    assert json_of("repair", folder, status=1)["found"]["missing_ranks"] == missing
-
-
-def test_the_last_rank_left_nothing(of_each_rank: Path, tmp_path: Path) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    for file in folder.glob("__3*"):
-        file.unlink()
-    done = refused(folder)
-    assert "model.grid: 12 of 48 elements" in done.out
-    assert "the files of rank 3 and later ones are missing" in done.out
-
-
-def test_a_rank_of_nine_digits(of_each_rank: Path, tmp_path: Path) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    (folder / "__999999999.metadata").write_bytes(b"")
-    assert "ranks 4 to 999999998" in refused(folder).out
-
-
-def size_differs(metadata: Metadata) -> None:
-    metadata.state_dict_metadata["model.half"].size = torch.Size([6])  # type: ignore[union-attr]
-
-
-def dtype_differs(metadata: Metadata) -> None:
-    properties = metadata.state_dict_metadata["model.half"].properties  # type: ignore[union-attr]
-    properties.dtype = torch.float16
-
-
-def kind_differs(metadata: Metadata) -> None:
-    entries = metadata.state_dict_metadata
-    entries["model.half"] = entries["step"]
-    key = next(key for key in metadata.storage_data if key.fqn == "model.half")
-    metadata.storage_data[MetadataIndex("model.half")] = metadata.storage_data.pop(key)
-
-
-def box_differs(metadata: Metadata) -> None:
-    saved = metadata.state_dict_metadata["model.half"]
-    chunk = saved.chunks[0]  # type: ignore[union-attr]
-    saved.chunks[0] = type(chunk)(chunk.offsets, torch.Size([4]))  # type: ignore[union-attr]
-
-
-def path_differs(metadata: Metadata) -> None:
-    metadata.planner_data["model.half"] = ("other", "half")
-
-
-@pytest.mark.parametrize(
-    "edit", [size_differs, dtype_differs, kind_differs, box_differs, path_differs]
-)
-def test_ranks_that_disagree(
-    of_each_rank: Path, tmp_path: Path, edit: Callable[[Metadata], None]
-) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    edited(folder / "__2.metadata", edit)
-    out = refused(folder).out
-    assert "model.half" in out
-    assert "rank 0" in out
-    assert "rank 2" in out
-
-
-def test_ranks_of_two_releases(of_each_rank: Path, tmp_path: Path) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    edited(folder / "__1.metadata", lambda metadata: setattr(metadata, "version", "0.1"))
-    assert "rank 0 and '0.1' on rank 1" in refused(folder).out
-
-
-def test_broken_files_of_ranks(of_each_rank: Path, tmp_path: Path) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    whole = (folder / "__1.metadata").read_bytes()
-    for at in range(0, len(whole), max(1, len(whole) // 12)):
-        (folder / "__1.metadata").write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
-        assert run("repair", folder, "--dry-run").status in (0, 1)
-    (folder / "__1.metadata").write_bytes(whole[:100])
-    assert "__1.metadata" in refused(folder).out
+    if of == "staging":
+        folder, staging = staged(checkpoint, tmp_path)
+        copied(checkpoint, folder)
+        (folder / "__1_0.distcp").unlink()
+        (staging / ".metadata").rename(staging / ".metadata.tmp")
+    elif of == "ranks":
+        folder = copied(of_each_rank, tmp_path / of)
+        (folder / "__2.metadata").rename(folder / "__2.metadata.tmp")
+        (folder / ".metadata").write_bytes(b"broken")
+    else:
+        folder = without_metadata(checkpoint, tmp_path / of)
+        (folder / ".metadata").write_bytes(b"broken")
+    files = set(listing(tmp_path).values())
+    before = (
+        "import os\n"
+        "done = []\n"
+        "def dying(rename):\n"
+        "    def renamed(*arguments):\n"
+        "        rename(*arguments)\n"
+        "        done.append(arguments)\n"
+        f"        if len(done) == {renames}:\n"
+        "            os._exit(9)\n"
+        "    return renamed\n"
+        "os.rename = dying(os.rename)\n"
+    )
+    assert run("repair", folder, before=before).status in (0, 9)
+    assert run("repair", folder).status == 0
+    assert json_of("verify", folder, "--deep")["sound"]
+    assert files <= set(listing(tmp_path).values())
 
 
 def staged(checkpoint: Path, tmp_path: Path) -> tuple[Path, Path]:
@@ -414,11 +342,3 @@ def test_torch_is_imported_only_to_merge(
     folder = copied(of_each_rank, tmp_path / "ranks")
     done = run("repair", folder, before=without)
     assert (done.status, "merged with torch" in done.err) == (2, True)
-
-
-def test_upstream_loads_what_was_merged(of_each_rank: Path, tmp_path: Path) -> None:
-    folder = copied(of_each_rank, tmp_path / "ranks")
-    repaired(folder)
-    state = {"model": {"half": torch.zeros(5, dtype=torch.bfloat16)}, "step": 0}
-    dcp.load(state, checkpoint_id=folder)
-    assert state["step"] == 7

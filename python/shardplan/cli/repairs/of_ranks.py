@@ -141,7 +141,7 @@ def _merged_bytes(folder: Folder, found: OfRanks) -> bytes | None:
                 by_rank[rank] = metadata_file.load(stream, path, trust=False)
         buffer = io.BytesIO()
         metadata_file.dump(rank_metadata.merge(by_rank), buffer)
-    except rank_metadata.DisagreementError as error:
+    except rank_metadata.MergeError as error:
         found.reasons += first_few(error.reasons)
         return None
     except UnpicklingError as error:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import dataclasses
 from collections import ChainMap
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+import torch
+from torch.distributed.checkpoint.metadata import (
+    Metadata,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+
+# Values whose comparison and text take no longer than reading them did. Nested containers of a
+# hostile file can share their parts, so that comparing them would take exponential time.
+_PLAIN = (str, bytes, int, float, bool, type(None))
 
 
-class DisagreementError(ValueError):
-    """The metadata of ranks differ where they must be equal.
+class MergeError(ValueError):
+    """The metadata of ranks cannot be merged.
 
     Args:
-        reasons: what differs, one line for each entry.
+        reasons: why, one line for each entry.
     """
 
     def __init__(self, reasons: list[str]) -> None:
@@ -32,10 +43,18 @@ def merge(by_rank: Mapping[int, Metadata]) -> Metadata:
         by_rank: the metadata of each rank.
 
     Raises:
-        DisagreementError: an entry differs between ranks in kind, size or properties, or has
-            different boxes at the same offsets; or the ranks differ in version or planner data.
+        MergeError: metadata of a rank has a value that no writer of this format writes; an
+            entry differs between ranks in kind, size or properties, or has different boxes
+            at the same offsets; or the ranks differ in version or planner data.
     """
     ranks = sorted(by_rank)
+    reasons = [
+        f"the metadata of rank {rank} has {what}, which cannot be merged"
+        for rank in ranks
+        for what in _unusual(by_rank[rank])
+    ]
+    if reasons:
+        raise MergeError(reasons)
     entries = _Entries()
     for rank in ranks:
         for name, saved in by_rank[rank].state_dict_metadata.items():
@@ -43,7 +62,7 @@ def merge(by_rank: Mapping[int, Metadata]) -> Metadata:
     reasons = entries.reasons
     storage: dict[Any, Any] = {}
     for rank in ranks:
-        for key, place in (by_rank[rank].storage_data or {}).items():
+        for key, place in by_rank[rank].storage_data.items():
             index = entries.position(key.fqn, key.offset)
             storage.setdefault(dataclasses.replace(key, index=index), place)
     versions = {rank: getattr(by_rank[rank], "version", None) for rank in ranks}
@@ -55,11 +74,49 @@ def merge(by_rank: Mapping[int, Metadata]) -> Metadata:
         )
     planner_data = _planner_data({rank: by_rank[rank].planner_data for rank in ranks}, reasons)
     if reasons:
-        raise DisagreementError(reasons)
+        raise MergeError(reasons)
     merged = Metadata(entries.merged(), planner_data=planner_data, storage_data=storage)
     merged.storage_meta = getattr(by_rank[ranks[0]], "storage_meta", None)
     merged.version = versions[ranks[0]]
     return merged
+
+
+def _unusual(metadata: Metadata) -> list[str]:
+    """Returns what no writer of this format writes, in words."""
+    found = []
+    if not isinstance(metadata.planner_data, (dict, type(None))):
+        found.append(f"planner data of type {type(metadata.planner_data).__name__}")
+    elif not all(map(_is_path, (metadata.planner_data or {}).values())):
+        found.append("planner data other than the paths of entries")
+    if not isinstance(getattr(metadata, "version", None), _PLAIN):
+        found.append("an unusual version")
+    meta = getattr(metadata, "storage_meta", None)
+    if meta is not None and not (
+        type(meta) is StorageMeta
+        and all(isinstance(value, PurePath) or _is_path(value) for value in vars(meta).values())
+    ):
+        found.append("unusual storage_meta")
+    if not all(
+        _is_path(tuple(getattr(place, "transform_descriptors", None) or ()))
+        for place in metadata.storage_data.values()
+    ):
+        found.append("unusual transform_descriptors")
+    for name, saved in metadata.state_dict_metadata.items():
+        if isinstance(saved, TensorStorageMetadata) and not _are_plain(saved.properties):
+            found.append(f"unusual properties of {name}")
+    return found
+
+
+def _is_path(value: Any) -> bool:
+    """Returns whether a value is plain, or a sequence of plain values such as the path of a key."""
+    return isinstance(value, _PLAIN) or (
+        type(value) in (tuple, list) and all(isinstance(each, _PLAIN) for each in value)
+    )
+
+
+def _are_plain(properties: TensorProperties) -> bool:
+    types = (*_PLAIN, torch.dtype, torch.layout, torch.memory_format)
+    return all(isinstance(value, types) for value in vars(properties).values())
 
 
 class _Entries:
@@ -133,17 +190,15 @@ def _kind(saved: Any) -> str:
 def _planner_data(by_rank: dict[int, Any], reasons: list[str]) -> Any:
     """Merges planner data as ``DefaultSavePlanner`` does: one dict, in which the first rank wins.
 
-    Appends to ``reasons`` if the ranks map a name differently, or if data that is not a dict
-    differs.
+    Appends to ``reasons`` if the ranks map a name differently, or if only some have planner data.
     """
     ranks = list(by_rank)
-    first = by_rank[ranks[0]]
-    if not all(isinstance(data, dict) for data in by_rank.values()):
-        for rank in ranks:
-            if by_rank[rank] != first:
-                reasons.append(f"the planner data of rank {ranks[0]} and rank {rank} differ")
-                break
-        return first
+    without = [rank for rank in ranks if by_rank[rank] is None]
+    if without:
+        if len(without) < len(ranks):
+            other = next(rank for rank in ranks if rank not in without)
+            reasons.append(f"rank {other} has planner data, and rank {without[0]} has none")
+        return None
     owners: dict[Any, int] = {}
     for rank in ranks:
         for name, path in by_rank[rank].items():
