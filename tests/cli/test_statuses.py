@@ -75,7 +75,7 @@ def test_full_stdout_without_a_checkpoint(arguments: list[str], unbuffered: str)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--color", "always"]], ids=str)
-@pytest.mark.parametrize("command", ["ls", "inspect", "verify", "diff", "reshard"])
+@pytest.mark.parametrize("command", ["ls", "inspect", "verify", "repair", "diff", "reshard"])
 def test_stdout_that_is_full_or_closed(checkpoint: Path, command: str, options: list[str]) -> None:
     more: list[object] = {"diff": [checkpoint], "reshard": ["--mesh", 2]}.get(command, [])
     arguments = [command, checkpoint, *more, *options]

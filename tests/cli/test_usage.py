@@ -14,7 +14,7 @@ from shardplan.cli.display.terminal import Progress
 
 from .commands import on_a_terminal, run, run_on_terminal
 
-COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate", "info")
+COMMANDS = ("ls", "inspect", "verify", "repair", "diff", "reshard", "simulate", "info")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -353,3 +354,46 @@ def test_killed_at_every_step(tmp_path: Path, kind: str) -> None:
         assert after == 3.0
         assert left_after == ["step"]
     assert (None in values) == (kind == "two steps")
+
+
+def test_a_directory_is_put_in_place_and_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "latest"
+    staging, old = atomic_directory.staging(path), atomic_directory.set_aside(path)
+
+    def made(directory: Path, name: str) -> None:
+        directory.mkdir()
+        (directory / name).write_text(name)
+
+    def found() -> list[str]:
+        return sorted(str(file.relative_to(tmp_path)) for file in tmp_path.glob("*/*"))
+
+    for without_exchange in (False, True):
+        if without_exchange:
+            monkeypatch.setattr(atomic_directory, "_exchange", lambda one, other: False)
+        made(staging, "first")
+        assert atomic_directory.put_in_place(path) is None
+        made(staging, "second")
+        assert atomic_directory.put_in_place(path) == old
+        assert found() == [".latest.shardplan-replaced/first", "latest/second"]
+        made(staging, "third")
+        if without_exchange:
+            with pytest.raises(FileExistsError):
+                atomic_directory.put_in_place(path)
+            return
+        assert atomic_directory.put_in_place(path) == staging
+        assert [file.split("/")[1] for file in found()] == ["first", "second", "third"]
+        for directory in (path, staging, old):
+            shutil.rmtree(directory)
+
+
+def test_files_that_are_not_of_a_checkpoint(tmp_path: Path) -> None:
+    assert atomic_directory.other_files(tmp_path / "absent") == []
+    kept = (".metadata", ".metadata.tmp", "__3.metadata", ".metadata.broken", ".metadata.broken.2")
+    for name in (*kept, ".metadata.merged", "__0_0.distcp"):
+        (tmp_path / name).touch()
+    assert atomic_directory.other_files(tmp_path) == []
+    (tmp_path / "notes.txt").touch()
+    assert atomic_directory.other_files(tmp_path) == ["notes.txt"]
+    assert atomic_directory.other_files(tmp_path / "notes.txt") == ["notes.txt"]

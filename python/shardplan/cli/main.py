@@ -20,7 +20,7 @@ from .display.terminal import COLORS, Terminal, print_json
 from .display.wording import counted, printable
 from .failures import CommandError
 
-_COMMANDS = ("ls", "inspect", "verify", "diff", "reshard", "simulate")
+_COMMANDS = ("ls", "inspect", "verify", "repair", "diff", "reshard", "simulate")
 # A broken file can contain integers of more digits than Python converts to text by default.
 _MAX_DIGITS = 10_000
 
@@ -129,7 +129,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, ModuleType]]:
     parser = _Parser(
         prog="shardplan",
-        description="Inspects checkpoints of torch.distributed.checkpoint.",
+        description="Inspects and repairs checkpoints of torch.distributed.checkpoint.",
         epilog="Exit status: 0 if all is well, 1 if damage or a difference was found, 2 if a "
         "command could not be done or its output not be written, 3 if shardplan itself failed.",
     )

@@ -16,7 +16,7 @@ from ..display.terminal import Progress
 from ..failures import INSTALL, CommandError
 from .recognised import describe_format, head_of
 
-_METADATA = ".metadata"
+METADATA = ".metadata"
 _REQUESTS = 16
 
 
@@ -166,6 +166,10 @@ def stays_inside(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
+class UnreadableMetadata(CommandError):
+    """A metadata file was read, and it is broken or of another format."""
+
+
 def open_checkpoint(name: str) -> Opened:
     """Reads the metadata of a checkpoint, without importing or calling anything that it names.
 
@@ -173,9 +177,27 @@ def open_checkpoint(name: str) -> Opened:
         name: a directory, an fsspec URL, or a metadata file.
 
     Raises:
-        CommandError: there is no metadata file, or it cannot be read.
+        UnreadableMetadata: the metadata file is broken.
+        CommandError: there is no metadata file, or the system cannot read it.
     """
     folder, file, path = _find(name)
+    return open_metadata(name, folder, file, path, file == METADATA)
+
+
+def open_metadata(name: str, folder: Folder, file: str, path: str, whole: bool) -> Opened:
+    """Reads a metadata file, without importing or calling anything that it names.
+
+    Args:
+        name: the checkpoint as named by the user.
+        folder: its directory.
+        file: name of the metadata file in the directory.
+        path: path of the metadata file, for error messages.
+        whole: whether the metadata is that of all ranks.
+
+    Raises:
+        UnreadableMetadata: the file is broken.
+        CommandError: the system cannot read the file.
+    """
     head = b""
     try:
         size = folder.size(file)
@@ -187,10 +209,10 @@ def open_checkpoint(name: str) -> Opened:
                 raise
     except ValueError as error:
         why = describe_format(head, path) or str(error)
-        raise CommandError(f"{path} was not read: it {why}") from error
+        raise UnreadableMetadata(f"{path} was not read: it {why}") from error
     except OSError as error:
         raise CommandError(f"{name} cannot be read: {error}") from error
-    return Opened(name, folder, file, size, checkpoint, file == _METADATA)
+    return Opened(name, folder, file, size, checkpoint, whole)
 
 
 def _counting(stream: BinaryIO, progress: Progress) -> Callable[[memoryview], int]:
@@ -210,7 +232,7 @@ def _find(name: str) -> tuple[Folder, str, str]:
     folder: Folder
     if "://" in name or "::" in name:
         base, _, last = name.rstrip("/").rpartition("/")
-        if last.endswith(_METADATA):
+        if last.endswith(METADATA):
             return RemoteFolder(base), last, name
         folder = RemoteFolder(name)
     elif os.path.isfile(name):
@@ -222,22 +244,29 @@ def _find(name: str) -> tuple[Folder, str, str]:
     else:
         folder = Folder(name)
     try:
-        if folder.is_file(_METADATA):
-            return folder, _METADATA, posixpath.join(name, _METADATA)
+        if folder.is_file(METADATA):
+            return folder, METADATA, posixpath.join(name, METADATA)
         names = folder.names()
     except OSError as error:
         raise CommandError(f"{name} cannot be read: {error}") from error
-    raise CommandError(_why_no_metadata(name, names))
+    raise CommandError(why_no_metadata(name, names))
 
 
-def _why_no_metadata(name: str, names: list[str]) -> str:
-    of_ranks = [each for each in names if each.startswith("__") and each.endswith(_METADATA)]
+def why_no_metadata(name: str, names: list[str]) -> str:
+    """Describes a directory without a metadata file.
+
+    Args:
+        name: the directory as named by the user.
+        names: the names of its files.
+    """
+    of_ranks = [each for each in names if each.startswith("__") and each.endswith(METADATA)]
     if of_ranks:
         return (
             f"{name} has no .metadata, but one per rank, from a save without collectives: give one "
-            f"of them, such as {posixpath.join(name, of_ranks[0])}"
+            f"of them, such as {posixpath.join(name, of_ranks[0])}, or merge them with "
+            f"'shardplan repair'"
         )
-    if f"{_METADATA}.tmp" in names:
+    if f"{METADATA}.tmp" in names:
         return f"{name} has a .metadata.tmp and no .metadata: the save did not finish"
     if any(each.endswith(".distcp") for each in names):
         return f"{name} has data files and no .metadata: the save did not finish"

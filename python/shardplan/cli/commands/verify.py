@@ -98,20 +98,31 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
 def _verify(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     opened = open_checkpoint(name)
     entries = entries_of(opened.checkpoint)
+    data = check(opened, entries, options.deep)
+    if options.picture:
+        _draw(opened, entries, data, options.picture)
+    return data, 0 if data["sound"] else 1
+
+
+def check(opened: Opened, entries: list[Entry], deep: bool) -> dict[str, Any]:
+    """Checks a checkpoint and returns all faults as plain data.
+
+    Args:
+        opened: the checkpoint.
+        entries: all entries of the checkpoint.
+        deep: whether every part is read.
+    """
     damage = _Damage(opened, entries)
     with busy("checking files"):
         damage.check_storage()
-    if options.deep:
+    if deep:
         for part, kind, detail in read_deeply(opened, entries, damage.sound_parts()):
             if kind == "unchecked":
                 damage.unchecked += 1
             else:
                 damage.add(part, kind, detail)
     with busy("checking boxes"):
-        data = damage.report(deep=options.deep)
-    if options.picture:
-        _draw(opened, entries, data, options.picture)
-    return data, 0 if data["sound"] else 1
+        return damage.report(deep=deep)
 
 
 class _Damage:

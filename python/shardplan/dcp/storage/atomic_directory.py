@@ -21,7 +21,10 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_OF_A_CHECKPOINT = re.compile(r"(__\d+)?\.metadata(\.tmp)?|__\d+_\d+\.distcp")
+# `shardplan repair` keeps a metadata file that it replaces as `.metadata.broken`.
+_OF_A_CHECKPOINT = re.compile(
+    r"(__\d+)?\.metadata(\.tmp)?|\.metadata\.(merged|broken(\.\d+)?)|__\d+_\d+\.distcp"
+)
 _MAX_NAMED = 3
 # Of Linux: <fcntl.h> and <linux/fs.h>.
 _AT_FDCWD = -100
@@ -38,6 +41,15 @@ def staging(path: str | os.PathLike[str]) -> Path:
     return _sibling(path, "shardplan-saving")
 
 
+def set_aside(path: str | os.PathLike[str]) -> Path:
+    """Returns the directory to which an old checkpoint at ``path`` is moved.
+
+    Raises:
+        ValueError: the path is a root directory, which cannot be replaced.
+    """
+    return _sibling(path, "shardplan-replaced")
+
+
 def _sibling(path: str | os.PathLike[str], suffix: str) -> Path:
     target = Path(os.path.realpath(path))
     if not target.name:
@@ -51,9 +63,9 @@ def prepare(path: str | os.PathLike[str]) -> None:
     Raises:
         RuntimeError: ``path`` has files that are not of a checkpoint, which would be removed.
     """
-    set_aside, target = _sibling(path, "shardplan-replaced"), os.path.realpath(path)
-    if set_aside.exists() and not os.path.lexists(target):
-        set_aside.rename(target)  # a save died between the two renames
+    old, target = set_aside(path), os.path.realpath(path)
+    if old.exists() and not os.path.lexists(target):
+        old.rename(target)  # a save died between the two renames
     _check(path)
     for entry in staging(path).iterdir():
         _remove(entry)
@@ -75,19 +87,51 @@ def publish(path: str | os.PathLike[str], must_sync: bool) -> None:
     target, written = Path(os.path.realpath(path)), staging(path)
     _check(path)
     if must_sync:
-        _sync_directory(written)
+        sync_directory(written)
     if not target.exists():
         written.rename(target)
     elif not _exchange(written, target):
         _replace_in_two_steps(written, target)
     if must_sync:
-        _sync_directory(target.parent)
-    for old in (written, _sibling(path, "shardplan-replaced")):
+        sync_directory(target.parent)
+    for old in (written, set_aside(path)):
         try:
             if old.exists():
                 _remove(old)
         except OSError as error:
             logger.warning("the replaced checkpoint %s cannot be removed: %s", old, error)
+
+
+def put_in_place(path: str | os.PathLike[str]) -> Path | None:
+    """Puts the staging directory in the place of ``path``, and removes nothing.
+
+    Args:
+        path: the path of the checkpoint.
+
+    Returns:
+        The directory in which what was at ``path`` is now; None if nothing was there.
+
+    Raises:
+        OSError: a rename failed, or the file system cannot exchange two directories and
+            ``set_aside(path)`` already exists. ``path`` is as it was.
+    """
+    target, written, old = Path(os.path.realpath(path)), staging(path), set_aside(path)
+    kept: Path | None = None
+    if not os.path.lexists(target):
+        written.rename(target)
+    elif _exchange(written, target):
+        kept = written
+        if not os.path.lexists(old):
+            kept = written.rename(old)
+    elif os.path.lexists(old):
+        raise FileExistsError(
+            errno.EEXIST, "the file system cannot exchange two directories, and there is", str(old)
+        )
+    else:
+        _replace_in_two_steps(written, target)
+        kept = old
+    sync_directory(target.parent)
+    return kept
 
 
 def check_files(path: str | os.PathLike[str], sizes: Mapping[str, int]) -> None:
@@ -117,16 +161,21 @@ def check_files(path: str | os.PathLike[str], sizes: Mapping[str, int]) -> None:
         )
 
 
+def other_files(path: str | os.PathLike[str]) -> list[str]:
+    """Returns the names of what is in the directory ``path`` and is not a file of a checkpoint.
+
+    That is the name of ``path`` itself if it is not a directory, and nothing if it does not exist.
+    """
+    if not os.path.exists(path):
+        return []
+    if not os.path.isdir(path):
+        return [os.path.basename(path)]
+    return [name for name in sorted(os.listdir(path)) if not _OF_A_CHECKPOINT.fullmatch(name)]
+
+
 def _check(path: str | os.PathLike[str]) -> None:
     """Raises RuntimeError if something else than a checkpoint would be removed from ``path``."""
-    if not os.path.exists(path):
-        return
-    others = (
-        [name for name in sorted(os.listdir(path)) if not _OF_A_CHECKPOINT.fullmatch(name)]
-        if os.path.isdir(path)
-        else [os.path.basename(path)]
-    )
-    if others:
+    if others := other_files(path):
         raise RuntimeError(
             f"atomic=True would remove files that are not of a checkpoint from "
             f"{os.fspath(path)!r}: {_first_few(others)}. Save into another directory, or move them."
@@ -145,7 +194,8 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Syncs the names in a directory to permanent storage, if the file system can do that."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some file systems cannot sync a directory
@@ -179,12 +229,12 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _replace_in_two_steps(written: Path, target: Path) -> None:
     """Replaces a directory. Nothing is at ``target`` between the two renames."""
-    set_aside = _sibling(target, "shardplan-replaced")
-    if set_aside.exists():
-        _remove(set_aside)
-    target.rename(set_aside)
+    old = set_aside(target)
+    if old.exists():
+        _remove(old)
+    target.rename(old)
     try:
         written.rename(target)
     except OSError:
-        set_aside.rename(target)
+        old.rename(target)
         raise

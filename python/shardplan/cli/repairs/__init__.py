@@ -1,0 +1,1 @@
+"""What can be rebuilt of a checkpoint, and the steps that rebuild it."""
