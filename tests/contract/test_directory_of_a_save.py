@@ -53,6 +53,7 @@ def test_old_metadata_is_removed_before_data_is_written(writer_class: Any, tmp_p
             raise OSError("the disk is gone")
 
     save(writer_class(tmp_path))
+    (tmp_path / ".metadata.tmp").write_bytes((tmp_path / ".metadata").read_bytes())
     with pytest.raises(CheckpointException, match="the disk is gone"):
         save(Failing(tmp_path), 2.0)
     assert seen == [["__0_0.distcp"]]

@@ -9,6 +9,7 @@ The functions are twins of methods of upstream's ``_FileSystemWriter`` and ``Fil
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -72,8 +73,9 @@ def prepare_global_plan(
     """Twin of ``FileSystemWriter.prepare_global_plan``. Also locks the directory for this save.
 
     Removes the metadata file of an older checkpoint, because its data files are about to be
-    overwritten. A failed save therefore leaves no ``.metadata`` that mixes two checkpoints. The
-    plans are valid at this point, and no rank has written data yet.
+    overwritten, and the temporary one of a save that failed. A failed save therefore leaves no
+    metadata that mixes two checkpoints. The plans are valid at this point, and no rank has written
+    data yet.
 
     Raises:
         RuntimeError: another process is saving into the directory.
@@ -82,6 +84,10 @@ def prepare_global_plan(
     if writer.use_collectives and type(writer.fs) is filesystem.FileSystem:
         directory_lock.take(writer, writer.path)
     metadata_path = writer._get_metadata_path(_rank_of_metadata(writer))
+    temporary_path = _temporary_path(writer)
+    if writer.fs.exists(temporary_path):
+        with contextlib.suppress(OSError):  # If it cannot be removed, finish() raises an error.
+            writer.fs.rm_file(temporary_path)
     if writer.fs.exists(metadata_path):
         writer.fs.rm_file(metadata_path)
     return prepared
@@ -90,6 +96,13 @@ def prepare_global_plan(
 def _rank_of_metadata(writer: filesystem._FileSystemWriter) -> int | None:
     """Returns the rank in the name of this writer's metadata file; None if it has none."""
     return None if writer.use_collectives else writer.rank
+
+
+def _temporary_path(writer: filesystem._FileSystemWriter) -> str | os.PathLike[str]:
+    """Returns where ``finish`` writes the metadata file before it renames it."""
+    rank = _rank_of_metadata(writer)
+    prefix = "" if rank is None else f"__{rank}"
+    return writer.fs.concat_path(writer.path, f"{prefix}{filesystem._metadata_fn}.tmp")
 
 
 @twin_of(originals.writer_finish)
@@ -132,10 +145,8 @@ def write_metadata(
     metadata.version = filesystem.CURRENT_DCP_VERSION
     metadata.storage_data = storage_data.merge(results) if merged is None else merged
     metadata.storage_meta = coordinator.clear_accepts_lazy_chunks(writer.storage_meta())
-    rank = _rank_of_metadata(writer)
-    metadata_path = writer._get_metadata_path(rank)
-    prefix = "" if rank is None else f"__{rank}"
-    tmp_path = writer.fs.concat_path(writer.path, f"{prefix}{filesystem._metadata_fn}.tmp")
+    metadata_path = writer._get_metadata_path(_rank_of_metadata(writer))
+    tmp_path = _temporary_path(writer)
     with writer.fs.create_stream(tmp_path, "wb") as stream:
         metadata_file.dump(metadata, cast(Any, stream))
         if writer.sync_files:
