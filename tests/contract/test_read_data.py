@@ -474,7 +474,12 @@ def output_with_pread(tmp_path: Path, **environment: str) -> str:
     """
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(directory)],
-        env={**os.environ, "LD_PRELOAD": str(library), **environment},
+        # A sanitizer's library, if there is one, has to come first.
+        env={
+            **os.environ,
+            "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {library}",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=120,
