@@ -10,14 +10,9 @@ from pathlib import Path
 
 import torch
 
+from wheels.environments import Result, site_packages
+
 SOURCE = Path(__file__).resolve().parents[2]
-
-Result = subprocess.CompletedProcess[str]
-
-
-def site_packages(environment: Path) -> Path:
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return environment / "lib" / name / "site-packages"
 
 
 def is_torch(name: str) -> bool:

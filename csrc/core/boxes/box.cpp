@@ -28,6 +28,18 @@ bool in_bounds(const Boxes& boxes, std::size_t box, std::span<const std::int64_t
   return true;
 }
 
+bool in_bounds(std::span<const std::int64_t> offsets, std::span<const std::int64_t> sizes,
+               std::span<const std::int64_t> shape) {
+  if (offsets.size() != shape.size() || sizes.size() != shape.size()) return false;
+  for (std::size_t dim = 0; dim < shape.size(); ++dim) {
+    if (offsets[dim] < 0 || sizes[dim] < 0 || sizes[dim] > shape[dim] ||
+        offsets[dim] > shape[dim] - sizes[dim]) {
+      return false;
+    }
+  }
+  return true;
+}
+
 std::vector<std::size_t> out_of_bounds(const Boxes& boxes, std::span<const std::int64_t> shape) {
   std::vector<std::size_t> outside;
   for (std::size_t box = 0; box < boxes.size(); ++box) {

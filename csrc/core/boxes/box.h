@@ -57,6 +57,10 @@ inline bool bounds_overlap(const std::int64_t* a, const std::int64_t* b, std::si
 /// `_check_box_bounds`). `shape` must have `boxes.ndim()` dims.
 bool in_bounds(const Boxes& boxes, std::size_t box, std::span<const std::int64_t> shape);
 
+/// Returns the same for a box as offsets and sizes; false if its dims are not those of `shape`.
+bool in_bounds(std::span<const std::int64_t> offsets, std::span<const std::int64_t> sizes,
+               std::span<const std::int64_t> shape);
+
 /// Returns the boxes that are not `in_bounds`, ascending.
 std::vector<std::size_t> out_of_bounds(const Boxes& boxes, std::span<const std::int64_t> shape);
 

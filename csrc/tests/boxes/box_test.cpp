@@ -188,5 +188,22 @@ TEST(Boxes, TotalVolumeIsASumThatFitsInt64) {
   EXPECT_FALSE(boxes::total_volume(columns(2, {{{0, 0}, {INT64_MAX, 2}}}), sum));
 }
 
+TEST(InBounds, OffsetsAndSizes) {
+  const auto inside = [](std::vector<std::int64_t> offsets, std::vector<std::int64_t> sizes,
+                         std::vector<std::int64_t> shape) {
+    return boxes::in_bounds(std::span<const std::int64_t>(offsets), sizes, shape);
+  };
+  EXPECT_TRUE(inside({}, {}, {}));
+  EXPECT_TRUE(inside({2, 0}, {2, 3}, {4, 3}));
+  EXPECT_TRUE(inside({4}, {0}, {4}));
+  EXPECT_FALSE(inside({3, 0}, {2, 3}, {4, 3}));
+  EXPECT_FALSE(inside({-1}, {1}, {4}));
+  EXPECT_FALSE(inside({0}, {-1}, {4}));
+  EXPECT_FALSE(inside({INT64_MAX}, {1}, {INT64_MAX}));
+  EXPECT_FALSE(inside({0}, {0}, {-1}));
+  EXPECT_FALSE(inside({0}, {1, 1}, {4, 4}));
+  EXPECT_FALSE(inside({0, 0}, {1}, {4, 4}));
+}
+
 }  // namespace
 }  // namespace shardplan::testing

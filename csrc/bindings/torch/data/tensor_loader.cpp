@@ -19,6 +19,7 @@
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/upstream/types.h"
 #include "bindings/torch/wire/path_shapes.h"
+#include "core/boxes/box.h"
 #include "core/data/load_execution.h"
 #include "core/data/shared_targets.h"
 #include "core/util/string_table.h"
@@ -55,19 +56,6 @@ struct Location {
   std::int64_t length = 0;
 };
 
-/// Returns whether a tensor has all elements of a box.
-bool has_box(std::span<const std::int64_t> shape, std::span<const std::int64_t> offsets,
-             std::span<const std::int64_t> lengths) {
-  if (offsets.size() != shape.size() || lengths.size() != shape.size()) return false;
-  for (std::size_t dim = 0; dim < shape.size(); ++dim) {
-    if (offsets[dim] < 0 || lengths[dim] < 0 || lengths[dim] > shape[dim] ||
-        offsets[dim] > shape[dim] - lengths[dim]) {
-      return false;
-    }
-  }
-  return true;
-}
-
 /// Requests, with what they point into.
 class Requests {
  public:
@@ -94,7 +82,7 @@ class Requests {
     if (settings_.safetensors != nullptr) {
       const auto* entry = settings_.safetensors->find(path_of(location.path), location.name);
       if (entry == nullptr) return kOtherSafetensors;
-      if (!has_box(entry->tensor.shape, offsets, lengths)) return kOtherSlice;
+      if (!boxes::in_bounds(offsets, lengths, entry->tensor.shape)) return kOtherSlice;
       request.begin = entry->begin;
       request.length = entry->tensor.reach;
       request.stored = &entry->tensor;

@@ -7,6 +7,7 @@
 #include "bindings/torch/state_dict/dtensor_reader.h"
 #include "bindings/torch/upstream/torch_objects.h"
 #include "bindings/torch/upstream/types.h"
+#include "core/boxes/box.h"
 
 namespace shardplan::bindings {
 namespace {
@@ -43,17 +44,6 @@ std::optional<Fields> read_fields(PyObject* object) {
   return complete ? std::optional(fields) : std::nullopt;
 }
 
-bool is_inside(std::span<const std::int64_t> offsets, std::span<const std::int64_t> sizes,
-               std::span<const std::int64_t> shape) {
-  for (std::size_t dim = 0; dim < shape.size(); ++dim) {
-    if (offsets[dim] < 0 || sizes[dim] < 0 || sizes[dim] > shape[dim] ||
-        offsets[dim] > shape[dim] - sizes[dim]) {
-      return false;
-    }
-  }
-  return true;
-}
-
 }  // namespace
 
 std::optional<LocalShards> read_checkpointable_tensor(PyObject* object) {
@@ -81,8 +71,8 @@ std::optional<LocalShards> read_checkpointable_tensor(PyObject* object) {
     if (!read_tuple(PyTuple_GET_ITEM(fields->global_offsets, shard), ndim, offset.data()) ||
         !read_tuple(PyTuple_GET_ITEM(fields->local_offsets, shard), ndim, local_offset.data()) ||
         !read_tuple(PyTuple_GET_ITEM(fields->local_sizes, shard), ndim, size.data()) ||
-        !is_inside(offset, size, shards.shape) ||
-        !is_inside(local_offset, size, {local_shape.data(), ndim})) {
+        !boxes::in_bounds(offset, size, shards.shape) ||
+        !boxes::in_bounds(local_offset, size, {local_shape.data(), ndim})) {
       return std::nullopt;
     }
   }

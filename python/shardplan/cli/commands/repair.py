@@ -6,13 +6,13 @@ import argparse
 import os
 from typing import Any
 
-from ..checkpoint.location import why_no_metadata
+from ..checkpoint.location import METADATA, why_no_metadata
 from ..display.terminal import Terminal
 from ..display.wording import bytes_text, counted
 from ..failures import CommandError
 from ..repairs.of_ranks import ranks_text
 from ..repairs.plan import Plan, make_plan
-from ..repairs.steps import METADATA, Step, locked
+from ..repairs.steps import Step, locked
 
 HELP = "rebuild a missing .metadata from what the writer left, or say what cannot be rebuilt"
 EXAMPLE = "shardplan repair checkpoints/step-1000 --dry-run"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pickle import UnpicklingError
 
 from ..checkpoint.entries import rank_of_file
-from ..checkpoint.location import Folder
+from ..checkpoint.location import METADATA, Folder
 from ..display.wording import counted
 from ..failures import CommandError
 from .soundness import Judged, first_few, judge, judge_bytes
-from .steps import METADATA, Step, keep, rename, write_merged
+from .steps import Step, keep, rename, write_merged
 
 _FILE = re.compile(r"__(0|[1-9][0-9]{0,8})\.metadata(\.tmp)?")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.entries import rank_of_file
-from ..checkpoint.location import Folder
+from ..checkpoint.location import METADATA, Folder
 from ..failures import CommandError
 from . import of_ranks, steps
 from .of_ranks import OfRanks
 from .soundness import judge
-from .steps import METADATA, TEMPORARY, Step
+from .steps import TEMPORARY, Step
 
 _DATA_FILE = re.compile(r"__[0-9]+_[0-9]+\.distcp")
 _METADATA_FILE = re.compile(r"(__[0-9]+)?\.metadata(\.tmp)?")

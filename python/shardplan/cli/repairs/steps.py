@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.location import METADATA
 from ..failures import CommandError
 
-METADATA = ".metadata"
-TEMPORARY = ".metadata.tmp"
-_MERGED = ".metadata.merged"
+TEMPORARY = f"{METADATA}.tmp"
+_MERGED = f"{METADATA}.merged"
 
 
 @dataclass(frozen=True)
