@@ -47,6 +47,13 @@ JOBS = 2
 test: install-test cpp-test ## every test: C++ and Python, JOBS=n files at once
 	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile tests
 
+.PHONY: gpu-test
+gpu-test: install-test ## on a machine with two GPUs and NCCL: save, load, reshard, async_save, fail
+	@$(RUN) -c 'import sys, torch; sys.exit(torch.cuda.device_count() < 2)' || { \
+	  echo "torch sees fewer than two CUDA devices here" >&2; exit 1; }
+	$(RUN) -m pytest -q --durations 5 tests/gpu tests/parity/test_write_data_cuda.py \
+	  tests/parity/test_read_data_cuda.py
+
 .PHONY: pytorch-tests
 pytorch-tests: install-pytorch-tests ## PyTorch's own tests, ours against upstream, PYTORCH=checkout [FILES=...]
 	@test -n "$(PYTORCH)" || { echo "PYTORCH= names no checkout; CONTRIBUTING.md says how to get one" >&2; exit 1; }

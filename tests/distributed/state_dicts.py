@@ -26,19 +26,24 @@ from torch.distributed.tensor.parallel import (
 StateDict = dict[str, Any]
 
 
+def device() -> str:
+    """Where meshes and tensors are: on the GPU of this rank if the process group has NCCL."""
+    return "cuda" if dist.is_initialized() and "nccl" in dist.get_backend_config() else "cpu"
+
+
 @functools.cache
 def mesh(*shape: int, names: tuple[str, ...] | None = None) -> DeviceMesh:
-    return init_device_mesh("cpu", shape, mesh_dim_names=names)
+    return init_device_mesh(device(), shape, mesh_dim_names=names)
 
 
 @functools.cache
 def sub_mesh(*ranks: int) -> DeviceMesh:
-    return DeviceMesh("cpu", list(ranks))
+    return DeviceMesh(device(), list(ranks))
 
 
 def numbers(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """A tensor whose elements differ from each other and from those of other seeds."""
-    count = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
+    count = torch.arange(torch.Size(shape).numel(), dtype=torch.float64, device=device())
     return torch.add(count, 1000 * seed).to(dtype).view(shape)
 
 
@@ -63,7 +68,7 @@ class Block(nn.Module):
 def trained(on: DeviceMesh, tensor_parallel: DeviceMesh | None = None) -> StateDict:
     """Model and AdamW after one step under FSDP2, with other objects of a training run."""
     torch.manual_seed(3)
-    model = nn.Sequential(Block(), Block(), nn.Linear(7, 3))
+    model = nn.Sequential(Block(), Block(), nn.Linear(7, 3)).to(device())
     for layer in model:
         if tensor_parallel is not None and isinstance(layer, Block):
             plan = {"up": ColwiseParallel(), "down": RowwiseParallel()}
@@ -152,7 +157,7 @@ def sub_meshes() -> StateDict:
     last = dist.get_world_size() - 1
     return {
         "first two": spread(numbers(5, 2, seed=1), sub_mesh(0, 1), Shard(0)),
-        "not the coordinator": spread(numbers(7, seed=2), sub_mesh(1, last), Shard(0)),
+        "not the coordinator": spread(numbers(7, seed=2), sub_mesh(*{1, last}), Shard(0)),
         "only the last": spread(numbers(4, seed=3), sub_mesh(last), Replicate()),
         "all": spread(numbers(6, seed=4), mesh(last + 1), Shard(0)),
     }
@@ -237,10 +242,14 @@ def blank(build: Callable[[], StateDict]) -> StateDict:
     return emptied_state
 
 
+def copied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to("cpu", copy=True)
+
+
 def held(state: StateDict) -> dict[tuple[Any, ...], Any]:
     """This rank's data of a state dict, to send and compare: tensors as (size, pieces)."""
     return {
-        path: (tuple(value.size()), [(at, piece.clone()) for at, piece in pieces(value)])
+        path: (tuple(value.size()), [(at, copied(piece)) for at, piece in pieces(value)])
         if isinstance(value, torch.Tensor)
         else value.getvalue()
         if isinstance(value, io.BytesIO)

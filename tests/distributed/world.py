@@ -40,12 +40,14 @@ def end_background_process() -> None:
     _async_process_executor._CHECKPOINT_PROCESS = None
 
 
-def _serve(connection: Connection, rank: int, size: int, store: str) -> None:
+def _serve(connection: Connection, rank: int, size: int, store: str, backend: str) -> None:
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
+    if "nccl" in backend:
+        torch.cuda.set_device(rank)
     dist.init_process_group(
-        "gloo",
+        backend,
         store=dist.FileStore(store, size),
         rank=rank,
         world_size=size,
@@ -75,11 +77,15 @@ def _outcome(message: bytes) -> Any:
 
 
 class World:
-    """``size`` processes with one gloo group; started at the first job, and after a failed one."""
+    """``size`` processes with one process group; started at the first job, and after a failed one.
 
-    def __init__(self, size: int, folder: Path) -> None:
+    With NCCL in ``backend``, each rank has a GPU of its own.
+    """
+
+    def __init__(self, size: int, folder: Path, backend: str = "gloo") -> None:
         self.size = size
         self._folder = folder
+        self._backend = backend
         self._starts = 0
         self._processes: list[SpawnProcess] = []
         self._connections: list[Connection] = []
@@ -89,7 +95,8 @@ class World:
         store = str(self._folder / f"store-{self.size}-{self._starts}")
         for rank in range(self.size):
             ours, theirs = _SPAWN.Pipe()
-            process = _SPAWN.Process(target=_serve, args=(theirs, rank, self.size, store))
+            arguments = theirs, rank, self.size, store, self._backend
+            process = _SPAWN.Process(target=_serve, args=arguments)
             process.start()
             theirs.close()
             self._processes.append(process)
