@@ -108,7 +108,7 @@ python-asan: install-test ## the Python tests under AddressSanitizer and UBSan, 
 	  $(RUN) -m pytest -q $(SUITES)
 
 SECONDS = 60
-FUZZERS = wire metadata metadata-scaled boxes part safetensors load
+FUZZERS = wire metadata metadata-scaled boxes layout plans part safetensors load write
 
 .PHONY: fuzz
 fuzz: cmake-tools ## libFuzzer on the core's readers and checks, SECONDS=n each

@@ -1,10 +1,13 @@
 // Reads stored parts. Any file is read or rejected with BadPart; everything read lies within the
-// file. Half of the inputs are parts, half are pickles of tensors, which are wrapped in a part.
+// file. Inputs are parts, pickles of tensors, which are wrapped in a part, or edits of sound parts.
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/data/tensor_part.h"
 #include "data/zip_parts.h"
+#include "edits.h"
 #include "fuzz_input.h"
 
 namespace shardplan::fuzz {
@@ -35,8 +38,35 @@ void read(const std::string& bytes, std::size_t at_once) {
   }
 }
 
+std::string part_of(Input& input) {
+  testing::PickledTensor tensor;
+  std::int64_t elements = 1;
+  tensor.shape.clear();
+  tensor.strides.clear();
+  for (std::int64_t ndim = input.between(0, 3); ndim > 0; --ndim) {
+    const std::int64_t size = input.between(0, 5);
+    tensor.shape += testing::pickled_int(static_cast<std::int32_t>(size));
+    tensor.strides += testing::pickled_int(static_cast<std::int32_t>(elements));
+    elements *= size;
+  }
+  tensor.elements = testing::pickled_int(static_cast<std::int32_t>(elements));
+  std::string pickle = edited(tensor.pickle(), input);
+  std::vector<testing::ZippedMember> members = testing::members_of(
+      std::move(pickle), std::string(static_cast<std::size_t>(elements) * 4, 'x'));
+  for (testing::ZippedMember& member : members) {
+    const std::uint8_t form = input.byte();
+    member.sizes_follow = form % 4 != 0;
+    member.wide = form % 8 == 1;
+    if (form >= 250) member.more_size = form - std::uint64_t{249};
+  }
+  testing::ZippedEnd end;
+  end.wide = input.byte() % 4 != 0;
+  return edited(testing::zipped(members, end), input);
+}
+
 void run(Input input) {
   const std::size_t choice = input.byte();
+  if (choice >= 128) return read(part_of(input), choice % 128 + 1);
   const std::string bytes(input.rest());
   read(choice % 2 == 0 ? bytes : testing::tensor_part(bytes), choice / 2 + 1);
 }

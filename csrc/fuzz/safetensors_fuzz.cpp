@@ -1,6 +1,7 @@
 // Reads the headers of safetensors files. Any file is read or rejected with BadPart; the data of
 // all tensors lie within the file, and do not overlap. The header's size comes from the input in
-// half of the inputs; in the other half it is right, and the data are as long as the input says.
+// some inputs; in others it is right, and the data are as long as the input says; in others a sound
+// header is edited.
 
 #include <algorithm>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "core/data/safetensors_file.h"
 #include "data/zip_parts.h"
+#include "edits.h"
 #include "fuzz_input.h"
 
 namespace shardplan::fuzz {
@@ -41,8 +43,31 @@ void read(const std::string& bytes, std::size_t at_once) {
   }
 }
 
+std::string file_of(Input& input) {
+  std::string text = "{";
+  std::int64_t end = 0;
+  for (std::int64_t count = input.between(0, 5); count > 0; --count) {
+    const bool wide = input.byte() % 2 == 0;
+    std::int64_t size = wide ? 4 : 2;
+    std::string shape;
+    for (std::int64_t ndim = input.between(0, 3); ndim > 0; --ndim) {
+      const std::int64_t length = input.between(0, 4);
+      size *= length;
+      shape += (shape.empty() ? "" : ",") + std::to_string(length);
+    }
+    text += (text.size() == 1 ? "\"t" : ",\"t") + std::to_string(count) + "\":{\"dtype\":\"" +
+            (wide ? "F32" : "BF16") + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+            std::to_string(end) + "," + std::to_string(end + size) + "]}";
+    end += size;
+  }
+  text = edited(text + "}", input);
+  return testing::little_endian(text.size(), 8) + text +
+         std::string(static_cast<std::size_t>(end), 'x');
+}
+
 void run(Input input) {
   const std::size_t choice = input.byte();
+  if (choice >= 128) return read(file_of(input), choice % 128 + 1);
   const std::size_t data = input.byte();
   const std::string text(input.rest());
   read(choice % 2 == 0 ? text

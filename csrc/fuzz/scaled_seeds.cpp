@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   for (const shardplan::testing::PickleShape& shape : shardplan::testing::pickle_shapes()) {
-    for (const std::size_t parts : {20, 400, 2'000}) {
+    for (const std::size_t parts : {std::size_t{20}, std::size_t{400}, std::size_t{2'000}}) {
       const auto path =
           std::filesystem::path(argv[1]) / (shape.name + ("-" + std::to_string(parts)));
       std::ofstream out(path, std::ios::binary);

@@ -1,5 +1,5 @@
 // Reads wire formats. Any input is read or rejected with BadWire; decoded data is equal after
-// another round trip.
+// another round trip. Some inputs are messages, others describe edits of sound messages.
 
 #include <algorithm>
 #include <memory>
@@ -13,7 +13,9 @@
 #include "core/wire/load_plan.h"
 #include "core/wire/save_plan.h"
 #include "core/wire/storage.h"
+#include "edits.h"
 #include "fuzz_input.h"
+#include "random_plans.h"
 
 namespace shardplan::fuzz {
 namespace {
@@ -41,8 +43,8 @@ const wire::NamedTable& some_table() {
   return table;
 }
 
-void read_a_table(Input input) {
-  const wire::NamedTable table = wire::read_table(input.rest());
+void read_a_table(std::string_view message) {
+  const wire::NamedTable table = wire::read_table(message);
   const std::optional<std::string> bytes = wire::write_table(table);
   if (!bytes) return;
   // Equal specs are merged.
@@ -52,22 +54,19 @@ void read_a_table(Input input) {
          "a table differs after a round trip");
 }
 
-void read_a_save_plan(Input input) {
-  const std::size_t count = input.byte();
-  const wire::NamedTable& table = some_table();
-  const wire::ReceivedRows rows = wire::read_rows(input.rest(), count, table.table);
-  columns::SavePlanView view{&table.table, &rows.rows};
+void read_a_save_plan(std::string_view message, std::size_t count,
+                      const columns::SaveTable& table) {
+  const wire::ReceivedRows rows = wire::read_rows(message, count, table);
+  columns::SavePlanView view{&table, &rows.rows};
   if (!rows.chunk_indices.empty()) view.chunk_indices = &rows.chunk_indices;
-  const wire::ReceivedRows again = wire::read_rows(wire::write_rows(view), count, table.table);
+  const wire::ReceivedRows again = wire::read_rows(wire::write_rows(view), count, table);
   expect(again.rows.entry == rows.rows.entry && again.rows.numbers == rows.rows.numbers &&
              again.chunk_indices == rows.chunk_indices,
          "a save plan differs after a round trip");
 }
 
-void read_a_load_plan(Input input) {
-  const std::size_t count = input.byte();
-  const std::string_view names = input.take(input.byte());
-  const wire::NamedReads reads = wire::read_reads(names, input.rest(), count);
+void read_a_load_plan(std::string_view names, std::string_view message, std::size_t count) {
+  const wire::NamedReads reads = wire::read_reads(names, message, count);
   const std::optional<std::string> table = wire::write_read_names(reads.names);
   const std::optional<std::string> rows = wire::write_reads(reads.rows);
   if (!table || !rows) return;
@@ -101,21 +100,61 @@ void read_a_storage(Input input) {
          "a row is not found by its key");
 }
 
-void open_an_envelope(Input input) {
-  const auto kind = static_cast<wire::WireKind>(input.byte() % 4 + 1);
-  const wire::Envelope contents = wire::open(kind, kRelease, input.rest());
+void open_an_envelope(wire::WireKind kind, std::string_view message) {
+  const wire::Envelope contents = wire::open(kind, kRelease, message);
   expect(contents.items <= contents.table.size() + contents.rows.size() + 64, "too many items");
 }
 
+void read_edited(std::size_t format, Input input) {
+  testing::Random random(input.take(input.byte()));
+  const wire::NamedTable table = testing::random_table(random);
+  const std::string of_table = wire::write_table(table).value_or("");
+  switch (format % 4) {
+    case 0: return read_a_table(edited(of_table, input));
+    case 1: {
+      const testing::OwnedPlan plan = testing::random_plan(table.table, random);
+      const columns::SavePlanView view = plan.view(table.table);
+      return read_a_save_plan(edited(wire::write_rows(view), input), view.size(), table.table);
+    }
+    case 2: {
+      const wire::NamedReads reads = testing::random_reads(random);
+      const std::string names = edited(wire::write_read_names(reads.names).value_or(""), input);
+      const std::string rows = edited(wire::write_reads(reads.rows).value_or(""), input);
+      return read_a_load_plan(names, rows, reads.rows.size());
+    }
+    default: {
+      const std::string rows = testing::random_bytes(20, random);
+      const std::string message =
+          wire::seal(wire::WireKind{1}, kRelease, {of_table.size(), of_table, rows});
+      const wire::Envelope contents = wire::open(wire::WireKind{1}, kRelease, message);
+      expect(contents.table == of_table && contents.rows == rows,
+             "an envelope differs after a round trip");
+      return open_an_envelope(wire::WireKind{1}, edited(message, input));
+    }
+  }
+}
+
 void run(Input input) {
+  const std::size_t format = input.byte();
   try {
-    switch (input.byte() % 6) {
-      case 0: return read_a_table(input);
-      case 1: return read_a_save_plan(input);
-      case 2: return read_a_load_plan(input);
+    if (format >= 128) return read_edited(format, input);
+    switch (format % 6) {
+      case 0: return read_a_table(input.rest());
+      case 1: {
+        const std::size_t count = input.byte();
+        return read_a_save_plan(input.rest(), count, some_table().table);
+      }
+      case 2: {
+        const std::size_t count = input.byte();
+        const std::string_view names = input.take(input.byte());
+        return read_a_load_plan(names, input.rest(), count);
+      }
       case 3: return read_chunks_of(input);
       case 4: return read_a_storage(input);
-      default: return open_an_envelope(input);
+      default: {
+        const auto kind = static_cast<wire::WireKind>(input.byte() % 4 + 1);
+        return open_an_envelope(kind, input.rest());
+      }
     }
   } catch (const wire::BadWire&) {
   }

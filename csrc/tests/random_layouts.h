@@ -2,27 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <random>
+#include <vector>
 
 #include "brute_force.h"
+#include "random.h"
 
 namespace shardplan::testing {
-
-/// Random numbers that do not depend on the standard library.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : engine_(seed) {}
-
-  /// Returns a number in [low, high].
-  std::int64_t between(std::int64_t low, std::int64_t high) {
-    return low + static_cast<std::int64_t>(index(static_cast<std::size_t>(high - low) + 1));
-  }
-  std::size_t index(std::size_t count) { return static_cast<std::size_t>(engine_() % count); }
-  bool one_in(std::size_t count) { return index(count) == 0; }
-
- private:
-  std::mt19937_64 engine_;
-};
 
 /// Shape of a tensor and a list of its boxes.
 struct Layout {

@@ -3,17 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <set>
 
 #include "core/planning/rows_by_name.h"
+#include "planning/upstream_dedup.h"
 #include "random_plans.h"
 
 namespace shardplan::testing {
 namespace {
-
-using Kept = std::vector<std::vector<std::uint32_t>>;
 
 std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
   return {ranks.begin(), ranks.end()};
@@ -31,81 +29,6 @@ std::vector<std::uint32_t> mixed(std::span<const std::uint32_t> ranks) {
   std::vector<std::uint32_t> out = as_given(ranks);
   for (std::size_t i = out.size(); i > 1; --i) std::swap(out[i - 1], out[random.index(i)]);
   return out;
-}
-
-/// Fields of `MetadataIndex` that are compared: the name, and the offset (none for bytes).
-struct Index {
-  std::uint32_t name;
-  std::optional<Numbers> offset;
-
-  auto operator<=>(const Index&) const = default;
-};
-
-Index index_of(const columns::RankPlan& plan, std::size_t position) {
-  const columns::SavePlanView& view = plan.view;
-  Index index{plan.name(position), std::nullopt};
-  if (view.kind(position) != columns::WriteKind::kBytes) {
-    const std::int64_t* offsets = view.numbers(position);
-    index.offset.emplace(offsets, offsets + view.ndim(position));
-  }
-  return index;
-}
-
-/// `WriteItem.tensor_storage_size() or 1`
-std::int64_t storage_size(const columns::RankPlan& plan, std::size_t position) {
-  const columns::SavePlanView& view = plan.view;
-  std::int64_t bytes = 0;
-  if (view.kind(position) != columns::WriteKind::kBytes) {
-    bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
-    for (const std::int64_t size : view.shape(position)) bytes *= size;
-  }
-  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != columns::kBytesOfTensor) {
-    bytes = (*plan.counted)[view.row(position)];
-  }
-  return bytes != 0 ? bytes : 1;
-}
-
-/// Reference: upstream's `dedup_save_plans`, statement by statement.
-Kept upstream(std::span<const columns::RankPlan> plans, bool save_to_lowest_rank,
-              const planning::SetOrder& set_order) {
-  std::vector<Index> met;  // keys in insertion order, as in a dict
-  std::map<Index, std::set<std::uint32_t>> plan_indices;
-  std::map<Index, std::int64_t> size_of_last;
-  std::vector<std::set<Index>> indices_of(plans.size());
-  for (std::uint32_t rank = 0; rank < plans.size(); ++rank) {
-    for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
-      const Index index = index_of(plans[rank], position);
-      if (!plan_indices.contains(index)) met.push_back(index);
-      plan_indices[index].insert(rank);
-      size_of_last[index] = storage_size(plans[rank], position);
-      indices_of[rank].insert(index);
-    }
-  }
-  std::vector<std::int64_t> plan_to_size(plans.size());
-  for (const Index& index : met) {
-    const std::set<std::uint32_t>& set = plan_indices[index];
-    std::uint32_t selected = *set.begin();
-    if (!save_to_lowest_rank) {
-      const std::vector<std::uint32_t> order =
-          set_order(std::vector<std::uint32_t>(set.begin(), set.end()));
-      selected = order.front();
-      for (const std::uint32_t rank : order) {
-        if (plan_to_size[rank] < plan_to_size[selected]) selected = rank;
-      }
-    }
-    plan_to_size[selected] += size_of_last[index];
-    for (const std::uint32_t rank : set) {
-      if (rank != selected) indices_of[rank].erase(index);
-    }
-  }
-  Kept kept(plans.size());
-  for (std::size_t rank = 0; rank < plans.size(); ++rank) {
-    for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
-      if (!indices_of[rank].contains(index_of(plans[rank], position))) continue;
-      kept[rank].push_back(static_cast<std::uint32_t>(plans[rank].view.row(position)));
-    }
-  }
-  return kept;
 }
 
 /// Job with one table, in which entry i has name i, one property row with 1-byte elements, and
@@ -148,7 +71,7 @@ TEST(Dedup, RandomJobsAsUpstream) {
     for (const planning::SetOrder& set_order :
          {planning::SetOrder(as_given), planning::SetOrder(reversed), planning::SetOrder(mixed)}) {
       for (const bool lowest : {false, true}) {
-        const Kept expected = upstream(ranks, lowest, set_order);
+        const Kept expected = upstream_dedup(ranks, lowest, set_order);
         ASSERT_EQ(planning::dedup(ranks, job.name_count, lowest, set_order), expected);
         if (!lowest) answers.insert(expected);
       }

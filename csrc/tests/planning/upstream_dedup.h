@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/planning/dedup.h"
+
+namespace shardplan::testing {
+
+/// Rows that each plan keeps.
+using Kept = std::vector<std::vector<std::uint32_t>>;
+
+/// Reference for `planning::dedup`: upstream's `dedup_save_plans`, statement by statement. Every
+/// number of bytes must be known.
+Kept upstream_dedup(std::span<const columns::RankPlan> plans, bool save_to_lowest_rank,
+                    const planning::SetOrder& set_order);
+
+}  // namespace shardplan::testing
