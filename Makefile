@@ -31,8 +31,8 @@ torch: $(RUN)
 	@$(RUN) -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null || { \
 	  echo "Installing torch $(TORCH)"; $(RUN) -m pip install "torch==$(TORCH)"; }
 
-.PHONY: install-demo install-test install-pytorch-tests install-lint
-install-demo install-test install-pytorch-tests install-lint: install-%: torch
+.PHONY: install-demo install-test install-pytorch-tests install-coverage install-lint
+install-demo install-test install-pytorch-tests install-coverage install-lint: install-%: torch
 	@echo "Building and installing shardplan"
 	$(RUN) -m pip install ".[$*]"
 
@@ -106,6 +106,19 @@ python-asan: install-test ## the Python tests under AddressSanitizer and UBSan, 
 	LD_PRELOAD="$(RUNTIMES)" PYTHONPATH=$(SANITIZED) \
 	  ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1 \
 	  $(RUN) -m pytest -q $(SUITES)
+
+COVERED = build/covered
+
+.PHONY: coverage
+coverage: cmake-tools ## which lines run in the tests and the fuzzers, of C++ and Python (needs clang-19 and llvm-19)
+	$(MAKE) install-coverage
+	$(RUN) -m tests.covered clean
+	cmake --preset coverage $(CMAKE_FLAGS) && cmake --build --preset coverage
+	$(RUN) -m tests.covered core
+	CXX=clang++-19 $(RUN) -m pip install --no-deps --upgrade --target $(COVERED)/site \
+	  -Cbuild-dir=$(COVERED)/build -Ccmake.define.SHARDPLAN_COVERAGE=ON -Ccmake.build-type=RelWithDebInfo .
+	$(RUN) -m tests.covered python -n $(JOBS) --dist loadfile tests; status=$$?; \
+	  $(RUN) -m tests.covered report && exit $$status
 
 SECONDS = 60
 FUZZERS = wire metadata metadata-scaled boxes layout plans part safetensors load write

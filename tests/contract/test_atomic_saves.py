@@ -285,9 +285,10 @@ def test_without_a_coordinator(path: Path) -> None:
         writer.set_up_storage_writer(True, rank=0, use_collectives=False)
 
 
-# Each child saves over a checkpoint and is killed at its next audit event that names the folder.
+# Each child saves over a checkpoint. At its next audit event that names the folder, it is killed,
+# or waits until another process has saved to the same path.
 PROGRAM = """
-    import json, os, shutil, signal, sys, warnings
+    import json, os, shutil, signal, sys, traceback, warnings
     from pathlib import Path
     warnings.simplefilter("ignore")
     sys.path.insert(0, sys.argv[1])
@@ -295,65 +296,113 @@ PROGRAM = """
     from contract.test_atomic_saves import load, names, save
     from shardplan.dcp.storage import atomic_directory
 
-    kind, folder = sys.argv[2], Path(sys.argv[3])
+    kind, folder, what = sys.argv[2], Path(sys.argv[3]), sys.argv[4]
     if kind == "two steps":
         atomic_directory._exchange = lambda one, other: False
     torch.set_num_threads(1)
 
-    def run(path, kill_at):
+    def save_in_a_child(path, value, at=-1, act=None):
         child = os.fork()
-        if child == 0:
-            count = 0
-            def hook(event, arguments):
-                nonlocal count
-                if any(isinstance(a, (str, bytes, Path)) and "step" in os.fsdecode(a)
-                       for a in arguments):
-                    if count == kill_at:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    count += 1
-            sys.addaudithook(hook)
-            save(path, 2.0)
-            os._exit(0)
-        return os.waitpid(child, 0)[1] == 0
+        if child != 0:
+            return child
+        count = 0
+        def hook(event, arguments):
+            nonlocal count
+            if any(isinstance(a, (str, bytes, Path)) and "step" in os.fsdecode(a)
+                   for a in arguments):
+                if count == at:
+                    act()
+                count += 1
+        sys.addaudithook(hook)
+        try:
+            save(path, value)
+        except BaseException as error:
+            if "another process is saving" in str(error):
+                os._exit(2)
+            traceback.print_exc()
+            os._exit(3)
+        os._exit(0)
 
-    found, kill_at, survived = [], 0, False
-    while not survived:
-        parent = folder / str(kill_at)
+    def status_of(child):
+        status = os.waitpid(child, 0)[1]
+        return os.waitstatus_to_exitcode(status)
+
+    def kill(path, at):
+        return [status_of(save_in_a_child(
+            path, 2.0, at, lambda: os.kill(os.getpid(), signal.SIGKILL)))]
+
+    def save_twice(path, at):
+        (asked, ask), (told, tell) = os.pipe(), os.pipe()
+        first = save_in_a_child(path, 2.0, at, lambda: os.write(ask, b"x") and os.read(told, 1))
+        os.close(ask)
+        statuses = []
+        if os.read(asked, 1):
+            statuses.append(status_of(save_in_a_child(path, 3.0)))
+            os.write(tell, b"x")
+        statuses.insert(0, status_of(first))
+        for end in (asked, told, tell):
+            os.close(end)
+        return statuses
+
+    found, at, is_over = [], 0, False
+    while not is_over:
+        parent = folder / str(at)
         path = parent / "step"
         save(path, 1.0)
-        survived = run(path, kill_at)
+        statuses = {"kill": kill, "save twice": save_twice}[what](path, at)
         left = names(parent)
         value = load(path)[0] if path.exists() else None
-        save(path, 3.0)
-        found.append([value, left, load(path)[0], names(parent)])
+        save(path, 4.0)
+        found.append([value, statuses, left, load(path)[0], names(parent)])
         shutil.rmtree(parent)
-        kill_at += 1
+        is_over = statuses == [0]
+        at += 1
     print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("kind", ["exchange", "two steps"])
-def test_killed_at_every_step(tmp_path: Path, kind: str) -> None:
+def at_every_step(what: str, kind: str, folder: Path) -> tuple[list[Any], str]:
+    """Returns what was found at each step, and what the processes wrote to stderr."""
     tests = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tests), kind, str(tmp_path)],
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tests), kind, str(folder), what],
         capture_output=True,
         text=True,
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found: list[Any] = json.loads(done.stdout)
     assert len(found) > 10
+    for *_, after, left_after in found:
+        assert after == 4.0
+        assert left_after == ["step"]
+    return found, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["exchange", "two steps"])
+def test_killed_at_every_step(tmp_path: Path, kind: str) -> None:
+    found, _ = at_every_step("kill", kind, tmp_path)
     values = [value for value, *_ in found]
     assert values[0] == 1.0 and values[-1] == 2.0
-    for value, left, after, left_after in found:
+    for value, _, left, _, _ in found:
         if value is None:  # between the two renames
             assert kind == "two steps" and SET_ASIDE in left
         else:
             assert value in (1.0, 2.0)
-        assert after == 3.0
-        assert left_after == ["step"]
     assert (None in values) == (kind == "two steps")
+
+
+@pytest.mark.parametrize("kind", ["exchange", "two steps"])
+def test_two_processes_at_every_step(tmp_path: Path, kind: str) -> None:
+    """One of them saves, and the other is told why it does not, or has saved before or after."""
+    found, errors = at_every_step("save twice", kind, tmp_path)
+    refused = 0
+    for value, (first, *second), *_ in found[:-1]:
+        assert (first, second) in ((0, [0]), (0, [2]), (2, [0])), errors
+        saved = [saves for saves, how in ((2.0, first), (3.0, second[0])) if how == 0]
+        assert value in saved
+        refused += second == [2]
+    assert refused > 5
 
 
 def test_a_directory_is_put_in_place_and_nothing_is_removed(

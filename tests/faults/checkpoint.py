@@ -20,7 +20,7 @@ import shardplan
 
 from .fault import SIZE
 
-OLD, NEW = 1, 2
+OLD, NEW, SECOND = 1, 2, 3
 #: Seconds that a rank waits for others, with a deadline; and if one of them is only slow.
 DEADLINE, PATIENT_DEADLINE = 1.5, 20.0
 TORCH, SHARDPLAN, WITH_DEADLINE, ATOMIC = "torch", "shardplan", "deadline", "atomic"
@@ -109,7 +109,7 @@ def load(path: Path, rank: int) -> None:
 
 
 def contents(path: Path) -> str:
-    """What a process alone finds in a directory: ``old``, ``new``, ``mixed``, ``none``, an error.
+    """What a process alone finds: ``old``, ``new``, ``second``, ``mixed``, ``none``, an error.
 
     torch and shardplan both load it, and must agree.
     """
@@ -127,7 +127,7 @@ def _contents(path: Path, registered: bool) -> str:
             dcp.load(state, storage_reader=dcp.FileSystemReader(path), no_dist=True)
         except BaseException:
             return "unreadable"
-    for name, value in (("old", OLD), ("new", NEW)):
+    for name, value in (("old", OLD), ("new", NEW), ("second", SECOND)):
         if _is_equal(state, _whole_state(value)):
             return name
     return "mixed"

@@ -8,7 +8,9 @@ import random
 
 SIZE = 4
 OPERATIONS = ("save", "overwrite", "load")
-ACTIONS = ("kill", "stop", "slow", "fail", "vanish")
+ACTIONS = ("kill", "stop", "slow", "fail", "vanish", "crawl", "second save")
+#: Nothing is wrong with the rank, so the save or load must return.
+SLOW_ACTIONS = ("slow", "crawl")
 MOMENTS = ("before", "in", "after")
 #: The parts of a step: what each rank does, what the coordinator does, and the end of the step.
 PARTS = ("local", "global", "end")
@@ -28,7 +30,8 @@ class Fault:
     Attributes:
         operation: a save into an empty directory, one over a checkpoint, or a load.
         rank: the rank that has it.
-        action: the process is killed, is stopped, sleeps, fails, or loses its directory.
+        action: the process is killed, is stopped, sleeps, fails, loses its directory, has a slow
+            disk from there on, or waits there until other ranks have saved into its directory.
         place: a step and a part of it, or ``FILE_CALL``.
         moment: before it, in it (a write is half done), or after it.
         fraction: which of the rank's file calls, as a part of their number.
@@ -55,7 +58,9 @@ def draw(random_numbers: random.Random) -> Fault:
     rank = random_numbers.randrange(SIZE)
     action = random_numbers.choice(ACTIONS)
     place, moments = FILE_CALL, MOMENTS
-    if action != "vanish" and random_numbers.random() < 0.5:
+    if action == "second save" and operation == "load":
+        operation = "overwrite"
+    if action not in ("vanish", "crawl") and random_numbers.random() < 0.5:
         step, part = random_numbers.choice(steps(operation)), random_numbers.choice(PARTS)
         place, moments = f"{step} {part}", ("before", "after")
         if part == "global":

@@ -1,4 +1,5 @@
-// Makes a chosen file operation of this process fail, stop, slow down or end the process.
+// Makes a chosen file operation of this process fail, stop, slow down or end the process, wait for
+// another save, or slow down all that follow.
 //
 // Preloaded, it stands between the process and libc's functions for files, and counts the calls
 // that concern one directory. The library is for tests: one process arms it once, from one thread.
@@ -17,7 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum action { KILL, STOP, SLOW, FAIL, VANISH };
+enum action { KILL, STOP, SLOW, FAIL, VANISH, CRAWL, SECOND_SAVE };
 enum moment { BEFORE, IN, AFTER };
 
 #define MAX_FILES 4096
@@ -34,6 +35,7 @@ static enum moment fault_moment;
 static enum action fault_action;
 static int fault_errno;
 static bool fails_next_write;  // after half of a write
+static bool crawls;            // every call takes longer
 static bool fired;
 
 void faults_watch(const char* path) {
@@ -69,6 +71,7 @@ static bool count(char kind) {
   const int number = call_count;
   if (number < MAX_CALLS - 1) kinds[call_count++] = kind;
   pthread_mutex_unlock(&lock);
+  if (crawls) usleep(10 * 1000);
   return number == fault_at;
 }
 
@@ -89,6 +92,17 @@ static bool act(void) {
       char away[PATH_MAX + 8];
       snprintf(away, sizeof away, "%s.gone", directory);
       REAL(rename)(directory, away);
+      return false;
+    }
+    case CRAWL:
+      crawls = true;
+      return false;
+    case SECOND_SAVE: {
+      char asked[PATH_MAX + 16], done[PATH_MAX + 16];
+      snprintf(asked, sizeof asked, "%s.second-asked", directory);
+      snprintf(done, sizeof done, "%s.second-done", directory);
+      REAL(close)(REAL(open)(asked, O_CREAT | O_WRONLY, 0600));
+      for (int waited = 0; waited < 2000 && access(done, F_OK) != 0; ++waited) usleep(10 * 1000);
       return false;
     }
     case FAIL:

@@ -28,11 +28,14 @@ SLOW = 0.7
 class Folders:
     """Where a world has its files: the checkpoint, and apart from it what the harness needs."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, notes: str = "notes") -> None:
         self.base = base
         self.watched = base / "files"
         self.checkpoint = self.watched / "checkpoint"
-        self.notes = base / "notes"
+        self.notes = base / notes
+        #: They begin and end the second save (``interpose.c``).
+        self.second_asked = base / "files.second-asked"
+        self.second_done = base / "files.second-done"
 
     def note(self, rank: int) -> Path:
         return self.notes / f"{rank}.json"
@@ -69,7 +72,7 @@ def run(
         store=dist.FileStore(str(folders.notes / "store"), SIZE),
         rank=rank,
         world_size=SIZE,
-        timeout=datetime.timedelta(seconds=GROUP_TIMEOUT),
+        timeout=datetime.timedelta(seconds=max(GROUP_TIMEOUT, deadline)),
     )
     interposer = Interposer()
     note: dict[str, Any] = {"raised": None, "text": "", "named": []}
@@ -98,6 +101,13 @@ def run(
     os._exit(0)
 
 
+def _wait_for_a_second_save(folders: Folders) -> None:
+    folders.second_asked.touch()
+    end = time.monotonic() + 20
+    while not folders.second_done.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 _fired_in_step = False
 
 
@@ -116,6 +126,8 @@ def _put_into_step(fault: Fault, folders: Folders) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         if fault.action == "slow":
             time.sleep(SLOW)
+        if fault.action == "second save":
+            _wait_for_a_second_save(folders)
         if fault.action == "fail":
             raise OSError(fault.error, errno.errorcode[fault.error])
 

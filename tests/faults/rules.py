@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .checkpoint import ATOMIC, DEADLINE, WITH_DEADLINE
-from .fault import Fault
+from .fault import SLOW_ACTIONS, Fault
 from .world import PATIENCE, Outcome
 
 #: Seconds that a busy machine may add.
@@ -37,11 +37,13 @@ def broken(fault: Fault, variant: str, outcome: Outcome, torchs: Outcome) -> lis
     longest, torchs_longest = (_longest(each, fault.rank) for each in (outcome, torchs))
     if longest > torchs_longest + SLACK:
         found.append(f"a survivor took {longest:.1f} s, and with torch {torchs_longest:.1f} s")
+    if fault.action == "second save":
+        return found + _wrong_second_save(fault, variant, outcome)
     found += _wrong_contents(fault, variant, outcome)
     ended = {end.how for end in survivors}
     if len(ended) > 1:
         found.append(f"survivors differ: {', '.join(sorted(ended))}")
-    if fault.action == "slow" and ended != {"returned"}:
+    if fault.action in SLOW_ACTIONS and ended != {"returned"}:
         found.append("a rank that was only slow made the others fail")
     if fault.action == "fail" and "end" not in fault.place and victim.how == "raised":
         unnamed = [end.note["text"] for end in survivors if fault.rank not in end.note["named"]]
@@ -75,6 +77,25 @@ def _wrong_contents(fault: Fault, variant: str, outcome: Outcome) -> list[str]:
         found.append(f"the directory holds: {outcome.contents}{after}")
     if fault.operation == "load" and not outcome.is_unchanged:
         found.append("a load changed the files")
+    return found
+
+
+def _wrong_second_save(fault: Fault, variant: str, outcome: Outcome) -> list[str]:
+    """One of two saves into one directory is whole, and the other has failed or came earlier."""
+    saves = {"new": outcome.ranks, "second": outcome.second}
+    returned = {name for name, ends in saves.items() if {end.how for end in ends} == {"returned"}}
+    found = [
+        f"the ranks of the save of '{name}' differ: {', '.join(sorted(ends))}"
+        for name, ends in ((name, {end.how for end in ends}) for name, ends in saves.items())
+        if len(ends) > 1
+    ]
+    if not returned and outcome.second:
+        found.append("both saves failed")
+    if returned and outcome.contents not in returned:
+        found.append(f"the directory holds: {outcome.contents}, after a save returned")
+    allowed = _ALLOWED[fault.operation] - ({"none"} if variant == ATOMIC else set())
+    if not returned and outcome.contents not in allowed:
+        found.append(f"the directory holds: {outcome.contents}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import checkpoint, ranks
-from .fault import SIZE, Fault
+from .fault import SIZE, SLOW_ACTIONS, Fault
 from .ranks import Folders
 
 #: Seconds after which a rank is taken to hang.
@@ -40,6 +41,7 @@ class Outcome:
         fired: whether the fault happened.
         is_unchanged: whether the files are those from before.
         files: the names of the files.
+        second: how the ranks of the second save ended; empty without one.
     """
 
     ranks: list[RankEnd]
@@ -47,6 +49,57 @@ class Outcome:
     fired: bool
     is_unchanged: bool
     files: list[str]
+    second: list[RankEnd] = dataclasses.field(default_factory=list)
+
+
+class _Ranks:
+    """Forked ranks of one process group."""
+
+    def __init__(self, folders: Folders, run: Callable[[int], NoReturn]) -> None:
+        self._folders = folders
+        self._start = time.monotonic()
+        self._ended: dict[int, str] = {}
+        self._pids = {rank: _fork(functools.partial(run, rank)) for rank in range(SIZE)}
+
+    def have_ended(self) -> bool:
+        """Looks at the ranks. A rank that takes too long is killed."""
+        for rank, pid in self._pids.items():
+            if rank in self._ended and self._ended[rank] != "stopped":
+                continue
+            found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+            if found and os.WIFSTOPPED(status):
+                self._ended[rank] = "stopped"
+            elif found:
+                self._ended[rank] = "killed" if os.WIFSIGNALED(status) else f"exit {status}"
+        if len(self._ended) < SIZE and time.monotonic() - self._start > PATIENCE:
+            for rank in set(self._pids) - set(self._ended):
+                self._end(rank)
+                self._ended[rank] = "hangs"
+        return len(self._ended) == SIZE
+
+    def _end(self, rank: int) -> None:
+        os.kill(self._pids[rank], signal.SIGKILL)
+        os.waitpid(self._pids[rank], 0)
+
+    def close(self) -> list[RankEnd]:
+        """Ends the stopped ranks, and returns how each has ended."""
+        for rank, how in self._ended.items():
+            if how == "stopped":
+                self._end(rank)
+        return [self._end_of(rank) for rank in range(SIZE)]
+
+    def _end_of(self, rank: int) -> RankEnd:
+        how, note = self._ended[rank], self._folders.note(rank)
+        if not note.exists():
+            return RankEnd(
+                how, {"log": self._folders.log(rank).read_text(errors="replace")[-2000:]}
+            )
+        found = json.loads(note.read_text())
+        return RankEnd("raised" if found["raised"] else "returned", found)
+
+    def kill(self) -> None:
+        for rank in set(self._pids) - {r for r, how in self._ended.items() if how != "stopped"}:
+            self._end(rank)
 
 
 class World:
@@ -68,55 +121,47 @@ class World:
         if template is not None:
             shutil.copytree(template, self._folders.checkpoint)
         self._before = checkpoint.fingerprint(self._folders.watched)
-        self._fault = fault
-        self._start = time.monotonic()
-        self._ended: dict[int, str] = {}
-        self._pids = {
-            rank: _fork(
-                lambda rank=rank: ranks.run(  # type: ignore[misc]
-                    self._folders,
-                    operation,
-                    variant,
-                    rank,
-                    fault if fault is not None and rank == fault.rank else None,
-                    call,
-                    value,
-                    self._deadline(),
-                )
-            )
-            for rank in range(SIZE)
-        }
+        self._variant = variant
+        is_patient = fault is not None and fault.action in (*SLOW_ACTIONS, "second save")
+        self._deadline = checkpoint.PATIENT_DEADLINE if is_patient else checkpoint.DEADLINE
 
-    def _deadline(self) -> float:
-        is_slow = self._fault is not None and self._fault.action == "slow"
-        return checkpoint.PATIENT_DEADLINE if is_slow else checkpoint.DEADLINE
+        def run(rank: int) -> NoReturn:
+            has_fault = fault is not None and rank == fault.rank
+            ranks.run(
+                self._folders,
+                operation,
+                variant,
+                rank,
+                fault if has_fault else None,
+                call,
+                value,
+                self._deadline,
+            )
+
+        self._ranks = _Ranks(self._folders, run)
+        self._second: _Ranks | None = None
 
     def has_ended(self) -> bool:
-        """Looks at the ranks. A rank that takes too long is killed."""
-        for rank, pid in self._pids.items():
-            if rank in self._ended and self._ended[rank] != "stopped":
-                continue
-            found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
-            if found and os.WIFSTOPPED(status):
-                self._ended[rank] = "stopped"
-            elif found:
-                self._ended[rank] = "killed" if os.WIFSIGNALED(status) else f"exit {status}"
-        if len(self._ended) < SIZE and time.monotonic() - self._start > PATIENCE:
-            for rank in set(self._pids) - set(self._ended):
-                self._end(rank)
-                self._ended[rank] = "hangs"
-        return len(self._ended) == SIZE
+        """Looks at the ranks, and starts a second save if a rank has asked for it."""
+        if self._second is None and self._folders.second_asked.exists():
+            self._second = self._second_save()
+        if self._second is not None and self._second.have_ended():
+            self._folders.second_done.touch()
+        return self._ranks.have_ended() and (self._second is None or self._second.have_ended())
 
-    def _end(self, rank: int) -> None:
-        os.kill(self._pids[rank], signal.SIGKILL)
-        os.waitpid(self._pids[rank], 0)
+    def _second_save(self) -> _Ranks:
+        folders = Folders(self._folders.base, "second")
+        folders.notes.mkdir()
+
+        def run(rank: int) -> NoReturn:
+            value = checkpoint.SECOND
+            ranks.run(folders, "save", self._variant, rank, None, -1, value, self._deadline)
+
+        return _Ranks(folders, run)
 
     def close(self) -> Outcome:
         """Ends the stopped ranks, and looks at what the directory holds."""
-        for rank, how in self._ended.items():
-            if how == "stopped":
-                self._end(rank)
-        ends = [self._end_of(rank) for rank in range(SIZE)]
+        ends = self._ranks.close()
         folder = self._folders.watched
         vanished = folder.with_name(f"{folder.name}.gone")
         # A save makes a directory that has vanished again, if that happens early.
@@ -131,22 +176,15 @@ class World:
             or self._folders.notes.joinpath("fired").exists(),
             is_unchanged=after == self._before,
             files=sorted(after),
+            second=self._second.close() if self._second is not None else [],
         )
         shutil.rmtree(self._folders.base)
         return outcome
 
-    def _end_of(self, rank: int) -> RankEnd:
-        how, note = self._ended[rank], self._folders.note(rank)
-        if not note.exists():
-            return RankEnd(
-                how, {"log": self._folders.log(rank).read_text(errors="replace")[-2000:]}
-            )
-        found = json.loads(note.read_text())
-        return RankEnd("raised" if found["raised"] else "returned", found)
-
     def kill(self) -> None:
-        for rank in set(self._pids) - {r for r, how in self._ended.items() if how != "stopped"}:
-            self._end(rank)
+        self._ranks.kill()
+        if self._second is not None:
+            self._second.kill()
         shutil.rmtree(self._folders.base, ignore_errors=True)
 
 

@@ -37,7 +37,19 @@ _held: dict[tuple[int, int], _Held] = {}
 _by_writer: dict[int, _Held] = {}  # by the writer's id
 
 
-def take(writer: object, path: str | os.PathLike[str]) -> None:
+def _forget() -> None:
+    """In a forked child, the locks are the parent's."""
+    global _lock
+    _lock = threading.Lock()
+    _held.clear()
+    _by_writer.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def take(writer: object, path: str | os.PathLike[str], must_exist: bool = False) -> None:
     """Locks a directory for ``writer``, until ``release`` or until the writer is collected.
 
     A lock that this process already holds is taken over, because a failed save may have left it.
@@ -45,6 +57,8 @@ def take(writer: object, path: str | os.PathLike[str]) -> None:
     Args:
         writer: the storage writer of the save.
         path: the directory of the checkpoint.
+        must_exist: whether a directory that is missing counts as one that another process has
+            taken; otherwise nothing is locked.
 
     Raises:
         RuntimeError: another process holds the lock.
@@ -53,25 +67,44 @@ def take(writer: object, path: str | os.PathLike[str]) -> None:
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        if must_exist:
+            raise _refusal(path) from None
+        return
     except OSError:
         return
     status = os.fstat(descriptor)
     held = _Held((status.st_dev, status.st_ino), descriptor)
     with _lock:
         _unlock(_held.get(held.directory))
+        is_free = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
-            raise RuntimeError(
-                f"another process is saving a checkpoint into {os.fspath(path)!r}, and two saves "
-                f"into one directory would mix their files. Save into another directory, or wait."
-            ) from None
+            is_free = False
         except OSError:  # the file system has no locks
             os.close(descriptor)
             return
+        if not is_free or not _is_at(path, status):
+            os.close(descriptor)
+            raise _refusal(path)
         _held[held.directory] = _by_writer[id(writer)] = held
     weakref.finalize(writer, _finalize, id(writer), held)
+
+
+def _refusal(path: str | os.PathLike[str]) -> RuntimeError:
+    return RuntimeError(
+        f"another process is saving a checkpoint into {os.fspath(path)!r}, and two saves "
+        f"into one directory would mix their files. Save into another directory, or wait."
+    )
+
+
+def _is_at(path: str | os.PathLike[str], status: os.stat_result) -> bool:
+    """Whether a directory is still at its path. A save that has ended may have replaced it."""
+    try:
+        return os.path.samestat(os.stat(path), status)
+    except OSError:
+        return False
 
 
 def release(writer: object) -> None:

@@ -343,6 +343,10 @@ class FileSystemWriter(ColumnsWriter):
             )
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        if self.atomic:
+            # A save by another process that has just ended may have moved or removed it.
+            self.fs.mkdir(self.path)
+            directory_lock.take(self, self.path, must_exist=True)
         prepared = super().prepare_global_plan(plans)
         if self.atomic:
             atomic_directory.prepare(self._target)
@@ -352,7 +356,10 @@ class FileSystemWriter(ColumnsWriter):
         if not self.atomic:
             super().finish(metadata, results)
             return
+        old = _OldDirectory()
         try:
+            # It takes the name of the directory in which the next save writes, until it is removed.
+            directory_lock.take(old, self._target)
             merged = storage_data.merge(results)
             atomic_directory.check_files(self._target, storage_data.file_sizes(merged))
             if replaced_names.WRITER.untouched("finish"):
@@ -361,7 +368,12 @@ class FileSystemWriter(ColumnsWriter):
                 super().finish(metadata, results)
             atomic_directory.publish(self._target, self.sync_files)
         finally:
+            directory_lock.release(old)
             directory_lock.release(self)
+
+
+class _OldDirectory:
+    """Holds the lock of the directory that a save replaces."""
 
 
 replaced_names.add_ours([FileSystemWriter.finish])
