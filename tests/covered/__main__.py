@@ -20,17 +20,18 @@ from .report import Run, print_report
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "build" / "covered" / "data"
+LINES = DATA / "lines"
 SITE = ROOT / "build" / "covered" / "site"
 CORE = ROOT / "build" / "coverage" / "csrc"
 
 
 def profile(name: str) -> dict[str, str]:
     """The environment of a process that records in DATA: "%m" is the binary, "%c" at once."""
-    DATA.mkdir(parents=True, exist_ok=True)
+    LINES.mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
         "LLVM_PROFILE_FILE": str(DATA / f"{name}-%m%c.profraw"),
-        "COVERAGE_FILE": str(DATA / "python"),
+        "COVERAGE_FILE": str(LINES / "of"),
     }
 
 
@@ -81,7 +82,7 @@ def main() -> int:
             Run("fuzzers", "fuzzers", fuzzers),
             Run("Python tests", "python", modules),
         ]
-        print_report(ROOT, DATA, SITE, runs)
+        print_report(ROOT, DATA, LINES, runs)
     return 0
 
 

@@ -53,26 +53,21 @@ def native_counts(run: Run, root: Path, data: Path) -> Counts:
     return counts
 
 
-def python_counts(data: Path, site: Path) -> Counts:
-    parts = sorted(data.glob("python.*"))
-    parts = [part for part in parts if part.suffix not in (".profdata", ".json")]
-    whole = data / "python"
-    if not parts and not whole.exists():
+def python_counts(folder: Path) -> Counts:
+    """The lines of the package, wherever the process that ran them had it installed."""
+    if not folder.exists():
         return {}
-    environment = {**os.environ, "COVERAGE_FILE": str(whole)}
+    environment = {**os.environ, "COVERAGE_FILE": str(folder / "of")}
     coverage = [sys.executable, "-m", "coverage"]
-    if parts:
-        kept = ["--append"] if whole.exists() else []
-        subprocess.run(
-            [*coverage, "combine", "-q", *kept, *parts], env=environment, cwd=site, check=True
-        )
-    found = data / "python.json"
-    subprocess.run([*coverage, "json", "-q", "-o", found], env=environment, cwd=site, check=True)
-    counts: Counts = {}
+    subprocess.run([*coverage, "combine", "-q", "--keep", folder], env=environment, check=True)
+    found = folder / "lines.json"
+    subprocess.run([*coverage, "json", "-q", "-o", found], env=environment, check=True)
+    counts: Counts = collections.defaultdict(dict)
     for name, file in json.loads(found.read_text())["files"].items():
-        path = Path("python") / os.path.relpath(site / name, site)
-        counts[path] = dict.fromkeys(file["executed_lines"], 1)
-        counts[path] |= dict.fromkeys(file["missing_lines"], 0)
+        path = Path("python", "shardplan", name.rpartition("/shardplan/")[2])
+        for number in file["missing_lines"]:
+            counts[path].setdefault(number, 0)
+        counts[path] |= dict.fromkeys(file["executed_lines"], 1)
     return counts
 
 
@@ -128,11 +123,11 @@ def ranges(numbers: list[int]) -> str:
     return ", ".join(parts)
 
 
-def print_report(root: Path, data: Path, site: Path, runs: list[Run]) -> None:
+def print_report(root: Path, data: Path, lines: Path, runs: list[Run]) -> None:
     native = [(run.title, native_counts(run, root, data)) for run in runs]
     totals = [print_table(native, "csrc/core")]
     totals.append(print_table(native[-1:], "csrc/bindings"))
-    totals.append(print_table([("Python tests", python_counts(data, site))], "python"))
+    totals.append(print_table([("Python tests", python_counts(lines))], "python"))
     missing = data.parent / "missing.txt"
     with missing.open("w") as out:
         for total in totals:
