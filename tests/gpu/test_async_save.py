@@ -20,8 +20,9 @@ from distributed.test_register import NATIVE, UPSTREAM
 from distributed.world import World
 
 # The first two copy on the GPU, whose memory DCP does not pass to its process. The others pin
-# memory that is not shared. Python moves it to shared memory for the process, and torch 2.11 leaves
-# the old addresses registered as pinned: later copies to the CPU fail there ("invalid argument").
+# memory that is not shared, and Python moves it to shared memory for the process. With torch 2.11,
+# later copies of the rank to the CPU then failed ("invalid argument"), probably because the old
+# addresses stay registered as pinned.
 NOT_FOR_A_PROCESS = (
     "counting",
     "in a future",
