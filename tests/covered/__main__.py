@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -66,9 +67,7 @@ def main() -> int:
     parser.add_argument("pytest", nargs=argparse.REMAINDER, metavar="ARGUMENT OF PYTEST")
     arguments = parser.parse_args()
     if arguments.what == "clean":
-        for file in DATA.glob("**/*"):
-            if file.is_file():
-                file.unlink()
+        shutil.rmtree(DATA, ignore_errors=True)
     elif arguments.what == "core":
         run_core()
     elif arguments.what == "python":

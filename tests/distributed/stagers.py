@@ -35,10 +35,10 @@ from torch.distributed.tensor import Shard
 
 from shardplan.dcp import fallbacks
 
-from .checkpoints import Held, identical
+from .checkpoints import Held, assert_same_checkpoint, identical
 from .planning import planning
 from .state_dicts import StateDict, blank, held, leaves, mesh, numbers, pieces, spread
-from .test_register import Seeing
+from .test_register import NATIVE, UPSTREAM, Seeing
 from .world import end_background_process
 
 WAYS = ("upstream", "registered")
@@ -228,3 +228,27 @@ def store_of_all_ranks() -> dist.TCPStore:
     if dist.get_rank() != 0:
         store = dist.TCPStore("127.0.0.1", ports[0], is_master=False)
     return store
+
+
+def assert_same_files(base: Path, stager: str) -> None:
+    upstream, ours = (folders_of(base, who, stager) for who in WAYS)
+    for folder, expected in zip(ours, upstream, strict=True):
+        assert_same_checkpoint(folder, expected)
+
+
+def assert_planned_right(
+    kind: AsyncCheckpointerType, base: Path, stagers: Iterable[str], who: str, ranks: list[Any]
+) -> None:
+    """Asserts that the right process and planner planned, by what the writers noted.
+
+    Args:
+        ranks: what ``save_and_load`` returned on each.
+    """
+    for rank, (process, port, _, _) in enumerate(ranks):
+        for folder in (folder for name in stagers for folder in folders_of(base, who, name)):
+            note = folder.with_name(f"{folder.name}: noted by {rank}")
+            seen, planned_in, counts, its_port = json.loads(note.read_text())
+            assert seen == (NATIVE if who == "registered" else UPSTREAM)
+            assert (planned_in == process) == (kind is AsyncCheckpointerType.THREAD)
+            assert not counts
+            assert its_port == str(port)  # Another one without DCP_USE_PREFIX_STORE.

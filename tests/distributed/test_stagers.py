@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 
-from .checkpoints import assert_same_checkpoint
-from .stagers import STAGERS, WAYS, folders_of, save_and_load
-from .test_register import NATIVE, UPSTREAM
+from .stagers import (
+    STAGERS,
+    WAYS,
+    assert_planned_right,
+    assert_same_files,
+    save_and_load,
+)
 from .world import Worlds
 
 Saved = tuple[AsyncCheckpointerType, Path, list[Any]]
@@ -32,20 +35,10 @@ def test_what_was_staged_is_saved(saved: Saved) -> None:
 
 @pytest.mark.parametrize("stager", STAGERS)
 def test_same_files(saved: Saved, stager: str) -> None:
-    _, base, _ = saved
-    upstream, ours = (folders_of(base, who, stager) for who in WAYS)
-    for folder, expected in zip(ours, upstream, strict=True):
-        assert_same_checkpoint(folder, expected)
+    assert_same_files(saved[1], stager)
 
 
 @pytest.mark.parametrize("who", WAYS)
 def test_the_right_process_and_planner_plan(saved: Saved, who: str) -> None:
     kind, base, ranks = saved
-    for rank, (process, port, _, _) in enumerate(ranks):
-        for folder in (folder for name in STAGERS for folder in folders_of(base, who, name)):
-            note = folder.with_name(f"{folder.name}: noted by {rank}")
-            seen, planned_in, counts, its_port = json.loads(note.read_text())
-            assert seen == (NATIVE if who == "registered" else UPSTREAM)
-            assert (planned_in == process) == (kind is AsyncCheckpointerType.THREAD)
-            assert not counts
-            assert its_port == str(port)  # Another one without DCP_USE_PREFIX_STORE.
+    assert_planned_right(kind, base, STAGERS, who, ranks)

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from distributed.world import World, Worlds
+from distributed.conftest import worlds
+from distributed.world import World
+
+__all__ = ["worlds"]  # for the tests of this folder, too
 
 #: With NCCL alone, DCP sends plans and metadata through GPU memory.
 BACKENDS = ("nccl", "cpu:gloo,cuda:nccl")
@@ -39,11 +42,3 @@ def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], W
     yield world
     for each in worlds.values():
         each.close()
-
-
-@pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
-    """``worlds[n].run(job, ...)`` runs a job on n processes without GPUs."""
-    worlds = Worlds(tmp_path_factory.mktemp("stores"))
-    yield worlds
-    worlds.close()

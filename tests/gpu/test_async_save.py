@@ -6,7 +6,6 @@ runs in a thread or a process.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,14 @@ from typing import Any
 import pytest
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 
-from distributed.checkpoints import assert_same_checkpoint
-from distributed.stagers import PINNED_STAGERS, STAGERS, WAYS, folders_of, save_and_load
-from distributed.test_register import NATIVE, UPSTREAM
+from distributed.stagers import (
+    PINNED_STAGERS,
+    STAGERS,
+    WAYS,
+    assert_planned_right,
+    assert_same_files,
+    save_and_load,
+)
 from distributed.world import World
 
 # The first two copy on the GPU, whose memory DCP does not pass to its process. The others pin
@@ -56,18 +60,10 @@ def test_what_was_staged_is_saved(saved: Saved) -> None:
 def test_same_files(saved: Saved) -> None:
     _, stagers, base, _ = saved
     for stager in stagers:
-        upstream, ours = (folders_of(base, who, stager) for who in WAYS)
-        for folder, expected in zip(ours, upstream, strict=True):
-            assert_same_checkpoint(folder, expected)
+        assert_same_files(base, stager)
 
 
 @pytest.mark.parametrize("who", WAYS)
 def test_the_right_process_and_planner_plan(saved: Saved, who: str) -> None:
     kind, stagers, base, ranks = saved
-    for rank, (process, _, _, _) in enumerate(ranks):
-        for folder in (folder for name in stagers for folder in folders_of(base, who, name)):
-            note = folder.with_name(f"{folder.name}: noted by {rank}")
-            seen, planned_in, counts, _ = json.loads(note.read_text())
-            assert seen == (NATIVE if who == "registered" else UPSTREAM)
-            assert (planned_in == process) == (kind is AsyncCheckpointerType.THREAD)
-            assert not counts
+    assert_planned_right(kind, base, stagers, who, ranks)

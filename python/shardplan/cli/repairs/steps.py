@@ -151,10 +151,6 @@ def put_back(path: str) -> Step:
     )
 
 
-class _Holder:
-    """Holds the lock of one directory."""
-
-
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
     """Context manager that locks a checkpoint and its siblings as a save does.
@@ -166,19 +162,13 @@ def locked(path: str) -> Iterator[None]:
         CommandError: a save holds one of the locks.
     """
     atomic, lock = storage()
-    holders = []
-    try:
+    with contextlib.ExitStack() as locks:
         for each in (path, atomic.staging(path), atomic.set_aside(path)):
-            holder = _Holder()
-            holders.append(holder)
             try:
-                lock.take(holder, each)
+                locks.enter_context(lock.held(each))
             except RuntimeError as error:
                 raise CommandError(
                     f"another process is saving or repairing a checkpoint in {each}: wait until it "
                     f"has ended"
                 ) from error
         yield
-    finally:
-        for holder in holders:
-            lock.release(holder)

@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 
 try:
     import fcntl
@@ -111,6 +112,28 @@ def release(writer: object) -> None:
     """Releases the lock of this writer, if it holds one."""
     with _lock:
         _unlock(_by_writer.pop(id(writer), None))
+
+
+class _Holder:
+    """Stands in for a writer."""
+
+
+@contextlib.contextmanager
+def held(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Context manager that locks a directory, beside what any writer has locked.
+
+    Args:
+        path: the directory. If it does not exist, nothing is locked.
+
+    Raises:
+        RuntimeError: another process holds the lock.
+    """
+    holder = _Holder()
+    take(holder, path)
+    try:
+        yield
+    finally:
+        release(holder)
 
 
 def _finalize(writer_id: int, held: _Held) -> None:

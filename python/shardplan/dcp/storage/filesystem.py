@@ -356,24 +356,19 @@ class FileSystemWriter(ColumnsWriter):
         if not self.atomic:
             super().finish(metadata, results)
             return
-        old = _OldDirectory()
         try:
-            # It takes the name of the directory in which the next save writes, until it is removed.
-            directory_lock.take(old, self._target)
-            merged = storage_data.merge(results)
-            atomic_directory.check_files(self._target, storage_data.file_sizes(merged))
-            if replaced_names.WRITER.untouched("finish"):
-                write_metadata(self, metadata, results, merged)
-            else:
-                super().finish(metadata, results)
-            atomic_directory.publish(self._target, self.sync_files)
+            # The old checkpoint takes the name of the directory in which the next save writes,
+            # until it is removed.
+            with directory_lock.held(self._target):
+                merged = storage_data.merge(results)
+                atomic_directory.check_files(self._target, storage_data.file_sizes(merged))
+                if replaced_names.WRITER.untouched("finish"):
+                    write_metadata(self, metadata, results, merged)
+                else:
+                    super().finish(metadata, results)
+                atomic_directory.publish(self._target, self.sync_files)
         finally:
-            directory_lock.release(old)
             directory_lock.release(self)
-
-
-class _OldDirectory:
-    """Holds the lock of the directory that a save replaces."""
 
 
 replaced_names.add_ours([FileSystemWriter.finish])
