@@ -47,8 +47,9 @@ def found_torch() -> str | None:
 
 
 def found_python() -> str:
-    """Returns the version of the running Python as ``major.minor``."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+    """Returns the running Python's version as ``major.minor``, with ``t`` if free-threaded."""
+    free_threaded = "t" if "t" in sys.abiflags else ""
+    return f"{sys.version_info.major}.{sys.version_info.minor}{free_threaded}"
 
 
 def _minor(version: str) -> tuple[int, int]:

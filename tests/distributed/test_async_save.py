@@ -14,6 +14,8 @@ from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 from torch.distributed.tensor import Shard
 
+import shardplan
+
 from .checkpoints import assert_same_checkpoint
 from .planning import planning
 from .state_dicts import StateDict, mesh, numbers, spread
@@ -90,3 +92,36 @@ def test_the_right_process_and_planner_plan(saved: Saved, way: str) -> None:
         process, items = (base / f"{way} noted by {rank}").read_text().split()
         assert (int(process) == processes[rank]) == (kind is AsyncCheckpointerType.THREAD)
         assert items == ("builtins" if way.startswith("upstream") else "shardplan.dcp.lazy.items")
+
+
+SAVES = 3
+
+
+def save_overlapping(base: Path) -> None:
+    """Saves several state dicts at once, each with a process group of its own."""
+    groups = [dist.new_group(backend="gloo") for _ in range(SAVES)]
+    for number in range(SAVES):
+        writer = dcp.FileSystemWriter(base / f"one by one {number}", sync_files=False)
+        dcp.save(state(number), storage_writer=writer)
+    for way in ("upstream", "ours", "registered", "ours on even ranks"):
+        with planning(way) as planners:
+            writer_kind = dcp.FileSystemWriter if way == "upstream" else shardplan.FileSystemWriter
+            saves = [
+                dcp.async_save(
+                    state(number),
+                    storage_writer=writer_kind(base / f"{way} {number}", sync_files=False),
+                    planner=planners.save(enable_plan_caching=number == 2),
+                    process_group=group,
+                )
+                for number, group in enumerate(groups)
+            ]
+            for save in saves:
+                assert isinstance(save, Future)
+                save.result(timeout=60)
+
+
+def test_saves_that_overlap(worlds: Worlds, tmp_path: Path) -> None:
+    worlds[2].run(save_overlapping, tmp_path, timeout=120)
+    for folder in tmp_path.iterdir():
+        assert_same_checkpoint(folder, tmp_path / f"one by one {folder.name[-1]}")
+    assert len(list(tmp_path.iterdir())) == 5 * SAVES

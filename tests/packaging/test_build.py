@@ -5,6 +5,7 @@ The package that all tests use was built by a plain ``pip install .``, which ``m
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from environments import (
+    SOURCE,
     failed,
     install,
     is_torch,
@@ -94,3 +96,15 @@ def test_build_with_a_torch_given_by_its_folder(without_torch: Path, tmp_path: P
     assert_works(without_torch, tmp_path, PYTHONPATH=str(elsewhere))
     without = failed(run_python(without_torch, "-c", "import shardplan; shardplan.register()"))
     assert "built for torch" in without and "found no torch" in without
+
+
+def test_build_with_free_threaded_python_fails(installed: Path, tmp_path: Path) -> None:
+    """The Python of the tests says here that it is one."""
+    pretend = "import sysconfig\nsysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1\n"
+    (tmp_path / "sitecustomize.py").write_text(pretend)
+    command = ["cmake", "-S", SOURCE, "-B", tmp_path / "build", "-G", "Unix Makefiles"]
+    command.append(f"-DPython_EXECUTABLE={installed / 'bin' / 'python'}")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "shardplan does not support free-threaded Python" in " ".join(done.stderr.split())

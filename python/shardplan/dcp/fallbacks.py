@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from .locks import ForkSafeLock
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("shardplan.fallbacks")
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _counts: Counter[str] = Counter()
 _inside = threading.local()
 _observer: Callable[[str, int], None] | None = None

@@ -21,7 +21,6 @@ import itertools
 import logging
 import operator
 import pickle
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +33,7 @@ from . import fallbacks
 from .lazy.items import LazyList
 from .lazy.path_mappings import LazyDict
 from .lazy.storage_data import StorageData
+from .locks import ForkSafeLock
 from .native import native
 from .storage.metadata_file import to_builtin
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 Reduced = tuple[Any, ...]
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _is_refused = False
 
 

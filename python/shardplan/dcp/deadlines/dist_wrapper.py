@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import traceback
 import weakref
 from collections import Counter
@@ -18,13 +17,14 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
+from ..locks import ForkSafeLock
 from ..upstream import originals
 from .arrivals import Arrivals, StoreUnreachable
 
 _Wrapper = originals.DistWrapper
 
 _timeout: float | None = None
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _groups: weakref.WeakKeyDictionary[Any, _Group] = weakref.WeakKeyDictionary()
 # How many groups of a name this process has had. A group can be made again, in the same store.
 _incarnations: Counter[str] = Counter()

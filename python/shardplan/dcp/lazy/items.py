@@ -80,7 +80,7 @@ class LazyList(list[Any]):
         return self._source
 
     def _materialize(self) -> None:
-        with lock():
+        with lock:
             if self._source is None:
                 return
             made = self._source.items()

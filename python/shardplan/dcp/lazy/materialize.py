@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterable
 from typing import Any
 
-# One lock serves all of them: native code materializes under the interpreter lock anyway.
-_lock = threading.RLock()
+from ..locks import ForkSafeLock
 
-
-def lock() -> threading.RLock:
-    """Returns the lock that is held while a lazy list or dict materializes."""
-    return _lock
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+# Held while a lazy list or dict materializes. One lock serves all of them: native code materializes
+# under the interpreter lock anyway.
+lock = ForkSafeLock()
 
 # Methods of list and dict that do not read the contents.
 _NOT_MATERIALIZING = {

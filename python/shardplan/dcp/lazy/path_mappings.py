@@ -47,7 +47,7 @@ class LazyDict(dict[str, Any]):
         return self._source
 
     def _materialize(self) -> None:
-        with lock():
+        with lock:
             if self._source is None:
                 return
             entries = self._source.mappings()

@@ -65,7 +65,7 @@ class StorageData(dict[Any, Any]):
         return None
 
     def _materialize(self) -> None:
-        with lock():
+        with lock:
             if self._source is None:
                 return
             pairs = self._source.columns().pairs(self._materialized)
@@ -85,7 +85,7 @@ class StorageData(dict[Any, Any]):
         return None
 
     def _location(self, row: int) -> Any:
-        with lock():
+        with lock:
             if self._source is not None and row not in self._materialized:
                 self._materialized[row] = self._source.columns().location(row)
             return self._materialized.get(row)

@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from .. import wire as wire_module
 from ..deadlines import dist_wrapper
+from ..locks import ForkSafeLock
 from ..storage import (
     filesystem,
     safetensors_metadata,  # noqa: F401 - its twins enter the table
@@ -27,7 +28,7 @@ from ..upstream import originals, replaced_names
 logger = logging.getLogger(__name__)
 
 _UPSTREAM_PACKAGE = "torch.distributed.checkpoint"
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 _current: Registration | None = None
 _logged: tuple[str, ...] = ()  # the names in the last log line
 _logged_unreached: set[str] = set()
