@@ -118,7 +118,8 @@ void measure(std::int64_t ranks) {
   const simulate::ReceivedPlans received(std::move(arrived), world.element_sizes());
   planning::Coordinator coordinator(received.ranks(), received.name_count());
   const double read = clock.lap();
-  expect(coordinator.drop_replicas(false, simulate::ascending), "the bytes do not fit int64");
+  expect(coordinator.drop_replicas(planning::Keeper::kFewestBytes, simulate::ascending),
+         "the bytes do not fit int64");
   const double dedup = clock.lap();
   expect(coordinator.plan(), "a name is written twice");
   const double plan = clock.lap();

@@ -1,19 +1,22 @@
-// Plans a save as the coordinator does. The rows that each rank keeps are those of upstream's
-// algorithm, and the entries that are invalid are those that brute force finds.
+// Plans a save as the coordinator does. The rows that each rank keeps are those of the reference
+// (upstream's algorithm, or the balanced one), and the entries that are invalid are those that
+// brute force finds.
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <vector>
 
 #include "brute_force.h"
 #include "core/planning/coordinator.h"
 #include "fuzz_input.h"
-#include "planning/upstream_dedup.h"
+#include "planning/reference_dedup.h"
 #include "random_plans.h"
 
 namespace shardplan::fuzz {
 namespace {
 
+using planning::Keeper;
 using testing::Random;
 
 std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
@@ -62,12 +65,16 @@ void run(Input input) {
   Random random(input.rest());
   const testing::Job job = testing::random_job(random);
   const std::vector<columns::RankPlan> ranks = job.ranks();
-  const bool lowest = choice % 2 == 0;
-  const planning::SetOrder set_order = choice / 2 % 2 == 0 ? as_given : reversed;
-  const testing::Kept expected = testing::upstream_dedup(ranks, lowest, set_order);
+  constexpr std::array kKeepers = {Keeper::kLowestRank, Keeper::kFewestBytes, Keeper::kBalanced};
+  const Keeper keeper = kKeepers[choice % kKeepers.size()];
+  const planning::SetOrder set_order = choice / 4 % 2 == 0 ? as_given : reversed;
+  const testing::Kept expected =
+      keeper == Keeper::kBalanced
+          ? testing::balanced_dedup(ranks)
+          : testing::upstream_dedup(ranks, keeper == Keeper::kLowestRank, set_order);
   planning::Coordinator coordinator(ranks, job.name_count);
-  expect(coordinator.drop_replicas(lowest, set_order), "no row is dropped");
-  expect(coordinator.kept() == expected, "other rows are kept than by upstream");
+  expect(coordinator.drop_replicas(keeper, set_order), "no row is dropped");
+  expect(coordinator.kept() == expected, "other rows are kept than by the reference");
   if (coordinator.plan()) check_entries(coordinator);
 }
 

@@ -207,6 +207,7 @@ def simulate(
     mesh_shape: Sequence[int],
     layouts: Sequence[Sequence[tuple[str, int, int]]],
     look_at: int,
+    keeper: str,
 ) -> _Simulation:
     """Plans a save. Each tensor is (name, shape, dtype, bytes per element, layout index)."""
 

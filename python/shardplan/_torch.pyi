@@ -117,7 +117,7 @@ def written(plans: list[Any]) -> list[tuple[int, int]] | None:
 def requested(plans: list[Any], element_sizes: dict[str, int]) -> list[tuple[int, int]]:
     """Returns (items, tensor bytes) that each plan reads. ``element_sizes``: key -> bytes."""
 
-def dedup(plans: list[Any], save_to_lowest_rank: bool) -> list[SaveColumns] | None:
+def dedup(plans: list[Any], keeper: str) -> list[SaveColumns] | None:
     """Returns the columns of each plan without duplicate items; None if an item is not readable."""
 
 def plan_globally(

@@ -81,7 +81,7 @@ def test_the_estimate_of_a_simulation_is_near_its_memory(
         "read_status = lambda: Path('/proc/self/status').read_text()\n"
         "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', read_status())[1])\n"
         "before = peak()\n"
-        "_core.simulate(tensors, mesh, layouts, 0)\n"
+        "_core.simulate(tensors, mesh, layouts, 0, 'balanced')\n"
         "print(peak() - before)"
     )
     done = subprocess.run(

@@ -182,7 +182,7 @@ def inspected_checkpoints() -> Round:
         checkpoint.arrangements(), checkpoint.files(), checkpoint.faults({})
         checkpoint.invalid_entries(True)
         checkpoint.reshard([2], [[("shard", 0, 1)]], [0] * count, [4] * count)
-        _core.simulate([("a", [4, 4], "float32", 4, 0)], [2], [[("shard", 0, 1)]], 0)
+        _core.simulate([("a", [4, 4], "float32", 4, 0)], [2], [[("shard", 0, 1)]], 0, "balanced")
 
     return round_
 

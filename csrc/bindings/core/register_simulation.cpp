@@ -32,13 +32,15 @@ std::uint64_t memory(const std::vector<TensorTuple>& tensors, const Numbers& mes
 }
 
 py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_shape,
-                  const std::vector<std::vector<PlacementTuple>>& layouts, std::size_t look_at) {
+                  const std::vector<std::vector<PlacementTuple>>& layouts, std::size_t look_at,
+                  const std::string& keeper) {
   const std::vector<simulate::SimulatedTensor> parsed_tensors = tensors_from(tensors);
   const util::Pulse pulse = signal_pulse();
   const auto parsed = layouts_from(layouts);
+  const planning::Keeper kept_by = planning::keeper_named(keeper);
   const simulate::Simulation done = [&] {
     const py::gil_scoped_release unlocked;
-    return simulate::simulate_save(parsed_tensors, mesh_shape, parsed, look_at, pulse);
+    return simulate::simulate_save(parsed_tensors, mesh_shape, parsed, kept_by, look_at, pulse);
   }();
   py::list ranks;
   for (const simulate::Simulation::OfRank& rank : done.ranks) {
@@ -60,7 +62,7 @@ py::dict simulate(const std::vector<TensorTuple>& tensors, const Numbers& mesh_s
 
 void register_simulation(py::module_& m) {
   m.def("simulate", &simulate, py::arg("tensors"), py::arg("mesh_shape"), py::arg("layouts"),
-        py::arg("look_at"),
+        py::arg("look_at"), py::arg("keeper"),
         "Plans a save. Each tensor is (name, shape, dtype, bytes per element, layout index). "
         "Raises ValueError or RuntimeError if it cannot be planned.");
   m.def("simulation_memory", &memory, py::arg("tensors"), py::arg("mesh_shape"), py::arg("layouts"),

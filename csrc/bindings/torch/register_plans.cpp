@@ -59,7 +59,7 @@ void register_plans(py::module_& m) {
         py::arg("local_chunks"),
         "Plans the reads of one tensor; returns None if native code cannot read the chunks.");
 
-  m.def("dedup", &dedup_plans, py::arg("plans"), py::arg("save_to_lowest_rank"),
+  m.def("dedup", &dedup_plans, py::arg("plans"), py::arg("keeper"),
         "Returns the columns of each plan without duplicate items; None if an item is not "
         "readable.");
 

@@ -20,7 +20,8 @@ struct RankPlan {
   /// Per entry of the table: the number of its name. Equal names have equal numbers in all plans.
   std::span<const std::uint32_t> name_of_entry;
   std::span<const std::int64_t> element_size;  // per property row, or kUnknownElementSize
-  /// Per-row override of the byte count, or kBytesOfTensor. Null if no row has one.
+  /// Per-row override of the byte count of the whole tensor, or kBytesOfTensor. Null if no row has
+  /// one. The property row of such a row need not exist.
   const std::vector<std::int64_t>* counted = nullptr;
 
   std::uint32_t name(std::size_t position) const { return name_of_entry[view.entry(position)]; }

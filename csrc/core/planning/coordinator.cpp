@@ -10,8 +10,8 @@ Coordinator::Coordinator(std::vector<columns::RankPlan> plans, std::size_t name_
                          util::Pulse pulse)
     : plans_(std::move(plans)), name_count_(name_count), pulse_(std::move(pulse)) {}
 
-bool Coordinator::drop_replicas(bool save_to_lowest_rank, const SetOrder& set_order) {
-  auto kept = dedup(plans_, name_count_, save_to_lowest_rank, set_order, pulse_);
+bool Coordinator::drop_replicas(Keeper keeper, const SetOrder& set_order) {
+  auto kept = dedup(plans_, name_count_, keeper, set_order, pulse_);
   if (!kept) return false;
   kept_ = std::move(*kept);
   for (std::size_t rank = 0; rank < plans_.size(); ++rank) plans_[rank].view.chosen = &kept_[rank];

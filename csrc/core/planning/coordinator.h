@@ -29,7 +29,7 @@ class Coordinator {
   /// Drops the rows that another rank writes (`_dedup_save_plans.dedup_save_plans`); see `dedup`.
   /// Returns false, and drops nothing, if the number of bytes of a row is unknown or does not fit
   /// int64.
-  [[nodiscard]] bool drop_replicas(bool save_to_lowest_rank, const SetOrder& set_order);
+  [[nodiscard]] bool drop_replicas(Keeper keeper, const SetOrder& set_order);
 
   /// Makes the global plan (`default_planner.create_default_global_save_plan`) of the rows that are
   /// left. Returns false if upstream raises: a name that is not sharded is written twice.

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <unordered_map>
+#include <utility>
 
+#include "core/planning/balance.h"
 #include "core/planning/rows_by_name.h"
 #include "core/util/checked.h"
 
@@ -137,70 +139,163 @@ class Choice {
   std::unordered_map<std::vector<std::uint32_t>, std::vector<std::uint32_t>, HashRanks> orders_;
 };
 
+/// Multiplies `product` by each number. Returns false if it does not fit int64.
+bool multiply(std::span<const std::int64_t> numbers, std::int64_t& product) {
+  return std::ranges::all_of(
+      numbers, [&](std::int64_t number) { return util::checked_mul(product, number, product); });
+}
+
+bool is_overridden(const columns::RankPlan& plan, std::size_t position) {
+  return plan.counted != nullptr &&
+         (*plan.counted)[plan.view.row(position)] != columns::kBytesOfTensor;
+}
+
 /// Sets `bytes` to the size of a row's whole tensor; to 1 for byte entries and empty tensors, as
 /// upstream does. Returns false if the size is unknown or does not fit int64.
 bool counted_bytes(const columns::RankPlan& plan, std::size_t position, std::int64_t& bytes) {
   const columns::SavePlanView& view = plan.view;
   bytes = 1;
-  if (plan.counted != nullptr && (*plan.counted)[view.row(position)] != columns::kBytesOfTensor) {
+  if (is_overridden(plan, position)) {
     bytes = (*plan.counted)[view.row(position)];
   } else if (columns::writes_tensor(view.kind(position))) {
     bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
-    if (bytes < 0) return false;
-    for (const std::int64_t size : view.shape(position)) {
-      if (!util::checked_mul(bytes, size, bytes)) return false;
-    }
+    if (bytes < 0 || !multiply(view.shape(position), bytes)) return false;
   }
   if (bytes == 0) bytes = 1;
   return true;
 }
 
-}  // namespace
+/// Sets `bytes` to the size of a row's box; to 1 for byte entries, whose size is not known, and for
+/// empty boxes, so that many of them are spread. Returns false if the size is unknown or does not
+/// fit int64.
+bool box_bytes(const columns::RankPlan& plan, std::size_t position, std::int64_t& bytes) {
+  const columns::SavePlanView& view = plan.view;
+  bytes = 1;
+  if (!columns::writes_tensor(view.kind(position))) return true;
+  if (is_overridden(plan, position)) {
+    std::int64_t elements = 1;
+    if (!multiply(view.shape(position), elements)) return false;
+    bytes = elements > 0 ? (*plan.counted)[view.row(position)] / elements : 0;
+  } else {
+    bytes = plan.element_size[view.table->specs.properties[view.spec(position)]];
+    if (bytes < 0) return false;
+  }
+  const std::size_t ndim = view.ndim(position);
+  if (!multiply({view.numbers(position) + ndim, ndim}, bytes)) return false;
+  bytes = std::max<std::int64_t>(bytes, 1);
+  return true;
+}
 
-std::optional<std::vector<std::vector<std::uint32_t>>> dedup(
-    std::span<const columns::RankPlan> plans, std::size_t name_count, bool save_to_lowest_rank,
-    const SetOrder& set_order, const util::Pulse& pulse) {
-  const RowsByName rows(plans, name_count, pulse);
-  if (rows.size() >= kNone) return std::nullopt;
-  const Duplicates duplicates(plans, rows, pulse);
-  std::vector<bool> dropped(rows.size());
-  Choice choice(plans.size(), save_to_lowest_rank, set_order);
-  std::vector<std::size_t> cursor = rows.begins();
-  std::vector<std::uint32_t> ranks;
+/// Chooses one writer for each chunk, and marks the rows of the others.
+class Deduplication {
+ public:
+  Deduplication(std::span<const columns::RankPlan> plans, const RowsByName& rows,
+                const util::Pulse& pulse)
+      : plans_(plans),
+        rows_(rows),
+        pulse_(pulse),
+        chunks_(plans, rows, pulse),
+        dropped_(rows.size()) {}
 
-  // The choice depends on the bytes assigned so far, so rows are visited in upstream's order.
-  for (const columns::RankPlan& plan : plans) {
-    for (std::size_t position = 0; position < plan.view.size(); ++position) {
-      pulse.beat();
-      const std::size_t first = cursor[plan.name(position)]++;
-      if (!duplicates.leads(first)) continue;
-      ranks.clear();
-      std::size_t last = first;
-      for (std::size_t at = first; at != kNone; at = duplicates.next(at)) {
-        if (ranks.empty() || ranks.back() != rows[at].plan) ranks.push_back(rows[at].plan);
-        last = at;
-        pulse.beat();
-      }
+  /// Returns false if a number of bytes is unknown or does not fit int64.
+  bool as_upstream(bool save_to_lowest_rank, const SetOrder& set_order) {
+    Choice choice(plans_.size(), save_to_lowest_rank, set_order);
+    return for_each_chunk([&](std::size_t first, std::size_t last, const auto& ranks) {
       const std::uint32_t chosen = choice.of(ranks);
       std::int64_t bytes = 0;
-      if (!counted_bytes(plans[rows[last].plan], rows[last].position, bytes) ||
+      if (!counted_bytes(plans_[rows_[last].plan], rows_[last].position, bytes) ||
           !choice.add(chosen, bytes)) {
-        return std::nullopt;
+        return false;
       }
-      if (ranks.size() == 1) continue;
-      for (std::size_t at = first; at != kNone; at = duplicates.next(at)) {
-        if (rows[at].plan != chosen) dropped[at] = true;
+      if (ranks.size() > 1) keep_only(first, chosen);
+      return true;
+    });
+  }
+
+  /// Returns false if a number of bytes is unknown or does not fit int64.
+  bool by_bytes() {
+    SharedChunks shared;
+    std::vector<std::size_t> firsts;
+    std::vector<std::int64_t> written(plans_.size());
+    const bool known = for_each_chunk([&](std::size_t first, std::size_t, const auto& ranks) {
+      std::int64_t bytes = 0;
+      if (!box_bytes(plans_[rows_[first].plan], rows_[first].position, bytes)) return false;
+      if (ranks.size() == 1) {
+        return util::checked_add(written[ranks[0]], bytes, written[ranks[0]]);
       }
+      firsts.push_back(first);
+      shared.push(bytes, ranks);
+      return true;
+    });
+    if (!known) return false;
+    const auto writers = balance(shared, std::move(written), pulse_);
+    if (!writers) return false;
+    for (std::size_t chunk = 0; chunk < firsts.size(); ++chunk) {
+      keep_only(firsts[chunk], (*writers)[chunk]);
+    }
+    return true;
+  }
+
+  bool is_dropped(std::size_t at) const { return dropped_[at]; }
+
+ private:
+  /// Calls `visit(first row, last row, ranks)` for each chunk, until it returns false. The choice
+  /// of upstream depends on the bytes assigned so far, so chunks are visited in upstream's order.
+  template <typename Visit>
+  bool for_each_chunk(const Visit& visit) {
+    std::vector<std::size_t> cursor = rows_.begins();
+    std::vector<std::uint32_t> ranks;
+    for (const columns::RankPlan& plan : plans_) {
+      for (std::size_t position = 0; position < plan.view.size(); ++position) {
+        pulse_.beat();
+        const std::size_t first = cursor[plan.name(position)]++;
+        if (!chunks_.leads(first)) continue;
+        ranks.clear();
+        std::size_t last = first;
+        for (std::size_t at = first; at != kNone; at = chunks_.next(at)) {
+          if (ranks.empty() || ranks.back() != rows_[at].plan) ranks.push_back(rows_[at].plan);
+          last = at;
+          pulse_.beat();
+        }
+        if (!visit(first, last, ranks)) return false;
+      }
+    }
+    return true;
+  }
+
+  void keep_only(std::size_t first, std::uint32_t chosen) {
+    for (std::size_t at = first; at != kNone; at = chunks_.next(at)) {
+      if (rows_[at].plan != chosen) dropped_[at] = true;
     }
   }
 
+  std::span<const columns::RankPlan> plans_;
+  const RowsByName& rows_;
+  const util::Pulse& pulse_;
+  Duplicates chunks_;
+  std::vector<bool> dropped_;
+};
+
+}  // namespace
+
+std::optional<std::vector<std::vector<std::uint32_t>>> dedup(
+    std::span<const columns::RankPlan> plans, std::size_t name_count, Keeper keeper,
+    const SetOrder& set_order, const util::Pulse& pulse) {
+  const RowsByName rows(plans, name_count, pulse);
+  if (rows.size() >= kNone) return std::nullopt;
+  Deduplication done(plans, rows, pulse);
+  const bool known = keeper == Keeper::kBalanced
+                         ? done.by_bytes()
+                         : done.as_upstream(keeper == Keeper::kLowestRank, set_order);
+  if (!known) return std::nullopt;
+
   std::vector<std::vector<std::uint32_t>> kept(plans.size());
-  cursor = rows.begins();
+  std::vector<std::size_t> cursor = rows.begins();
   for (std::size_t rank = 0; rank < plans.size(); ++rank) {
     kept[rank].reserve(plans[rank].view.size());
     for (std::size_t position = 0; position < plans[rank].view.size(); ++position) {
       pulse.beat();
-      if (!dropped[cursor[plans[rank].name(position)]++]) {
+      if (!done.is_dropped(cursor[plans[rank].name(position)]++)) {
         kept[rank].push_back(static_cast<std::uint32_t>(plans[rank].view.row(position)));
       }
     }

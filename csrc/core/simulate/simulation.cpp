@@ -112,7 +112,7 @@ void add_chunks(const planning::Coordinator& coordinator, std::size_t tensor, Si
 Simulation simulate_save(std::span<const SimulatedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
                          std::span<const std::vector<boxes::Placement>> layouts,
-                         std::size_t selected, const util::Pulse& pulse) {
+                         planning::Keeper keeper, std::size_t selected, const util::Pulse& pulse) {
   const std::size_t ranks = boxes::rank_count(mesh_shape);
   const World world(tensors, mesh_shape, layouts);
   Simulation out;
@@ -126,7 +126,7 @@ Simulation simulate_save(std::span<const SimulatedTensor> tensors,
   const ReceivedPlans received(std::move(plans), world.element_sizes(), pulse);
   planning::Coordinator coordinator(received.ranks(), received.name_count(), pulse);
   stage("read");
-  if (!coordinator.drop_replicas(false, ascending)) {
+  if (!coordinator.drop_replicas(keeper, ascending)) {
     throw std::runtime_error("the bytes of a plan do not fit int64");
   }
   stage("dedup");

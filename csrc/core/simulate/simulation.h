@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/boxes/layout.h"
+#include "core/planning/keeper.h"
 #include "core/simulate/world.h"
 #include "core/util/pulse.h"
 
@@ -31,9 +32,10 @@ struct Simulation {
   std::vector<std::uint32_t> writers;  // the rank that writes each of these chunks
 };
 
-/// Plans a save by the ranks of a mesh as upstream's default planner does, on columns alone.
+/// Plans a save by the ranks of a mesh as a planner with this keeper does, on columns alone.
 ///
 /// mesh_shape, layouts: as `World`
+/// keeper:              which of several ranks writes a chunk
 /// selected:            index of the tensor whose chunks are returned
 /// pulse:               beats during every stage
 ///
@@ -41,7 +43,8 @@ struct Simulation {
 Simulation simulate_save(std::span<const SimulatedTensor> tensors,
                          std::span<const std::int64_t> mesh_shape,
                          std::span<const std::vector<boxes::Placement>> layouts,
-                         std::size_t selected, const util::Pulse& pulse = {});
+                         planning::Keeper keeper, std::size_t selected,
+                         const util::Pulse& pulse = {});
 
 /// Estimates the peak memory of such a simulation in bytes, within a factor of about two. The plans
 /// of all ranks are held at once; the estimate is made from the plan of rank 0. Throws as `World`.

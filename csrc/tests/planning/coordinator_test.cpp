@@ -52,8 +52,10 @@ TEST(Coordinator, RunsTheStagesInOrder) {
   for (int round = 0; round < 300; ++round) {
     const Job job = random_job(random);
     planning::Coordinator coordinator(job.ranks(), job.name_count);
-    const auto kept = planning::dedup(job.ranks(), job.name_count, false, as_given);
-    ASSERT_EQ(coordinator.drop_replicas(false, as_given), kept.has_value());
+    const auto kept =
+        planning::dedup(job.ranks(), job.name_count, planning::Keeper::kFewestBytes, as_given);
+    ASSERT_EQ(coordinator.drop_replicas(planning::Keeper::kFewestBytes, as_given),
+              kept.has_value());
     std::vector<columns::RankPlan> ranks = job.ranks();
     if (kept) {
       EXPECT_EQ(coordinator.kept(), *kept);
@@ -76,7 +78,7 @@ TEST(Coordinator, KeepsEveryRowIfTheBytesOfARowAreUnknown) {
   const std::vector<std::int64_t> unknown{columns::kUnknownElementSize};
   for (columns::RankPlan& rank : ranks) rank.element_size = unknown;
   planning::Coordinator coordinator(ranks, plans.name_count());
-  EXPECT_FALSE(coordinator.drop_replicas(false, as_given));
+  EXPECT_FALSE(coordinator.drop_replicas(planning::Keeper::kFewestBytes, as_given));
   ASSERT_TRUE(coordinator.plan());
   EXPECT_EQ(coordinator.global().chunks.size(), 2);
 }

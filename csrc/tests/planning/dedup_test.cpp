@@ -7,11 +7,15 @@
 #include <set>
 
 #include "core/planning/rows_by_name.h"
-#include "planning/upstream_dedup.h"
+#include "planning/reference_dedup.h"
 #include "random_plans.h"
 
 namespace shardplan::testing {
 namespace {
+
+planning::Keeper upstream(bool save_to_lowest_rank) {
+  return save_to_lowest_rank ? planning::Keeper::kLowestRank : planning::Keeper::kFewestBytes;
+}
 
 std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
   return {ranks.begin(), ranks.end()};
@@ -56,7 +60,7 @@ void add_row(Job& job, std::size_t rank, std::uint32_t entry, const Numbers& off
 }
 
 std::optional<Kept> deduped(const Job& job, bool lowest, const planning::SetOrder& set_order) {
-  return planning::dedup(job.ranks(), job.name_count, lowest, set_order);
+  return planning::dedup(job.ranks(), job.name_count, upstream(lowest), set_order);
 }
 
 TEST(Dedup, RandomJobsAsUpstream) {
@@ -72,7 +76,7 @@ TEST(Dedup, RandomJobsAsUpstream) {
          {planning::SetOrder(as_given), planning::SetOrder(reversed), planning::SetOrder(mixed)}) {
       for (const bool lowest : {false, true}) {
         const Kept expected = upstream_dedup(ranks, lowest, set_order);
-        ASSERT_EQ(planning::dedup(ranks, job.name_count, lowest, set_order), expected);
+        ASSERT_EQ(planning::dedup(ranks, job.name_count, upstream(lowest), set_order), expected);
         if (!lowest) answers.insert(expected);
       }
     }
@@ -87,9 +91,39 @@ TEST(Dedup, RandomJobsAsUpstream) {
   EXPECT_GT(order_matters, 1000);
 }
 
+TEST(Dedup, RandomJobsAreBalanced) {
+  Random random(22);
+  int differs = 0;
+  for (int round = 0; round < 4000; ++round) {
+    SCOPED_TRACE(round);
+    const Job job = random_job(random);
+    const std::vector<columns::RankPlan> ranks = job.ranks();
+    const Kept expected = balanced_dedup(ranks);
+    ASSERT_EQ(planning::dedup(ranks, job.name_count, planning::Keeper::kBalanced, as_given),
+              expected);
+    differs += expected != upstream_dedup(ranks, false, as_given);
+  }
+  EXPECT_GT(differs, 1000);
+}
+
+TEST(Dedup, ARowWithAnOverrideNeedsNoProperties) {
+  Job job = plain_job(2, {{4}, {2}});
+  job.element_size = {{}};
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    for (std::uint32_t entry = 0; entry < 2; ++entry) {
+      const std::int64_t size = job.tables[0].specs.shape(entry)[0];
+      std::ranges::copy(Numbers{0, size}, job.plans[rank].rows.push(entry, 1));
+    }
+    job.counted[rank] = {32, 16};
+  }
+  EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {1}}));
+  EXPECT_EQ(planning::dedup(job.ranks(), 2, planning::Keeper::kBalanced, as_given),
+            (Kept{{0}, {1}}));
+}
+
 TEST(Dedup, NoPlansAndPlansWithoutRows) {
-  EXPECT_EQ(planning::dedup({}, 0, false, as_given), Kept());
-  EXPECT_EQ(planning::dedup({}, 3, false, as_given), Kept());
+  EXPECT_EQ(planning::dedup({}, 0, planning::Keeper::kFewestBytes, as_given), Kept());
+  EXPECT_EQ(planning::dedup({}, 3, planning::Keeper::kFewestBytes, as_given), Kept());
   EXPECT_EQ(deduped(plain_job(2, {{4}}), false, as_given), Kept(2));
 }
 

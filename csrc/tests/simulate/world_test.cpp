@@ -36,7 +36,7 @@ TEST(ReceivedPlans, EncodesTheGlobalPlan) {
   const simulate::World world(two_tensors("a"), mesh_shape, Layouts{{kRows}});
   const simulate::ReceivedPlans received(world.plans(), world.element_sizes());
   planning::Coordinator coordinator(received.ranks(), received.name_count());
-  ASSERT_TRUE(coordinator.drop_replicas(false, simulate::ascending));
+  ASSERT_TRUE(coordinator.drop_replicas(planning::Keeper::kFewestBytes, simulate::ascending));
   ASSERT_TRUE(coordinator.plan());
   const std::vector<std::string> sent = received.encode(coordinator);
   ASSERT_EQ(sent.size(), 2);

@@ -101,7 +101,8 @@ bool same_row(const SavePlanColumns& a, const SavePlanColumns& b, std::size_t po
 
 }  // namespace
 
-std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_rank) {
+std::optional<py::list> dedup_plans(const py::list& plans, const std::string& keeper) {
+  const planning::Keeper kept_by = planning::keeper_named(keeper);
   RankPlans all;
   if (!all.read(plans)) return std::nullopt;
   std::vector<columns::RankPlan> ranks = all.ranks();
@@ -109,7 +110,7 @@ std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_r
     ranks[rank].element_size = all.plans[rank].table->element_sizes();
   }
   planning::Coordinator coordinator(std::move(ranks), all.names->size());
-  if (!coordinator.drop_replicas(save_to_lowest_rank, set_order)) return std::nullopt;
+  if (!coordinator.drop_replicas(kept_by, set_order)) return std::nullopt;
   py::list made;
   for (std::size_t rank = 0; rank < all.plans.size(); ++rank) {
     const std::vector<std::uint32_t>& kept = coordinator.kept()[rank];

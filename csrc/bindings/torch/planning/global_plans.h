@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "bindings/torch/columns/save_plan.h"
 
@@ -9,8 +10,9 @@ namespace shardplan::bindings {
 /// Returns the columns of each plan without duplicate items (`_dedup_save_plans.dedup_save_plans`),
 /// or nothing if upstream has to answer.
 ///
-/// plans: the `items` of each plan
-std::optional<py::list> dedup_plans(const py::list& plans, bool save_to_lowest_rank);
+/// plans:  the `items` of each plan
+/// keeper: see `planning::keeper_named`
+std::optional<py::list> dedup_plans(const py::list& plans, const std::string& keeper);
 
 /// Returns the columns of each plan with chunk indices, and the `state_dict_metadata`
 /// (`default_planner.create_default_global_save_plan`), or nothing if upstream has to answer.

@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-adam", action="store_true", help="with --model: omit the state of Adam"
     )
+    parser.add_argument(
+        "--dedup",
+        choices=("upstream", "bytes"),
+        default="upstream",
+        help="which rank writes what several have; bytes: as DefaultSavePlanner(dedup='bytes')",
+    )
     add_memory_limit(parser)
     parser.add_argument(
         "--picture",
@@ -73,7 +79,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
             _core.simulation_memory(described, options.mesh, layouts_by_rule), options.memory_limit
         )
         with busy("planning"):
-            done = _core.simulate(described, options.mesh, layouts_by_rule, largest)
+            keeper = "balanced" if options.dedup == "bytes" else "fewest bytes"
+            done = _core.simulate(described, options.mesh, layouts_by_rule, largest, keeper)
     except (ValueError, RuntimeError) as error:
         raise CommandError(f"this save cannot be planned: {error}") from error
     data = _data(options, tensors, rules, done)

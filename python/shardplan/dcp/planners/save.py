@@ -9,7 +9,7 @@ from typing import Any
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import SavePlan
 
-from .. import wire
+from .. import fallbacks, wire
 from ..twins import default_planner
 from ..upstream import originals
 from . import coordinator, plan_cache
@@ -28,6 +28,13 @@ class DefaultSavePlanner(originals.DefaultSavePlanner):
         cache_key: key of this planner's plans in the plan cache, if ``enable_plan_caching``.
             Planners that save different state dicts in turn need different keys. Default: module
             and name of the class.
+        dedup: which of the ranks that hold a replica writes it. ``upstream``: the one that upstream
+            chooses. ``bytes``: the one with which the ranks write the most even numbers of bytes;
+            what a rank writes anyway counts, and equal state dicts have equal plans. The planner of
+            the coordinator decides. Any reader loads the checkpoint.
+
+    Raises:
+        ValueError: ``dedup`` is unknown, or is ``bytes`` with ``dedup_save_to_lowest_rank``.
     """
 
     def __init__(
@@ -39,7 +46,12 @@ class DefaultSavePlanner(originals.DefaultSavePlanner):
         enable_plan_caching: bool = False,
         *,
         cache_key: str | None = None,
+        dedup: str = "upstream",
     ) -> None:
+        if dedup not in ("upstream", "bytes"):
+            raise ValueError(f"dedup must be 'upstream' or 'bytes', not {dedup!r}")
+        if dedup == "bytes" and dedup_save_to_lowest_rank:
+            raise ValueError("dedup='bytes' contradicts dedup_save_to_lowest_rank")
         super().__init__(
             flatten_state_dict,
             flatten_sharded_tensors,
@@ -47,6 +59,7 @@ class DefaultSavePlanner(originals.DefaultSavePlanner):
             dedup_save_to_lowest_rank,
             enable_plan_caching,
         )
+        self._dedup = dedup
         cls = type(self)
         self._cached_plans_key = cache_key or f"{cls.__module__}.{cls.__qualname__}"
 
@@ -71,6 +84,13 @@ class DefaultSavePlanner(originals.DefaultSavePlanner):
         return plan_cache.local_plan(self, plan) if self._enable_plan_caching else plan
 
     def _dedup_save_plans(self, all_plans: list[SavePlan]) -> list[SavePlan]:
+        if self._dedup == "bytes":
+            balanced = default_planner.deduped(all_plans, "balanced")
+            if balanced is not None:
+                return balanced
+            fallbacks.count_operation(
+                "dedup: the bytes of an item are unknown, so upstream's rule is used"
+            )
         plans: list[SavePlan] = coordinator.current(default_planner.dedup_save_plans)(
             all_plans, self.dedup_save_to_lowest_rank
         )

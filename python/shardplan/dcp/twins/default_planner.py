@@ -138,10 +138,27 @@ def dedup_save_plans(
     all_plans = list(all_plans)
     if not replaced_names.GLOBAL.untouched("dedup"):
         return fallbacks.upstream(originals.dedup_save_plans, all_plans, save_to_lowest_rank)
-    kept = native.dedup([plan.items for plan in all_plans], bool(save_to_lowest_rank))
+    kept = deduped(all_plans, "lowest rank" if save_to_lowest_rank else "fewest bytes")
     if kept is None:
         fallbacks.count_operation("dedup: the key, kind or box of an item cannot be read")
         return fallbacks.upstream(originals.dedup_save_plans, all_plans, save_to_lowest_rank)
+    return kept
+
+
+def deduped(all_plans: list[SavePlan], keeper: str) -> list[SavePlan] | None:
+    """Removes items that several plans write from all plans but one. The resulting items are lazy.
+
+    Args:
+        all_plans: the save plan of each rank.
+        keeper: which plan keeps an item: ``fewest bytes`` and ``lowest rank`` are upstream's rules,
+            and ``balanced`` balances the bytes of all ranks.
+
+    Returns:
+        The plans; None if an item cannot be read.
+    """
+    kept = native.dedup([plan.items for plan in all_plans], keeper)
+    if kept is None:
+        return None
     return [
         dataclasses.replace(plan, items=LazyList.from_columns(columns))
         for plan, columns in zip(all_plans, kept, strict=True)

@@ -16,4 +16,7 @@ using Kept = std::vector<std::vector<std::uint32_t>>;
 Kept upstream_dedup(std::span<const columns::RankPlan> plans, bool save_to_lowest_rank,
                     const planning::SetOrder& set_order);
 
+/// Reference for `planning::dedup` with Keeper::kBalanced.
+Kept balanced_dedup(std::span<const columns::RankPlan> plans);
+
 }  // namespace shardplan::testing
