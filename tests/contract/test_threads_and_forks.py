@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import multiprocessing
 import os
-import signal
 import sys
+import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,28 +149,44 @@ def test_a_save_while_another_thread_registers(tmp_path: Path, upstream: list[Pa
     at_once(saves, register)
 
 
-def ends_well(child: int) -> bool:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+class Child:
+    """A forked child that makes a call. It ends after a while if the call does not."""
+
+    def __init__(self, call: Callable[[], object], within: float = 60) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = os.fork()
+        if self._process:
+            return
+        status = 1
+        try:
+            faulthandler.dump_traceback_later(within, exit=True, file=self._errors)
+            call()
+            status = 0
+        except BaseException:
+            traceback.print_exc(file=self._errors)
+            self._errors.flush()
+        finally:
+            os._exit(status)
+
+    def join(self) -> None:
+        """Waits until it ends, and raises an error if it failed."""
+        status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+        with self._errors as errors:
+            errors.seek(0)
+            assert status == 0, f"a child ended with {status}: {errors.read()}"
 
 
-def fork(call: Callable[[], object]) -> int:
-    """Forks a child that exits with 0 if the call returns. It is killed after a minute."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        signal.alarm(60)
-        call()
-        status = 0
-    except BaseException:
-        logging.exception("the call of a forked child")
-    finally:
-        os._exit(status)
+@pytest.fixture
+def no_logging() -> Iterator[None]:
+    """Python does not renew the lock of a file that handlers of pytest write to."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
+@pytest.mark.usefixtures("no_logging")
 def test_a_fork_while_other_threads_save(tmp_path: Path, upstream: list[Path]) -> None:
-    children: list[int] = []
+    children: list[Child] = []
     done = threading.Event()
 
     def saves() -> None:
@@ -182,17 +200,19 @@ def test_a_fork_while_other_threads_save(tmp_path: Path, upstream: list[Path]) -
     def forks() -> None:
         while not done.wait(0.02) and len(children) < 12:
             folder = tmp_path / f"of child {len(children)}"
-            children.append(fork(lambda to=folder: save_and_load(to)))
+            children.append(Child(lambda to=folder: save_and_load(to)))
 
     def save_and_load(folder: Path) -> None:
         save(state_of(3), folder)
         assert identical(load(folder), state_of(3))
         assert identical(load(upstream[1]), state_of(1))
 
+    # Nor does it renew the locks of modules that are being imported.
+    save_and_load(tmp_path / "first")
     at_once(saves, forks)
     assert len(children) > 1
-    assert all([ends_well(child) for child in children])
-    for at in range(len(children)):
+    for at, child in enumerate(children):
+        child.join()
         assert_same_checkpoint(tmp_path / f"of child {at}", upstream[3])
 
 
@@ -209,7 +229,6 @@ def test_a_fork_while_another_thread_holds_a_lock(module: Any) -> None:
             forked.wait()
 
     def take() -> None:
-        signal.alarm(5)
         with lock:
             pass
 
@@ -217,8 +236,7 @@ def test_a_fork_while_another_thread_holds_a_lock(module: Any) -> None:
     thread.start()
     held.wait()
     try:
-        child = fork(take)
-        assert ends_well(child)
+        Child(take, within=10).join()
     finally:
         forked.set()
         thread.join()
@@ -226,13 +244,7 @@ def test_a_fork_while_another_thread_holds_a_lock(module: Any) -> None:
 
 def test_a_fork_by_the_thread_that_holds_a_lock() -> None:
     with fallbacks._lock:
-        child = os.fork()
-        if child == 0:
-            signal.alarm(5)
-    if child == 0:
-        fallbacks.fallbacks()
-        os._exit(0)
-    assert ends_well(child)
+        Child(fallbacks.fallbacks, within=10).join()
 
 
 def save_with(writer: Any, planner: Any, number: int) -> None:
