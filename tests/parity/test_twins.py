@@ -69,7 +69,7 @@ def test_dedup_tensors_has_the_upstream_parameters() -> None:
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(upstream).parameters)
 
 
-OUR_OPTIONS = {"cache_key", "strict", "check_dtype", "check_coverage"}
+OUR_OPTIONS = {"cache_key", "dedup", "strict", "check_dtype", "check_coverage"}
 
 
 @pytest.mark.parametrize("name", PLANNERS)
