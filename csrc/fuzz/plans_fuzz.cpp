@@ -19,14 +19,6 @@ namespace {
 using planning::Keeper;
 using testing::Random;
 
-std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
-  return {ranks.begin(), ranks.end()};
-}
-
-std::vector<std::uint32_t> reversed(std::span<const std::uint32_t> ranks) {
-  return {ranks.rbegin(), ranks.rend()};
-}
-
 /// Returns the boxes of an entry, or nothing if one has another number of dims than `ndim`.
 std::optional<testing::BoxList> boxes_of(const planning::Coordinator& coordinator,
                                          const planning::SavedEntry& entry, std::size_t ndim) {
@@ -67,7 +59,7 @@ void run(Input input) {
   const std::vector<columns::RankPlan> ranks = job.ranks();
   constexpr std::array kKeepers = {Keeper::kLowestRank, Keeper::kFewestBytes, Keeper::kBalanced};
   const Keeper keeper = kKeepers[choice % kKeepers.size()];
-  const planning::SetOrder set_order = choice / 4 % 2 == 0 ? as_given : reversed;
+  const planning::SetOrder set_order = choice / 4 % 2 == 0 ? testing::as_given : testing::reversed;
   const testing::Kept expected =
       keeper == Keeper::kBalanced
           ? testing::balanced_dedup(ranks)

@@ -5,14 +5,11 @@
 #include <algorithm>
 
 #include "brute_force.h"
+#include "planning/reference_dedup.h"
 #include "random_plans.h"
 
 namespace shardplan::testing {
 namespace {
-
-std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
-  return {ranks.begin(), ranks.end()};
-}
 
 /// Plans of one table with one tensor per shape, entry i of name i. Each rank writes some boxes.
 class Plans {

@@ -13,16 +13,10 @@
 namespace shardplan::testing {
 namespace {
 
-planning::Keeper upstream(bool save_to_lowest_rank) {
-  return save_to_lowest_rank ? planning::Keeper::kLowestRank : planning::Keeper::kFewestBytes;
-}
+using planning::Keeper;
 
-std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
-  return {ranks.begin(), ranks.end()};
-}
-
-std::vector<std::uint32_t> reversed(std::span<const std::uint32_t> ranks) {
-  return {ranks.rbegin(), ranks.rend()};
+Keeper upstream(bool save_to_lowest_rank) {
+  return save_to_lowest_rank ? Keeper::kLowestRank : Keeper::kFewestBytes;
 }
 
 /// Arbitrary order of a group of ranks; equal groups have equal orders.
@@ -99,8 +93,7 @@ TEST(Dedup, RandomJobsAreBalanced) {
     const Job job = random_job(random);
     const std::vector<columns::RankPlan> ranks = job.ranks();
     const Kept expected = balanced_dedup(ranks);
-    ASSERT_EQ(planning::dedup(ranks, job.name_count, planning::Keeper::kBalanced, as_given),
-              expected);
+    ASSERT_EQ(planning::dedup(ranks, job.name_count, Keeper::kBalanced, as_given), expected);
     differs += expected != upstream_dedup(ranks, false, as_given);
   }
   EXPECT_GT(differs, 1000);
@@ -117,13 +110,12 @@ TEST(Dedup, ARowWithAnOverrideNeedsNoProperties) {
     job.counted[rank] = {32, 16};
   }
   EXPECT_EQ(deduped(job, false, as_given), (Kept{{0}, {1}}));
-  EXPECT_EQ(planning::dedup(job.ranks(), 2, planning::Keeper::kBalanced, as_given),
-            (Kept{{0}, {1}}));
+  EXPECT_EQ(planning::dedup(job.ranks(), 2, Keeper::kBalanced, as_given), (Kept{{0}, {1}}));
 }
 
 TEST(Dedup, NoPlansAndPlansWithoutRows) {
-  EXPECT_EQ(planning::dedup({}, 0, planning::Keeper::kFewestBytes, as_given), Kept());
-  EXPECT_EQ(planning::dedup({}, 3, planning::Keeper::kFewestBytes, as_given), Kept());
+  EXPECT_EQ(planning::dedup({}, 0, Keeper::kFewestBytes, as_given), Kept());
+  EXPECT_EQ(planning::dedup({}, 3, Keeper::kFewestBytes, as_given), Kept());
   EXPECT_EQ(deduped(plain_job(2, {{4}}), false, as_given), Kept(2));
 }
 

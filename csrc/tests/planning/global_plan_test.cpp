@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "planning/reference_dedup.h"
 #include "random_plans.h"
 
 namespace shardplan::planning {
@@ -121,9 +122,8 @@ TEST(MakeGlobalPlan, RandomJobsAsUpstream) {
     Job job = random_job(random);
     expect_as_upstream(job.ranks(), job.name_count);
     // As after deduplication: each row is on one rank.
-    const auto kept = planning::dedup(
-        job.ranks(), job.name_count, planning::Keeper::kFewestBytes,
-        [](auto ranks) { return std::vector<std::uint32_t>(ranks.begin(), ranks.end()); });
+    const auto kept =
+        planning::dedup(job.ranks(), job.name_count, planning::Keeper::kFewestBytes, as_given);
     ASSERT_TRUE(kept);
     for (std::size_t rank = 0; rank < kept->size(); ++rank) job.plans[rank].chosen = (*kept)[rank];
     expect_as_upstream(job.ranks(), job.name_count);

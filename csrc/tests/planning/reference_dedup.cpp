@@ -73,6 +73,14 @@ Kept rows_of(std::span<const columns::RankPlan> plans,
 
 }  // namespace
 
+std::vector<std::uint32_t> as_given(std::span<const std::uint32_t> ranks) {
+  return {ranks.begin(), ranks.end()};
+}
+
+std::vector<std::uint32_t> reversed(std::span<const std::uint32_t> ranks) {
+  return {ranks.rbegin(), ranks.rend()};
+}
+
 Kept upstream_dedup(std::span<const columns::RankPlan> plans, bool save_to_lowest_rank,
                     const planning::SetOrder& set_order) {
   std::vector<Index> met;  // keys in insertion order, as in a dict
