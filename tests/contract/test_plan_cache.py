@@ -25,10 +25,10 @@ from torch.distributed.checkpoint.planner import (
 from contract.upstream_caching import caches_unfinished_plans
 from parity.implementations import OURS, UPSTREAM, Implementation
 from parity.travel import sent
+from plan_caches import CACHES, clear_plan_caches
 from shardplan.dcp.planners import plan_cache
 from shardplan.dcp.upstream import originals
 
-CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
 # Only the coordinator keeps these.
 OF_ALL_RANKS = ["_cached_all_plans", "_cached_global_plan", "_cached_metadata"]
 
@@ -36,8 +36,7 @@ StateDict = dict[str, Any]
 
 
 def forget() -> None:
-    for name in CACHES:
-        getattr(SavePlanner, name).clear()
+    clear_plan_caches()
     plan_cache._unfinished.clear()
 
 

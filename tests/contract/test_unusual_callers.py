@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed.checkpoint.metadata import Metadata
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
+from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
 from contract.upstream_caching import caches_unfinished_plans
+from plan_caches import clear_plan_caches
 from shardplan import default_planner
 from shardplan.dcp import wire
 from shardplan.dcp.native import native
@@ -23,16 +24,13 @@ from shardplan.dcp.planners import plan_cache
 from shardplan.dcp.upstream import originals
 from tests.parity.travel import sent
 
-CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
-
 
 @pytest.fixture(autouse=True)
 def empty_plan_cache() -> Iterator[None]:
     wire.install()
     yield
     wire.uninstall()
-    for name in CACHES:
-        getattr(SavePlanner, name).clear()
+    clear_plan_caches()
     plan_cache._unfinished.clear()
 
 

@@ -13,9 +13,10 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.planner import SavePlan
 
 import shardplan
+from plan_caches import clear_plan_caches
 from shardplan.dcp import fallbacks
 
 from .checkpoints import Held, identical, load_as, save_as, whole, writer
@@ -104,9 +105,7 @@ def test_items_of_the_caller(kind: Any, counted: int) -> None:
 
 
 def save_cached(folder: Path) -> None:
-    for name in vars(SavePlanner):
-        if name.startswith("_cached_") and isinstance(getattr(SavePlanner, name), dict):
-            getattr(SavePlanner, name).clear()
+    clear_plan_caches()
     for turn in range(3):
         state = {f"t{at}": torch.full((10 * at,), turn) for at in range(1, 9)}
         planner = shardplan.DefaultSavePlanner(dedup="bytes", enable_plan_caching=True)

@@ -9,20 +9,19 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.planner import SavePlanner
 from torch.distributed.tensor import Shard
 
+from plan_caches import CACHES, clear_plan_caches
+
 from .checkpoints import assert_same_checkpoint, writer
 from .planning import ALL, OURS, planning
 from .state_dicts import mesh, numbers, spread
 from .world import Worlds
-
-CACHES = [name for name in vars(SavePlanner) if name.startswith("_cached_")]
 
 
 def save_three_times(folders: dict[str, Path]) -> dict[str, dict[str, int]]:
     """Saves twice the same and once one more tensor. Returns the size of each cache."""
     kept = {}
     for who, folder in folders.items():
-        for name in CACHES:
-            getattr(SavePlanner, name).clear()
+        clear_plan_caches()
         state = {"w": spread(numbers(5), mesh(2), Shard(0)), "n": 3, "r": torch.ones(4)}
         with planning(who) as planners:
             for i in range(3):
@@ -31,8 +30,7 @@ def save_three_times(folders: dict[str, Path]) -> dict[str, dict[str, int]]:
                 planner = planners.save(enable_plan_caching=True)
                 dcp.save(state, storage_writer=writer(folder / str(i)), planner=planner)
         kept[who] = {name: len(getattr(SavePlanner, name)) for name in CACHES}
-        for name in CACHES:
-            getattr(SavePlanner, name).clear()
+        clear_plan_caches()
     return kept
 
 

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan
 
 import shardplan
+from plan_caches import clear_plan_caches
 from shardplan import _core
 from shardplan.dcp import wire
 from shardplan.dcp.storage import metadata_file
@@ -79,8 +80,7 @@ def cached_plans() -> Round:
             planner.set_up_planner(state, is_coordinator=True)
             made, _ = planner.create_global_plan([planner.create_local_plan()])
             list(planner.finish_plan(made[0]).items)
-        for name in ("save_plan", "final_save_plan", "all_plans", "global_plan", "metadata"):
-            getattr(shardplan.DefaultSavePlanner, f"_cached_{name}").clear()
+        clear_plan_caches()
 
     return round_
 

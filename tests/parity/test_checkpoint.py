@@ -18,6 +18,7 @@ from parity.implementations import NAMES, UPSTREAM, Implementation, chosen
 from parity.unreadable_metadata import words_of_a_load
 from parity.worlds import dtensor_of, mesh_of, rank_of, sharded_tensor_of
 from pickled import globals_of
+from plan_caches import clear_plan_caches
 
 NOT_UPSTREAM = [name for name in NAMES if name != "upstream"]
 
@@ -236,13 +237,11 @@ def test_overwriting_a_checkpoint(implementation: Implementation, tmp_path: Path
 
 
 def test_plan_caching_over_files(implementation: Implementation, tmp_path: Path) -> None:
-    for cache in ("save_plan", "final_save_plan", "all_plans", "global_plan", "metadata"):
-        getattr(dcp.SavePlanner, f"_cached_{cache}").clear()
+    clear_plan_caches()
     for step in range(3):
         entries = {"w": torch.full((3,), float(step)), "step": step}
         save(implementation, tmp_path / str(step), entries, enable_plan_caching=True)
     for step in range(3):
         loaded = load(implementation, tmp_path / str(step), {"w": torch.zeros(3), "step": -1})
         assert (loaded["w"].tolist(), loaded["step"]) == ([step] * 3, step)
-    for cache in ("save_plan", "final_save_plan", "all_plans", "global_plan", "metadata"):
-        getattr(dcp.SavePlanner, f"_cached_{cache}").clear()
+    clear_plan_caches()

@@ -16,11 +16,11 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.planner import SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 
 import shardplan
 from distributed.planning import described, planning
+from plan_caches import clear_plan_caches
 from shardplan.dcp import fallbacks, wire
 
 from .models import Model, Request, State, same_values
@@ -246,8 +246,7 @@ def _using(way: Way) -> Iterator[None]:
     """Upstream works without shardplan's pickler, and without plans of other ways."""
     if way == UPSTREAM:
         wire.uninstall()
-    for name in ("save_plan", "final_save_plan", "all_plans", "global_plan", "metadata"):
-        getattr(SavePlanner, f"_cached_{name}").clear()
+    clear_plan_caches()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
